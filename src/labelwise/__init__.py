@@ -1,0 +1,1 @@
+"""labelwise decides what to label next and trains on what came back."""

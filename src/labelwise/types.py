@@ -1,0 +1,330 @@
+"""What flows between the stages: frozen tables of NumPy arrays, checked once, when they are made.
+
+Conventions (DESIGN section 7): boxes are float32 `xyxy` in pixels of the *original* image (as displayed, after EXIF
+orientation), `0 <= x1 < x2 <= width`; IoU without "+1". Ragged data is columnar: the rows of image `i` are
+`offsets[i]:offsets[i + 1]`. Images are numbered by their position in the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int8, Int64
+
+Unit = Literal["box", "image"]
+Verdict = Literal["object", "background", "duplicate", "all", "skipped"]
+
+ORIGIN_LABEL, ORIGIN_PSEUDO = 0, 1
+"""`Targets.origin`: a box that somebody annotated, and a box that the model predicted."""
+
+
+class LabelwiseError(Exception):
+    """An error that a user can act on: what, where, what was expected, what to do. The CLI prints it and exits 1."""
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise LabelwiseError(message)
+
+
+def _check_column(owner: str, name: str, array: np.ndarray, dtype: Any, shape: tuple[int | None, ...]) -> None:
+    expected = tuple("_" if s is None else s for s in shape)
+    fits = array.ndim == len(shape) and all(s is None or s == a for s, a in zip(shape, array.shape, strict=True))
+    _check(fits, f"{owner}.{name}: expected shape {expected}, got {array.shape}")
+    _check(array.dtype == dtype, f"{owner}.{name}: expected {np.dtype(dtype)}, got {array.dtype}")
+
+
+def _check_finite(owner: str, name: str, array: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)) if array.size else np.zeros(0, int)
+    _check(len(bad) == 0, f"{owner}.{name}: row {bad[0] if len(bad) else ''} is not finite ({len(bad)} such rows)")
+
+
+def _check_offsets(owner: str, name: str, offsets: np.ndarray, rows: int) -> None:
+    _check_column(owner, name, offsets, np.int64, (None,))
+    ok = len(offsets) >= 1 and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
+    _check(ok, f"{owner}.{name}: must rise from 0 to the number of rows ({rows})")
+
+
+def offsets_of(image: np.ndarray, n_images: int) -> Int64[np.ndarray, " n1"]:
+    """Offsets `[n_images + 1]` of rows sorted by `image` (the image number of every row)."""
+    return np.searchsorted(image, np.arange(n_images + 1)).astype(np.int64)
+
+
+def image_of(offsets: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """Image number of every row: the inverse of `offsets_of`."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rects:
+    """Ragged rectangles without a class, sorted by image: coverage, background marks, ignore regions."""
+
+    offsets: Int64[np.ndarray, " images+1"]
+    xyxy: Float32[np.ndarray, "n 4"]
+
+    def __post_init__(self) -> None:
+        _check_column("Rects", "xyxy", self.xyxy, np.float32, (None, 4))
+        _check_finite("Rects", "xyxy", self.xyxy)
+        _check_offsets("Rects", "offsets", self.offsets, len(self.xyxy))
+
+    def of(self, image: int) -> Float32[np.ndarray, "k 4"]:
+        return self.xyxy[self.offsets[image] : self.offsets[image + 1]]
+
+    @staticmethod
+    def empty(n_images: int) -> Rects:
+        return Rects(np.zeros(n_images + 1, np.int64), np.zeros((0, 4), np.float32))
+
+    @staticmethod
+    def from_rows(image: np.ndarray, xyxy: np.ndarray, n_images: int) -> Rects:
+        """From rows in any order; rows of one image keep their order."""
+        order = np.argsort(image, kind="stable")
+        rows = np.asarray(xyxy, np.float32).reshape(-1, 4)[order]
+        return Rects(offsets_of(np.asarray(image)[order], n_images), rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Ragged boxes with a class, sorted by image: ground truth, annotations."""
+
+    offsets: Int64[np.ndarray, " images+1"]
+    xyxy: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+
+    def __post_init__(self) -> None:
+        _check_column("Boxes", "xyxy", self.xyxy, np.float32, (None, 4))
+        _check_column("Boxes", "labels", self.labels, np.int64, (len(self.xyxy),))
+        _check_finite("Boxes", "xyxy", self.xyxy)
+        _check_offsets("Boxes", "offsets", self.offsets, len(self.xyxy))
+        bad = np.flatnonzero((self.xyxy[:, 2:] <= self.xyxy[:, :2]).any(axis=1))
+        _check(len(bad) == 0, f"Boxes.xyxy: row {bad[0] if len(bad) else ''} has no area; expected x1 < x2 and y1 < y2")
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def image(self) -> Int64[np.ndarray, " n"]:
+        return image_of(self.offsets)
+
+    @staticmethod
+    def empty(n_images: int) -> Boxes:
+        return Boxes(np.zeros(n_images + 1, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+    @staticmethod
+    def from_rows(image: np.ndarray, xyxy: np.ndarray, labels: np.ndarray, n_images: int) -> Boxes:
+        """From rows in any order; rows of one image keep their order."""
+        order = np.argsort(image, kind="stable")
+        rows = np.asarray(xyxy, np.float32).reshape(-1, 4)[order]
+        return Boxes(offsets_of(np.asarray(image)[order], n_images), rows, np.asarray(labels, np.int64)[order])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a data set, and what was done about it."""
+
+    kind: str
+    where: str
+    what: str
+    handling: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The images of one split of a data set, with ground truth where there is any.
+
+    `names` are file paths relative to `root`, unique; they identify an image in the ledger. `truth` is None for a bare
+    image folder. `crowd` are ground-truth regions to ignore (COCO `iscrowd`, VOC `difficult`). `problems` is what the
+    reader found wrong, and how it handled it.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    width_px: Int64[np.ndarray, " images"]
+    height_px: Int64[np.ndarray, " images"]
+    truth: Boxes | None = None
+    crowd: Rects | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
+        _check(len(set(self.classes)) == len(self.classes), f"Pool {self.root}: class names are not unique")
+        _check_column("Pool", "width_px", self.width_px, np.int64, (len(self.names),))
+        _check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
+        if self.truth is not None:
+            _check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, image: int) -> Path:
+        return self.root / self.names[image]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What the model said of every detection under each of V augmentations, matched to the detection by highest IoU.
+
+    No counterpart: iou 0, score 0, probs NaN-free but irrelevant: `matched` is False and JS counts as maximal.
+    """
+
+    names: tuple[str, ...]
+    probs: Float32[np.ndarray, "V n C"]
+    scores: Float32[np.ndarray, "V n"]
+    iou: Float32[np.ndarray, "V n"]
+
+    def __post_init__(self) -> None:
+        n = self.iou.shape[1]
+        _check_column("Views", "probs", self.probs, np.float32, (len(self.names), n, None))
+        _check_column("Views", "scores", self.scores, np.float32, (len(self.names), n))
+        _check_column("Views", "iou", self.iou, np.float32, (len(self.names), n))
+        for name in ("scores", "iou"):
+            _check_finite("Views", name, getattr(self, name).T)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Everything that a model found on a pool, sorted by image; within an image by falling score.
+
+    `scores` is the confidence: the largest foreground class probability as the model gives it (softmax with background,
+    or the largest sigmoid). `probs` is the distribution over the C foreground classes, normalised to sum 1 (DESIGN
+    section 7). `labels` is `probs.argmax(1)`. `features` is the RoI / anchor feature (D may be 0).
+    """
+
+    offsets: Int64[np.ndarray, " images+1"]
+    boxes: Float32[np.ndarray, "n 4"]
+    probs: Float32[np.ndarray, "n C"]
+    scores: Float32[np.ndarray, " n"]
+    features: Float32[np.ndarray, "n D"]
+    views: Views | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        _check_column("Detections", "boxes", self.boxes, np.float32, (n, 4))
+        _check_column("Detections", "probs", self.probs, np.float32, (n, None))
+        _check_column("Detections", "scores", self.scores, np.float32, (n,))
+        _check_column("Detections", "features", self.features, np.float32, (n, None))
+        _check_offsets("Detections", "offsets", self.offsets, n)
+        for name in ("boxes", "probs", "scores"):
+            _check_finite("Detections", name, getattr(self, name))
+        if self.views is not None:
+            _check(self.views.iou.shape[1] == n, f"Detections.views: expected {n} rows, got {self.views.iou.shape[1]}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def n_images(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        return self.probs.argmax(axis=1).astype(np.int64) if self.probs.shape[1] else np.zeros(len(self), np.int64)
+
+    @property
+    def image(self) -> Int64[np.ndarray, " n"]:
+        return image_of(self.offsets)
+
+    def take(self, rows: np.ndarray) -> Detections:
+        """The given rows (rising row numbers or a mask), with the same images."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        v = self.views
+        views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
+        offsets = offsets_of(self.image[rows], self.n_images)
+        return Detections(offsets, self.boxes[rows], self.probs[rows], self.scores[rows], self.features[rows], views)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question. `box` and `label` are the candidate (None for a whole image); `reason` is the score's parts."""
+
+    round: int
+    rank: int
+    image: str
+    unit: Unit
+    box: tuple[float, float, float, float] | None = None
+    label: int | None = None
+    score: float = 0.0
+    reason: Mapping[str, float | str] = field(default_factory=dict)
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one query.
+
+    verdict "object": `boxes`/`labels` hold the one annotated object (box query). "all": every object of the image,
+    possibly none (image query; covers the whole image). "background": no object there. "duplicate": the object had been
+    annotated before. "skipped": no answer could be given (`note` says why).
+    """
+
+    query: int
+    verdict: Verdict
+    boxes: Sequence[tuple[float, float, float, float]] = ()
+    labels: Sequence[int] = ()
+    who: str = "oracle"
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What has been spent, in every unit at once (DESIGN section 4)."""
+
+    boxes: int = 0
+    queries: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """All that is known of a pool: the partial-label model of DESIGN section 3, one row per image of the pool.
+
+    `annotations`: the current (not superseded) annotated boxes. `coverage`: inside such a rectangle every object is
+    annotated. `background`: such a candidate box holds no object. `answered`: at least one query on it was answered.
+    """
+
+    annotations: Boxes
+    coverage: Rects
+    background: Rects
+    answered: Bool[np.ndarray, " images"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What the model trains on this round; one entry of `images` (pool numbers) per training image.
+
+    Every box carries the weights of its classification and localisation loss (000, Eq. 5-7). An anchor that matches no
+    box is a negative where at least half of its area lies inside the image's `negatives` rectangles (the whole image,
+    unless the policy ignores what nobody looked at), and is ignored where at least half lies inside `ignore`.
+    """
+
+    images: Int64[np.ndarray, " m"]
+    offsets: Int64[np.ndarray, " m+1"]
+    boxes: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    w_cls: Float32[np.ndarray, " n"]
+    w_box: Float32[np.ndarray, " n"]
+    origin: Int8[np.ndarray, " n"]
+    negatives: Rects
+    ignore: Rects
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        _check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
+        _check_column("Targets", "labels", self.labels, np.int64, (n,))
+        for name in ("w_cls", "w_box"):
+            _check_column("Targets", name, getattr(self, name), np.float32, (n,))
+            _check_finite("Targets", name, getattr(self, name))
+        _check_column("Targets", "origin", self.origin, np.int8, (n,))
+        _check_offsets("Targets", "offsets", self.offsets, n)
+        for name, rects in (("negatives", self.negatives), ("ignore", self.ignore)):
+            _check(len(rects.offsets) == len(self.images) + 1, f"Targets.{name}: expected {len(self.images)} images")
+        _check(len(self.offsets) == len(self.images) + 1, f"Targets.offsets: expected {len(self.images)} images")
+
+    def __len__(self) -> int:
+        return len(self.images)
