@@ -1,0 +1,1 @@
+"""Who answers the queries, and what an answer costs."""

@@ -1,0 +1,102 @@
+"""What an answer costs, in every unit at once (DESIGN section 4).
+
+`DEFAULT` times come from published studies of crowd workers; replace them by times measured with your own annotators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import Literal
+
+from labelwise.types import Answer, Cost, LabelwiseError, Query
+
+BudgetUnit = Literal["boxes", "queries", "images", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Seconds per action of the annotator.
+
+    verify: look at a candidate box and say yes or no. Human verification of boxes was measured at about 2 s
+        (Papadopoulos et al., "We don't need no bounding-boxes", CVPR 2016).
+    adjust: correct the box of an accepted candidate; taken as long as drawing it anew, an upper bound.
+    draw: draw one box. Extreme clicking took 7 s (Papadopoulos et al., "Extreme clicking for efficient object
+        annotation", ICCV 2017); the same study quotes 35 s for the classic way (Su et al., "Crowdsourcing annotations
+        for visual object detection", 2012, reference 1 of 000).
+    reject: see that a candidate holds no object; a verification.
+    duplicate: see that a candidate shows an object annotated before; a verification.
+    inspect: look over a whole image for what is still missing. Su et al. measured 7.8 s for this check of coverage.
+    """
+
+    verify: float = 2.0
+    adjust: float = 7.0
+    draw: float = 7.0
+    reject: float = 2.0
+    duplicate: float = 2.0
+    inspect: float = 7.8
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (isfinite(value) and value >= 0):
+                raise LabelwiseError(f"cost table: {field.name} is {value}; expected seconds >= 0")
+
+
+DEFAULT = CostTable()
+
+
+def cost(query: Query, answer: Answer, table: CostTable = DEFAULT) -> Cost:
+    """What this answer cost; every answer is one query.
+
+    "object" yields 1 box, "all" all its boxes and 1 image, any other verdict yields nothing. Seconds: those measured
+    (`answer.seconds`) where there are any, else from the table: an object is verified and, unless the candidate was
+    taken as it is, adjusted; an image is inspected and each of its boxes drawn.
+
+    >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
+    >>> cost(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))  # 7.8 + 2 * 7 s
+    Cost(boxes=2, queries=1, images=1, seconds=21.8)
+    """
+    boxes = len(answer.boxes) if answer.verdict in ("object", "all") else 0
+    images = int(answer.verdict == "all")
+    return Cost(boxes, 1, images, answer.seconds or _seconds(query, answer, table))
+
+
+def _seconds(query: Query, answer: Answer, table: CostTable) -> float:
+    if answer.verdict == "object":
+        accepted = query.box is not None and tuple(query.box) == tuple(answer.boxes[0])
+        return table.verify + (0.0 if accepted else table.adjust)
+    if answer.verdict == "all":
+        return table.inspect + table.draw * len(answer.boxes)
+    if answer.verdict == "skipped":
+        return table.inspect if query.unit == "image" else table.verify
+    return table.reject if answer.verdict == "background" else table.duplicate
+
+
+def spent(costs: Iterable[Cost]) -> Cost:
+    """The sum.
+
+    >>> spent([Cost(1, 1, 0, 9.0), Cost(0, 1, 0, 2.0)])
+    Cost(boxes=1, queries=2, images=0, seconds=11.0)
+    """
+    rows = list(costs)
+    return Cost(
+        sum(c.boxes for c in rows), sum(c.queries for c in rows), sum(c.images for c in rows),
+        sum((c.seconds for c in rows), 0.0),
+    )  # fmt: skip
+
+
+def within(budget: float, unit: BudgetUnit, so_far: Cost) -> bool:
+    """Whether another query may be asked: less than the budget has been spent.
+
+    The cost of an answer is known only afterwards, so the last one may overshoot (an image with many boxes).
+
+    >>> within(2, "queries", Cost(queries=1)), within(2, "queries", Cost(queries=2))
+    (True, False)
+    """
+    if unit not in ("boxes", "queries", "images", "seconds"):
+        raise LabelwiseError(f"budget unit {unit!r}; expected boxes, queries, images or seconds")
+    if not budget >= 0:
+        raise LabelwiseError(f"budget is {budget} {unit}; expected a number >= 0")
+    return bool(getattr(so_far, unit) < budget)

@@ -1,0 +1,135 @@
+"""File name -> method. A method's inputs are its positional parameters, its settings its keyword-only ones.
+
+There is no registry: a method is a file in a stage folder that defines the folder's verb. Listing reads the files
+without importing them, so that a broken or heavy method cannot break the command line. A dotted name
+(`my_lab.ideas.novelty`) loads a user's own module.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from labelwise.types import LabelwiseError
+
+PACKAGE = Path(__file__).parent
+VERBS = {
+    "data": "read",
+    "models": "build",
+    "predict/views": "apply",
+    "score": "score",
+    "select": "select",
+    "labels": "weigh",
+}
+RESERVED = frozenset({"explain", "progress"})
+"""Keyword-only parameters that the loop sets itself; never a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of a folder: what it needs from the menu, what can be set, and how to call it."""
+
+    folder: str
+    name: str
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    settings: Mapping[str, inspect.Parameter]
+
+    def constant(self, name: str) -> Any:
+        """A constant that the folder's methods declare beside their verb."""
+        module = importlib.import_module(self.function.__module__)
+        if not hasattr(module, name):
+            raise LabelwiseError(f"{module.__name__} lacks the constant {name} that a {self.folder} method declares")
+        return getattr(module, name)
+
+    def problems(self, settings: Mapping[str, Any]) -> list[str]:
+        """Everything that is wrong with these settings, in words; empty when they can be used."""
+        hints = typing.get_type_hints(self.function)
+        found = []
+        for key, value in settings.items():
+            if key not in self.settings:
+                found.append(unknown(f"setting of {self.folder}/{self.name}", key, sorted(self.settings)))
+                continue
+            try:
+                _adapter(hints.get(key, Any)).validate_python(value)
+            except ValidationError as error:
+                found.append(f"{self.folder}/{self.name}: {key} = {value!r}: {error.errors()[0]['msg']}")
+        required = [k for k, p in self.settings.items() if p.default is p.empty and k not in settings]
+        return found + [f"{self.folder}/{self.name} needs the setting {key!r}" for key in required]
+
+    def call(self, menu: Mapping[str, Any], settings: Mapping[str, Any], **reserved: Any) -> Any:
+        """Calls the method with the inputs that it names, taken from the menu."""
+        missing = [name for name in self.inputs if name not in menu]
+        if missing:
+            raise LabelwiseError(
+                f"{self.folder}/{self.name} needs {', '.join(missing)}; here there is only: {', '.join(sorted(menu))}. "
+                "Choose another method, or let predict produce these inputs"
+            )
+        hints = typing.get_type_hints(self.function)
+        checked = {key: _adapter(hints.get(key, Any)).validate_python(value) for key, value in settings.items()}
+        return self.function(*(menu[name] for name in self.inputs), **checked, **reserved)
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except Exception:  # a type with its own config, or one that pydantic does not know: taken as it is
+        return TypeAdapter(Any)
+
+
+def unknown(what: str, name: str, known: list[str]) -> str:
+    """The sentence for a name that does not exist, with the nearest one that does."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {what} {name!r}; known: {', '.join(known) or 'none'}.{hint}"
+
+
+def names(folder: str) -> list[str]:
+    """Names of the methods in a stage folder, by reading its files (nothing is imported)."""
+    verb = VERBS[folder]
+    found = []
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        if not path.name.startswith("_") and any(isinstance(n, ast.FunctionDef) and n.name == verb for n in body):
+            found.append(path.stem)
+    return found
+
+
+def summary(folder: str, name: str) -> str:
+    """First line of a method's docstring, by reading its file."""
+    doc = ast.get_docstring(ast.parse((PACKAGE / folder / f"{name}.py").read_text(encoding="utf-8")))
+    return (doc or "").split("\n", 1)[0]
+
+
+def find(folder: str, name: str) -> Method:
+    """The method of that name; a dotted name is a module of the user's own.
+
+    Raises:
+        LabelwiseError: no such method (with "did you mean"), or the module lacks the folder's verb.
+    """
+    verb = VERBS[folder]
+    if "." not in name and name not in names(folder):
+        raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
+    module_name = name if "." in name else f"labelwise.{folder.replace('/', '.')}.{name}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise LabelwiseError(
+            f"{folder} method {name!r}: cannot import {error.name!r}; install it or fix the name"
+        ) from None
+    function = getattr(module, verb, None)
+    if function is None:
+        raise LabelwiseError(f"{module_name} has no function {verb!r}; a {folder} method is a file that defines it")
+    parameters = inspect.signature(function).parameters
+    inputs = tuple(n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    settings = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in RESERVED}
+    return Method(folder, name, function, inputs, settings)

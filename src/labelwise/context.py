@@ -1,0 +1,174 @@
+"""What the stages of a run share: the project folder, its config, the images. Opening and making projects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from labelwise import catalog, config
+from labelwise.config import Run
+from labelwise.data import find
+from labelwise.data.image import Images
+from labelwise.store import files
+from labelwise.store.project import Project
+from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opens a progress bar (description, total) and gives the function that advances it."""
+
+
+def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """No progress bar."""
+    return nullcontext(lambda _n: None)
+
+
+@dataclass
+class Context:
+    """One run in one project folder."""
+
+    project: Project
+    run: Run
+    pool: Pool
+    test: Pool | None
+    bar: Bar = silent
+    _images: dict[str, Images] = field(default_factory=dict)
+
+    def images(self, which: str) -> Images:
+        """The resized images of the "pool" or of the "test" split, decoded once."""
+        if which not in self._images:
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            budget = int(self.run.data.cache_gb * 1e9 / 2)
+            self._images[which] = Images(pool, self.run.data.image_size_px, cache_bytes=budget)
+        return self._images[which]
+
+    def file(self, round: int, name: str) -> Path:
+        """A file of a round's folder."""
+        return self.project.round_folder(round) / name
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come along, by name."""
+    beside = Path(__file__).parent / "recipes"
+    folder = beside if beside.is_dir() else Path(__file__).parents[2] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
+    """Opens the project in `folder`; makes it first when a recipe is given and it is not there yet.
+
+    Raises:
+        LabelwiseError: no project and no recipe; a project with other settings than those given; a faulty config.
+    """
+    there = (folder / "run.toml").exists()
+    if recipe is None:
+        if not there:
+            raise LabelwiseError(
+                f"{folder} is not a project (no run.toml). Make one with `labelwise init {folder} --data FOLDER`, "
+                "or run a recipe: `labelwise run RECIPE --project FOLDER`"
+            )
+        run = config.load(folder / "run.toml", settings)
+        if settings:
+            files.write_text(folder / "run.toml", config.dump(run))
+        return _open(Project.open(folder), run, bar)
+    run = _resolved(config.load(_recipe(recipe), settings), folder)
+    if there:
+        before = config.load(folder / "run.toml")
+        if before != run:
+            changed = [k for k in Run.model_fields if getattr(before, k) != getattr(run, k)]
+            raise LabelwiseError(
+                f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
+                f"--project {folder}`, change it there with --set, or give another --project"
+            )
+        return _open(Project.open(folder), run, bar)
+    if run.data.scenes is None:
+        run.data.folder()  # a wrong path is an error before anything is written
+    return _open(Project.create(folder, config.dump(run)), run, bar)
+
+
+def _recipe(recipe: str) -> list[Path]:
+    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
+    paths = []
+    for name in recipe.split("+"):
+        if Path(name).suffix in (".toml", ".yaml", ".yml"):
+            paths.append(Path(name))
+        elif name in recipes():
+            paths.append(recipes()[name])
+        else:
+            raise LabelwiseError(catalog.unknown("recipe", name, sorted(recipes())))
+    return paths
+
+
+def _resolved(run: Run, folder: Path) -> Run:
+    """Paths made absolute, so that the project can be opened from anywhere."""
+    data = run.data if run.data.scenes is not None else run.data.model_copy(update={"root": str(run.data.folder())})
+    model = run.model
+    weights = model.settings.get("weights", "none")
+    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
+        places = [Path(weights), Path(os.environ.get("LABELWISE_DATA", ".")) / weights]
+        found = next((p for p in places if p.exists()), None)
+        if found is None:
+            raise LabelwiseError(
+                f"model.weights = {weights!r}: no such file here or under $LABELWISE_DATA; "
+                'give another with --set model.weights=PATH, or "none" to train from scratch'
+            )
+        model = model.model_copy(update={"weights": str(found.resolve())})
+    return config.parse(
+        run.model_copy(update={"data": data, "model": model}).model_dump(exclude_none=True), str(folder)
+    )
+
+
+def _open(project: Project, run: Run, bar: Bar) -> Context:
+    data = run.data
+    if data.scenes is not None:
+        from labelwise.data import scenes
+
+        root = project.folder / "data"
+        if not root.exists():
+            with bar(
+                "generate scenes", int(data.scenes.get("train", 300)) + int(data.scenes.get("test", 100))
+            ) as advance:
+                scenes.write(root, **data.scenes, progress=advance)
+        pool_split, test_split = "train", "test"
+    else:
+        root, pool_split, test_split = data.folder(), data.pool_split or "", data.test_split or ""
+    pool = read_splits(root, pool_split, data.format)
+    test = read_splits(root, test_split, data.format) if test_split else None
+    if test is not None and test.classes != pool.classes:
+        raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
+    return Context(project, run, pool, test, bar)
+
+
+def read_splits(root: Path, splits: str, format: str | None = None) -> Pool:
+    """One pool from one split, or from several joined by "+" (`valid+test`)."""
+    pools = [find.read(root, name or None, format) for name in splits.split("+")]
+    if len(pools) == 1:
+        return pools[0]
+    starts = np.cumsum([0, *(len(p) for p in pools)])
+
+    def rows(tables: Sequence[Boxes | Rects | None]) -> tuple[np.ndarray, np.ndarray]:
+        held = [(t, s) for t, s in zip(tables, starts[:-1], strict=True) if t is not None]
+        return (
+            np.concatenate([image_of(t.offsets) + s for t, s in held]),
+            np.concatenate([t.xyxy for t, _ in held]),
+        )
+
+    truths, crowds = [p.truth for p in pools], [p.crowd for p in pools]
+    labels = [t.labels for t in truths if t is not None]
+    first = replace(
+        pools[0],
+        names=tuple(name for p in pools for name in p.names),
+        width_px=np.concatenate([p.width_px for p in pools]),
+        height_px=np.concatenate([p.height_px for p in pools]),
+        truth=None,
+        crowd=None,
+        problems=tuple(problem for p in pools for problem in p.problems),
+    )
+    n = len(first)
+    truth = Boxes.from_rows(*rows(truths), np.concatenate(labels), n) if labels else None
+    crowd = Rects.from_rows(*rows(crowds), n) if any(c is not None for c in crowds) else None
+    return replace(first, truth=truth, crowd=crowd)

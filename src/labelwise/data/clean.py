@@ -1,0 +1,191 @@
+"""From what an annotation file says to a `Pool` that can be trusted: every reader ends here.
+
+The images are probed (header only), the boxes are checked against them. What is wrong is repaired or left out in one
+documented way, and always told as a `Problem`; nothing is dropped silently. Kinds and handling:
+
+| kind | handling |
+|---|---|
+| missing image, unreadable image | the image is left out, with its boxes |
+| annotation says 0x0, size differs | the size of the file counts; boxes stay as written |
+| palette / RGBA / 16-bit / CMYK / EXIF-rotated image | converted when loaded (see `image.py`) |
+| zero-size box | left out |
+| out-of-image box | wholly outside: left out; partly: clipped to the image |
+
+An overhang of at most `ROUNDING_PX` is rounding in the file (YOLO writes fractions with six digits), not a problem.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from labelwise.data import image as files
+from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
+
+ROUNDING_PX = 0.05
+MIN_SIDE_PX = 1e-3
+
+_SAME_SPLIT = ({"val", "valid", "validation"},)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Boxes as a file gives them: `image` counts in the reader's list of names; `where(row)` names one for a message."""
+
+    image: Int64[np.ndarray, " n"]
+    xyxy: Float64[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    crowd: Bool[np.ndarray, " n"]
+    where: Callable[[int], str]
+
+    @staticmethod
+    def of(rows: Iterable[tuple[int, Sequence[float], int, bool]], where: Sequence[str] | Callable[[int], str]) -> Rows:
+        """From (image, box, class, crowd) tuples."""
+        image, box, label, crowd = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], [])
+        return Rows(
+            np.array(image, np.int64),
+            np.array(box, np.float64).reshape(-1, 4),
+            np.array(label, np.int64),
+            np.array(crowd, bool),
+            where if callable(where) else where.__getitem__,
+        )
+
+
+def pool(
+    root: Path,
+    classes: Sequence[str],
+    names: Sequence[str],
+    rows: Rows | None,
+    problems: Sequence[Problem] = (),
+    *,
+    said_px: Int64[np.ndarray, "images 2"] | None = None,
+    normalised: bool = False,
+) -> Pool:
+    """The checked pool. `rows` None: no ground truth. `said_px`: width and height by the annotation, -1 if it is silent.
+    `normalised`: boxes are fractions of the image.
+    """
+    found = list(problems)
+    headers = _headers(root, names, found)
+    keep = np.array([header is not None for header in headers], bool)
+    size_px = np.array([h[:2] if h else (0, 0) for h in headers], np.int64).reshape(-1, 2)
+    if said_px is not None:
+        found += _sizes(names, keep, size_px, said_px)
+    truth, crowd = None, None
+    if rows is not None:
+        if normalised:
+            rows = replace(rows, xyxy=rows.xyxy * np.tile(size_px[rows.image], 2))
+        rows = _boxes(rows, keep, size_px, found)
+        number = np.cumsum(keep) - 1
+        solid = ~rows.crowd
+        n = int(keep.sum())
+        truth = Boxes.from_rows(number[rows.image[solid]], rows.xyxy[solid], rows.labels[solid], n)
+        crowd = Rects.from_rows(number[rows.image[~solid]], rows.xyxy[~solid], n) if rows.crowd.any() else None
+    kept = tuple(name for name, yes in zip(names, keep, strict=True) if yes)
+    return Pool(
+        root, tuple(classes), kept, size_px[keep, 0], size_px[keep, 1], truth=truth, crowd=crowd, problems=tuple(found)
+    )
+
+
+def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[files.Header | None]:
+    def probe(name: str) -> files.Header | Problem:
+        try:
+            return files.probe(root / name)
+        except LabelwiseError as error:
+            kind = "unreadable image" if (root / name).exists() else "missing image"
+            return Problem(kind, name, str(error), "the image is left out, with its boxes")
+
+    headers: list[files.Header | None] = []
+    with ThreadPoolExecutor(files.THREADS) as threads:
+        for name, header in zip(names, threads.map(probe, names), strict=True):
+            if isinstance(header, Problem):
+                found.append(header)
+                headers.append(None)
+                continue
+            headers.append(header)
+            for flag in header.flags:
+                found.append(Problem(f"{flag} image", name, f"the file is a {flag} image", _CONVERSION[flag]))
+    return headers
+
+
+_CONVERSION = {
+    "palette": "colours looked up when loaded",
+    "RGBA": "composited on white when loaded",
+    "16-bit": "scaled to 8 bit when loaded",
+    "CMYK": "converted to RGB when loaded",
+    "EXIF-rotated": "turned as displayed when loaded; boxes are read as of the displayed image",
+}
+
+
+def _sizes(names: Sequence[str], keep: np.ndarray, size_px: np.ndarray, said_px: np.ndarray) -> list[Problem]:
+    zero = keep & (said_px == 0).any(axis=1)
+    other = keep & (said_px > 0).all(axis=1) & (said_px != size_px).any(axis=1)
+    found = []
+    for i in np.flatnonzero(zero | other):
+        kind = "annotation says 0x0" if zero[i] else "size differs"
+        said, real = "x".join(map(str, said_px[i])), "x".join(map(str, size_px[i]))
+        what = f"annotation says {said} px, the image is {real} px"
+        if other[i] and (said_px[i] == size_px[i][::-1]).all():
+            what += " (turned by 90 degrees: the boxes may belong to the unturned image)"
+        found.append(Problem(kind, names[i], what, "the size of the file is used; boxes stay as written"))
+    return found
+
+
+def _boxes(rows: Rows, keep: np.ndarray, size_px: np.ndarray, found: list[Problem]) -> Rows:
+    bad = np.flatnonzero(~np.isfinite(rows.xyxy).all(axis=1))
+    if len(bad):
+        raise LabelwiseError(
+            f"{rows.where(bad[0])}: box {rows.xyxy[bad[0]].tolist()}; expected finite numbers. Fix the file."
+        )
+    limit = np.tile(size_px[rows.image], 2).astype(np.float64)
+    clipped = np.clip(rows.xyxy, 0, limit)
+    here = keep[rows.image]
+    zero = here & ((rows.xyxy[:, 2:] - rows.xyxy[:, :2]) <= MIN_SIDE_PX).any(axis=1)
+    outside = here & ~zero & ((clipped[:, 2:] - clipped[:, :2]) <= MIN_SIDE_PX).any(axis=1)
+    partly = here & ~zero & ~outside & (np.abs(clipped - rows.xyxy) > ROUNDING_PX).any(axis=1)
+    for mask, kind, what, handling in (
+        (zero, "zero-size box", "has no area", "left out"),
+        (outside, "out-of-image box", "lies outside the image", "left out"),
+        (partly, "out-of-image box", "reaches beyond the image", "clipped to the image"),
+    ):
+        for row in np.flatnonzero(mask):
+            box, (width, height) = _text(rows.xyxy[row]), size_px[rows.image[row]]
+            found.append(Problem(kind, rows.where(row), f"box {box} {what} of {width}x{height} px", handling))
+    rest = np.flatnonzero(here & ~zero & ~outside)
+    return Rows(rows.image[rest], clipped[rest], rows.labels[rest], rows.crowd[rest], lambda r: rows.where(rest[r]))
+
+
+def _text(box: np.ndarray) -> str:
+    return "[" + ", ".join(f"{v:.6g}" for v in box) + "]"
+
+
+def choose(root: Path, splits: Sequence[str], split: str | None) -> str | None:
+    """The split that is meant: `None` is the only one there is; `val`, `valid` and `validation` are one."""
+    if split is None:
+        if len(splits) > 1:
+            raise LabelwiseError(f"{root}: holds the splits {', '.join(splits)}. Say which one to read.")
+        return splits[0] if splits else None
+    same = next((group for group in _SAME_SPLIT if split in group), {split})
+    for name in splits:
+        if name == split or name in same:
+            return name
+    raise LabelwiseError(f"{root}: no split {split!r}; expected one of {', '.join(splits) or '(it has no splits)'}.")
+
+
+def images_under(folder: Path) -> list[Path]:
+    """Every image file below a folder, sorted by path."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [path for path in (Path(where) / name for name in names) if files.is_image(path)]
+    return sorted(found)
+
+
+def relative(path: Path, root: Path) -> str:
+    """The name of an image in a pool: its path relative to the root, with forward slashes."""
+    return Path(os.path.relpath(path, root)).as_posix()

@@ -1,0 +1,105 @@
+"""Which format a data set has, and reading it. A new format is one new file here, with `detect`, `splits`, `read`.
+
+`split` may join several: `valid+test` is both as one pool.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+import labelwise.data
+from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
+
+
+class Reader(Protocol):
+    """What the file of a format offers."""
+
+    LOOKS_FOR: str
+
+    def detect(self, root: Path) -> bool: ...
+
+    def splits(self, root: Path) -> tuple[str, ...]: ...
+
+    def read(self, root: Path, split: str | None = None) -> Pool: ...
+
+
+def formats() -> dict[str, Reader]:
+    """Name -> reader of every file in this folder that has the three functions."""
+    found = {}
+    for module in pkgutil.iter_modules(labelwise.data.__path__):
+        if module.name == "find":
+            continue
+        loaded = importlib.import_module(f"labelwise.data.{module.name}")
+        if all(hasattr(loaded, verb) for verb in ("detect", "splits", "read")):
+            found[module.name] = cast(Reader, loaded)
+    return found
+
+
+def reader(root: Path, format: str | None = None) -> Reader:
+    """The reader of a data set: the one that is named, or the only one that recognises it."""
+    known = formats()
+    if format is not None:
+        if format not in known:
+            near = difflib.get_close_matches(format, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise LabelwiseError(f"unknown data format {format!r}; expected one of {', '.join(known)}.{hint}")
+        return known[format]
+    if not root.exists():
+        raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
+    matches = [name for name, one in known.items() if name != "folder" and one.detect(root)]
+    if len(matches) > 1:
+        raise LabelwiseError(f"{root}: could be {' or '.join(matches)}. Say which one with format.")
+    if not matches and known["folder"].detect(root):
+        matches = ["folder"]
+    if not matches:
+        expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
+        raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}")
+    return known[matches[0]]
+
+
+def splits(root: Path, format: str | None = None) -> tuple[str, ...]:
+    """Names of the splits of a data set."""
+    return reader(root, format).splits(root)
+
+
+def read(root: Path, split: str | None = None, format: str | None = None) -> Pool:
+    """Read a data set in any of the known formats."""
+    one = reader(root, format)
+    parts = [None] if split is None else split.split("+")
+    pools = [one.read(root, part) for part in parts]
+    return pools[0] if len(pools) == 1 else join(pools)
+
+
+def join(pools: list[Pool]) -> Pool:
+    """Several splits of one data set as one pool; an image that is in two of them is an error."""
+    first = pools[0]
+    if any(pool.classes != first.classes or pool.root != first.root for pool in pools):
+        raise LabelwiseError(f"{first.root}: the splits have different classes; expected one class list for all.")
+    starts = np.cumsum([0, *(len(pool) for pool in pools)])
+    total = int(starts[-1])
+    truths = [(start, pool.truth) for start, pool in zip(starts, pools, strict=False) if pool.truth is not None]
+    crowds = [(start, pool.crowd) for start, pool in zip(starts, pools, strict=False) if pool.crowd is not None]
+    truth, crowd = None, None
+    if truths:
+        image = np.concatenate([start + boxes.image for start, boxes in truths])
+        xyxy, labels = (np.concatenate([getattr(boxes, key) for _, boxes in truths]) for key in ("xyxy", "labels"))
+        truth = Boxes.from_rows(image, xyxy, labels, total)
+    if crowds:
+        image = np.concatenate([start + image_of(rects.offsets) for start, rects in crowds])
+        crowd = Rects.from_rows(image, np.concatenate([rects.xyxy for _, rects in crowds]), total)
+    return Pool(
+        first.root,
+        first.classes,
+        tuple(name for pool in pools for name in pool.names),
+        np.concatenate([pool.width_px for pool in pools]),
+        np.concatenate([pool.height_px for pool in pools]),
+        truth=truth,
+        crowd=crowd,
+        problems=tuple(problem for pool in pools for problem in pool.problems),
+    )

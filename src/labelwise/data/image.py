@@ -1,0 +1,211 @@
+"""Image files: what they are (from the header alone), their pixels as displayed, and a store of resized copies.
+
+Every image is turned into 8-bit RGB as a viewer displays it: EXIF orientation applied, palette and grey expanded,
+transparency composited on white, CMYK converted, 16-bit scaled to 8-bit by 65535 -> 255 (never saturated, never
+stretched: a 12-bit image in a 16-bit file stays dark). Of an animation the first frame counts.
+
+Fails when: a PNG carries its EXIF block after the pixels (it is ignored, here and in `probe` alike), and for 32-bit
+integer or floating point files, whose range no file declares (an error).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from labelwise.types import LabelwiseError, Pool
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+THREADS = 8  # PIL releases the interpreter lock while it reads and decodes
+
+_ORIENTATION = 0x0112
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Header(NamedTuple):
+    """What the header says: size as displayed, and which conversions `load` will have to make."""
+
+    width_px: int
+    height_px: int
+    flags: tuple[str, ...]
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file (hidden files, such as macOS's `._x.jpg`, are not)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def probe(path: Path) -> Header:
+    """Size and kind of an image from its header, without decoding a pixel."""
+    try:
+        with Image.open(path) as image:
+            turn = _orientation(image)
+            width, height = image.size
+            if turn >= 5 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL swaps a TIFF's size itself
+                width, height = height, width
+            return Header(width, height, _flags(image, turn))
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL's parsers raise nearly anything on broken bytes
+        raise _unreadable(path, error) from error
+
+
+def load(path: Path, *, at_least_px: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """Pixels of an image, RGB as displayed.
+
+    With `at_least_px` a JPEG may come back at 1/2, 1/4 or 1/8 of its size (the decoder skips the high frequencies,
+    which is several times faster) as long as its longest side keeps that many pixels.
+    """
+    try:
+        return np.asarray(_displayed(path, at_least_px))
+    except MemoryError:
+        raise
+    except Exception as error:  # see probe
+        raise _unreadable(path, error) from error
+
+
+def _displayed(path: Path, at_least_px: int | None) -> Image.Image:
+    with Image.open(path) as image:
+        turn = _orientation(image)
+        if at_least_px is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
+            ratio = at_least_px / max(image.size)
+            image.draft(None, (int(np.ceil(image.width * ratio)), int(np.ceil(image.height * ratio))))
+        image.load()
+        rgb = _rgb(image)
+        if turn > 1 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL turns a TIFF itself
+            rgb = rgb.transpose(_TURN[turn])
+        return rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
+            raise ValueError(f"32-bit integer pixels from {pixels.min()} to {pixels.max()}: convert the file to 8 bit")
+        return Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating point pixels: convert the file to 8 bit")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    # PngImageFile.getexif would decode the whole image to look behind the pixels; the base class does not.
+    exif = Image.Image.getexif(image) if isinstance(image, PngImagePlugin.PngImageFile) else image.getexif()
+    turn = exif.get(_ORIENTATION, 1)
+    return turn if turn in _TURN else 1
+
+
+def _flags(image: Image.Image, turn: int) -> tuple[str, ...]:
+    raw = "".join(str(tile.args) for tile in getattr(image, "tile", ()))  # such as "RGB;16B"
+    found = {
+        "palette": image.mode in ("P", "PA"),
+        "RGBA": image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
+        "16-bit": image.mode.startswith("I") or ";16" in raw,
+        "CMYK": image.mode == "CMYK",
+        "EXIF-rotated": turn > 1,
+    }
+    return tuple(name for name, yes in found.items() if yes)
+
+
+def _unreadable(path: Path, error: Exception) -> LabelwiseError:
+    if isinstance(error, FileNotFoundError):
+        return LabelwiseError(f"{path}: no such image file. Put it there, or remove it from the annotations.")
+    # PIL's "cannot identify image file" repeats the path
+    what = "not an image" if isinstance(error, Image.UnidentifiedImageError) else f"{error or type(error).__name__}"
+    return LabelwiseError(f"{path}: image can't be read ({what}). Replace the file, or remove it from the data set.")
+
+
+class Images:
+    """The images of a pool, each decoded once and resized so that its longest side is `size_px`.
+
+    `images[i]` is the pixels (uint8, `[3, h, w]`, contiguous) and the exact scale per axis, resized / original, so that
+    `boxes * [sx, sy, sx, sy]` are the boxes in the resized image. Copies stay in memory while they fit in `cache_bytes`;
+    the rest is decoded anew each time. A broken image raises `LabelwiseError` (again at once, when asked again).
+    Threads may share one store. The arrays are read-only: they are the store's own.
+    """
+
+    def __init__(self, pool: Pool, size_px: int, cache_bytes: int = 2_000_000_000) -> None:
+        if size_px < 1:
+            raise LabelwiseError(f"Images: size_px is {size_px}; expected at least 1")
+        self.pool, self.size_px, self.cache_bytes = pool, size_px, cache_bytes
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._broken: dict[int, str] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getitem__(self, image: int) -> tuple[UInt8[np.ndarray, "3 h w"], Float32[np.ndarray, " 2"]]:
+        image = int(image)
+        if image in self._broken:
+            raise LabelwiseError(self._broken[image])
+        if image in self._kept:
+            return self._kept[image]
+        try:
+            item = self._resized(image)
+        except LabelwiseError as error:
+            self._broken[image] = str(error)
+            raise
+        with self._lock:
+            if image not in self._kept and self._bytes + item[0].nbytes <= self.cache_bytes:
+                self._kept[image] = item
+                self._bytes += item[0].nbytes
+        return item
+
+    def warm(
+        self, indices: Sequence[int] | np.ndarray, progress: Callable[[int], None] | None = None
+    ) -> list[tuple[int, str]]:
+        """Decode many up front, in threads; `progress(1)` is called after each. Returns (image, message) of those
+        that can't be read.
+        """
+
+        def message(image: int) -> str | None:
+            try:
+                self[image]
+            except LabelwiseError as error:
+                return str(error)
+            return None
+
+        failures = []
+        with ThreadPoolExecutor(THREADS) as threads:
+            for image, text in zip(indices, threads.map(message, indices), strict=True):
+                if text is not None:
+                    failures.append((int(image), text))
+                if progress is not None:
+                    progress(1)
+        return failures
+
+    def _resized(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+        path = self.pool.path(image)
+        original = np.array([self.pool.width_px[image], self.pool.height_px[image]])
+        header = probe(path)
+        if header[:2] != tuple(original):
+            raise LabelwiseError(
+                f"{path}: the image is {header.width_px}x{header.height_px} px, but the pool says "
+                f"{original[0]}x{original[1]}: the file has changed. Read the data set anew."
+            )
+        pixels = load(path, at_least_px=2 * self.size_px)  # twice the size leaves the anti-aliasing filter its work
+        size = np.maximum(1, np.round(original * (self.size_px / original.max()))).astype(int)
+        small = Image.fromarray(pixels).resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR)
+        planes = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
+        planes.flags.writeable = False
+        return planes, (size / original).astype(np.float32)

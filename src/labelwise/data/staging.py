@@ -1,0 +1,79 @@
+"""Writing a data set so that a crash leaves nothing half-written: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from labelwise.types import LabelwiseError, Pool
+
+
+def text(path: Path, content: str) -> None:
+    """Write a text file in one step: readers see the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder(final: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `final` when the block ends well, and vanishes when it does not."""
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise LabelwiseError(f"{final}: exists already. Choose another folder or split, or remove it first.")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        temporary.replace(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def flat_names(names: Sequence[str]) -> list[str]:
+    """File names for images that may come from several folders: the last part where the stems stay unique (YOLO and
+    VOC find the labels of an image by its stem), else all parts joined by `__`.
+    """
+    for candidates in ([Path(n).name for n in names], [n.replace("../", "").replace("/", "__") for n in names]):
+        if len({Path(c).stem for c in candidates}) == len(candidates):
+            return candidates
+    stems = [Path(n.replace("../", "").replace("/", "__")) for n in names]
+    return [f"{s.stem}__{s.suffix[1:]}{s.suffix}" for s in stems]  # a.png and a.jpg side by side
+
+
+def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
+    """Copy the images of a pool into a folder under new names, or link them there."""
+    to.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        source = pool.path(i).resolve()
+        if not source.is_file():
+            raise LabelwiseError(
+                f"{source}: no such image file. Read the data set anew before it is written elsewhere."
+            )
+        if copy:
+            shutil.copyfile(source, to / name)
+        else:
+            (to / name).symlink_to(source)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of our own with all that is in it."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""A project's rounds, read back from its folder for `status` and `report`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from labelwise.context import Context
+from labelwise.loop import STAGES
+from labelwise.report.results import GalleryItem, RoundResult, RunResult
+from labelwise.store import files
+from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
+
+
+def round_result(context: Context, round: int) -> RoundResult:
+    """The numbers of one round; what its stages have not produced yet is left empty."""
+    ledger, classes = context.project.ledger, context.pool.classes
+    info = {name: ledger.stage_done(round, name) or {} for name in STAGES}
+    path = context.file(round, "metrics.json")
+    metrics: Mapping[str, Any] = files.read_json(path) if path.exists() else {}
+    cost = ledger.cost(until_round=round)
+    counts = {
+        name: dict(zip(classes, map(float, values), strict=True)) for name, values in _counts(context, round).items()
+    }
+    return RoundResult(
+        round=round,
+        cost_boxes=cost.boxes,
+        cost_queries=cost.queries,
+        cost_images=cost.images,
+        cost_seconds=cost.seconds,
+        ap=metrics.get("ap"),
+        ap50=metrics.get("ap50"),
+        ap75=metrics.get("ap75"),
+        per_class_ap50=metrics.get("per_class_ap50", {}),
+        class_counts_truth=counts["truth"],
+        class_counts_pseudo=counts["pseudo"],
+        class_counts_picks=counts["picks"],
+        class_counts_picks_unbalanced=counts["unbalanced"] if round else {},
+        answers=_answers(context, round),
+        stage_seconds={name: found["wall_s"] for name, found in info.items() if "wall_s" in found},
+        skipped=sorted({(name, message) for found in info.values() for name, message in found.get("skipped", [])}),
+    )
+
+
+def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
+    """Boxes per class: labelled so far, pseudo labels (soft), this round's picks with balance and by score alone."""
+    n = len(context.pool.classes)
+    zero = np.zeros(n)
+    annotations = context.project.ledger.annotation_rows(until_round=round)
+    labels, rounds = annotations["label"], annotations["round"]
+    counts = {
+        "truth": np.bincount(labels, minlength=n),
+        "picks": np.bincount(labels[rounds == round], minlength=n),
+        "pseudo": zero,
+        "unbalanced": zero,
+    }
+    path = context.file(round, "targets.safetensors")
+    if path.exists():
+        targets = files.read_targets(path)
+        pseudo = targets.origin == ORIGIN_PSEUDO
+        counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
+    path = context.file(round, "scores.parquet")
+    if round and path.exists() and context.run.query.unit == "box":
+        scored = files.read_table(path)
+        asked = len(context.project.ledger.queries(round))
+        best = np.argsort(-scored["score"], kind="stable")[:asked]
+        counts["unbalanced"] = np.bincount(scored["label"][best], minlength=n)
+    return counts
+
+
+def _answers(context: Context, round: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for verdict in context.project.ledger.verdicts(round).values():
+        found[verdict] = found.get(verdict, 0) + 1
+    return found
+
+
+def run_result(context: Context, gallery: int = 12) -> RunResult:
+    """Everything that the report shows of one project."""
+    ledger = context.project.ledger
+    done = [r for r in range(context.run.rounds) if ledger.stage_done(r, "evaluate") is not None]
+    if not done:
+        raise LabelwiseError(
+            f"{context.project.folder}: no round is finished yet; `labelwise run -p {context.project.folder}` continues"
+        )
+    run = context.run
+    return RunResult(
+        name=run.name,
+        seed=run.seed,
+        classes=context.pool.classes,
+        rounds=[round_result(context, r) for r in done],
+        settings=json.loads(run.model_dump_json(exclude_none=True)),
+        gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
+        budget_unit=run.budget.unit,
+        data=f"{len(context.pool)} images in the pool, {len(context.test) if context.test else 0} for testing",
+        versions=versions(),
+        rare_classes=rare_classes(context),
+    )
+
+
+def rare_classes(context: Context) -> list[str]:
+    """Classes with less than half of their equal share of the pool's ground-truth boxes; else the rarest third."""
+    if context.pool.truth is None or len(context.pool.classes) < 3:
+        return []
+    counts = np.bincount(context.pool.truth.labels, minlength=len(context.pool.classes))
+    rare = np.flatnonzero(counts < counts.sum() / (2 * len(counts)))
+    if not len(rare):
+        rare = np.argsort(counts, kind="stable")[: len(counts) // 3]
+    return [context.pool.classes[c] for c in sorted(rare)]
+
+
+def versions() -> dict[str, str]:
+    """The software and the machine that a figure holds for."""
+    names = ("labelwise", "torch", "torchvision", "numpy", "faster-coco-eval")
+    return {n: version(n) for n in names} | {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
+    """The images with most picks of the round: picks, their verdicts, and the pseudo labels that complete them."""
+    ledger, classes, pool = context.project.ledger, context.pool.classes, context.pool
+    number_of = {name: number for number, name in enumerate(pool.names)}
+    verdicts = ledger.verdicts(round)
+    by_image: dict[int, list[Any]] = {}
+    for query in ledger.queries(round):
+        if query.box is not None and query.id in verdicts:
+            by_image.setdefault(number_of[query.image], []).append(query)
+    chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
+    targets = files.read_targets(context.file(round, "targets.safetensors"))
+    owner = targets.images[image_of(targets.offsets)]
+    items = []
+    for image in chosen:
+        pixels, scale_xy = context.images("pool")[image]
+        scale = np.tile(np.asarray(scale_xy, np.float32), 2)
+        pseudo = np.flatnonzero((owner == image) & (targets.origin == ORIGIN_PSEUDO) & (targets.w_cls > 0))
+        queries = by_image[image]
+        items.append(
+            GalleryItem(
+                image=np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+                caption=pool.names[image],
+                pick_boxes=np.array([q.box for q in queries], np.float32).reshape(-1, 4) * scale,
+                pick_labels=[classes[q.label] for q in queries],
+                pick_verdicts=[verdicts[q.id] for q in queries],
+                pseudo_boxes=targets.boxes[pseudo] * scale,
+                pseudo_labels=[classes[label] for label in targets.labels[pseudo]],
+                pseudo_w_cls=targets.w_cls[pseudo],
+            )
+        )
+    return items

@@ -1,0 +1,141 @@
+"""Training targets of partial labels: what is known, plus what the label policy makes of the predictions.
+
+Source: DESIGN section 3; 000, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from labelwise.labels._weights import Weighed
+from labelwise.labels.candidates import unsettled
+from labelwise.types import (
+    ORIGIN_LABEL,
+    ORIGIN_PSEUDO,
+    Detections,
+    Labels,
+    LabelwiseError,
+    Rects,
+    Targets,
+    image_of,
+    offsets_of,
+)
+
+Weigh = Callable[[np.ndarray, np.ndarray | None], Weighed]
+"""A policy with its settings bound: (confidence [n], cons(b) of Eq. 4 [n] or None) -> (keep, w_cls, w_box)."""
+
+
+def targets(
+    known: Labels,
+    candidates: Detections | None,
+    weigh: Weigh,
+    negatives: Literal["everywhere", "known"],
+    width_px: Int64[np.ndarray, " images"],
+    height_px: Int64[np.ndarray, " images"],
+    crowd: Rects | None,
+    *,
+    images: Literal["answered", "all"] = "answered",
+) -> Targets:
+    """What the model trains on this round.
+
+    Training images are those with any answer, annotation or coverage (`images="all"`: the whole pool). Annotated boxes
+    weigh 1. Of the candidates, those that the policy keeps are added, unless something is known there: an annotated box
+    (any class) or a background mark of IoU >= 0.5, or a coverage rectangle that holds half of the box.
+
+    Args:
+        known: what has been answered, one row per image of the pool.
+        candidates: detections on the whole pool, None for none.
+        weigh: the policy, e.g. `task_soft.weigh`, or `lambda scores, _: hard.weigh(scores)`.
+        negatives: the policy's `NEGATIVES`: anchors that match no box are negatives everywhere in the image, or only
+            inside what is known: coverage and background marks.
+        width_px: widths of the pool's images; with "everywhere" the whole image is a negative rectangle.
+        height_px: heights.
+        crowd: regions of the pool to ignore.
+        images: which images to train on.
+    """
+    n = len(known.answered)
+    _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates)
+    chosen = _training_images(known, images)
+    position = np.full(n, -1)
+    position[chosen] = np.arange(len(chosen))
+
+    table = known.annotations
+    rows = np.flatnonzero(position[table.image] >= 0)
+    image, boxes, labels = table.image[rows], table.xyxy[rows], table.labels[rows]
+    w_cls = w_box = np.ones(len(rows), np.float32)
+    origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
+
+    if candidates is not None:
+        rows, weights = _pseudo(candidates, known, weigh, position)
+        image, boxes = np.append(image, candidates.image[rows]), np.append(boxes, candidates.boxes[rows], axis=0)
+        labels = np.append(labels, candidates.labels[rows])
+        w_cls, w_box = np.append(w_cls, weights[0]), np.append(w_box, weights[1])
+        origin = np.append(origin, np.full(len(rows), ORIGIN_PSEUDO, np.int8))
+
+    order = np.argsort(image, kind="stable")  # annotated boxes come first in every image
+    offsets = offsets_of(position[image[order]], len(chosen))
+    return Targets(
+        chosen, offsets, boxes[order], labels[order], w_cls[order], w_box[order], origin[order],
+        negatives=_negatives(negatives, known, chosen, width_px, height_px),
+        ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
+    )  # fmt: skip
+
+
+def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> None:
+    for name, table in tables.items():
+        images = n if table is None else len(table) if isinstance(table, np.ndarray) else len(table.offsets) - 1
+        if images != n:
+            raise LabelwiseError(f"targets: {name} has {images} images, the labels {n}; both must list the pool")
+
+
+def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
+    if images == "all":
+        return np.arange(len(known.answered))
+    if images != "answered":
+        raise LabelwiseError(f'targets: images is {images!r}; expected "answered" or "all"')
+    seen = known.answered | (np.diff(known.annotations.offsets) > 0) | (np.diff(known.coverage.offsets) > 0)
+    return np.flatnonzero(seen)
+
+
+def _pseudo(
+    candidates: Detections, known: Labels, weigh: Weigh, position: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Rows of the open candidates in training images that the policy keeps, and their weights (w_cls, w_box).
+
+    cons(b) is the mean IoU over the views (000, Eq. 4). Only the light columns are copied.
+    """
+    image = candidates.image
+    rows = np.flatnonzero(position[image] >= 0)
+    rows = rows[unsettled(offsets_of(image[rows], len(position)), candidates.boxes[rows], known)]
+    views = candidates.views
+    consistency = None if views is None or not views.names else views.iou[:, rows].mean(axis=0, dtype=np.float64)
+    result = weigh(candidates.scores[rows], consistency)
+    for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
+        if column.shape != (len(rows),) or column.dtype != dtype:
+            raise LabelwiseError(
+                f"label policy: {name} is {column.dtype} {column.shape}; expected {np.dtype(dtype)} ({len(rows)},)"
+            )
+    keep, w_cls, w_box = result
+    return rows[keep], (w_cls[keep], w_box[keep])
+
+
+def _negatives(where: str, known: Labels, chosen: np.ndarray, width_px: np.ndarray, height_px: np.ndarray) -> Rects:
+    if where == "everywhere":
+        size = np.stack([width_px[chosen], height_px[chosen]], axis=1).astype(np.float32)
+        return Rects(np.arange(len(chosen) + 1), np.concatenate([np.zeros_like(size), size], axis=1))
+    if where != "known":
+        raise LabelwiseError(f'label policy: NEGATIVES is {where!r}; expected "everywhere" or "known"')
+    covered, marks = _rects_of(chosen, known.coverage), _rects_of(chosen, known.background)
+    image = np.concatenate([image_of(covered.offsets), image_of(marks.offsets)])
+    return Rects.from_rows(image, np.concatenate([covered.xyxy, marks.xyxy]), len(chosen))
+
+
+def _rects_of(chosen: np.ndarray, rects: Rects) -> Rects:
+    """The rectangles of the chosen images (rising pool numbers), numbered by their position among them."""
+    image = image_of(rects.offsets)
+    rows = np.flatnonzero(np.isin(image, chosen))
+    return Rects(offsets_of(np.searchsorted(chosen, image[rows]), len(chosen)), rects.xyxy[rows])

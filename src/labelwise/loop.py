@@ -1,0 +1,80 @@
+"""THE FLOW ON ONE PAGE.
+
+    pool -> predict -> score -> select -> ask -> label -> train -> evaluate -> report
+      ^                                                      |
+      +------------------- next round <----------------------+
+
+A round goes through the stages below, in this order. Every stage reads what it needs from the project folder, writes
+its result under a temporary name, renames it and is marked done in one transaction: a run that was killed at any
+instant continues with the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at
+random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labelwise import stages
+from labelwise.context import Context
+from labelwise.types import LabelwiseError
+
+STAGES = {
+    "predict": stages.predict,  # the only place where a model meets the pool; its outputs are stored
+    "score": stages.score,  # arrays -> how much each candidate is worth labelling
+    "select": stages.select,  # arrays -> a ranking that fits the budget
+    "ask": stages.ask,  # the oracle answers until the budget of the round is spent
+    "label": stages.label,  # ledger + predictions -> boxes with weights, by the label policy
+    "train": stages.train,  # weighted losses
+    "evaluate": stages.evaluate,  # AP on the test images
+}
+
+
+def run(context: Context) -> Iterator[int]:
+    """Runs all rounds that are not done yet, giving the number of each one that ends here.
+
+    Raises:
+        LabelwiseError: another process runs this project, or a stage failed (everything done so far is kept).
+    """
+    with context.project.lock():
+        stages.begin(context)
+        for round in range(context.run.rounds):
+            fresh = [run_stage(context, round, name) for name in STAGES]
+            if any(fresh):
+                yield round
+
+
+def run_stage(context: Context, round: int, name: str) -> bool:
+    """Runs one stage of a round unless it is done already; tells whether it ran."""
+    with context.project.stage(round, name) as stage:
+        if stage.done:
+            return False
+        STAGES[name](context, round, stage)
+    return True
+
+
+def next_stage(context: Context) -> tuple[int, str] | None:
+    """The first stage that is not done: (round, name), or None when the run is complete."""
+    for round in range(context.run.rounds):
+        for name in STAGES:
+            if context.project.ledger.stage_done(round, name) is None:
+                return round, name
+    return None
+
+
+def run_next(context: Context, name: str) -> int:
+    """Runs the stage `name` of the current round by hand (`labelwise score`, ...); returns the round.
+
+    Raises:
+        LabelwiseError: it is another stage's turn, or everything is done.
+    """
+    with context.project.lock():
+        stages.begin(context)
+        due = next_stage(context)
+        if due is None:
+            raise LabelwiseError("every round of this run is done; add an entry to budget.per_round for another one")
+        if due[1] != name:
+            raise LabelwiseError(
+                f"round {due[0]}: it is the turn of {due[1]!r}; run `labelwise {due[1]}` before {name!r}"
+            )
+        run_stage(context, due[0], name)
+        return due[0]

@@ -1,0 +1,181 @@
+"""Backbones with a feature pyramid, and how images get into them.
+
+A body gives feature maps of rising stride (C2 at stride 4, where there is one, to C5 at 32); the pyramid brings them to one
+width. Modules and their names are torchvision's, so that its weights fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.shufflenetv2 import InvertedResidual, ShuffleNetV2
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
+
+from labelwise.types import LabelwiseError
+
+BackboneName = Literal[
+    "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0"
+]
+Activation = Literal["relu", "leaky_relu"]
+
+_STAGES = {
+    "shufflenet": (("stage2", "stage3", "stage4"), ("conv1", "stage2", "stage3", "stage4")),
+    "resnet18": (("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")),
+    "resnet50": (("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")),
+    "mobilenet_v3_large": (("3", "6", "12", "15"), ("0,1", "2,3", "4,5,6", "7,8,9,10,11,12", "13,14,15")),
+    "squeezenet1_0": (("5", "10", "12"), ("0", "3,4,5", "7,8,9,10", "12")),
+}
+"""Per backbone: the layers whose output is kept (C2 or C3 upwards), and the layers of every stage that can be frozen."""
+_CHANNELS = {
+    "shufflenet_v2_x0_5": (48, 96, 192),
+    "shufflenet_v2_x1_0": (116, 232, 464),
+    "resnet18": (64, 128, 256, 512),
+    "resnet50": (256, 512, 1024, 2048),
+    "mobilenet_v3_large": (24, 40, 112, 160),
+    "squeezenet1_0": (256, 512, 512),
+}
+_SHUFFLENET = {"shufflenet_v2_x0_5": [24, 48, 96, 192, 1024], "shufflenet_v2_x1_0": [24, 116, 232, 464, 1024]}
+
+
+class ShuffleUnit(InvertedResidual):  # type: ignore[misc]
+    """torchvision's unit; joins and shuffles the two branches in one copy that keeps the channels-last layout."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        if self.stride == 1:
+            left, right = x.chunk(2, dim=1)
+        else:
+            left, right = self.branch1(x), x
+        both = torch.stack((left.permute(0, 2, 3, 1), self.branch2(right).permute(0, 2, 3, 1)), dim=-1)
+        return both.flatten(3).permute(0, 3, 1, 2)
+
+
+class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]
+    """P6 (and P7) by 3x3 convolutions of stride 2 on P5, as torchvision's RetinaNet makes them."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(channels, channels, 3, 2, 1)
+        self.p7 = nn.Conv2d(channels, channels, 3, 2, 1) if count > 1 else None
+        for conv in (self.p6, self.p7):
+            if conv is not None:
+                nn.init.kaiming_uniform_(conv.weight, a=1)
+                nn.init.zeros_(cast(Tensor, conv.bias))
+
+    def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        p6 = self.p6(p[-1])
+        more = [p6] if self.p7 is None else [p6, self.p7(torch.relu(p6))]
+        return [*p, *more], [*names, *("p6", "p7")[: len(more)]]
+
+
+class Trunk(nn.Module):
+    """Body and pyramid: a batch of normalised images to one feature map per level, finest first."""
+
+    def __init__(self, body: nn.Module, channels: Sequence[int], width: int, extra: nn.Module | None) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(list(channels), width, extra_blocks=extra)
+        self.out_channels = width
+        self.frozen: list[nn.Module] = []
+        self.frozen_norms = False
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        return cast(dict[str, Tensor], self.fpn(self.body(x)))
+
+    def train(self, mode: bool = True) -> Trunk:
+        super().train(mode)
+        for layer in self.body.children() if self.frozen_norms else self.frozen:
+            for module in layer.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def freeze(self, name: str, trainable_stages: int, frozen_norms: bool) -> None:
+        """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are."""
+        stages = _stages(name)[1]
+        if not 0 <= trainable_stages <= len(stages):
+            raise LabelwiseError(
+                f"trainable_stages = {trainable_stages}: {name} has {len(stages)} stages; give 0 to {len(stages)}"
+            )
+        names = {layer for stage in stages[: len(stages) - trainable_stages] for layer in stage.split(",")}
+        self.frozen = [child for key, child in self.body.named_children() if key in names]
+        self.frozen_norms = frozen_norms
+        for layer in self.frozen:
+            layer.requires_grad_(False)
+        for module in self.body.modules():
+            if frozen_norms and isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+
+
+def _stages(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return _STAGES["shufflenet" if name.startswith("shufflenet") else name]
+
+
+def stage_count(name: str) -> int:
+    """How many stages of the backbone can be frozen one by one."""
+    return len(_stages(name)[1])
+
+
+def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
+    """The convolutional part with random weights; gives a dict of feature maps '0', '1', ... of rising stride."""
+    if name in _SHUFFLENET:
+        net: Any = ShuffleNetV2([4, 8, 4], _SHUFFLENET[name], inverted_residual=ShuffleUnit)
+    else:
+        net = getattr(torchvision.models, name)(weights=None)
+    net = getattr(net, "features", net)
+    layers = IntermediateLayerGetter(net, {layer: str(i) for i, layer in enumerate(_stages(name)[0])})
+    if activation == "leaky_relu":
+        for module in list(layers.modules()):
+            for key, child in module.named_children():
+                if isinstance(child, nn.ReLU):
+                    setattr(module, key, nn.LeakyReLU(0.1, inplace=True))
+    return cast(nn.Module, layers)
+
+
+def levels_of(name: BackboneName) -> int:
+    """How many feature maps the body has."""
+    return len(_CHANNELS[name])
+
+
+def trunk(layers: nn.Module, name: BackboneName, first: int, width: int, extra: nn.Module | None) -> Trunk:
+    """A pyramid of `width` channels on the feature maps of `layers` from number `first` on."""
+    kept = {layer: str(i) for i, layer in enumerate(_stages(name)[0][first:])}
+    layers.return_layers = kept  # type: ignore[assignment]
+    return Trunk(layers, _CHANNELS[name][first:], width, extra)
+
+
+class ImageBatch(nn.Module):
+    """Images float [3, h, w] in 0..1 to one normalised batch, padded to a multiple of 32; never resized.
+
+    `weights_input` says what the backbone was trained on: "imagenet" = mean and deviation of ImageNet taken out,
+    "raw01" = nothing done.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights_input: Literal["imagenet", "raw01"]) -> None:
+        super().__init__()
+        mean, std = (
+            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if weights_input == "imagenet" else ((0,) * 3, (1,) * 3)
+        )
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[Float[Tensor, "b 3 H W"], Tensor]:
+        """The batch, and the size (height, width) of every image in it."""
+        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        height, width = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
+        if len(set(sizes)) == 1 and sizes[0] == (height, width):
+            batch = (torch.stack(list(images)) - self.mean).div_(self.std)
+        else:
+            batch = torch.zeros((len(images), 3, height, width), device=self.mean.device)
+            for slot, image, (h, w) in zip(batch, images, sizes, strict=True):
+                slot[:, :h, :w] = (image - self.mean).div_(self.std)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        return batch, torch.tensor(sizes, dtype=torch.float32, device=batch.device)

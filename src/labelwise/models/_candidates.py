@@ -1,0 +1,80 @@
+"""Anchors of a padded batch, and from scored boxes to the candidates of every image.
+
+Suppression is class-agnostic: one object gives one candidate that keeps its whole class distribution (DESIGN section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import batched_nms
+
+
+class Anchors(nn.Module):
+    """torchvision's anchors, kept per size of the batch; every level has the same shapes at its own base size."""
+
+    def __init__(self, sizes: Sequence[int], per_octave: int, ratios: Sequence[float]) -> None:
+        super().__init__()
+        scaled = tuple(tuple(int(size * 2 ** (i / per_octave)) for i in range(per_octave)) for size in sizes)
+        self.generator = AnchorGenerator(scaled, (tuple(ratios),) * len(scaled))
+        self.per_location = per_octave * len(ratios)
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+
+    def forward(
+        self, image_size: tuple[int, int], grids: Sequence[tuple[int, int]], like: Tensor
+    ) -> Float[Tensor, "a 4"]:
+        """All levels one after the other; within a level row by row, all anchors of a location together."""
+        key = (image_size, tuple(grids), like.device)
+        if key not in self._kept:
+            if len(self._kept) >= 32:  # batches of ever new sizes
+                self._kept.clear()
+            self.generator.set_cell_anchors(torch.float32, like.device)
+            strides = [
+                [torch.tensor(side // cells, device=like.device) for side, cells in zip(image_size, grid, strict=True)]
+                for grid in grids
+            ]
+            self._kept[key] = torch.cat(self.generator.grid_anchors([list(grid) for grid in grids], strides))
+        return self._kept[key]
+
+
+def flatten_levels(maps: Sequence[Float[Tensor, "b _ _ _"]], width: int) -> Float[Tensor, "b a w"]:
+    """Predictions of all levels as rows of `width` numbers, in the order of `Anchors`; always float32."""
+    rows = [m.permute(0, 2, 3, 1).reshape(len(m), -1, width) for m in maps]
+    return torch.cat(rows, dim=1).float()
+
+
+def clip(boxes: Float[Tensor, "n 4"], image: Int64[Tensor, " n"], sizes: Float[Tensor, "b 2"]) -> Float[Tensor, "n 4"]:
+    """Boxes cut to their image."""
+    return boxes.clamp(min=0).minimum(sizes.flip(1).repeat(1, 2)[image])
+
+
+def has_area(boxes: Float[Tensor, "n 4"], smallest: float = 1e-2) -> Bool[Tensor, " n"]:
+    """True where both sides are at least `smallest` pixels."""
+    return (boxes[:, 2:] - boxes[:, :2] >= smallest).all(1)
+
+
+def best_of(
+    boxes: Float[Tensor, "n 4"],
+    scores: Float[Tensor, " n"],
+    image: Int64[Tensor, " n"],
+    *,
+    nms_iou: float,
+    most: int,
+) -> Int64[Tensor, " m"]:
+    """Rows that survive suppression, at most `most` per image: images in order, within one by falling score."""
+    kept = batched_nms(boxes, scores, image, nms_iou)
+    kept = kept[image[kept].argsort(stable=True)]
+    owner = image[kept]
+    rank = torch.arange(len(kept), device=kept.device) - torch.searchsorted(owner, owner)
+    return kept[rank < most]
+
+
+def per_image(columns: dict[str, Tensor], image: Int64[Tensor, " n"], n_images: int) -> list[dict[str, Tensor]]:
+    """Columns of all images, sorted by image, as one dict per image."""
+    counts = torch.bincount(image, minlength=n_images).tolist()
+    split = {name: column.split(counts) for name, column in columns.items()}
+    return [{name: parts[i] for name, parts in split.items()} for i in range(n_images)]

@@ -1,0 +1,207 @@
+"""RetinaNet: one stage, focal loss, on a pyramid from stride 8; confidence = the largest class sigmoid, in 0..1.
+
+Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1 and
+`normalise = "torchvision"`, the same losses.
+Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
+paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchor_sizes (32, 64, 128, 256, 512).
+Fails when: objects are smaller than about half the first anchor size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.retinanet import RetinaNetHead
+
+from labelwise.models import _backbones, _candidates, _weighted, _weights
+
+
+class RetinaNet(nn.Module):
+    """Losses in training (`model(images, targets)`), candidates in evaluation (`model(images)`)."""
+
+    def __init__(
+        self,
+        backbone: _backbones.Trunk,
+        head: nn.Module,
+        anchors: _candidates.Anchors,
+        *,
+        n_classes: int,
+        weights_input: Literal["imagenet", "raw01"],
+        normalise: _weighted.Normalise,
+        score_threshold: float,
+        nms_iou: float,
+        max_detections: int,
+        pre_nms: int,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.anchors = backbone, head, anchors
+        self.images = _backbones.ImageBatch(weights_input)
+        self.n_classes, self.normalise = n_classes, normalise
+        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.pre_nms = pre_nms
+        self.matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
+        batch, sizes = self.images(images)
+        levels = list(self.backbone(batch).values())
+        classifier, regressor = self.head.classification_head, self.head.regression_head
+        towers = [classifier.conv(level) for level in levels]
+        logits = _candidates.flatten_levels([classifier.cls_logits(t) for t in towers], self.n_classes)
+        shifts = _candidates.flatten_levels([regressor.bbox_reg(regressor.conv(level)) for level in levels], 4)
+        grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
+        anchors = self.anchors((int(batch.shape[2]), int(batch.shape[3])), grids, batch)
+        with torch.autocast(batch.device.type, enabled=False):
+            if self.training:
+                if targets is None:
+                    raise ValueError("RetinaNet in training mode needs targets")
+                return self._losses(logits, shifts, anchors, _weighted.truth_of(targets, sizes, self.n_classes))
+            return self._detect(logits, shifts, anchors, towers, sizes)
+
+    def _losses(
+        self,
+        logits: Float[Tensor, "b a c"],
+        shifts: Float[Tensor, "b a 4"],
+        anchors: Float[Tensor, "a 4"],
+        truth: _weighted.Truth,
+    ) -> dict[str, Tensor]:
+        rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(logits))])
+        positive = rows >= 0
+        cost = _weighted.focal_cost(logits, rows, truth.labels)
+        w_cls = _weighted.weights_of(rows, truth.w_cls)
+        image, anchor = positive.nonzero(as_tuple=True)
+        hit = rows[image, anchor]
+        wanted = self.coder.encode_single(truth.boxes[hit], anchors[anchor])
+        off = functional.l1_loss(shifts[image, anchor], wanted, reduction="none").sum(1) * truth.w_box[hit]
+        w_box = torch.zeros_like(w_cls).index_put((image, anchor), truth.w_box[hit])
+        if self.normalise == "paper":
+            return {
+                "classification": _weighted.apart(cost, w_cls, positive),
+                "bbox_regression": off.sum() / _weighted.count(w_box > 0),
+            }
+        return {
+            "classification": _weighted.per_image_mean(cost, w_cls, positive),
+            "bbox_regression": (off / _weighted.count(w_box > 0, 1)[image]).sum() / len(logits),
+        }
+
+    def _detect(
+        self,
+        logits: Float[Tensor, "b a c"],
+        shifts: Float[Tensor, "b a 4"],
+        anchors: Float[Tensor, "a 4"],
+        towers: list[Float[Tensor, "b d _ _"]],
+        sizes: Float[Tensor, "b 2"],
+    ) -> list[dict[str, Tensor]]:
+        best, index = logits.amax(2).topk(min(self.pre_nms, logits.shape[1]), dim=1)
+        image, rank = (best.sigmoid() > self.score_threshold).nonzero(as_tuple=True)
+        anchor, scores = index[image, rank], best[image, rank].sigmoid()
+        boxes = self.coder.decode_single(shifts[image, anchor], anchors[anchor])
+        boxes = _candidates.clip(boxes, image, sizes)
+        whole = _candidates.has_area(boxes)
+        boxes, scores, image, anchor = boxes[whole], scores[whole], image[whole], anchor[whole]
+        kept = _candidates.best_of(boxes, scores, image, nms_iou=self.nms_iou, most=self.max_detections)
+        image, anchor = image[kept], anchor[kept]
+        sigmoids = logits[image, anchor].sigmoid()
+        columns = {
+            "boxes": boxes[kept],
+            "scores": scores[kept],
+            "probs": sigmoids / sigmoids.sum(1, keepdim=True),
+            "features": _features(towers, image, anchor // self.anchors.per_location),
+        }
+        return _candidates.per_image(columns, image, len(sizes))
+
+
+def _features(
+    towers: list[Float[Tensor, "b d _ _"]], image: Int64[Tensor, " n"], location: Int64[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """What the classification tower says at each candidate's location."""
+    flat = torch.cat([t.permute(0, 2, 3, 1).flatten(1, 2) for t in towers], dim=1)
+    return flat[image, location].float()
+
+
+def _head(channels: int, per_location: int, n_classes: int, convs: int) -> nn.Module:
+    """torchvision's head with `convs` (0 to 4) convolutions per tower."""
+    head = RetinaNetHead(channels, per_location, n_classes)
+    for part in (head.classification_head, head.regression_head):
+        part.conv = part.conv[:convs]
+        for layer in part.conv.modules():
+            if isinstance(
+                layer, nn.Conv2d
+            ):  # torchvision's deviation 0.01 is made for 256 channels; narrow towers fade out
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return head
+
+
+def build(
+    n_classes: int,
+    *,
+    backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
+    weights: str = "none",
+    weights_input: Literal["imagenet", "raw01"] = "imagenet",
+    activation: Literal["auto", "relu", "leaky_relu"] = "auto",
+    fpn_channels: int = 64,
+    head_convs: int = 2,
+    anchor_sizes: tuple[int, ...] = (16, 32, 64, 128),
+    anchors_per_octave: int = 3,
+    trainable_stages: int | None = None,
+    frozen_norms: bool | None = None,
+    normalise: _weighted.Normalise = "torchvision",
+    score_threshold: float = 0.05,
+    nms_iou: float = 0.5,
+    max_detections: int = 100,
+    pre_nms: int = 1000,
+) -> nn.Module:
+    """RetinaNet for `n_classes` classes (0 to C - 1, no background).
+
+    Args:
+        n_classes: number of classes C.
+        backbone: the convolutional body.
+        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file.
+        weights_input: how the backbone's training normalised its images.
+        activation: "auto" is leaky_relu for a file whose batch norms are all folded (NanoDet), else relu.
+        fpn_channels: width of the pyramid and of the head.
+        head_convs: 3x3 convolutions per tower, 0 to 4.
+        anchor_sizes: base size in pixels per level, from stride 8 on; 3 to 5 levels.
+        anchors_per_octave: anchor scales between a level's base size and the next one's.
+        trainable_stages: the last so many stages of the backbone learn; None = all.
+        frozen_norms: batch norms of the backbone keep their statistics; None = with weights = "coco" and folded norms.
+        normalise: how the loss is divided (see `_weighted`).
+        score_threshold: candidates below it are dropped.
+        nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
+        max_detections: candidates per image.
+        pre_nms: candidates per image that enter suppression.
+    """
+    source = _weights.read(weights, "retinanet", backbone)
+    layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
+    first = _backbones.levels_of(backbone) - (2 if backbone == "squeezenet1_0" else 3)
+    own = _backbones.levels_of(backbone) - first
+    more = len(anchor_sizes) - own
+    if not 0 <= more <= 2:
+        raise _weights.LabelwiseError(
+            f"anchor_sizes has {len(anchor_sizes)} levels; RetinaNet on {backbone} takes {own} to {own + 2}"
+        )
+    extra = _backbones.ExtraLevels(fpn_channels, more) if more else None
+    trunk = _backbones.trunk(layers, backbone, first, fpn_channels, extra)
+    anchors = _candidates.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    model = RetinaNet(
+        trunk,
+        _head(fpn_channels, anchors.per_location, n_classes, head_convs),
+        anchors,
+        n_classes=n_classes,
+        weights_input=weights_input,
+        normalise=normalise,
+        score_threshold=score_threshold,
+        nms_iou=nms_iou,
+        max_detections=max_detections,
+        pre_nms=pre_nms,
+    )
+    source.load_into(model)
+    stages = _backbones.stage_count(backbone) if trainable_stages is None else trainable_stages
+    trunk.freeze(backbone, stages, source.frozen_norms if frozen_norms is None else frozen_norms)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,193 @@
+"""A batch of images through the model: once untouched, once per view, everything matched to the untouched boxes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32
+from torch import Tensor
+
+from labelwise import catalog
+from labelwise.predict.match import match, onto_view
+from labelwise.types import Detections, LabelwiseError, Views, image_of, offsets_of
+
+Model = Callable[[list[Tensor]], list[dict[str, Tensor]]]
+"""Images float [3, h, w] in 0..1 -> per image its boxes [n, 4] in pixels, scores [n], probs [n, C], features [n, D]."""
+STRIDE = 32
+"""Images share a batch only if they are equally large once padded to this multiple, as torchvision's detectors pad even
+a single image: so the company of an image changes nothing in what is found on it."""
+ViewChoice = str | tuple[str, Mapping[str, Any]]
+"""A file of predict/views (or a dotted name), alone or with its settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A readable image: number in the pool, name for messages, pixels uint8 [3, h, w], resized / original."""
+
+    number: int
+    name: str
+    pixels: np.ndarray
+    scale_xy: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view with its settings; `label` is unique in its run."""
+
+    label: str
+    inputs: tuple[str, ...]
+    function: Callable[..., tuple[Tensor, Tensor]]
+
+    def __call__(self, image: Tensor, boxes: np.ndarray, stream: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The augmented image and its affine; what is random in it depends on `stream` and the label alone."""
+        rng = np.random.default_rng([*stream, zlib.crc32(self.label.encode())])
+        menu = {"image": image, "boxes": torch.from_numpy(boxes), "rng": rng}
+        return self.function(*(menu[name] for name in self.inputs))
+
+
+def alike(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Numbers of the shapes [3, h, w] that are equally large once padded to a multiple of STRIDE, group by group.
+
+    >>> alike([(3, 60, 64), (3, 64, 90), (3, 64, 33)])
+    [[0, 2], [1]]
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, (_, height, width) in enumerate(shapes):
+        groups.setdefault((-(-height // STRIDE), -(-width // STRIDE)), []).append(number)
+    return list(groups.values())
+
+
+def views_of(choices: Sequence[ViewChoice]) -> tuple[View, ...]:
+    """Finds views by name. A view asked for twice is labelled `noise`, `noise-2`.
+
+    Raises:
+        LabelwiseError: a view or setting that does not exist, or an input that predict does not have.
+    """
+    found: list[View] = []
+    for choice in choices:
+        name, settings = (choice, {}) if isinstance(choice, str) else choice
+        method = catalog.find("predict/views", name)
+        problems = method.problems(settings)
+        problems += [f"predict/views/{name} needs {n!r}" for n in method.inputs if n not in ("image", "boxes", "rng")]
+        if problems:
+            raise LabelwiseError("; ".join(problems))
+        again = sum(view.label.split("-")[0] == name for view in found)
+        label = name if again == 0 else f"{name}-{again + 1}"
+        found.append(View(label, method.inputs, partial(method.function, **settings)))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Everything that stays the same from batch to batch. `stream` is (seed, round)."""
+
+    model: Model
+    views: tuple[View, ...]
+    stream: tuple[int, ...]
+    device: torch.device
+    min_score: float
+    keep_features: bool
+    bf16: bool
+
+    def run(self, images: Sequence[Image]) -> tuple[Detections, int]:
+        """Detections of these images, in pixels of the original images, and how many had no area there."""
+        tensors = [torch.tensor(image.pixels, device=self.device).float().div_(255) for image in images]
+        found = self._ask(tensors, images, self.keep_features)
+        original = _original_pixels(found, images)
+        flat = (original[:, 2:] <= original[:, :2]).any(axis=1)
+        keep = ~flat & (found.scores >= self.min_score)
+        found, original = found.take(keep), original[keep]
+        views = self._views(tensors, found, images) if self.views else None
+        kept = Detections(found.offsets, original, found.probs, found.scores, found.features, views)
+        return kept, int(flat.sum())
+
+    def _views(self, tensors: list[Tensor], found: Detections, images: Sequence[Image]) -> Views:
+        shape = (len(self.views), len(found))
+        iou, scores = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        probs = np.full((*shape, found.probs.shape[1]), 1 / max(1, found.probs.shape[1]), np.float32)
+        spans = [slice(a, b) for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]
+        for v, view in enumerate(self.views):
+            made = [
+                view(tensor, found.boxes[span], (*self.stream, image.number))
+                for tensor, span, image in zip(tensors, spans, images, strict=True)
+            ]
+            seen = self._ask([augmented for augmented, _ in made], images, False)
+            affine = torch.stack([affine for _, affine in made]).float().cpu().numpy()
+            mapped = onto_view(found.boxes, affine[found.image])
+            iou[v], row = match(mapped, found.offsets, seen.boxes, seen.offsets)
+            matched = row >= 0
+            scores[v, matched], probs[v, matched] = seen.scores[row[matched]], seen.probs[row[matched]]
+        return Views(tuple(view.label for view in self.views), probs, scores, iou)
+
+    def _ask(self, tensors: list[Tensor], images: Sequence[Image], features: bool) -> Detections:
+        """What the model says, as columns, in pixels of the images it was given."""
+        said: list[dict[str, Tensor]] = [{}] * len(tensors)
+        for group in alike([tensor.shape for tensor in tensors]):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                answers = self.model([tensors[i] for i in group])
+            if len(answers) != len(group):
+                raise LabelwiseError(f"predict: the model answered {len(answers)} of {len(group)} images; expected all")
+            for i, answer in zip(group, answers, strict=True):
+                said[i] = answer
+
+        def column(key: str) -> Float32[np.ndarray, "n ..."]:
+            values: np.ndarray = torch.cat([one[key] for one in said]).float().cpu().numpy()
+            return values
+
+        offsets = np.concatenate([[0], np.cumsum([len(one["scores"]) for one in said])]).astype(np.int64)
+        boxes, scores, probs = column("boxes"), column("scores"), column("probs")
+        extra = column("features") if features else np.zeros((len(scores), 0), np.float32)
+        for key, values in (("boxes", boxes), ("scores", scores), ("probs", probs), ("features", extra)):
+            bad: np.ndarray = np.logical_not(np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+            _refuse(
+                bad, offsets, images, f"{key} that are not finite; the model has diverged or its weights are broken"
+            )
+        off: np.ndarray = np.abs(probs.sum(axis=1) - 1) > 1e-3
+        _refuse(off, offsets, images, "probs that do not sum to 1; a model must normalise them over its classes")
+        return Detections(offsets, boxes, probs, scores, extra)
+
+
+def _refuse(bad: Bool[np.ndarray, " n"], offsets: np.ndarray, images: Sequence[Image], what: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        image = int(image_of(offsets)[row])
+        where = f"image {images[image].name}, detection {row - int(offsets[image])}"
+        raise LabelwiseError(f"predict: {where}: the model gave {what}")
+
+
+def _original_pixels(found: Detections, images: Sequence[Image]) -> Float32[np.ndarray, "n 4"]:
+    """Boxes of the resized images in pixels of the original ones, clipped to them."""
+    scale = np.array([image.scale_xy for image in images], np.float64)
+    size = np.rint(np.array([image.pixels.shape[:0:-1] for image in images]) / scale)
+    per_box = found.image
+    boxes = found.boxes / np.tile(scale, 2)[per_box]
+    clipped: np.ndarray = np.clip(boxes, 0, np.tile(size, 2)[per_box]).astype(np.float32)
+    return clipped
+
+
+def in_order(parts: Sequence[Detections], places: Sequence[np.ndarray], n_images: int) -> Detections:
+    """Batches put together: image `i` of part `p` becomes image `places[p][i]`; within an image by falling score."""
+    image = np.concatenate([place[part.image] for part, place in zip(parts, places, strict=True)])
+    scores = np.concatenate([part.scores for part in parts])
+    order = np.lexsort((-scores, image))
+
+    def joined(column: Callable[[Detections], np.ndarray]) -> np.ndarray:
+        return np.concatenate([column(part) for part in parts])[order]
+
+    views = None
+    if all(part.views is not None for part in parts):
+        tables = [part.views for part in parts if part.views is not None]
+        views = Views(
+            tables[0].names,
+            np.concatenate([t.probs for t in tables], axis=1)[:, order],
+            np.concatenate([t.scores for t in tables], axis=1)[:, order],
+            np.concatenate([t.iou for t in tables], axis=1)[:, order],
+        )
+    columns = joined(lambda d: d.boxes), joined(lambda d: d.probs), scores[order], joined(lambda d: d.features)
+    return Detections(offsets_of(image[order], n_images), *columns, views)

@@ -1,0 +1,186 @@
+"""A model over the images of a pool, shard by shard; the only place where models predict.
+
+A shard of images is read while the one before is predicted; images of about the same size are batched; predictions
+are written in pool order. So memory is bounded by two shards of images and one of predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import nn
+
+from labelwise.predict.passes import Image, Model, Passes, ViewChoice, alike, in_order, views_of
+from labelwise.types import Detections, LabelwiseError
+
+READERS = 4
+"""Threads that read images."""
+
+
+class ImageSource(Protocol):
+    """Resized images by pool number: `(uint8 [3, h, w], scale_xy [2])` with `scale_xy` = resized / original."""
+
+    def __getitem__(self, image: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Sink(Protocol):
+    """Takes predictions shard by shard; `first_image` is the pool number of the shard's first image."""
+
+    def append(self, first_image: int, detections: Detections, /) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a pass did. `skipped`: number and message of every image that could not be read (it has no detections)."""
+
+    images: int
+    detections: int
+    without_area: int
+    passes: int
+    seconds: float
+    skipped: tuple[tuple[int, str], ...]
+
+    @property
+    def images_per_s(self) -> float:
+        """Images through the model per second, every view counted as one more."""
+        return (self.images - len(self.skipped)) * self.passes / self.seconds if self.seconds > 0 else 0.0
+
+
+@torch.inference_mode()
+def predict(
+    model: Model,
+    images: ImageSource,
+    indices: Sequence[int] | Int64[np.ndarray, " wanted"],
+    writer: Sink,
+    *,
+    n_images: int,
+    views: Sequence[ViewChoice] = (),
+    seed: int = 0,
+    round: int = 0,
+    batch_size: int = 16,
+    device: str | torch.device | None = None,
+    min_score: float = 0.05,
+    keep_features: bool = False,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    shard_images: int = 512,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Predicted:
+    """Predicts on the wanted images of a pool of `n_images`; every image, wanted or not, goes to `writer` in order.
+
+    Boxes come out in pixels of the original image, clipped to it; a box that has no area left is dropped and counted.
+    A detection without counterpart under a view gets IoU 0, score 0 and uniform probs there. An image that cannot be
+    read is skipped and reported. The same arguments give the same predictions; what is random in a view depends on
+    `seed`, `round`, the image's number and the view alone. `device` is where the model is, unless given. `names` (by
+    pool number) are for messages; `progress` is told how many images have been done since it was told last.
+
+    Raises:
+        LabelwiseError: unknown view or setting; a model output that is not finite or no distribution (names the image).
+    """
+    if isinstance(model, nn.Module) and model.training:
+        raise LabelwiseError("predict: the model is in training mode; call model.eval() first")
+    wanted = _checked(indices, n_images)
+    on = _device_of(model) if device is None else torch.device(device)
+    passes = Passes(model, views_of(views), (seed, round), on, min_score, keep_features, precision == "bf16")
+    report = progress or (lambda done: None)
+    skipped: list[tuple[int, str]] = []
+    began, total, without_area = perf_counter(), 0, 0
+    with closing(_shards(images, wanted, n_images, shard_images, names)) as shards:
+        for first, size, readable, unreadable in shards:
+            skipped += unreadable
+            report(len(unreadable))
+            parts, places = [], []
+            for batch in _batches(readable, batch_size):
+                part, dropped = passes.run(batch)
+                parts.append(part)
+                places.append(np.array([image.number - first for image in batch]))
+                without_area += dropped
+                report(len(batch))
+            if not parts:
+                parts, places = [_nothing(passes)], [np.zeros(1, np.int64)]
+            detections = in_order(parts, places, size)
+            writer.append(first, detections)
+            total += len(detections)
+    return Predicted(len(wanted), total, without_area, 1 + len(passes.views), perf_counter() - began, tuple(skipped))
+
+
+def predict_detections(
+    model: Model, images: ImageSource, indices: Sequence[int] | Int64[np.ndarray, " wanted"], **settings: Any
+) -> tuple[Detections, Predicted]:
+    """`predict` for a pool whose predictions fit into memory, such as a test set; `settings` are those of `predict`."""
+    shards = _Memory([], [])
+    predicted = predict(model, images, indices, shards, **settings)
+    return in_order(shards.detections, shards.places, settings["n_images"]), predicted
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    detections: list[Detections]
+    places: list[np.ndarray]
+
+    def append(self, first_image: int, detections: Detections, /) -> None:
+        self.detections.append(detections)
+        self.places.append(first_image + np.arange(detections.n_images))
+
+
+def _checked(indices: Sequence[int] | np.ndarray, n_images: int) -> Int64[np.ndarray, " wanted"]:
+    wanted = np.asarray(indices, np.int64)
+    if n_images < 1:
+        raise LabelwiseError("predict: the pool is empty; expected at least one image")
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= n_images or bool((np.diff(wanted) <= 0).any())):
+        raise LabelwiseError(f"predict: indices must rise strictly within 0..{n_images - 1}; sort them")
+    return wanted
+
+
+def _device_of(model: Model) -> torch.device:
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _nothing(passes: Passes) -> Detections:
+    """No detection on one image; a blank image through the model tells the shapes."""
+    blank = Image(0, "blank", np.zeros((3, 64, 64), np.uint8), np.ones(2))
+    return passes.run([blank])[0].take(np.zeros(0, np.int64))
+
+
+def _shards(
+    images: ImageSource, wanted: np.ndarray, n_images: int, shard_images: int, names: Sequence[str] | None
+) -> Generator[tuple[int, int, list[Image], list[tuple[int, str]]]]:
+    """First image, number of images, the readable wanted ones, number and message of the others, shard by shard."""
+    reader = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="predict-read")
+
+    def read(first: int) -> dict[int, Future[tuple[np.ndarray, np.ndarray]]]:
+        low, high = np.searchsorted(wanted, (first, first + shard_images))
+        return {number: reader.submit(images.__getitem__, number) for number in wanted[low:high].tolist()}
+
+    try:
+        ahead = read(0)
+        for first in range(0, n_images, shard_images):
+            reading, ahead = ahead, read(first + shard_images)
+            readable, unreadable = [], []
+            for number, future in reading.items():
+                try:
+                    pixels, scale_xy = future.result()
+                except LabelwiseError as error:
+                    unreadable.append((number, str(error)))
+                else:
+                    name = names[number] if names is not None else f"number {number}"
+                    readable.append(Image(number, name, pixels, scale_xy))
+            yield first, min(shard_images, n_images - first), readable, unreadable
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _batches(shard: list[Image], batch_size: int) -> Iterator[list[Image]]:
+    """The shard's images, those of about the same size together, at most `batch_size` at a time."""
+    for group in alike([image.pixels.shape for image in shard]):
+        for start in range(0, len(group), batch_size):
+            yield [shard[i] for i in group[start : start + batch_size]]

@@ -1,0 +1,166 @@
+"""The report: one static HTML file that needs nothing from outside it.
+
+`write` is a pure function of the runs: the same runs give the same bytes. Everything that comes from data is escaped by
+the template, and a content policy in the file forbids scripts and requests.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from labelwise.report import curves, histograms, tables
+from labelwise.report.contrast import contrast
+from labelwise.report.gallery import galleries
+from labelwise.report.results import RunResult
+from labelwise.report.spread import Group, groups, spread, values
+from labelwise.report.wording import duration, listed, plural, points
+from labelwise.types import LabelwiseError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """The class figure of one name, with the numbers behind it."""
+
+    name: str
+    chart: Markup
+    caption: str
+    tables: Sequence[tables.Table]
+
+
+def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> None:
+    """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`."""
+    path = Path(path)
+    document = html(runs, title=title, baseline=baseline).encode("utf-8", "backslashreplace")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(document)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise LabelwiseError(
+            f"report {path}: cannot be written ({error.strerror}); expected a folder that exists, with free space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> str:
+    """The page as text."""
+    found = groups(runs)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    chart = curves.learning_curves(found)
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        style=Markup((HERE / "style.css").read_text("utf-8")),
+        sentences=sentences(found),
+        tiles=tiles(found[0]) if len(found) == 1 else [],
+        overview=tables.overview(found) if len(found) > 1 else None,
+        skipped=tables.skipped(found),
+        curves=chart and Markup(chart),
+        band=any(len(g.runs) > 1 for g in found),
+        rare=rare_classes(found),
+        contrast=contrast(found, baseline),
+        histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],
+        galleries=galleries(found),
+        number_tables=[tables.rounds(g) for g in found if g.rounds],
+        class_table=tables.per_class(found),
+        answers=tables.answers(found),
+        stages=tables.stages(found),
+        settings=tables.settings(found),
+        versions=tables.versions(found),
+    )
+
+
+def _histogram(group: Group, i: int) -> Histogram | None:
+    number = histograms.shown_round(group)
+    if number is None or not group.classes:
+        return None
+    shown = histograms.recorded(group, number)
+    chart = Markup(histograms.class_histograms(group, number, key=f"classes{i}"))
+    of_seeds = f" Counts are means of {len(group.runs)} seeds." if len(group.runs) > 1 else ""
+    hidden = len(group.classes) - histograms.MOST_CLASSES
+    left_out = f" The {hidden} classes with fewest boxes are only in the table." if hidden > 0 else ""
+    caption = f"{group.name}, round {number}.{of_seeds}{left_out}"
+    return Histogram(
+        group.name, chart, caption, [tables.balance(group, shown), tables.class_counts(group, number, shown)]
+    )
+
+
+def sentences(found: Sequence[Group]) -> list[str]:
+    """The summary in plain words: what ran, what came out, what it cost."""
+    runs = [run for g in found for run in g.runs]
+    if not runs:
+        return ["No run was given, so there is nothing to report."]
+    data = listed(list(dict.fromkeys(run.data for run in runs if run.data)))
+    units = listed(list(dict.fromkeys(run.budget_unit for run in runs)))
+    first = plural(len(runs), "run") + (f" of {plural(len(found), 'recipe')}" if len(found) > 1 else "")
+    first += (f" on {data}" if data else "") + f". The budget was counted in {units}."
+    return [first, _outcome(found[0]) if len(found) == 1 else _best(found)]
+
+
+def _best(found: Sequence[Group]) -> str:
+    """Highest and lowest of the last values; whether that is more than chance, the comparison says."""
+    last = sorted(((_last(g, "ap50"), g) for g in found if g.rounds), key=lambda pair: -pair[0][0])
+    last = [(value, g) for value, g in last if math.isfinite(value[0])]
+    if not last:
+        return "AP50 was not measured after the last round."
+    (high, best), (low, worst) = last[0], last[-1]
+    text = f"After its last round, AP50 is highest for {best.name} ({points(*high)})"
+    text += f" and lowest for {worst.name} ({points(*low)})" if worst is not best else ""
+    return text + ". Which differences are more than chance is told under Comparison."
+
+
+def _outcome(group: Group) -> str:
+    seeds = f" ({plural(len(group.runs), 'seed')})" if len(group.runs) > 1 else f" (seed {group.seeds[0]})"
+    if not group.rounds:
+        return f"{group.name}{seeds}: no round has finished yet."
+    boxes, queries, seconds = tables.final(group, "cost_boxes", "cost_queries", "cost_seconds")
+    cost = f"{boxes:,.0f} labelled boxes, {queries:,.0f} questions and {duration(seconds)} of annotation time"
+    after = f"{group.name}{seeds}: after round {group.rounds[-1]}"
+    mean, std = _last(group, "ap50")
+    if not math.isfinite(mean):
+        return f"{after}, {cost} were spent; AP50 was not measured there."
+    start, _, _ = spread(values(group, "ap50"))
+    began = f" (it began at {points(float(start[0]))})" if len(start) > 1 and math.isfinite(start[0]) else ""
+    return f"{after} AP50 is {points(mean, std)}{began}, for {cost}."
+
+
+def _last(group: Group, quantity: str) -> tuple[float, float]:
+    mean, std, _ = spread(values(group, quantity)[:, -1:])
+    return float(mean[0]), float(std[0])
+
+
+def tiles(group: Group) -> list[tuple[str, str]]:
+    """Four numbers at a glance, for a page about one name."""
+    if not group.rounds:
+        return []
+    boxes, queries, seconds = tables.final(group, "cost_boxes", "cost_queries", "cost_seconds")
+    return [
+        (points(*_last(group, "ap50")), "AP50 at the end"),
+        (f"{boxes:,.0f}", "boxes labelled"),
+        (f"{queries:,.0f}", "questions asked"),
+        (duration(seconds), "annotation time"),
+    ]
+
+
+def rare_classes(found: Sequence[Group]) -> str:
+    """The names behind "rare-class AP50", or nothing; of many the first few."""
+    names = list(dict.fromkeys(c for g in found for run in g.runs for c in run.rare_classes))
+    return listed(names if len(names) <= 12 else [*names[:10], f"{len(names) - 10} more"])

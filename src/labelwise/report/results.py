@@ -1,0 +1,104 @@
+"""What a report is made of: plain records of a run, filled by the loop from the store, read by `report.page`.
+
+Class names are the keys of every per-class mapping; a class absent from a mapping of counts counts 0, one absent
+from `per_class_ap50` has no value. AP values are fractions in [0, 1]; the page shows them times 100. A metric that
+was not measured is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from labelwise.types import LabelwiseError
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """One round. Costs are cumulative: all that had been spent when this round's model was evaluated.
+
+    `class_counts_truth`: ground-truth boxes labelled so far. `class_counts_pseudo`: soft counts of the pseudo labels.
+    `class_counts_picks`: this round's answered picks. `class_counts_picks_unbalanced`: what the plain top selector
+    would have taken with the same scores; empty where it was not computed. `skipped`: (image name, message). Seconds
+    in `stage_seconds` are machine time of this round; `cost_seconds` is annotation time.
+    """
+
+    round: int
+    cost_boxes: int
+    cost_queries: int
+    cost_images: int
+    cost_seconds: float
+    ap: float | None = None
+    ap50: float | None = None
+    ap75: float | None = None
+    per_class_ap50: Mapping[str, float | None] = field(default_factory=dict)
+    class_counts_truth: Mapping[str, float] = field(default_factory=dict)
+    class_counts_pseudo: Mapping[str, float] = field(default_factory=dict)
+    class_counts_picks: Mapping[str, float] = field(default_factory=dict)
+    class_counts_picks_unbalanced: Mapping[str, float] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    skipped: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GalleryItem:
+    """One image of the gallery; boxes are xyxy in pixels of `image`.
+
+    `pick_verdicts` are the answers to the picks (`labelwise.types.Verdict`), "" where a pick has no answer yet.
+    `pseudo_w_cls` are the classification weights of the pseudo labels. `truth_boxes` is None where it is not shown.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    caption: str = ""
+    pick_boxes: Float32[np.ndarray, "k 4"] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    pick_labels: Sequence[str] = ()
+    pick_verdicts: Sequence[str] = ()
+    pseudo_boxes: Float32[np.ndarray, "m 4"] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    pseudo_labels: Sequence[str] = ()
+    pseudo_w_cls: Float32[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.float32))
+    truth_boxes: Float32[np.ndarray, "t 4"] | None = None
+    truth_labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        where = f"GalleryItem {self.caption!r}"
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3 or not self.image.size:
+            got = f"{self.image.dtype} {self.image.shape}"
+            raise LabelwiseError(f"{where}.image: got {got}; expected uint8 [H, W, 3] with at least one pixel")
+        truth = np.zeros((len(self.truth_labels), 4)) if self.truth_boxes is None else self.truth_boxes
+        for name, boxes, columns in (
+            ("pick_boxes", self.pick_boxes, (self.pick_labels, self.pick_verdicts)),
+            ("pseudo_boxes", self.pseudo_boxes, (self.pseudo_labels, self.pseudo_w_cls)),
+            ("truth_boxes", truth, (self.truth_labels,)),
+        ):
+            n = len(columns[0])
+            if boxes.shape != (n, 4) or any(len(c) != n for c in columns):
+                lengths = [len(c) for c in columns]
+                raise LabelwiseError(
+                    f"{where}.{name}: got shape {boxes.shape} beside columns of {lengths} rows; "
+                    "expected [n, 4] and n labels, n verdicts or weights"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResult:
+    """One run: one recipe with one seed. Runs that share `name` are repetitions; their seeds differ.
+
+    `settings` is what the run was made with, shown as a table (nested mappings are flattened to dotted keys);
+    `versions` names the software. `rare_classes` are averaged to the "rare-class AP50" curve; empty: no such curve.
+    """
+
+    name: str
+    seed: int
+    classes: Sequence[str]
+    rounds: Sequence[RoundResult]
+    recipe: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    gallery: Sequence[GalleryItem] = ()
+    budget_unit: str = "boxes"
+    data: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    rare_classes: Sequence[str] = ()

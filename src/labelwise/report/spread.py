@@ -1,0 +1,110 @@
+"""Runs that share a name are repetitions: their mean and standard deviation, and how unequal class counts are.
+
+Values are arrays `[seeds, rounds]` with NaN where a seed has no such round or the metric was not measured.
+The standard deviation is the sample's (n - 1); with fewer than two values there is none (NaN).
+
+>>> spread(np.array([[0.5, 0.6], [0.7, np.nan]]))  # mean 0.6; deviations -0.1, +0.1: sqrt(0.02 / 1) = 0.1414
+(array([0.6, 0.6]), array([0.14142136,        nan]), array([2, 1]))
+>>> imbalance([8, 2, 0])  # 8 / 2 among the two classes that occur; one is absent
+(4.0, 1)
+>>> round(entropy_nats([1, 1, 0]), 4), round(entropy_nats([3, 1]), 4)  # ln 2; 0.75 ln(4/3) + 0.25 ln 4
+(0.6931, 0.5623)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from labelwise.report.results import RoundResult, RunResult
+from labelwise.types import LabelwiseError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The runs of one name, by rising seed; `rounds` are the round numbers that any of them has."""
+
+    name: str
+    runs: tuple[RunResult, ...]
+    classes: tuple[str, ...]
+    rounds: tuple[int, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.seed for run in self.runs)
+
+
+def groups(runs: Sequence[RunResult]) -> list[Group]:
+    """One group per name, in the order in which the names first appear."""
+    out = []
+    for name in dict.fromkeys(run.name for run in runs):
+        own = sorted((run for run in runs if run.name == name), key=lambda run: run.seed)
+        seeds = [run.seed for run in own]
+        if len(set(seeds)) < len(seeds):
+            raise LabelwiseError(
+                f"report: run {name!r} is given twice with one seed (seeds {seeds}); "
+                "expected one run per name and seed. Give runs with other settings other names."
+            )
+        classes = tuple(dict.fromkeys(c for run in own for c in run.classes))
+        out.append(Group(name, tuple(own), classes, tuple(sorted({r.round for run in own for r in run.rounds}))))
+    return out
+
+
+def read(run: RunResult, result: RoundResult, quantity: str) -> float:
+    """One number of one round, by the name of its field, or "rare_ap50"; NaN where there is none."""
+    if quantity == "rare_ap50":
+        known = [v for c in run.rare_classes if (v := result.per_class_ap50.get(c)) is not None and math.isfinite(v)]
+        return sum(known) / len(known) if known else math.nan
+    value: float | None = getattr(result, quantity)
+    return math.nan if value is None else float(value)
+
+
+def values(group: Group, quantity: str) -> Float64[np.ndarray, "seeds rounds"]:
+    """One row per seed, one column per round of the group."""
+    out = np.full((len(group.runs), len(group.rounds)), np.nan)
+    for row, run in enumerate(group.runs):
+        for result in run.rounds:
+            out[row, group.rounds.index(result.round)] = read(run, result, quantity)
+    return out
+
+
+def spread(
+    table: Float64[np.ndarray, "seeds rounds"],
+) -> tuple[Float64[np.ndarray, " rounds"], Float64[np.ndarray, " rounds"], Int64[np.ndarray, " rounds"]]:
+    """Mean, sample standard deviation and number of values per column, NaN left out."""
+    known = np.isfinite(table)
+    n = known.sum(axis=0)
+    total = np.where(known, table, 0.0).sum(axis=0)
+    mean = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    squares = np.where(known, (table - mean) ** 2, 0.0).sum(axis=0)
+    std = np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
+    return mean, std, n
+
+
+def results_of(group: Group, round_number: int) -> list[RoundResult]:
+    """What every seed of the group says of one round."""
+    return [r for run in group.runs for r in run.rounds if r.round == round_number]
+
+
+def mean_counts(group: Group, round_number: int, distribution: str) -> list[float]:
+    """Mean over the seeds of a `class_counts_...` mapping, one number per class of the group."""
+    found = [counts for r in results_of(group, round_number) if (counts := getattr(r, distribution))]
+    return [sum(float(f.get(c, 0)) for f in found) / max(len(found), 1) for c in group.classes]
+
+
+def imbalance(counts: Iterable[float]) -> tuple[float, int]:
+    """Largest count over smallest among the classes that occur (000, figure 1), and how many classes do not occur."""
+    listed = list(counts)
+    present = [c for c in listed if c > 0]
+    return (max(present) / min(present) if present else math.nan), len(listed) - len(present)
+
+
+def entropy_nats(counts: Iterable[float]) -> float:
+    """Entropy of the class distribution, natural logarithm; ln(number of classes) where all are equally frequent."""
+    present = [c for c in counts if c > 0]
+    total = sum(present)
+    return -sum(c / total * math.log(c / total) for c in present) + 0.0 if present else math.nan

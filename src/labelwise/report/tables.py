@@ -1,0 +1,242 @@
+"""The tables of a report: every number that a figure shows, and what the runs were made with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelwise.report.curves import METRICS, measured
+from labelwise.report.histograms import DISTRIBUTIONS, order
+from labelwise.report.spread import Group, entropy_nats, imbalance, mean_counts, results_of, spread, values
+from labelwise.report.wording import DASH, count, duration, points
+
+MOST_SKIPPED = 200
+Cells = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`rows` start with their row header; `strong` are (row, column) of cells to stress; `text` tables align left."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Cells
+    note: str = ""
+    strong: frozenset[tuple[int, int]] = frozenset()
+    text: bool = False
+    spans: Sequence[tuple[str, int]] = ()
+    """A row of headings above the columns, each over that many of them."""
+
+    @property
+    def has_missing(self) -> bool:
+        return any(cell == DASH for row in self.rows for cell in row)
+
+
+def _column(group: Group, quantity: str) -> list[str]:
+    mean, std, _ = spread(values(group, quantity))
+    write = count if quantity.startswith("cost_") else points
+    return [write(float(m), float(s)) for m, s in zip(mean, std, strict=True)]
+
+
+def rounds(group: Group) -> Table:
+    """Costs and accuracy of every round."""
+    names = {
+        "cost_boxes": "Boxes",
+        "cost_queries": "Queries",
+        "cost_images": "Images",
+        "cost_seconds": "Seconds",
+        "ap50": "AP50",
+        "ap": "AP",
+        "ap75": "AP75",
+    }
+    if "rare_ap50" in measured([group]):
+        names["rare_ap50"] = METRICS["rare_ap50"]
+    columns = [_column(group, quantity) for quantity in names]
+    rows = [[str(number), *(c[i] for c in columns)] for i, number in enumerate(group.rounds)]
+    n = len(group.runs)
+    spread_note = f" Mean ± standard deviation of {n} seeds." if n > 1 else ""
+    note = f"Costs add up over the rounds; seconds are annotation time.{spread_note}"
+    incomplete = [
+        f"seed {r.seed} has {len(r.rounds)} of {len(group.rounds)} rounds"
+        for r in group.runs
+        if len(r.rounds) < len(group.rounds)
+    ]
+    if incomplete:
+        note += f" Incomplete: {'; '.join(incomplete)}."
+    return Table(f"{group.name}: numbers of every round", ["Round", *names.values()], rows, note)
+
+
+def overview(groups: Sequence[Group]) -> Table:
+    """AP50 by name and round (000, Table 1) and what it cost in all; the best mean of a round is stressed."""
+    numbers = sorted({r for g in groups for r in g.rounds})
+    means = np.full((len(groups), len(numbers)), np.nan)
+    rows = []
+    for i, group in enumerate(groups):
+        mean, _, _ = spread(values(group, "ap50"))
+        own = dict(zip(group.rounds, _column(group, "ap50"), strict=True))
+        for r, m in zip(group.rounds, mean, strict=True):
+            means[i, numbers.index(r)] = m
+        cost = [count(round(v)) if math.isfinite(v) else DASH for v in final(group, "cost_boxes", "cost_queries")]
+        time = duration(final(group, "cost_seconds")[0])
+        rows.append([group.name, str(len(group.runs)), *(own.get(r, DASH) for r in numbers), *cost, time])
+    best = np.where(np.isfinite(means), means, -np.inf).max(axis=0, initial=-np.inf)
+    is_best = np.isfinite(means) & (means == best)
+    is_best &= ~is_best.all(axis=0)
+    strong = frozenset((int(i), int(j) + 2) for i, j in np.argwhere(is_best))
+    note = "Mean ± standard deviation over the seeds. Bold: the highest mean of the round."
+    heads = ["Run", "Seeds", *(f"Round {r}" for r in numbers), "Boxes", "Queries", "Annotation time"]
+    spans = [("", 2), ("AP50", len(numbers)), ("Cost in all, mean", 3)] if numbers else []
+    return Table("AP50 by round, and its cost", heads, rows, note, strong, spans=spans)
+
+
+def final(group: Group, *quantities: str) -> list[float]:
+    """Means over the seeds at the last round; NaN where there is no round."""
+    if not group.rounds:
+        return [math.nan] * len(quantities)
+    return [float(spread(values(group, q)[:, -1:])[0][0]) for q in quantities]
+
+
+def per_class(groups: Sequence[Group]) -> Table | None:
+    """AP50 per class: by round for one name, of the last round for several."""
+    classes = list(dict.fromkeys(c for g in groups for c in g.classes))
+    if len(groups) == 1:
+        heads = [(f"Round {r}", groups[0], r) for r in groups[0].rounds]
+        caption = "AP50 per class and round"
+    else:
+        heads = [(g.name, g, g.rounds[-1]) for g in groups if g.rounds]
+        caption = "AP50 per class after the last round"
+    columns = []
+    for _, group, number in heads:
+        found = [r.per_class_ap50 for r in results_of(group, number)]
+        table = [[math.nan if (v := f.get(c)) is None else v for c in classes] for f in found]
+        mean, std, _ = spread(np.asarray(table, float).reshape(-1, len(classes)))
+        columns.append([points(float(m), float(s)) for m, s in zip(mean, std, strict=True)])
+    if not any(cell != DASH for column in columns for cell in column):
+        return None
+    rows = [[c, *(column[i] for column in columns)] for i, c in enumerate(classes)]
+    note = "A class without ground truth in the test split has no AP50."
+    return Table(caption, ["Class", *(head for head, _, _ in heads)], rows, note)
+
+
+def class_counts(group: Group, number: int, shown: Sequence[str]) -> Table:
+    """The numbers behind a class histogram."""
+    columns = [mean_counts(group, number, d) for d in shown]
+    rows = [[group.classes[c], *(count(column[c]) for column in columns)] for c in order(group, number)]
+    heads = ["Class", *(DISTRIBUTIONS[d] for d in shown)]
+    return Table(f"{group.name}: boxes per class, round {number}", heads, rows)
+
+
+def balance(group: Group, shown: Sequence[str]) -> Table:
+    """Imbalance factor and entropy of every distribution in every round."""
+    rows = []
+    for number in group.rounds:
+        row = [str(number)]
+        for distribution in shown:
+            counts = mean_counts(group, number, distribution)
+            factor, absent = imbalance(counts)
+            row += [DASH if math.isnan(factor) else f"{factor:.3g}" + (f" ({absent} absent)" if absent else "")]
+            row += [DASH if math.isnan(factor) else f"{entropy_nats(counts):.2f}"]
+        rows.append(row)
+    heads = ["imbalance", "entropy"] * len(shown)
+    spans = [("", 1), *((DISTRIBUTIONS[d], 2) for d in shown)]
+    most = math.log(max(len(group.classes), 1))
+    note = f"Entropy in nats; {most:.2f} if all {len(group.classes)} classes were equally frequent."
+    return Table(f"{group.name}: class balance of every round", ["Round", *heads], rows, note, spans=spans)
+
+
+def answers(groups: Sequence[Group]) -> Table | None:
+    """How the questions were answered, mean per run."""
+    kinds = list(dict.fromkeys(k for g in groups for run in g.runs for r in run.rounds for k in r.answers))
+    if not kinds:
+        return None
+    rows = []
+    for group in groups:
+        totals = [sum(r.answers.get(k, 0) for run in group.runs for r in run.rounds) / len(group.runs) for k in kinds]
+        rows.append([group.name, *(count(t) for t in totals)])
+    note = "Mean per run. object: one box annotated; all: every box of an image; background and duplicate bring no box."
+    return Table("Answers by kind", ["Run", *kinds], rows, note)
+
+
+def stages(groups: Sequence[Group]) -> Table | None:
+    """Machine time per stage, mean per round, and its share; score + select as a sum of their own."""
+    everything = [r.stage_seconds for g in groups for run in g.runs for r in run.rounds]
+    in_order = sorted(everything, key=len, reverse=True)
+    names = list(dict.fromkeys(s for found in in_order for s in found))
+    if not names:
+        return None
+    columns = []
+    for group in groups:
+        timed = [r.stage_seconds for run in group.runs for r in run.rounds if r.stage_seconds]
+        mean = {s: sum(t.get(s, 0.0) for t in timed) / max(len(timed), 1) for s in names}
+        mean["score + select"] = mean.get("score", 0.0) + mean.get("select", 0.0)
+        total = sum(mean[s] for s in names)
+        column = [f"{v:,.2f} s ({v / total:.1%})" if total > 0 else DASH for v in mean.values()]
+        columns.append([*column, f"{total:,.1f} s" if timed else DASH])
+    heads = [*names, "score + select", "whole round"]
+    rows = [[head, *(c[i] for c in columns)] for i, head in enumerate(heads)]
+    strong = frozenset((len(names) + k, j + 1) for k in (0, 1) for j in range(len(groups)))
+    note = "Machine time per round, mean over rounds and seeds, with its share of the round."
+    return Table("Time per stage", ["Stage", *(g.name for g in groups)], rows, note, strong)
+
+
+def skipped(groups: Sequence[Group]) -> Table | None:
+    """Images that could not be used, once each, with the reason."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for group in groups:
+        for run in group.runs:
+            for result in run.rounds:
+                for image, message in result.skipped:
+                    places.setdefault((image, message), []).append(f"{run.name}, seed {run.seed}, round {result.round}")
+    if not places:
+        return None
+    rows = [
+        [image, message, where[0] + (f" and {len(where) - 1} more" if len(where) > 1 else "")]
+        for (image, message), where in places.items()
+    ]
+    left = len(rows) - MOST_SKIPPED
+    note = f"The first {MOST_SKIPPED}; {left} more are in the metrics of the rounds." if left > 0 else ""
+    return Table("Skipped images", ["Image", "Reason", "Met in"], rows[:MOST_SKIPPED], note, text=True)
+
+
+def settings(groups: Sequence[Group]) -> Table | None:
+    """One row per setting, those that differ between the names first and marked."""
+    flat = [
+        {"seeds": ", ".join(map(str, g.seeds)), "recipe": g.runs[0].recipe, "data": g.runs[0].data}
+        | {"budget unit": g.runs[0].budget_unit}
+        | _flatten(g.runs[0].settings)
+        for g in groups
+    ]
+    keys = list(dict.fromkeys(k for f in flat for k in f))
+    if not keys:
+        return None
+    differing = [k for k in keys if len({f.get(k, DASH) for f in flat}) > 1]
+    rows = [[f"≠ {k}" if k in differing else k, *(f.get(k) or DASH for f in flat)] for k in differing]
+    rows += [[k, *(f.get(k) or DASH for f in flat)] for k in keys if k not in differing]
+    note = "≠ marks what differs between the runs. Settings are those of the first seed." if differing else ""
+    return Table("Settings", ["Setting", *(g.name for g in groups)], rows, note, text=True)
+
+
+def versions(groups: Sequence[Group]) -> Table | None:
+    """Software and machine, every combination that occurred."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        for run in group.runs:
+            for name, version in run.versions.items():
+                if version not in found.setdefault(name, []):
+                    found[name].append(version)
+    if not found:
+        return None
+    return Table("Versions", ["Software", "Version"], [[k, "; ".join(v)] for k, v in found.items()], text=True)
+
+
+def _flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    out: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            out |= _flatten(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = str(value)
+    return out

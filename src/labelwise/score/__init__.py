@@ -1,0 +1,1 @@
+"""Informativeness: one method per file, verb `score`; higher = more worth labelling."""

@@ -1,0 +1,108 @@
+"""Files that are the old one or the new one, never a part: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise.types import LabelwiseError
+
+_SUFFIX = ".labelwise-tmp"
+
+
+def temporary(path: Path) -> Path:
+    """The name, in the same folder, under which `path` is written until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left under a temporary name, anywhere in the folder."""
+    for path in sorted(folder.rglob(f".*{_SUFFIX}")):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Forces a file's bytes, or a folder's entries, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the operating system into one that says what was kept and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+        else:
+            advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"
+        raise LabelwiseError(advice) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name to write a file to; on leaving normally it takes the place of `path` in one step."""
+    with readable_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary(path)
+        try:
+            yield partial
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a UTF-8 text file in one step."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text; NumPy numbers and arrays become plain ones, and NaN is an error (it is not JSON: use None)."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise LabelwiseError(
+            f"cannot store {str(value)[:200]} as JSON: {error}. Use None for a missing number"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON in one step."""
+    write_text(path, to_json(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; a missing or damaged one is an error that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+    except (OSError, ValueError) as error:
+        raise LabelwiseError(f"{path} cannot be read: {error}. Delete it and run the stage that writes it") from error

@@ -1,0 +1,95 @@
+"""Reading and writing of a project's files: JSON, text, tensors, tables, targets, detections.
+
+Whatever is written appears in one step or not at all; whatever is read comes back exactly as it went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors
+import safetensors.numpy
+
+from labelwise.store.atomic import read_json, replacing, write_bytes, write_json, write_text
+from labelwise.store.detections import DetectionWriter, read_detections, write_detections
+from labelwise.types import LabelwiseError, Rects, Targets
+
+__all__ = [
+    "DetectionWriter",
+    "read_detections",
+    "read_json",
+    "read_table",
+    "read_targets",
+    "read_tensors",
+    "write_bytes",
+    "write_detections",
+    "write_json",
+    "write_table",
+    "write_targets",
+    "write_tensors",
+    "write_text",
+]
+
+_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin")
+_TARGET_RECTS = ("negatives", "ignore")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes named arrays as safetensors, with text metadata."""
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    write_bytes(path, safetensors.numpy.save(arrays, dict(metadata or {})))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of a safetensors file."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise LabelwiseError(f"{path} is damaged or cut short: {error}. Run the stage that writes it again") from error
+
+
+def write_targets(path: Path, targets: Targets) -> None:
+    """Writes training targets as safetensors."""
+    tensors = {name: getattr(targets, name) for name in _TARGETS}
+    for name in _TARGET_RECTS:
+        rects: Rects = getattr(targets, name)
+        tensors |= {f"{name}.offsets": rects.offsets, f"{name}.xyxy": rects.xyxy}
+    write_tensors(path, tensors, {"labelwise": "targets"})
+
+
+def read_targets(path: Path) -> Targets:
+    """Reads training targets."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("labelwise") != "targets":
+        raise LabelwiseError(f"{path} holds no training targets. Run the labels stage again")
+    negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)
+    return Targets(negatives=negatives, ignore=ignore, **{name: tensors[name] for name in _TARGETS})
+
+
+def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns of one length as a Parquet file."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise LabelwiseError(f"{path}: the columns have different lengths {lengths}; expected one length")
+    table = pa.table({name: pa.array(column) for name, column in columns.items()})
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file; text comes back as Python strings."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+    except (pa.ArrowException, OSError) as error:
+        raise LabelwiseError(f"{path} is damaged or cut short: {error}. Run the stage that writes it again") from error
+    return {name: table[name].to_numpy() for name in table.column_names}

@@ -1,0 +1,81 @@
+"""What is known, read from the ledger into columns: the current annotations, coverage and background marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from jaxtyping import Float64, Int64
+
+from labelwise.store import schema as t
+from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
+
+_newer = t.annotation_table.alias()
+_CURRENT = t.annotation_table.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == t.annotation_table.c.id)
+
+
+def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
+    """All that is known of the pool, in the pool's order; rows of one image in the order of their making."""
+    n = len(pool)
+    index = _pool_index(connection, pool, where)
+    annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_CURRENT), 6)
+    covered = _fetch(connection, _select(t.coverage), 5)
+    background = _fetch(connection, _select(t.background), 5)
+    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries).join(t.answers))
+    answered = np.zeros(n, np.bool_)
+    answered[_of(index, _fetch(connection, select, 1))] = True
+    return Labels(
+        annotations=Boxes.from_rows(_of(index, annotated), annotated[:, 1:5], annotated[:, 5], n),
+        coverage=Rects.from_rows(_of(index, covered), covered[:, 1:], n),
+        background=Rects.from_rows(_of(index, background), background[:, 1:], n),
+        answered=answered,
+    )
+
+
+def read_annotations(connection: sa.Connection, until_round: int | None) -> dict[str, np.ndarray]:
+    """The current annotations as columns, oldest first."""
+    a = t.annotation_table.c
+    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(_CURRENT).order_by(a.id)
+    if until_round is not None:
+        select = select.where(a.round <= until_round)
+    rows = connection.execute(select).all()
+    numbers = np.array([tuple(row[:7]) for row in rows], np.float64).reshape(-1, 7)
+    whole = numbers[:, :3].astype(np.int64)
+    return {
+        "id": whole[:, 0],
+        "image": np.array([row[7] for row in rows], np.str_),
+        "xyxy": numbers[:, 3:].astype(np.float32),
+        "label": whole[:, 2],
+        "round": whole[:, 1],
+    }
+
+
+def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
+    """Position in the pool of every image number of the ledger."""
+    stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars().all()
+    position = {name: k for k, name in enumerate(pool.names)}
+    if position.keys() != set(stored):
+        odd = sorted(position.keys() ^ set(stored))
+        raise LabelwiseError(
+            f"the pool {pool.root} and the ledger {where} hold different images, {odd[0]} among {len(odd)}: "
+            "add the pool's images to the ledger first"
+        )
+    return np.array([position[name] for name in stored], np.int64)
+
+
+def _select(table: sa.Table, *extra: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    c = table.c
+    return sa.select(t.images.c.number, c.x1, c.y1, c.x2, c.y2, *extra).select_from(table.join(t.images)).order_by(c.id)
+
+
+def _fetch(connection: sa.Connection, select: sa.Select[Any], width: int) -> Float64[np.ndarray, "n width"]:
+    cursor = connection.execute(select).cursor
+    rows = [] if cursor is None else cursor.fetchall()  # plain tuples: twice as fast as SQLAlchemy's rows
+    return np.array(rows, np.float64).reshape(-1, width)
+
+
+def _of(index: np.ndarray, rows: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """The pool position of rows whose first column is the ledger's image number."""
+    where: np.ndarray = index[rows[:, 0].astype(np.int64)]
+    return where

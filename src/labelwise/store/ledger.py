@@ -1,0 +1,307 @@
+"""The ledger: every image, query, answer and label of a project, and what each has cost (DESIGN sections 3 to 5).
+
+Every method is one transaction: it happens whole or not at all, also under `kill -9`. Labels are append-only: a
+correction is a new row that supersedes, and the database itself refuses to change or delete an old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from labelwise.store import schema as t
+from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.store.known import read_annotations, read_labels
+from labelwise.store.pool_changes import refuse_changed_images, refuse_other_classes
+from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
+
+BoxTuple = tuple[float, float, float, float]
+
+
+def now() -> str:
+    """The time in UTC, as the ledger writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+class Ledger:
+    """One project's ledger: an SQLite file, or any database by its SQLAlchemy URL."""
+
+    def __init__(self, engine: sa.Engine, where: str) -> None:
+        self._engine = engine
+        self.where = where
+        self._sizes: dict[str, tuple[int, int]] = {}  # an image's size never changes, so it may be kept
+
+    @staticmethod
+    def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:
+        """Opens a ledger; `create` makes it where there is none."""
+        return Ledger(t.open_engine(url_or_path, create=create), str(url_or_path))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with t.readable_errors(self.where), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with t.readable_errors(self.where), self._engine.connect() as connection:
+            yield connection.execution_options(reads=True)
+
+    # ---- images ---------------------------------------------------------------------------------------------------
+
+    def add_images(self, pool: Pool) -> None:
+        """Adds the pool's images that are new; a changed class list, a changed size or a vanished image is an error."""
+        with self._write() as connection:
+            before = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar()
+            if before is None:
+                connection.execute(sa.insert(t.meta), {"key": "classes", "value": list(pool.classes)})
+                connection.execute(sa.insert(t.meta), {"key": "created", "value": now()})
+            else:
+                refuse_other_classes(before, pool.classes, self.where)
+            rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
+            known = {name: (width, height) for name, width, height in rows}
+            refuse_changed_images(known, pool, self.where)
+            sizes = zip(pool.names, pool.width_px.tolist(), pool.height_px.tolist(), strict=True)
+            new = [(name, width, height) for name, width, height in sizes if name not in known]
+            if new:
+                connection.execute(
+                    sa.insert(t.images),
+                    [
+                        {"name": name, "number": len(known) + k, "width_px": width, "height_px": height}
+                        for k, (name, width, height) in enumerate(new)
+                    ],
+                )
+
+    def classes(self) -> tuple[str, ...]:
+        """The class list; empty before the first `add_images`."""
+        with self._read() as connection:
+            return tuple(connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar() or ())
+
+    def _sizes_of(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
+        if not names <= self._sizes.keys():
+            rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
+            self._sizes = {name: (width, height) for name, width, height in rows}
+        unknown = sorted(names - self._sizes.keys())
+        if unknown:
+            raise LabelwiseError(f"image {unknown[0]} is not in the ledger {self.where}: add the pool's images first")
+        return self._sizes
+
+    # ---- queries --------------------------------------------------------------------------------------------------
+
+    def add_queries(self, round: int, queries: Sequence[Query]) -> None:
+        """Adds picks to a round. A rank that was added before is replaced, unless it has been answered.
+
+        The same query again changes nothing, so that a step that was interrupted can simply be done again.
+        """
+        rows = {int(query.rank): query_row(query, round) for query in queries}
+        if len(rows) < len(queries):
+            raise LabelwiseError(
+                f"two of the {len(queries)} queries for round {round} have the same rank; expected one"
+            )
+        q = t.queries.c
+        answered = sa.exists().where(t.answers.c.query_id == q.id).label("answered")
+        with self._write() as connection:
+            self._sizes_of(connection, {query.image for query in queries})
+            stored = connection.execute(sa.select(t.queries, answered).where(q.round == round)).mappings()
+            replaced = []
+            for row in stored:
+                rank = row["rank"]
+                if rank not in rows:
+                    continue
+                if query_row(query_from_row(row), round) == rows[rank]:
+                    del rows[rank]
+                elif row["answered"]:
+                    raise LabelwiseError(
+                        f"query {rank} of round {round} in {self.where} (image {row['image']}) has been answered and "
+                        f"cannot become another one (image {rows[rank]['image']}). New picks belong into the next round"
+                    )
+                else:
+                    replaced.append({"replaced": row["id"]})
+            if replaced:
+                connection.execute(sa.delete(t.queries).where(q.id == sa.bindparam("replaced")), replaced)
+            if rows:
+                connection.execute(sa.insert(t.queries), list(rows.values()))
+
+    def queries(self, round: int | None = None) -> list[Query]:
+        """All queries, or those of one round, by round and rank."""
+        return self._queries(sa.true() if round is None else t.queries.c.round == round)
+
+    def open_queries(self, round: int) -> list[Query]:
+        """The queries of a round that nobody has answered, by rank."""
+        unanswered = ~sa.exists().where(t.answers.c.query_id == t.queries.c.id)
+        return self._queries((t.queries.c.round == round) & unanswered)
+
+    def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
+        select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
+        with self._read() as connection:
+            return [query_from_row(row) for row in connection.execute(select).mappings()]
+
+    # ---- answers --------------------------------------------------------------------------------------------------
+
+    def verdicts(self, round: int) -> dict[int, str]:
+        """The verdict that counts of every answered query of a round, by the query's id."""
+        a = t.answers.c
+        select = sa.select(a.query_id, a.verdict).select_from(t.answers.join(t.queries)).order_by(t.queries.c.rank)
+        with self._read() as connection:
+            rows = connection.execute(select.where((t.queries.c.round == round) & (a.ordinal == 0)))
+            return {row[0]: row[1] for row in rows}
+
+    def record(self, query: Query, answer: Answer, cost: Cost, origin: str) -> None:
+        """Stores an answer with all that follows from it: annotations, coverage or background mark, and cost.
+
+        The first answer of a query counts. A later one is kept as a second opinion and adds no labels.
+        """
+        self.record_many([(query, answer, cost)], origin)
+
+    def record_many(self, records: Sequence[tuple[Query, Answer, Cost]], origin: str) -> None:
+        """`record` for many answers in one transaction: all of them are stored, or none."""
+        if not records:
+            return
+        created = now()
+        n_classes = len(self.classes())
+        with self._write() as connection:
+            sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
+            check_answers(records, sizes, n_classes)
+            n_answers = self._answers_before(connection, [query for query, _, _ in records])
+            rows, counts = [], []
+            for _query, answer, cost in records:
+                ordinal = n_answers[answer.query]
+                n_answers[answer.query] += 1
+                rows.append(answer_row(answer, cost, ordinal, created))
+                counts.append(ordinal == 0)
+            insert = sa.insert(t.answers).returning(t.answers.c.id, sort_by_parameter_order=True)
+            ids = connection.execute(insert, rows).scalars().all()
+            first = [
+                (query, answer, answer_id)
+                for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
+                if is_first
+            ]
+            for table, inserts in label_rows(first, sizes, origin, created):
+                if inserts:
+                    connection.execute(sa.insert(table), inserts)
+
+    def _answers_before(self, connection: sa.Connection, queries: Sequence[Query]) -> dict[int, int]:
+        """How many answers each query has; a query that differs from the stored one is an error."""
+        ids = sorted({query.id for query in queries if query.id is not None})
+        stored: dict[int, Query] = {}
+        n_answers: dict[int, int] = {}
+        for start in range(0, len(ids), 1000):  # a database takes only so many values in one statement
+            some = ids[start : start + 1000]
+            found = sa.select(t.queries).where(t.queries.c.id.in_(some)).with_for_update()
+            stored |= {row["id"]: query_from_row(row) for row in connection.execute(found).mappings()}
+            count = sa.select(t.answers.c.query_id, sa.func.count()).where(t.answers.c.query_id.in_(some))
+            n_answers |= {row[0]: row[1] for row in connection.execute(count.group_by(t.answers.c.query_id))}
+        for query in queries:
+            same = stored.get(query.id) if query.id is not None else None
+            if same is None or (same.image, same.unit, same.box) != (query.image, query.unit, query.box):
+                raise LabelwiseError(
+                    f"query {query.id} (round {query.round}, rank {query.rank}, image {query.image}) is not in the "
+                    f"ledger {self.where}: it was replaced, or never added. Take the queries from `open_queries`"
+                )
+        return {query_id: n_answers.get(query_id, 0) for query_id in ids}
+
+    def correct(self, annotation_id: int, box: BoxTuple, label: int | None, who: str) -> int:
+        """Supersedes an annotation; `label` None withdraws it (there is no object). Returns the new row's id."""
+        table = t.annotation_table
+        n_classes = len(self.classes())
+        with self._write() as connection:
+            row = connection.execute(sa.select(table).where(table.c.id == annotation_id)).mappings().one_or_none()
+            if row is None:
+                raise LabelwiseError(f"there is no annotation {annotation_id} in the ledger {self.where}")
+            newer = connection.execute(sa.select(table.c.id).where(table.c.supersedes == annotation_id)).scalar()
+            if newer is not None:
+                raise LabelwiseError(
+                    f"annotation {annotation_id} of image {row['image']} has been corrected by annotation {newer}: "
+                    "reload, and correct that one"
+                )
+            where = f"the correction of annotation {annotation_id}, image {row['image']}"
+            size = self._sizes_of(connection, {row["image"]})[row["image"]]
+            checked = [0 if label is None else label]
+            check_objects(np.array([box], np.float64), np.array(checked), np.array([size]), n_classes, [where])
+            x1, y1, x2, y2 = map(float, box)
+            values = {"image": row["image"], "x1": x1, "y1": y1, "x2": x2, "y2": y2, "round": row["round"]}
+            values |= {"label": None if label is None else int(label), "origin": f"person {who}"}
+            values |= {"query_id": row["query_id"], "supersedes": annotation_id, "created": now()}
+            return int(connection.execute(sa.insert(table).returning(table.c.id), values).scalar_one())
+
+    # ---- what is known --------------------------------------------------------------------------------------------
+
+    def labels(self, pool: Pool) -> Labels:
+        """All that is known of the pool, in the pool's order; superseded and withdrawn annotations are left out."""
+        with self._read() as connection:
+            return read_labels(connection, pool, self.where)
+
+    def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
+        """The current annotations as columns `id`, `image` (names), `xyxy`, `label`, `round`, oldest first.
+
+        With `until_round`, those of that round and the rounds before it.
+        """
+        with self._read() as connection:
+            return read_annotations(connection, until_round)
+
+    # ---- cost -----------------------------------------------------------------------------------------------------
+
+    def cost_by_round(self) -> dict[int, Cost]:
+        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image."""
+        a = t.answers.c
+        once = [sa.func.sum(sa.case((a.ordinal == 0, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
+        sums = (once[0], sa.func.sum(a.cost_queries), once[1], sa.func.sum(a.cost_seconds))
+        select = sa.select(t.queries.c.round, *sums).select_from(t.answers.join(t.queries)).group_by(t.queries.c.round)
+        with self._read() as connection:
+            rows = connection.execute(select.order_by(t.queries.c.round)).all()
+        return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
+
+    def cost(self, until_round: int | None = None) -> Cost:
+        """What has been spent in all, or up to and with `until_round`."""
+        spent = [cost for round, cost in self.cost_by_round().items() if until_round is None or round <= until_round]
+        return Cost(
+            boxes=sum(cost.boxes for cost in spent),
+            queries=sum(cost.queries for cost in spent),
+            images=sum(cost.images for cost in spent),
+            seconds=float(sum(cost.seconds for cost in spent)),
+        )
+
+    # ---- stages ---------------------------------------------------------------------------------------------------
+
+    def mark_started(self, round: int, stage: str) -> None:
+        """Notes that a stage has begun; what it was before is forgotten."""
+        self._set_stage({"round": round, "stage": stage, "state": "started", "started": now(), "info": {}})
+
+    def mark_done(self, round: int, stage: str, info: dict[str, Any], wall_s: float) -> None:
+        """Notes that a stage's results are complete, with what it has to say of itself."""
+        values = {"state": "done", "ended": now(), "wall_s": wall_s, "info": info}
+        before = [row for row in self.stages() if (row["round"], row["stage"]) == (round, stage)]
+        started = before[0]["started"] if before else values["ended"]
+        self._set_stage({"round": round, "stage": stage, "started": started, **values})
+
+    def _set_stage(self, values: dict[str, Any]) -> None:
+        which = (t.stages.c.round == values["round"]) & (t.stages.c.stage == values["stage"])
+        with self._write() as connection:
+            connection.execute(sa.delete(t.stages).where(which))
+            connection.execute(sa.insert(t.stages), values)
+
+    def stage_done(self, round: int, stage: str) -> dict[str, Any] | None:
+        """The info of a stage that is done, with its `wall_s`; None where it is not."""
+        for row in self.stages():
+            if (row["round"], row["stage"], row["state"]) == (round, stage, "done"):
+                return {**row["info"], "wall_s": row["wall_s"]}
+        return None
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Every stage that was ever started, in the order of its start (the columns of the table)."""
+        select = sa.select(t.stages).order_by(t.stages.c.started, t.stages.c.round, t.stages.c.stage)
+        with self._read() as connection:
+            return [dict(row) for row in connection.execute(select).mappings()]
+
+    def last_state(self) -> dict[str, Any] | None:
+        """The stage that was started last; its `state` is "done", or "started" where it runs or was interrupted."""
+        stages = self.stages()
+        return stages[-1] if stages else None

@@ -1,0 +1,118 @@
+"""The project folder: the config, the ledger, one folder per round, and the lock that keeps a second run out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from labelwise.store.atomic import remove_leftovers, write_json, write_text
+from labelwise.store.ledger import Ledger, now
+from labelwise.types import LabelwiseError
+
+CONFIG, LEDGER, LOCK, HOLDER = "run.toml", "ledger.sqlite", ".lock", ".lock.holder.json"
+
+
+@dataclass
+class Stage:
+    """One stage of one round: where its files go, whether it was done before, and what it says of itself."""
+
+    folder: Path
+    done: bool
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Project:
+    """An opened project folder."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.folder = folder
+        self.ledger = ledger
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / CONFIG
+
+    @staticmethod
+    def create(folder: Path, config_text: str, ledger_url: str | None = None) -> Project:
+        """Makes a project; the config is written last, so that a half-made project can simply be made again."""
+        if (folder / CONFIG).exists():
+            raise LabelwiseError(f"{folder} is a labelwise project already: open it, or name another folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabelwiseError(f"cannot make the project folder {folder}: {error.strerror}. Name another") from error
+        ledger = Ledger.open(ledger_url or folder / LEDGER, create=True)
+        write_text(folder / CONFIG, config_text)
+        return Project(folder, ledger)
+
+    @staticmethod
+    def open(folder: Path, ledger_url: str | None = None) -> Project:
+        """Opens a project; one that was made by a newer labelwise is refused."""
+        if not (folder / CONFIG).is_file():
+            raise LabelwiseError(f"{folder} is no labelwise project (no {CONFIG}): make one with `labelwise init`")
+        return Project(folder, Ledger.open(ledger_url or folder / LEDGER))
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def round_folder(self, round: int) -> Path:
+        """The folder of a round's files, `rounds/003`; it exists after this."""
+        folder = self.folder / "rounds" / f"{round:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps every other run out of this project; the operating system lets go of it when the process dies."""
+        lock = filelock.FileLock(self.folder / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LabelwiseError(
+                f"the project {self.folder} is in use by {self._holder()}. Wait until it is done, or stop it; "
+                "it is safe to stop, and the next run continues where it was"
+            ) from None
+        try:
+            write_json(self.folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
+            yield
+        finally:
+            (self.folder / HOLDER).unlink(missing_ok=True)
+            lock.release()
+
+    def _holder(self) -> str:
+        path = self.folder / HOLDER
+        try:
+            holder = json.loads(path.read_text(encoding="utf-8"))
+            return (
+                f"process {holder['pid']} on {holder['host']} since {holder['since']} "
+                f"(see it with `ps -p {holder['pid']}`; from {path})"
+            )
+        except (OSError, ValueError, KeyError):  # it has just begun, or just ended
+            return f"another labelwise process (its number stands in {path})"
+
+    @contextmanager
+    def stage(self, round: int, name: str) -> Iterator[Stage]:
+        """One stage of a round. `if not stage.done:` do the work; it counts as done when the block ends normally.
+
+        After an exception, Ctrl-C or `kill -9` the stage is not done, and the next run does it again from its start.
+        """
+        folder = self.round_folder(round)
+        info = self.ledger.stage_done(round, name)
+        if info is not None:
+            yield Stage(folder, True, info)
+            return
+        remove_leftovers(folder)
+        self.ledger.mark_started(round, name)
+        stage = Stage(folder, False)
+        begun = time.perf_counter()
+        yield stage
+        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun)

@@ -1,0 +1,238 @@
+"""The ledger's tables, and the one place where SQLite is treated in its own way: pragmas, triggers, error codes.
+
+Everything else speaks SQLAlchemy only, so that a team can point the ledger at PostgreSQL by URL.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Column, Double, ForeignKey, Integer, MetaData, Table, Text, UniqueConstraint
+
+from labelwise.store.atomic import to_json
+from labelwise.types import LabelwiseError
+
+SCHEMA_VERSION = 1
+BUSY_MS = 30_000
+
+metadata = MetaData()
+
+
+def _box_columns(nullable: bool = False) -> list[Column[Any]]:
+    return [Column(name, Double, nullable=nullable) for name in ("x1", "y1", "x2", "y2")]
+
+
+def _image_column() -> Column[Any]:
+    return Column("image", Text, ForeignKey("images.name"), nullable=False, index=True)
+
+
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", sa.JSON, nullable=False))
+
+images = Table(
+    "images",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("width_px", Integer, nullable=False),
+    Column("height_px", Integer, nullable=False),
+)
+
+stages = Table(
+    "stages",
+    metadata,
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("stage", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # "started" or "done"
+    Column("started", Text, nullable=False),
+    Column("ended", Text),
+    Column("wall_s", Double),
+    Column("info", sa.JSON, nullable=False),
+)
+
+queries = Table(
+    "queries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("rank", Integer, nullable=False),
+    _image_column(),
+    Column("unit", Text, nullable=False),
+    *_box_columns(nullable=True),
+    Column("label", Integer),
+    Column("score", Double, nullable=False),
+    Column("reason", sa.JSON, nullable=False),
+    UniqueConstraint("round", "rank"),
+    sqlite_autoincrement=True,  # a page that still shows a replaced query can never answer another one by its id
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("query_id", Integer, ForeignKey("queries.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),  # 0 counts, later ones are second opinions
+    Column("verdict", Text, nullable=False),
+    Column("boxes", sa.JSON, nullable=False),  # as answered: a second opinion makes no annotations
+    Column("labels", sa.JSON, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("created", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("cost_boxes", Integer, nullable=False),
+    Column("cost_queries", Integer, nullable=False),
+    Column("cost_images", Integer, nullable=False),
+    Column("cost_seconds", Double, nullable=False),
+    UniqueConstraint("query_id", "ordinal"),
+)
+
+annotation_table = Table(
+    "annotations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _image_column(),
+    *_box_columns(),
+    Column("label", Integer),  # null: a correction that withdraws the annotation, there is no object
+    Column("origin", Text, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("query_id", Integer, ForeignKey("queries.id")),
+    Column("answer_id", Integer, ForeignKey("answers.id")),
+    Column("supersedes", Integer, ForeignKey("annotations.id"), unique=True),
+    Column("created", Text, nullable=False),
+)
+
+
+def _rect_table(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("id", Integer, primary_key=True),
+        _image_column(),
+        *_box_columns(),
+        Column("round", Integer, nullable=False),
+        Column("query_id", Integer, ForeignKey("queries.id")),
+    )
+
+
+coverage = _rect_table("coverage")
+background = _rect_table("background")
+
+APPEND_ONLY = (annotation_table, answers, coverage, background)
+
+
+# ---- SQLite only, from here ---------------------------------------------------------------------------------------
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, so that schema changes are part of the transaction
+    for pragma in (
+        f"busy_timeout = {BUSY_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",  # an answer that was accepted survives a power cut
+        "foreign_keys = ON",
+        "recursive_triggers = ON",  # INSERT OR REPLACE must fire the append-only triggers as well
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get("reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _create_triggers(connection: sa.Connection) -> None:
+    for table in APPEND_ONLY:
+        for verb in ("UPDATE", "DELETE"):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
+                f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: add a row that supersedes'); END"
+            )
+
+
+_SQLITE_ADVICE = {
+    "SQLITE_FULL": "disk full while writing the ledger {where}: this step was rolled back and nothing was lost; "
+    "free space and run the same command again, it continues where it was",
+    "SQLITE_NOTADB": "{where} is not a labelwise ledger (not an SQLite file): restore it from a backup, "
+    "or start a new project",
+    "SQLITE_CORRUPT": "the ledger {where} is damaged: keep a copy, try `sqlite3 {where} .recover`, "
+    "or restore it from a backup",
+    "SQLITE_BUSY": "the ledger {where} is held by another process: this step was rolled back; "
+    "wait until that one is done and run the same command again",
+    "SQLITE_READONLY": "the ledger {where} cannot be written: check the permissions of the file and its folder",
+    "SQLITE_CANTOPEN": "the ledger {where} cannot be opened: check the permissions of the file and its folder",
+}
+
+
+def _advice(error: BaseException, where: str) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    for prefix, text in _SQLITE_ADVICE.items():
+        if name.startswith(prefix):
+            return text.format(where=where)
+    disk_full = getattr(error, "sqlstate", "") == "53100" or getattr(error, "errno", 0) == errno.ENOSPC
+    if disk_full:
+        return _SQLITE_ADVICE["SQLITE_FULL"].format(where=where)
+    return f"the ledger {where} refused this step, and nothing of it was kept: {error}"
+
+
+# ---- opening ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def readable_errors(where: str) -> Iterator[None]:
+    """Turns what the database says into an error that says what was kept and what to do."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise LabelwiseError(_advice(error.orig or error, where)) from error
+    except sqlite3.Error as error:  # from a pragma at connecting: SQLAlchemy does not wrap these
+        raise LabelwiseError(_advice(error, where)) from error
+
+
+def open_engine(url_or_path: str | Path, *, create: bool) -> sa.Engine:
+    """An engine on a ledger whose schema has been checked; `create` makes the ledger where there is none."""
+    where = str(url_or_path)
+    if "://" in where:
+        url = where
+    else:
+        if not create and not Path(where).is_file():
+            raise LabelwiseError(f"there is no ledger at {where}: make a project with `labelwise init`")
+        url = f"sqlite:///{where}"
+    try:
+        engine = sa.create_engine(url, json_serializer=to_json)
+    except (ImportError, sa.exc.ArgumentError) as error:
+        raise LabelwiseError(f"cannot open the ledger {where}: {error}. Install the driver or mend the URL") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _on_connect)
+        sa.event.listen(engine, "begin", _on_begin)
+    try:
+        with readable_errors(where), engine.begin() as connection:
+            _check_or_create(connection, where, create=create)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _check_or_create(connection: sa.Connection, where: str, *, create: bool) -> None:
+    tables = set(sa.inspect(connection).get_table_names())
+    if create and not tables:
+        metadata.create_all(connection)
+        if connection.dialect.name == "sqlite":
+            _create_triggers(connection)
+        connection.execute(sa.insert(meta), {"key": "schema_version", "value": SCHEMA_VERSION})
+        return
+    found = None
+    if "meta" in tables:
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    if not isinstance(found, int):
+        raise LabelwiseError(f"{where} is not a labelwise ledger: it has no schema version. Name another file")
+    if found > SCHEMA_VERSION:
+        raise LabelwiseError(
+            f"{where} was made by a newer labelwise (schema {found}, this one reads up to {SCHEMA_VERSION}): "
+            "upgrade labelwise"
+        )

@@ -1,0 +1,1 @@
+"""Stage 8: one training loop for every detector; the weighted losses live with their model."""

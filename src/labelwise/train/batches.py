@@ -1,0 +1,63 @@
+"""From the images and `Targets` of a round to the tensors that a model trains on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelwise.types import Targets
+
+
+class ImageSource(Protocol):
+    """Resized images by pool number: `(uint8 [3, h, w], scale_xy)` with `scale_xy` = resized / original."""
+
+    def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class TrainingSet:
+    """The training images of a round as model inputs; `rows` are the entries of `targets` whose image can be read."""
+
+    def __init__(self, images: ImageSource, targets: Targets, rows: np.ndarray, *, flip: float, jitter: float) -> None:
+        self.images, self.targets, self.rows = images, targets, rows
+        self.flip, self.jitter = flip, jitter
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """One image float [3, h, w] in 0..1 and its target: boxes, weights and regions in pixels of that image."""
+        t, row = self.targets, int(self.rows[index])
+        pixels, scale_xy = self.images[int(t.images[row])]
+        image = torch.from_numpy(pixels.astype(np.float32)).div_(255)
+        scale = torch.from_numpy(np.tile(np.asarray(scale_xy, np.float32), 2))
+        span = slice(int(t.offsets[row]), int(t.offsets[row + 1]))
+        target = {
+            "boxes": torch.from_numpy(t.boxes[span]) * scale,
+            "labels": torch.from_numpy(t.labels[span]),
+            "w_cls": torch.from_numpy(t.w_cls[span]),
+            "w_box": torch.from_numpy(t.w_box[span]),
+            "negatives": torch.from_numpy(t.negatives.of(row)) * scale,
+            "ignore": torch.from_numpy(t.ignore.of(row)) * scale,
+        }
+        if rng.random() < self.flip:
+            width = image.shape[2]
+            image = image.flip(2)
+            for key in ("boxes", "negatives", "ignore"):
+                x1, y1, x2, y2 = target[key].unbind(1)
+                target[key] = torch.stack((width - x2, y1, width - x1, y2), 1)
+        if self.jitter:
+            gain, bias = rng.uniform(-self.jitter, self.jitter, 2)
+            image = image.mul_(1 + gain).add_(bias / 2).clamp_(0, 1)
+        return image, target
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Several samples, as torchvision's detectors take them."""
+        samples = [self.sample(int(i), rng) for i in indices]
+        return [image for image, _ in samples], [target for _, target in samples]
+
+    def names(self, indices: np.ndarray) -> str:
+        """Pool numbers of the given entries, for a message."""
+        return ", ".join(str(int(self.targets.images[self.rows[i]])) for i in indices)

@@ -1,0 +1,188 @@
+"""The partial-label model: overlaps, open candidates and targets beside slow per-image references."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from labelwise.labels import background, hard, ignore, noisy, overlap, task_soft
+from labelwise.labels.candidates import candidates
+from labelwise.labels.partial import targets
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views
+
+SIZE = 16
+
+
+def random_rects(rng: np.random.Generator, per_image: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Small whole-pixel boxes, so that IoU 0.5 and shares of 0.5 occur exactly."""
+    n = sum(per_image)
+    low, size = rng.integers(0, SIZE - 6, (n, 2)), rng.integers(1, 6, (n, 2))
+    image = np.repeat(np.arange(len(per_image)), per_image)
+    return image, np.concatenate([low, low + size], axis=1).astype(np.float32)
+
+
+def detections(rng: np.random.Generator, per_image: list[int], classes: int = 3, views: bool = True) -> Detections:
+    image, boxes = random_rects(rng, per_image)
+    n = len(image)
+    probs = rng.dirichlet(np.ones(classes), n).astype(np.float32).reshape(n, classes)
+    scores = rng.choice(np.array([0.01, 0.05, 0.3, 0.9], np.float32), n)
+    iou = rng.random((2, n), dtype=np.float32)
+    seen = Views(("a", "b"), np.stack([probs, probs]), iou, iou) if views else None
+    offsets = np.searchsorted(image, np.arange(len(per_image) + 1)).astype(np.int64)
+    return Detections(offsets, boxes, probs, scores, np.zeros((n, 0), np.float32), seen)
+
+
+def labels(rng: np.random.Generator, images: int) -> Labels:
+    counts = [rng.integers(0, 4, images).tolist() for _ in range(3)]
+    image, boxes = random_rects(rng, counts[0])
+    covered, marks = (Rects.from_rows(*random_rects(rng, c), images) for c in counts[1:])
+    known = Boxes.from_rows(image, boxes, rng.integers(0, 3, len(image)), images)
+    return Labels(known, covered, marks, rng.random(images) < 0.5)
+
+
+def empty(images: int, answered: bool = True) -> Labels:
+    return Labels(Boxes.empty(images), Rects.empty(images), Rects.empty(images), np.full(images, answered))
+
+
+def slow_iou(a, b) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def slow_share(a, b) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(w, 0) * max(h, 0) / ((a[2] - a[0]) * (a[3] - a[1]))
+
+
+def slow_open(box, known: Labels, image: int) -> bool:
+    rows = slice(known.annotations.offsets[image], known.annotations.offsets[image + 1])
+    same = [slow_iou(box, other) >= 0.5 for other in known.annotations.xyxy[rows].tolist()]
+    same += [slow_iou(box, other) >= 0.5 for other in known.background.of(image).tolist()]
+    same += [slow_share(box, other) >= 0.5 for other in known.coverage.of(image).tolist()]
+    return not any(same)
+
+
+SHAPES = [[3, 0, 5, 2, 0], [0, 0], [], [6]]
+
+
+@pytest.mark.parametrize("per_image", SHAPES)
+@pytest.mark.parametrize("block", [1, 3, 1 << 18])
+def test_highest_overlap_against_a_loop(per_image, block, monkeypatch):
+    monkeypatch.setattr(overlap, "PAIRS", block)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        a = Rects.from_rows(*random_rects(rng, per_image), len(per_image))
+        b = Rects.from_rows(*random_rects(rng, rng.permutation(per_image).tolist()), len(per_image))
+        for fast, slow in ((overlap.iou_pairs, slow_iou), (overlap.share_pairs, slow_share)):
+            expected = [
+                max([0.0] + [slow(x, y) for y in b.of(i).tolist()])
+                for i in range(len(per_image))
+                for x in a.of(i).tolist()
+            ]
+            np.testing.assert_allclose(overlap.highest(a.offsets, a.xyxy, b, fast), expected, rtol=0, atol=1e-12)
+        rows = [(int(x), int(y)) for i in range(len(per_image)) for x in range(a.offsets[i], a.offsets[i + 1])
+                for y in range(b.offsets[i], b.offsets[i + 1])]  # fmt: skip
+        got = overlap.pairs(a.offsets, b.offsets)
+        assert list(zip(got[0].tolist(), got[1].tolist(), strict=True)) == rows
+
+
+def test_boxes_without_area_overlap_nothing():
+    flat, box = np.array([[2, 2, 2, 5]], np.float32), np.array([[0, 0, 9, 9]], np.float32)
+    assert overlap.iou_pairs(flat, box) == 0 and overlap.share_pairs(flat, box) == 0
+    assert overlap.iou_pairs(flat, flat) == 0
+
+
+@pytest.mark.parametrize("per_image", SHAPES)
+def test_candidates_against_a_loop(per_image):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        found, known = detections(rng, per_image), labels(rng, len(per_image))
+        expected = [
+            float(found.scores[row]) >= float(np.float32(0.05)) and slow_open(found.boxes[row].tolist(), known, image)
+            for row, image in enumerate(found.image.tolist())
+        ]
+        assert candidates(found, known).tolist() == expected
+
+
+def test_a_detection_without_area_is_no_candidate():
+    rng = np.random.default_rng(0)
+    found = detections(rng, [3])
+    found.boxes[1, 2] = found.boxes[1, 0]
+    assert candidates(found, empty(1), threshold=0.0).tolist() == [True, False, True]
+    assert len(targets(empty(1), found, task_soft.weigh, "everywhere", *sizes(1), None).boxes) == 2
+
+
+def sizes(images: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(images, SIZE), np.arange(images) + SIZE
+
+
+POLICIES = {
+    "background": lambda scores, _: background.weigh(scores),
+    "ignore": lambda scores, _: ignore.weigh(scores),
+    "noisy": lambda scores, _: noisy.weigh(scores),
+    "hard": lambda scores, _: hard.weigh(scores),
+    "task_soft": task_soft.weigh,
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("images", ["answered", "all"])
+@pytest.mark.parametrize("per_image", SHAPES)
+def test_targets_against_a_loop(policy, images, per_image):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        n = len(per_image)
+        found, known = detections(rng, per_image), labels(rng, n)
+        crowd = Rects.from_rows(*random_rects(rng, rng.permutation(per_image).tolist()), n)
+        where = "known" if policy == "ignore" else "everywhere"
+        width, height = sizes(n)
+        got = targets(known, found, POLICIES[policy], where, width, height, crowd, images=images)
+        anything = np.diff(known.annotations.offsets) + np.diff(known.coverage.offsets) > 0
+        chosen = [i for i in range(n) if images == "all" or known.answered[i] or anything[i]]
+        assert got.images.tolist() == chosen
+        keep, w_cls, w_box = POLICIES[policy](found.scores, found.views.iou.mean(axis=0, dtype=np.float64))
+        for position, image in enumerate(chosen):
+            rows = range(known.annotations.offsets[image], known.annotations.offsets[image + 1])
+            expected = [
+                (*known.annotations.xyxy[r].tolist(), int(known.annotations.labels[r]), 1.0, 1.0, 0) for r in rows
+            ]
+            expected += [
+                (*found.boxes[r].tolist(), int(found.labels[r]), float(w_cls[r]), float(w_box[r]), 1)
+                for r in range(found.offsets[image], found.offsets[image + 1])
+                if keep[r] and slow_open(found.boxes[r].tolist(), known, image)
+            ]
+            part = slice(got.offsets[position], got.offsets[position + 1])
+            columns = (got.labels, got.w_cls, got.w_box, got.origin)
+            rest = zip(*(column[part].tolist() for column in columns), strict=True)
+            rows_got = [(*box, *r) for box, r in zip(got.boxes[part].tolist(), rest, strict=True)]
+            assert rows_got == expected
+            covered = known.coverage.of(image).tolist() + known.background.of(image).tolist()
+            whole = [[0.0, 0.0, float(width[image]), float(height[image])]]
+            assert got.negatives.of(position).tolist() == (whole if where == "everywhere" else covered)
+            assert got.ignore.of(position).tolist() == crowd.of(image).tolist()
+
+
+def test_targets_without_candidates_or_crowd_hold_the_annotations():
+    known = labels(np.random.default_rng(0), 6)
+    got = targets(known, None, hard.weigh, "everywhere", *sizes(6), None, images="all")
+    assert got.boxes.tolist() == known.annotations.xyxy.tolist() and (got.w_box == 1).all() and not got.ignore.xyxy.size
+
+
+def test_a_policy_that_needs_views_says_so_and_tables_of_another_pool_are_refused():
+    rng = np.random.default_rng(0)
+    found = detections(rng, [4, 4], views=False)
+    with pytest.raises(LabelwiseError, match="views"):
+        targets(empty(2), found, task_soft.weigh, "everywhere", *sizes(2), None)
+    with pytest.raises(LabelwiseError, match="candidates has 2 images, the labels 3"):
+        targets(empty(3), found, POLICIES["hard"], "everywhere", *sizes(3), None)
+    with pytest.raises(LabelwiseError, match="have 3 images, the detections 2"):
+        candidates(found, empty(3))
+    with pytest.raises(LabelwiseError, match="w_box is float64"):
+        targets(empty(2), found, lambda s, _: (s > 0, s, s.astype(float)), "everywhere", *sizes(2), None)
+    for wrong in ({"negatives": "nowhere"}, {"images": "some"}):
+        arguments = {"negatives": "everywhere", "images": "answered"} | wrong
+        with pytest.raises(LabelwiseError, match="expected"):
+            targets(
+                empty(2), None, POLICIES["hard"], arguments["negatives"], *sizes(2), None, images=arguments["images"]
+            )

@@ -1,0 +1,123 @@
+"""Selectors: the contract of every file in the folder, and fast code beside slow references."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import labelwise.select
+from labelwise.select import balance_frequency, top
+from labelwise.types import LabelwiseError
+
+FOLDER = Path(labelwise.select.__file__).parent
+MODULES = [importlib.import_module(f"labelwise.select.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
+METHODS = sorted((m for m in MODULES if hasattr(m, "select")), key=lambda m: m.__name__)
+MENU = {"scores", "labels", "frequency", "budget", "rng"}
+
+
+def make_menu(n: int, budget: int, seed: int = 0, ties: bool = False) -> dict:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, n) / 4 if ties else rng.permutation(n) / max(n, 1)
+    frequency = rng.dirichlet(np.ones(5))
+    return {"scores": scores, "labels": rng.integers(0, 5, n), "frequency": frequency, "budget": budget, "rng": rng}
+
+
+def inputs(method) -> list[str]:
+    parameters = inspect.signature(method.select).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def call(method, menu: dict, **settings):
+    return method.select(*(menu[name] for name in inputs(method)), **settings)
+
+
+def reference(scores, budget) -> list[int]:
+    """Highest score first, ties by the lower row."""
+    return sorted(range(len(scores)), key=lambda row: (-scores[row], row))[:budget]
+
+
+def weighted(menu: dict, sigma: float = 1.0) -> list[float]:
+    """Eq. 1 of 000, row by row."""
+    pairs = zip(menu["scores"], menu["labels"], strict=True)
+    return [float(u) * math.exp(-float(menu["frequency"][label]) / sigma) for u, label in pairs]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+def test_contract(method):
+    assert set(inputs(method)) <= MENU and "budget" in inputs(method)
+    assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__
+    assert ">>>" in method.__doc__ + (method.select.__doc__ or "")
+    for n, budget in ((60, 7), (60, 60), (60, 61), (60, 0), (0, 5), (1, 1)):
+        rows = call(method, make_menu(n, budget))
+        assert rows.dtype == np.int64 and rows.shape == (min(n, budget),)
+        assert len(set(rows.tolist())) == len(rows) and all(0 <= r < n for r in rows)
+        explained, reasons = call(method, make_menu(n, budget), explain=True)
+        assert explained.tolist() == rows.tolist(), "same input, same picks"
+        assert "score" in reasons and all(r.shape == rows.shape for r in reasons.values())
+    for budget in (-1, 2.5):
+        with pytest.raises(LabelwiseError, match="budget"):
+            call(method, make_menu(10, budget))
+    menu = make_menu(30, 5)
+    menu["scores"][17] = np.nan
+    with pytest.raises(LabelwiseError, match=r"row 17\b"):
+        call(method, menu)
+
+
+@pytest.mark.parametrize("method", [top, balance_frequency], ids=lambda m: m.__name__)
+def test_picks_do_not_depend_on_the_order_of_the_rows(method):
+    menu, moved = make_menu(80, 30), np.random.default_rng(1).permutation(80)
+    picks = call(method, menu)
+    menu.update(scores=menu["scores"][moved], labels=menu["labels"][moved])
+    assert moved[call(method, menu)].tolist() == picks.tolist()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("n", "budget"), [(500, 3), (500, 62), (500, 63), (500, 499), (500, 900), (8, 1), (0, 3)])
+def test_against_the_slow_reference(n, budget, ties):
+    for seed in range(5):
+        menu = make_menu(n, budget, seed, ties)
+        assert call(top, menu).tolist() == reference(menu["scores"].tolist(), budget)
+        for sigma in (1.0, 0.1):
+            rows = call(balance_frequency, menu, sigma=sigma)
+            assert rows.tolist() == reference(weighted(menu, sigma), budget)
+
+
+def test_balance_explains_itself_and_a_small_sigma_prefers_rare_classes():
+    menu = make_menu(40, 40)
+    rows, why = call(balance_frequency, menu, sigma=0.5, explain=True)
+    np.testing.assert_allclose(why["informativeness"] * why["factor"], why["score"])
+    np.testing.assert_allclose(why["factor"], np.exp(-why["frequency"] / 0.5))
+    np.testing.assert_allclose(why["score"], np.array(weighted(menu, 0.5))[rows])
+    menu["scores"][:] += 1  # with a tiny sigma, the class alone decides
+    rare_first = call(balance_frequency, menu, sigma=1e-3)
+    assert (np.diff(menu["frequency"][menu["labels"][rare_first]]) >= 0).all()
+
+
+def test_without_known_frequencies_balance_is_top():
+    menu = make_menu(40, 10)
+    menu["frequency"][:] = 0
+    assert call(balance_frequency, menu).tolist() == call(top, menu).tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({}, {"sigma": 0.0}, "sigma"),
+        ({}, {"sigma": math.nan}, "sigma"),
+        ({"labels": np.array([0, 9, 1])}, {}, "row 1 is class 9"),
+        ({"labels": np.array([0, -1, 1])}, {}, "row 1 is class -1"),
+        ({"labels": np.array([0, 1])}, {}, "labels"),
+        ({"scores": np.array([0.5, 0.5, -0.1])}, {}, "row 2"),
+        ({"frequency": np.array([0.5, math.nan])}, {}, "class 1"),
+        ({"frequency": np.array([0.9, 0.9])}, {}, "sums to 1.8"),
+    ],
+)
+def test_balance_refuses_bad_input(change, settings, message):
+    menu = {"scores": np.ones(3), "labels": np.array([0, 1, 1]), "frequency": np.array([0.3, 0.7]), "budget": 2}
+    with pytest.raises(LabelwiseError, match=message):
+        call(balance_frequency, menu | change, **settings)
