@@ -134,7 +134,7 @@ class LabelRule(Section):
 
     policy: _method("labels") = Choice(name="task_soft")  # type: ignore[valid-type]
     threshold: float = Field(0.05, ge=0, lt=1)
-    images: Literal["answered", "all"] = "answered"
+    images: Literal["annotated", "answered", "all"] = "annotated"
 
 
 class Budget(Section):

@@ -75,7 +75,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
         if settings:
             files.write_text(folder / "run.toml", config.dump(run))
         return _open(Project.open(folder), run, bar)
-    run = _resolved(config.load(_recipe(recipe), settings), folder)
+    run = resolved(config.load(recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
         if before != run:
@@ -90,7 +90,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     return _open(Project.create(folder, config.dump(run)), run, bar)
 
 
-def _recipe(recipe: str) -> list[Path]:
+def recipe_files(recipe: str) -> list[Path]:
     """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
     paths = []
     for name in recipe.split("+"):
@@ -103,7 +103,7 @@ def _recipe(recipe: str) -> list[Path]:
     return paths
 
 
-def _resolved(run: Run, folder: Path) -> Run:
+def resolved(run: Run, folder: Path) -> Run:
     """Paths made absolute, so that the project can be opened from anywhere."""
     data = run.data if run.data.scenes is not None else run.data.model_copy(update={"root": str(run.data.folder())})
     model = run.model

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labelwise import stages
 from labelwise.context import Context
+from labelwise.stages import learn, query
 from labelwise.types import LabelwiseError
 
 STAGES = {
-    "predict": stages.predict,  # the only place where a model meets the pool; its outputs are stored
-    "score": stages.score,  # arrays -> how much each candidate is worth labelling
-    "select": stages.select,  # arrays -> a ranking that fits the budget
-    "ask": stages.ask,  # the oracle answers until the budget of the round is spent
-    "label": stages.label,  # ledger + predictions -> boxes with weights, by the label policy
-    "train": stages.train,  # weighted losses
-    "evaluate": stages.evaluate,  # AP on the test images
+    "predict": query.predict,  # the only place where a model meets the pool; its outputs are stored
+    "score": query.score,  # arrays -> how much each candidate is worth labelling
+    "select": query.select,  # arrays -> a ranking that fits the budget
+    "ask": query.ask,  # the oracle answers until the budget of the round is spent
+    "label": learn.label,  # ledger + predictions -> boxes with weights, by the label policy
+    "train": learn.train,  # weighted losses
+    "evaluate": learn.evaluate,  # AP on the test images
 }
 
 
@@ -36,7 +36,7 @@ def run(context: Context) -> Iterator[int]:
         LabelwiseError: another process runs this project, or a stage failed (everything done so far is kept).
     """
     with context.project.lock():
-        stages.begin(context)
+        query.begin(context)
         for round in range(context.run.rounds):
             fresh = [run_stage(context, round, name) for name in STAGES]
             if any(fresh):
@@ -68,7 +68,7 @@ def run_next(context: Context, name: str) -> int:
         LabelwiseError: it is another stage's turn, or everything is done.
     """
     with context.project.lock():
-        stages.begin(context)
+        query.begin(context)
         due = next_stage(context)
         if due is None:
             raise LabelwiseError("every round of this run is done; add an entry to budget.per_round for another one")

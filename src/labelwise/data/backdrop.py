@@ -14,22 +14,26 @@ from PIL import Image, ImageDraw, ImageFilter
 
 def paint(rng: np.random.Generator, size_px: int) -> Float32[np.ndarray, "s s 3"]:
     """One background: three related colours mixed by noise, light and shade, sometimes stripes, then shapes."""
+    side = (size_px + 1) // 2  # clouds are soft: half the resolution, a quarter of the time
     palette = _palette(rng)
-    mix = _unit(clouds(rng, size_px, roughness=rng.uniform(0.45, 0.75)))
+    mix = _unit(clouds(rng, side, roughness=rng.uniform(0.45, 0.75)))
     if rng.random() < 0.35:  # wood, water, cloth: stripes bent by the clouds
-        mix = 0.6 * mix + 0.4 * _stripes(rng, size_px, mix)
+        mix = 0.6 * mix + 0.4 * _stripes(rng, side, mix)
     low, high = np.clip(2 * mix, 0, 1)[..., None], np.clip(2 * mix - 1, 0, 1)[..., None]
     canvas = palette[0] + (palette[1] - palette[0]) * low + (palette[2] - palette[1]) * high
-    shade = clouds(rng, size_px, roughness=0.5) + 0.6 * _ramp(rng, size_px)
+    shade = clouds(rng, side, roughness=0.5) + 0.6 * _ramp(rng, side)
     canvas = canvas * (1 + rng.uniform(0.08, 0.22) * shade[..., None])
-    return _shapes(rng, np.clip(canvas, 0, 1).astype(np.float32))
+    image = Image.fromarray((np.clip(canvas, 0, 1) * 255).astype(np.uint8))
+    image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
+    _shapes(rng, image)
+    return np.asarray(image, dtype=np.float32) / 255
 
 
 def clouds(rng: np.random.Generator, size_px: int, *, roughness: float) -> Float32[np.ndarray, "s s"]:
     """Multi-octave noise with mean 0 and deviation 1: each octave is `roughness` as strong as the one before."""
     field = rng.standard_normal((3, 3), dtype=np.float32)
     side, strength = 3, 1.0
-    while 2 * side < size_px:  # the finest octave is left to the sensor noise
+    while 2 * side <= size_px:  # finer octaves are left to the sensor noise
         side, strength = 2 * side, strength * roughness
         field = _grown(field, side) + strength * rng.standard_normal((side, side), dtype=np.float32)
     return _grown((field - field.mean()) / field.std(), size_px)
@@ -83,11 +87,10 @@ def _stripes(rng: np.random.Generator, size_px: int, bend: np.ndarray) -> Float3
     return np.asarray(0.5 + 0.5 * np.sin(phase), dtype=np.float32)
 
 
-def _shapes(rng: np.random.Generator, canvas: np.ndarray) -> Float32[np.ndarray, "s s 3"]:
+def _shapes(rng: np.random.Generator, image: Image.Image) -> None:
     """Translucent ellipses, bars and polygons, soft and hard."""
-    size_px = len(canvas)
-    image = Image.fromarray((canvas * 255).astype(np.uint8))
-    for _ in range(rng.integers(2, 8)):
+    size_px = image.width
+    for _ in range(rng.integers(2, 7)):
         layer = Image.new("L", (size_px, size_px))
         draw = ImageDraw.Draw(layer)
         opacity = int(rng.uniform(60, 230))
@@ -105,4 +108,3 @@ def _shapes(rng: np.random.Generator, canvas: np.ndarray) -> Float32[np.ndarray,
         if rng.random() < 0.4:
             layer = layer.filter(ImageFilter.BoxBlur(size_px * rng.uniform(0.005, 0.03)))
         image.paste(tuple(int(v) for v in rng.integers(20, 236, 3)), mask=layer)
-    return np.asarray(image, dtype=np.float32) / 255

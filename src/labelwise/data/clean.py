@@ -29,14 +29,14 @@ from labelwise.data import image as files
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
 
 ROUNDING_PX = 0.05
-MIN_SIDE_PX = 1e-3
+MIN_SIDE_PX = 0.01
 
 _SAME_SPLIT = ({"val", "valid", "validation"},)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Boxes as a file gives them: `image` counts in the reader's list of names; `where(row)` names one for a message."""
+    """Boxes as a file gives them: `image` counts in the reader's names; `where(row)` names one for a message."""
 
     image: Int64[np.ndarray, " n"]
     xyxy: Float64[np.ndarray, "n 4"]
@@ -67,8 +67,8 @@ def pool(
     said_px: Int64[np.ndarray, "images 2"] | None = None,
     normalised: bool = False,
 ) -> Pool:
-    """The checked pool. `rows` None: no ground truth. `said_px`: width and height by the annotation, -1 if it is silent.
-    `normalised`: boxes are fractions of the image.
+    """The checked pool. `rows` None: no ground truth. `said_px`: width and height by the annotation, -1 if it is
+    silent. `normalised`: boxes are fractions of the image.
     """
     found = list(problems)
     headers = _headers(root, names, found)
@@ -126,7 +126,7 @@ def _sizes(names: Sequence[str], keep: np.ndarray, size_px: np.ndarray, said_px:
     zero = keep & (said_px == 0).any(axis=1)
     other = keep & (said_px > 0).all(axis=1) & (said_px != size_px).any(axis=1)
     found = []
-    for i in np.flatnonzero(zero | other):
+    for i in np.flatnonzero(zero | other).tolist():
         kind = "annotation says 0x0" if zero[i] else "size differs"
         said, real = "x".join(map(str, said_px[i])), "x".join(map(str, size_px[i]))
         what = f"annotation says {said} px, the image is {real} px"
@@ -139,9 +139,8 @@ def _sizes(names: Sequence[str], keep: np.ndarray, size_px: np.ndarray, said_px:
 def _boxes(rows: Rows, keep: np.ndarray, size_px: np.ndarray, found: list[Problem]) -> Rows:
     bad = np.flatnonzero(~np.isfinite(rows.xyxy).all(axis=1))
     if len(bad):
-        raise LabelwiseError(
-            f"{rows.where(bad[0])}: box {rows.xyxy[bad[0]].tolist()}; expected finite numbers. Fix the file."
-        )
+        where, box = rows.where(int(bad[0])), rows.xyxy[bad[0]].tolist()
+        raise LabelwiseError(f"{where}: box {box}; expected finite numbers. Mend the file.")
     limit = np.tile(size_px[rows.image], 2).astype(np.float64)
     clipped = np.clip(rows.xyxy, 0, limit)
     here = keep[rows.image]
@@ -153,9 +152,9 @@ def _boxes(rows: Rows, keep: np.ndarray, size_px: np.ndarray, found: list[Proble
         (outside, "out-of-image box", "lies outside the image", "left out"),
         (partly, "out-of-image box", "reaches beyond the image", "clipped to the image"),
     ):
-        for row in np.flatnonzero(mask):
+        for row in np.flatnonzero(mask).tolist():
             box, (width, height) = _text(rows.xyxy[row]), size_px[rows.image[row]]
-            found.append(Problem(kind, rows.where(row), f"box {box} {what} of {width}x{height} px", handling))
+            found.append(Problem(kind, rows.where(row), f"box {box} {what} ({width}x{height} px)", handling))
     rest = np.flatnonzero(here & ~zero & ~outside)
     return Rows(rows.image[rest], clipped[rest], rows.labels[rest], rows.crowd[rest], lambda r: rows.where(rest[r]))
 

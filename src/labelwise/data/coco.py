@@ -1,8 +1,8 @@
 """COCO detection JSON.
 
 Read: `annotations/instances_<split>.json`, `<split>.json` or `<split>/_annotations.coco.json` in a folder, or one JSON
-file; the images beside it in `images/<split>/`, `<split>/`, `images/`, or the folder itself. Classes are ordered by category
-id (ids need not be contiguous). `iscrowd` boxes become `Pool.crowd`. Segmentation is ignored: `bbox` counts.
+file; the images beside it in `images/<split>/`, `<split>/`, `images/`, or the folder itself. Classes are ordered by
+category id (ids need not be contiguous). `iscrowd` boxes become `Pool.crowd`. Segmentation is ignored: `bbox` counts.
 
 Written: `annotations/instances_<split>.json` and `<split>/`. A crowd region is written with the first category, because
 a `Pool` keeps no class for it.
@@ -53,9 +53,10 @@ def read(root: Path, split: str | None = None) -> Pool:
     problems: list[Problem] = []
     number, names = _images(images, _Finder(base, split, path), path, problems)
     said = np.full((len(names), 2), -1, np.int64)
-    for key, image in images.items():
-        size = image.get("width"), image.get("height")
-        said[number[key]] = size if all(isinstance(v, int) for v in size) else (-1, -1)
+    for key, entry in images.items():
+        width, height = entry.get("width"), entry.get("height")
+        if isinstance(width, int) and isinstance(height, int):
+            said[number[key]] = width, height
     rows, ids = [], []
     for a, annotation in enumerate(content.get("annotations", ())):
         image, box, category, crowd = _annotation(annotation, f"{path}: annotations[{a}]")

@@ -1,6 +1,6 @@
 """A bare folder of images, without ground truth: the usual start of a labelling project.
 
-Every image file below the folder is read. Where there are subfolders named train, val, valid or test, they are the splits.
+Every image file below the folder is read. Subfolders named train, val, valid or test are the splits.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from labelwise.types import LabelwiseError, Pool
 
@@ -129,7 +129,7 @@ def _unreadable(path: Path, error: Exception) -> LabelwiseError:
     if isinstance(error, FileNotFoundError):
         return LabelwiseError(f"{path}: no such image file. Put it there, or remove it from the annotations.")
     # PIL's "cannot identify image file" repeats the path
-    what = "not an image" if isinstance(error, Image.UnidentifiedImageError) else f"{error or type(error).__name__}"
+    what = "not an image" if isinstance(error, UnidentifiedImageError) else f"{error or type(error).__name__}"
     return LabelwiseError(f"{path}: image can't be read ({what}). Replace the file, or remove it from the data set.")
 
 
@@ -137,8 +137,8 @@ class Images:
     """The images of a pool, each decoded once and resized so that its longest side is `size_px`.
 
     `images[i]` is the pixels (uint8, `[3, h, w]`, contiguous) and the exact scale per axis, resized / original, so that
-    `boxes * [sx, sy, sx, sy]` are the boxes in the resized image. Copies stay in memory while they fit in `cache_bytes`;
-    the rest is decoded anew each time. A broken image raises `LabelwiseError` (again at once, when asked again).
+    `boxes * [sx, sy, sx, sy]` are the boxes in the resized image. Copies stay in memory while they fit in
+    `cache_bytes`; the rest is decoded anew each time. A broken image raises `LabelwiseError`, when asked again at once.
     Threads may share one store. The arrays are read-only: they are the store's own.
     """
 

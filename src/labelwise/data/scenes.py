@@ -61,8 +61,9 @@ def write(
 ) -> None:
     """Write the demo set as a COCO data set with the splits `train` and `test`.
 
-    `imbalance`: most frequent over rarest class in train. `digits`: fewest and most per image. `scale`: height of a digit as
-    a share of the image. `crowding`: share of the digits that are put next to another. `progress(1)` after each image.
+    `imbalance`: most frequent over rarest class in train. `digits`: fewest and most per image. `scale`: height of a
+    digit as a share of the image. `crowding`: share of the digits that are put next to another. `progress(1)` after
+    each image.
     """
     _check(train, test, size_px, imbalance, digits, scale, crowding)
     scans = _scans(seed)
@@ -180,7 +181,8 @@ def _opacity(rng: np.random.Generator, scan: np.ndarray, height_px: float) -> Fl
     edge = np.clip((drawn - threshold) / (0.08 + 1.2 * step) + 0.5, 0, 1)
     alpha = edge * edge * (3 - 2 * edge)
     rows, columns = np.flatnonzero((alpha > 0.5).any(axis=1)), np.flatnonzero((alpha > 0.5).any(axis=0))
-    return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut: np.ndarray = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return cut
 
 
 def _place(rng: np.random.Generator, scene: _Scene, alpha: np.ndarray, centre: np.ndarray, label: int) -> bool:
@@ -261,13 +263,13 @@ def _colour(rng: np.random.Generator, behind: np.ndarray) -> Float32[np.ndarray,
     """A colour that can be told from what is behind it, sometimes only just."""
     for _ in range(TRIES):
         colour = rng.random(3).astype(np.float32)
-        if 0.3 < np.abs(colour - behind).mean() and abs(float((colour - behind).mean())) > 0.15:
+        if np.abs(colour - behind).mean() > 0.3 and abs(float((colour - behind).mean())) > 0.15:
             return colour
     return np.full(3, behind.mean() < 0.5, np.float32)
 
 
 def _photo(rng: np.random.Generator, pixels: np.ndarray) -> Image.Image:
     """What a cheap camera makes of it: a little blur, a little sensor noise."""
-    noisy = pixels + rng.uniform(0.005, 0.035) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    noisy = pixels + rng.uniform(0.005, 0.035) * rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32)
     image = Image.fromarray((np.clip(noisy, 0, 1) * 255).round().astype(np.uint8))
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
+    return image.filter(ImageFilter.BoxBlur(rng.uniform(0, 0.8)))

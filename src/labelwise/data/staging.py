@@ -65,9 +65,7 @@ def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
     for i, name in enumerate(names):
         source = pool.path(i).resolve()
         if not source.is_file():
-            raise LabelwiseError(
-                f"{source}: no such image file. Read the data set anew before it is written elsewhere."
-            )
+            raise LabelwiseError(f"{source}: no such image file. Read the data set anew before you write it.")
         if copy:
             shutil.copyfile(source, to / name)
         else:

@@ -6,8 +6,8 @@ reads files whose pixels count from 0: [xmin, xmax]. A box of xmin = xmax and ym
 became no box: it is reported as a zero-size box.
 
 A root that holds several such folders (VOCdevkit with VOC2007 and VOC2012) is read as one: a split is the union over
-those that have it, so `trainval` of VOCdevkit is VOC0712. Classes: `classes.txt` (one per line) where there is one, else
-every name in any of the XML files, sorted, so that all splits agree. `difficult` objects become `Pool.crowd`.
+those that have it, so `trainval` of VOCdevkit is VOC0712. Classes: `classes.txt` (one per line) where there is one,
+else every name in any of the XML files, sorted, so that all splits agree. `difficult` objects become `Pool.crowd`.
 
 Written: the same layout with `classes.txt`; a crowd region is written as a difficult object of the first class, because
 a `Pool` keeps no class for it.
@@ -132,11 +132,11 @@ def _xml(pool: Pool, i: int, name: str) -> bytes:
         ET.SubElement(element, "name").text = label
         ET.SubElement(element, "difficult").text = difficult
         bounds = ET.SubElement(element, "bndbox")
-        pixels = box.astype(np.float64) + (1, 1, 0, 0)  # from 1, both ends included
+        pixels = box.astype(np.float64) + np.array([1, 1, 0, 0])  # from 1, both ends included
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), pixels.tolist(), strict=True):
             ET.SubElement(bounds, key).text = f"{value:.10g}"
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8")
+    return bytes(ET.tostring(root, encoding="utf-8"))
 
 
 def _folders(root: Path) -> list[Path]:

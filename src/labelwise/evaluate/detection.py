@@ -154,7 +154,7 @@ def _summary(precision: np.ndarray, truth: Boxes, classes: Sequence[str]) -> dic
     }
 
 
-def rare_classes(class_counts: Sequence[float] | np.ndarray, *, share: float = 0.5) -> list[int]:
+def rare_classes(class_counts: Sequence[int] | np.ndarray, *, share: float = 0.5) -> list[int]:
     """Numbers of the rare classes, given the boxes per class in the *training pool's* ground truth.
 
     Rare is a class whose share of these boxes lies below `share` of uniform: below 1/(2C) with 0.5. If no class is that
@@ -171,7 +171,7 @@ def rare_classes(class_counts: Sequence[float] | np.ndarray, *, share: float = 0
 
 
 def rare_ap50(
-    metrics: Mapping[str, Any], class_counts: Sequence[float] | np.ndarray, *, share: float = 0.5
+    metrics: Mapping[str, Any], class_counts: Sequence[int] | np.ndarray, *, share: float = 0.5
 ) -> float | None:
     """Mean AP50 of the `rare_classes`; None where none of them has ground truth in the test set.
 

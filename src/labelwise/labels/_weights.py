@@ -28,7 +28,7 @@ def check_values(policy: str, name: str, values: np.ndarray | None, n: int | Non
         raise LabelwiseError(f"{policy} needs the {name} of the candidates over views (Eq. 4). Let predict make views")
     if values.ndim != 1 or (n is not None and len(values) != n):
         raise LabelwiseError(f"{policy}: {name} has shape {values.shape}; expected ({'n' if n is None else n},)")
-    bad = np.flatnonzero(~((values >= 0) & (values <= 1 + 1e-3)))
+    bad = np.flatnonzero(~((values >= 0) & (values <= 1 + 1e-5)))
     if len(bad):
         raise LabelwiseError(f"{policy}: {name} of row {bad[0]} is {values[bad[0]]}; expected a number in [0, 1]")
     return values

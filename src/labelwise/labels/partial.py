@@ -38,12 +38,12 @@ def targets(
     height_px: Int64[np.ndarray, " images"],
     crowd: Rects | None,
     *,
-    images: Literal["answered", "all"] = "answered",
+    images: Literal["annotated", "answered", "all"] = "annotated",
 ) -> Targets:
     """What the model trains on this round.
 
-    Training images are those with any answer, annotation or coverage (`images="all"`: the whole pool). Annotated boxes
-    weigh 1. Of the candidates, those that the policy keeps are added, unless something is known there: an annotated box
+    Training images are those with an annotation or coverage; `images="answered"` adds those of which only a background
+    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the policy keeps are added, unless something is known there: an annotated box
     (any class) or a background mark of IoU >= 0.5, or a coverage rectangle that holds half of the box.
 
     Args:
@@ -93,11 +93,11 @@ def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> N
 
 
 def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
-    if images == "all":
-        return np.arange(len(known.answered))
-    if images != "answered":
-        raise LabelwiseError(f'targets: images is {images!r}; expected "answered" or "all"')
-    seen = known.answered | (np.diff(known.annotations.offsets) > 0) | (np.diff(known.coverage.offsets) > 0)
+    if images not in ("annotated", "answered", "all"):
+        raise LabelwiseError(f'targets: images is {images!r}; expected "annotated", "answered" or "all"')
+    seen = (np.diff(known.annotations.offsets) > 0) | (np.diff(known.coverage.offsets) > 0)
+    if images != "annotated":
+        seen |= known.answered | (images == "all")
     return np.flatnonzero(seen)
 
 

@@ -95,9 +95,14 @@ class Trunk(nn.Module):
                     module.eval()
         return self
 
-    def freeze(self, name: str, trainable_stages: int, frozen_norms: bool) -> None:
-        """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are."""
+    def freeze(self, name: str, trainable_stages: int | None, frozen_norms: bool, pretrained: bool) -> None:
+        """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are.
+
+        None trains all stages; with pre-trained weights all but the first, which costs most and changes least.
+        """
         stages = _stages(name)[1]
+        if trainable_stages is None:
+            trainable_stages = len(stages) - pretrained
         if not 0 <= trainable_stages <= len(stages):
             raise LabelwiseError(
                 f"trainable_stages = {trainable_stages}: {name} has {len(stages)} stages; give 0 to {len(stages)}"
@@ -114,11 +119,6 @@ class Trunk(nn.Module):
 
 def _stages(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return _STAGES["shufflenet" if name.startswith("shufflenet") else name]
-
-
-def stage_count(name: str) -> int:
-    """How many stages of the backbone can be frozen one by one."""
-    return len(_stages(name)[1])
 
 
 def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:

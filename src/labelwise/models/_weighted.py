@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
-from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_area
 
 from labelwise.types import LabelwiseError
@@ -152,6 +152,26 @@ def focal_cost(
     hit = (image, anchor, labels[rows[image, anchor]])
     at_hit = logits[hit]
     return cost.index_put(hit, 0.25 * (-at_hit).sigmoid().square() * functional.softplus(-at_hit)).sum(2)
+
+
+def sampled_losses(
+    cost: Float[Tensor, " n"],
+    shifts: Float[Tensor, "n 4"],
+    anchors: Float[Tensor, "n 4"],
+    rows: Int64[Tensor, " n"],
+    truth: Truth,
+    coder: BoxCoder,
+    normalise: Normalise,
+) -> tuple[Tensor, Tensor]:
+    """Classification and localisation loss of sampled anchors: over the sample's size (torchvision), or as Eq. 7."""
+    positive = rows >= 0
+    hit = rows[positive]
+    wanted = coder.encode_single(truth.boxes[hit], anchors[positive])
+    off = functional.smooth_l1_loss(shifts[positive], wanted, beta=1 / 9, reduction="none").sum(1) * truth.w_box[hit]
+    weight = weights_of(rows, truth.w_cls)
+    if normalise == "paper":
+        return apart(cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
+    return (cost * weight).sum() / max(1, len(rows)), off.sum() / max(1, len(rows))
 
 
 def per_image_mean(

@@ -10,7 +10,7 @@ Fails when: objects are smaller than about half the first anchor size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,6 +20,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 
 from labelwise.models import _backbones, _candidates, _weighted, _weights
+from labelwise.types import LabelwiseError
 
 
 class RetinaNet(nn.Module):
@@ -169,7 +170,7 @@ def build(
         head_convs: 3x3 convolutions per tower, 0 to 4.
         anchor_sizes: base size in pixels per level, from stride 8 on; 3 to 5 levels.
         anchors_per_octave: anchor scales between a level's base size and the next one's.
-        trainable_stages: the last so many stages of the backbone learn; None = all.
+        trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
         frozen_norms: batch norms of the backbone keep their statistics; None = with weights = "coco" and folded norms.
         normalise: how the loss is divided (see `_weighted`).
         score_threshold: candidates below it are dropped.
@@ -183,7 +184,7 @@ def build(
     own = _backbones.levels_of(backbone) - first
     more = len(anchor_sizes) - own
     if not 0 <= more <= 2:
-        raise _weights.LabelwiseError(
+        raise LabelwiseError(
             f"anchor_sizes has {len(anchor_sizes)} levels; RetinaNet on {backbone} takes {own} to {own + 2}"
         )
     extra = _backbones.ExtraLevels(fpn_channels, more) if more else None
@@ -202,6 +203,6 @@ def build(
         pre_nms=pre_nms,
     )
     source.load_into(model)
-    stages = _backbones.stage_count(backbone) if trainable_stages is None else trainable_stages
-    trunk.freeze(backbone, stages, source.frozen_norms if frozen_norms is None else frozen_norms)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    frozen = source.frozen_norms if frozen_norms is None else frozen_norms
+    trunk.freeze(backbone, trainable_stages, frozen, pretrained=bool(source.tensors))
+    return cast(nn.Module, model.to(memory_format=torch.channels_last))

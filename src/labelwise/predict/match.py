@@ -8,13 +8,13 @@ Differs from the paper: a box that overlaps nothing has no counterpart (the publ
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 
 PAIRS = 1 << 18
 """Pairs of boxes looked at together: small enough for the cache of one core."""
 
 
-def onto_view(boxes: Float32[np.ndarray, "n 4"], affine: Float32[np.ndarray, "n 2 3"]) -> Float32[np.ndarray, "n 4"]:
+def onto_view(boxes: Float32[np.ndarray, "n 4"], affine: Float[np.ndarray, "n 2 3"]) -> Float32[np.ndarray, "n 4"]:
     """Boxes mapped by an own affine each: the axis-aligned hull of the mapped box.
 
     >>> mirror = np.array([[[-1, 0, 100], [0, 1, 0]]], np.float32)
@@ -30,9 +30,9 @@ def onto_view(boxes: Float32[np.ndarray, "n 4"], affine: Float32[np.ndarray, "n 
 
 def match(
     boxes: Float32[np.ndarray, "n 4"],
-    offsets: Int64[np.ndarray, " images+1"],
+    offsets: Int64[np.ndarray, " images1"],
     view_boxes: Float32[np.ndarray, "m 4"],
-    view_offsets: Int64[np.ndarray, " images+1"],
+    view_offsets: Int64[np.ndarray, " images1"],
 ) -> tuple[Float32[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """IoU with the best detection of the view in the same image, and its row (-1, IoU 0: nothing overlaps).
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ READERS = 4
 """Threads that read images."""
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Resized images by pool number: `(uint8 [3, h, w], scale_xy [2])` with `scale_xy` = resized / original."""
 
     def __getitem__(self, image: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes predictions shard by shard; `first_image` is the pool number of the shard's first image."""
 
@@ -97,18 +99,9 @@ def predict(
         for first, size, readable, unreadable in shards:
             skipped += unreadable
             report(len(unreadable))
-            parts, places = [], []
-            for batch in _batches(readable, batch_size):
-                part, dropped = passes.run(batch)
-                parts.append(part)
-                places.append(np.array([image.number - first for image in batch]))
-                without_area += dropped
-                report(len(batch))
-            if not parts:
-                parts, places = [_nothing(passes)], [np.zeros(1, np.int64)]
-            detections = in_order(parts, places, size)
+            detections, dropped = _predict_shard(passes, readable, first, size, batch_size, report)
             writer.append(first, detections)
-            total += len(detections)
+            total, without_area = total + len(detections), without_area + dropped
     return Predicted(len(wanted), total, without_area, 1 + len(passes.views), perf_counter() - began, tuple(skipped))
 
 
@@ -143,6 +136,22 @@ def _checked(indices: Sequence[int] | np.ndarray, n_images: int) -> Int64[np.nda
 def _device_of(model: Model) -> torch.device:
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _predict_shard(
+    passes: Passes, readable: list[Image], first: int, size: int, batch_size: int, report: Callable[[int], None]
+) -> tuple[Detections, int]:
+    """Detections on the `size` images of a shard, and how many boxes had no area."""
+    if not readable:
+        return in_order([_nothing(passes)], [np.zeros(1, np.int64)], size), 0
+    parts, places, without_area = [], [], 0
+    for batch in _batches(readable, batch_size):
+        part, dropped = passes.run(batch)
+        parts.append(part)
+        places.append(np.array([image.number - first for image in batch]))
+        without_area += dropped
+        report(len(batch))
+    return in_order(parts, places, size), without_area
 
 
 def _nothing(passes: Passes) -> Detections:

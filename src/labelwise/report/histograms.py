@@ -80,8 +80,9 @@ def class_histograms(group: Group, number: int, *, key: str) -> str:
         for ax in axes[: len(panels)]:
             ax.set_xlim(0, max(most, 1.0) * 1.22)
             ax.set_xlabel("share of boxes [%]")
-            ax.set_yticks(range(n), [short(group.classes[c], 26) for c in classes] or [""], fontsize=size)
-            ax.set_ylim(n - 0.4, -0.6)
+        if panels:
+            axes[0].set_yticks(range(n), [short(group.classes[c], 26) for c in classes] or [""], fontsize=size)
+            axes[0].set_ylim(n - 0.4, -0.6)
         label = "; ".join(f"{DISTRIBUTIONS[d]}: {facts(mean_counts(group, number, d))}" for d in panels)
         return inline(figure, key=key, label=f"Class histograms of {group.name}, round {number}. {label}.")
 
@@ -92,7 +93,10 @@ def _panel(ax: Axes, counts: Sequence[float], total: float, colour: str, size: f
     ax.barh(range(len(counts)), shares, height=0.72, color=colour)
     for y, (share, count) in enumerate(zip(shares, counts, strict=True)):
         text = f"{count:.0f}" if count >= 10 or count == int(count) else f"{count:.1f}"
-        ax.annotate(text, (share, y), (3, 0), textcoords="offset points", va="center", fontsize=size - 1, color=INK)
+        number = ax.annotate(
+            text, (share, y), (3, 0), textcoords="offset points", va="center", fontsize=size - 1, color=INK
+        )
+        number.set_in_layout(False)  # the axis leaves room for it; measuring hundreds of them is slow
     ax.grid(visible=False, axis="y")
     ax.locator_params(axis="x", nbins=4)
     return float(shares.max(initial=0.0))

@@ -14,7 +14,7 @@ The standard deviation is the sample's (n - 1); with fewer than two values there
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,9 +90,14 @@ def results_of(group: Group, round_number: int) -> list[RoundResult]:
     return [r for run in group.runs for r in run.rounds if r.round == round_number]
 
 
+def seed_counts(group: Group, round_number: int, distribution: str) -> list[Mapping[str, float]]:
+    """The `class_counts_...` mappings of the seeds that recorded one."""
+    return [counts for r in results_of(group, round_number) if (counts := getattr(r, distribution))]
+
+
 def mean_counts(group: Group, round_number: int, distribution: str) -> list[float]:
     """Mean over the seeds of a `class_counts_...` mapping, one number per class of the group."""
-    found = [counts for r in results_of(group, round_number) if (counts := getattr(r, distribution))]
+    found = seed_counts(group, round_number, distribution)
     return [sum(float(f.get(c, 0)) for f in found) / max(len(found), 1) for c in group.classes]
 
 

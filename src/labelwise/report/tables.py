@@ -10,7 +10,7 @@ import numpy as np
 
 from labelwise.report.curves import METRICS, measured
 from labelwise.report.histograms import DISTRIBUTIONS, order
-from labelwise.report.spread import Group, entropy_nats, imbalance, mean_counts, results_of, spread, values
+from labelwise.report.spread import Group, entropy_nats, imbalance, mean_counts, results_of, seed_counts, spread, values
 from labelwise.report.wording import DASH, count, duration, points
 
 MOST_SKIPPED = 200
@@ -112,7 +112,7 @@ def per_class(groups: Sequence[Group]) -> Table | None:
     for _, group, number in heads:
         found = [r.per_class_ap50 for r in results_of(group, number)]
         table = [[math.nan if (v := f.get(c)) is None else v for c in classes] for f in found]
-        mean, std, _ = spread(np.asarray(table, float).reshape(-1, len(classes)))
+        mean, std, _ = spread(np.asarray(table, float).reshape(len(found), len(classes)))
         columns.append([points(float(m), float(s)) for m, s in zip(mean, std, strict=True)])
     if not any(cell != DASH for column in columns for cell in column):
         return None
@@ -135,16 +135,26 @@ def balance(group: Group, shown: Sequence[str]) -> Table:
     for number in group.rounds:
         row = [str(number)]
         for distribution in shown:
-            counts = mean_counts(group, number, distribution)
-            factor, absent = imbalance(counts)
-            row += [DASH if math.isnan(factor) else f"{factor:.3g}" + (f" ({absent} absent)" if absent else "")]
-            row += [DASH if math.isnan(factor) else f"{entropy_nats(counts):.2f}"]
+            row += _balance_cells(group, number, distribution)
         rows.append(row)
     heads = ["imbalance", "entropy"] * len(shown)
     spans = [("", 1), *((DISTRIBUTIONS[d], 2) for d in shown)]
     most = math.log(max(len(group.classes), 1))
     note = f"Entropy in nats; {most:.2f} if all {len(group.classes)} classes were equally frequent."
+    note += " Computed for every seed, then mean ± standard deviation." if len(group.runs) > 1 else ""
     return Table(f"{group.name}: class balance of every round", ["Round", *heads], rows, note, spans=spans)
+
+
+def _balance_cells(group: Group, number: int, distribution: str) -> list[str]:
+    """Imbalance and entropy, each computed per seed: counts pooled over seeds would look more even than any run was."""
+    found = [[float(m.get(c, 0)) for c in group.classes] for m in seed_counts(group, number, distribution)]
+    per_seed = [(*imbalance(counts), entropy_nats(counts)) for counts in found if sum(counts) > 0]
+    if not per_seed:
+        return [DASH, DASH]
+    mean, std, _ = spread(np.asarray(per_seed, float))
+    absent = f" ({count(float(mean[1]))} absent)" if mean[1] > 0 else ""
+    deviations = [f" ± {s:.2f}" if math.isfinite(s) else "" for s in std]
+    return [f"{mean[0]:.2f}{deviations[0]}{absent}", f"{mean[2]:.2f}{deviations[2]}"]
 
 
 def answers(groups: Sequence[Group]) -> Table | None:

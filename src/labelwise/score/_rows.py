@@ -11,6 +11,9 @@ from labelwise.types import LabelwiseError
 TOLERANCE = 1e-3
 """How far a row's sum may be from 1 (half precision reaches about 5e-4); rows are not normalised."""
 
+ROUNDING = 1e-5
+"""How far above 1 a confidence or an IoU may be that was computed in float32."""
+
 BLOCK = 1 << 17
 """Numbers per block: with its temporaries a block stays in a core's cache."""
 
@@ -53,7 +56,7 @@ def check_distribution(name: str, block: np.ndarray, first: int, used: np.ndarra
 
 def check_unit(name: str, values: np.ndarray) -> None:
     """Refuses a confidence or an IoU outside [0, 1]; the last axis of `values` is the row."""
-    inside = (values >= 0) & (values <= 1 + TOLERANCE)  # False for NaN
+    inside = (values >= 0) & (values <= 1 + ROUNDING)  # False for NaN
     if not inside.all():
         at = tuple(int(i) for i in np.argwhere(~inside)[0])
         view = f" of view {at[0]}" if len(at) == 2 else ""

@@ -71,7 +71,7 @@ def score(
             js = _divergence(p, sum_p, negent_p, q, iou > 0, f"view_probs of view {v}", rows.start) / unit
             confidence = 0.5 * (scores[rows] + np.where(iou > 0, view_scores[v, rows], 0))
             out[rows] += np.abs(confidence * (1 - js) + iou - beta)
-    # Rounding alone can carry c(b) past its bound c_m: u is never negative.
+    # An IoU or confidence rounded to just above 1 carries c(b) past its bound c_m; u is never negative.
     u: np.ndarray = np.maximum(max(beta, 2 - beta) - out / views, 0)
     return u
 

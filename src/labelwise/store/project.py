@@ -81,6 +81,10 @@ class Project:
                 f"the project {self.folder} is in use by {self._holder()}. Wait until it is done, or stop it; "
                 "it is safe to stop, and the next run continues where it was"
             ) from None
+        except OSError as error:
+            raise LabelwiseError(
+                f"cannot lock the project {self.folder}: {error.strerror or error}. Check the permissions of the folder"
+            ) from error
         try:
             write_json(self.folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
             yield

@@ -129,7 +129,7 @@ APPEND_ONLY = (annotation_table, answers, coverage, background)
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, so that schema changes are part of the transaction
+    connection.isolation_level = None  # the driver never says BEGIN or COMMIT on its own: `_on_begin` does
     for pragma in (
         f"busy_timeout = {BUSY_MS}",
         "journal_mode = WAL",

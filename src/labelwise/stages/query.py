@@ -1,30 +1,22 @@
-"""The stages of a round, wired to the project folder: read, call the pure function, write; `loop.py` has the order."""
+"""The stages that query: predict, score, select, ask. Each reads the project folder, calls pure functions, writes."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from labelwise import catalog
 from labelwise.ask import cost as costs
 from labelwise.ask import oracle
 from labelwise.context import Context
-from labelwise.evaluate import detection
-from labelwise.labels import candidates, partial
+from labelwise.labels import candidates
 from labelwise.labels.frequency import frequency
 from labelwise.predict.run import predict as predict_pool
-from labelwise.predict.run import predict_detections
+from labelwise.stages.learn import load_model
 from labelwise.store import files
 from labelwise.store.project import Stage
-from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import epochs_of, fit
-from labelwise.types import Answer, Boxes, Cost, Detections, Labels, LabelwiseError, Pool, Query, Targets, image_of
+from labelwise.types import Answer, Boxes, Cost, Detections, Labels, LabelwiseError, Pool, Query, image_of
 
 
 def begin(context: Context) -> None:
@@ -253,114 +245,3 @@ def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> No
     for box, label in zip(answer.boxes, answer.labels, strict=True):
         same = (truth.xyxy[rows] == np.asarray(box, np.float32)).all(axis=1) & (truth.labels[rows] == label)
         annotated[rows[same]] = True
-
-
-# ------------------------------------------------------------------------------------------------------------ label
-
-
-def label(context: Context, round: int, stage: Stage) -> None:
-    """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
-    run, pool = context.run, context.pool
-    found = None
-    if round:
-        columns = ("view_iou",) if run.needs_views else ()
-        found = files.read_detections(context.file(round, "predictions"), columns=columns)
-        found = found.take(found.scores >= run.labels.threshold)
-    policy = catalog.find("labels", run.labels.policy.name)
-    targets = partial.targets(
-        context.project.ledger.labels(pool),
-        found,
-        lambda scores, consistency: policy.call(
-            {"scores": scores, "consistency": consistency}, run.labels.policy.settings
-        ),
-        policy.constant("NEGATIVES"),
-        pool.width_px,
-        pool.height_px,
-        pool.crowd,
-        images=run.labels.images,
-    )
-    files.write_targets(context.file(round, "targets.safetensors"), targets)
-    stage.info["images"], stage.info["boxes"] = len(targets), len(targets.boxes)
-
-
-# ------------------------------------------------------------------------------------------------------------ train
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """An unfinished training in the round's folder."""
-
-    path: Path
-
-    def load(self) -> Any:
-        return files.read_tensors(self.path) if self.path.exists() else None
-
-    def save(self, tensors: Any, metadata: Any) -> None:
-        files.write_tensors(self.path, dict(tensors), dict(metadata))
-
-
-def build_model(context: Context, round: int) -> nn.Module:
-    """A fresh model of the configured kind; its random weights depend on (seed, round) alone."""
-    choice = context.run.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.default_rng([context.run.seed, round, 2]).integers(2**62)))
-        method = catalog.find("models", choice.name)
-        model: nn.Module = method.call({"n_classes": len(context.pool.classes)}, choice.settings)
-        return model
-
-
-def load_model(context: Context, round: int) -> nn.Module:
-    """The model that a round trained, on the device that the config asks for."""
-    tensors, _ = files.read_tensors(context.file(round, "checkpoint.safetensors"))
-    model = build_model(context, round)
-    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
-    wants_gpu = context.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return model.to("cuda" if wants_gpu else "cpu").eval()
-
-
-def train(context: Context, round: int, stage: Stage) -> None:
-    """Trains on the targets, from fresh weights or (warm_start) from the weights of the round before."""
-    run = context.run
-    targets: Targets = files.read_targets(context.file(round, "targets.safetensors"))
-    failed = dict(context.images("pool").warm(targets.images))
-    rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
-    data = TrainingSet(context.images("pool"), targets, rows, flip=run.train.flip, jitter=run.train.jitter)
-    model = build_model(context, round)
-    if run.train.warm_start and round:
-        model.load_state_dict(load_model(context, round - 1).state_dict())
-    unfinished = context.file(round, "training.safetensors")
-    steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
-    with context.bar(f"round {round}: train on {len(data)} images", steps) as advance:
-        stage.info.update(
-            fit(
-                model, data, run.train, seed=run.seed, round=round, checkpoint=_Checkpoint(unfinished), progress=advance
-            )
-        )
-    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    files.write_tensors(context.file(round, "checkpoint.safetensors"), weights, {"round": str(round)})
-    unfinished.unlink(missing_ok=True)
-    stage.info["skipped"] = [(context.pool.names[i], message) for i, message in failed.items()]
-
-
-# --------------------------------------------------------------------------------------------------------- evaluate
-
-
-def evaluate(context: Context, round: int, stage: Stage) -> None:
-    """COCO metrics on the test split, into metrics.json (empty where there is no annotated test split)."""
-    started = time.monotonic()
-    metrics: dict[str, Any] = {}
-    if context.test is not None and context.test.truth is not None:
-        with context.bar(f"round {round}: evaluate", len(context.test)) as advance:
-            found, summary = predict_detections(
-                load_model(context, round),
-                context.images("test"),
-                np.arange(len(context.test)),
-                n_images=len(context.test),
-                batch_size=context.run.predict.batch_size,
-                min_score=0.02,
-                progress=advance,
-            )
-        metrics = detection.evaluate(found, context.test.truth, context.test.crowd, context.test.classes)
-        stage.info["skipped"] = [(context.test.names[i], message) for i, message in summary.skipped]
-    files.write_json(context.file(round, "metrics.json"), metrics)
-    stage.info["seconds"] = time.monotonic() - started

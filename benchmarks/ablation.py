@@ -1,0 +1,187 @@
+"""The ablation of 000 Table 1 in CPU size: rows x seeds, side by side, from the same initial pool and first model.
+
+    uv run python benchmarks/ablation.py bccd --rows random u u_cb u_cb_hpl u_cb_thpl u_cb_tspl entropy --seeds 0 1 2
+    uv run python benchmarks/ablation.py bccd --summary          # only the tables, from the runs that are there
+
+Every (row, seed) is a labelwise project under runs/ablation/<data>/: killed, it continues where it was. Round 0 (random
+images, first model) is run once per seed and copied to the rows. Results: benchmarks/results/ablation_<data>.csv (one
+line per row, seed and round) and ablation_<data>_summary.csv (mean, std, paired differences with 95 % intervals).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from labelwise import config, context, history
+from labelwise.report.compare import paired
+
+HERE = Path(__file__).parent
+ROWS = ["random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl"]
+RUNS = HERE.parent / "runs" / "ablation"
+
+
+def project(data: str, row: str, seed: int) -> Path:
+    return RUNS / data / f"{row}_seed{seed}"
+
+
+def labelwise(folder: Path, log: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("a") as output:
+        command = [sys.executable, "-m", "labelwise", "run", "-p", str(folder)]
+        code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
+    if code:
+        raise RuntimeError(f"{folder} failed, see {log}")
+
+
+def first_round(data: str, seed: int, settings: list[str]) -> None:
+    """Round 0, which all rows share."""
+    folder = project(data, "_start", seed)
+    context.start(folder, data, [f"seed={seed}", *settings, "budget.per_round=[]"])
+    labelwise(folder, RUNS / data / f"_start_seed{seed}.log")
+
+
+def one_run(data: str, row: str, seed: int, settings: list[str]) -> None:
+    folder, start = project(data, row, seed), project(data, "_start", seed)
+    if not (folder / "run.toml").exists():
+        names = "+".join([data, *row.split("+")])
+        run = context.resolved(config.load(context.recipe_files(names), [f"seed={seed}", *settings]), folder)
+        partial = folder.with_name(folder.name + ".copying")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", ".lock*", "report.html"))
+        if (start / "data").exists():
+            (partial / "data").symlink_to((start / "data").resolve())
+        (partial / "run.toml").write_text(config.dump(run.model_copy(update={"name": row})))
+        partial.rename(folder)
+    labelwise(folder, RUNS / data / f"{row}_seed{seed}.log")
+    print(f"done: {folder.name}", flush=True)
+
+
+def gather(data: str, rows: list[str], seeds: list[int]) -> list[dict[str, object]]:
+    found = []
+    for row in rows:
+        for seed in seeds:
+            folder = project(data, row, seed)
+            if not (folder / "run.toml").exists():
+                continue
+            opened = context.start(folder, None)
+            rare = history.rare_classes(opened)
+            for number in range(opened.run.rounds):
+                if opened.project.ledger.stage_done(number, "evaluate") is None:
+                    break
+                result = history.round_result(opened, number)
+                rare_values = [v for c, v in result.per_class_ap50.items() if c in rare and v is not None]
+                picks = np.array(list(result.class_counts_picks.values()))
+                share = picks[picks > 0] / max(picks.sum(), 1)
+                wall = result.stage_seconds
+                found.append(
+                    {
+                        "data": data,
+                        "row": row,
+                        "seed": seed,
+                        "round": number,
+                        "boxes": result.cost_boxes,
+                        "queries": result.cost_queries,
+                        "annotation_s": round(result.cost_seconds),
+                        "AP50": round(100 * (result.ap50 or 0), 3),
+                        "AP": round(100 * (result.ap or 0), 3),
+                        "rare_AP50": round(100 * float(np.mean(rare_values)), 3) if rare_values else "",
+                        "picks_entropy_nats": round(float(-(share * np.log(share)).sum()), 4),
+                        "wall_s": round(sum(wall.values()), 1),
+                        "score_select_s": round(wall.get("score", 0) + wall.get("select", 0), 3),
+                    }
+                )
+    return found
+
+
+def matrix(found: dict[tuple[int, int], float], seeds: list[int], rounds: list[int]) -> np.ndarray:
+    """[seeds, rounds]; NaN where there is nothing."""
+    return np.array([[found.get((seed, number), np.nan) for number in rounds] for seed in seeds])
+
+
+def summarise(table: list[dict[str, object]], data: str) -> list[dict[str, object]]:
+    """Mean and std per row and round; paired difference (same seed) against U and random, per round and overall."""
+
+    def values(row: str, column: str) -> dict[tuple[int, int], float]:
+        return {(int(r["seed"]), int(r["round"])): float(r[column] or 0) for r in table if r["row"] == row}  # type: ignore[call-overload,arg-type]
+
+    rows = list(dict.fromkeys(str(r["row"]) for r in table))
+    lines: list[dict[str, object]] = []
+    for row in rows:
+        own = values(row, "AP50")
+        last = max(number for _, number in own)
+        seeds = [s for s in sorted({s for s, _ in own}) if (s, last) in own]
+        for number in [*range(last + 1), "mean of 1.."]:
+            rounds = list(range(1, last + 1)) if isinstance(number, str) else [int(number)]
+
+            line: dict[str, object] = {"data": data, "row": row, "round": number, "seeds": len(seeds)}
+            for column in ("AP50", "rare_AP50", "AP", "picks_entropy_nats", "boxes", "queries", "annotation_s"):
+                mean = matrix(values(row, column), seeds, rounds).mean(axis=1)
+                line[column] = round(float(mean.mean()), 2)
+                if column in ("AP50", "rare_AP50"):
+                    line[f"{column}_std"] = round(float(mean.std(ddof=1)), 2) if len(mean) > 1 else ""
+            for base in ("u", "random"):
+                a, b = (matrix(values(name, "AP50"), seeds, rounds) for name in (row, base))
+                if base in rows and base != row and len(seeds) > 1 and number != 0 and np.isfinite(b).all():
+                    found = paired(a, b).overall
+                    line[f"minus_{base}"] = round(float(found.mean[0]), 2)
+                    line[f"minus_{base}_ci95"] = f"{found.low[0]:.2f} to {found.high[0]:.2f}"
+            lines.append(line)
+    return lines
+
+
+def write(path: Path, table: list[dict[str, object]], note: str) -> None:
+    columns = list(dict.fromkeys(key for line in table for key in line))
+    with path.open("w", newline="") as file:
+        file.write(note)
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def note_of(arguments: list[str]) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "unknown CPU")
+    return (
+        f"# command: benchmarks/ablation.py {' '.join(arguments)}\n# commit: {commit.stdout.strip()}\n"
+        f"# machine: {cpu.split(':')[-1].strip()}, {os.cpu_count()} cores, one torch thread per run\n"
+        f"# versions: {', '.join(f'{k} {v}' for k, v in history.versions().items())}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=["bccd", "scenes", "aquarium"])
+    parser.add_argument("--rows", nargs="+", default=ROWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--summary", action="store_true")
+    given = parser.parse_args()
+    (RUNS / given.data).mkdir(parents=True, exist_ok=True)
+    if not given.summary:
+        with ThreadPoolExecutor(given.jobs) as pool:
+            for done in [pool.submit(first_round, given.data, s, given.settings) for s in given.seeds]:
+                done.result()
+            jobs = [(given.data, row, seed, given.settings) for seed in given.seeds for row in given.rows]
+            for done in [pool.submit(one_run, *job) for job in jobs]:
+                done.result()
+    table = gather(given.data, given.rows, given.seeds)
+    lines = summarise(table, given.data)
+    note = note_of(sys.argv[1:])
+    write(HERE / "results" / f"ablation_{given.data}.csv", table, note)
+    write(HERE / "results" / f"ablation_{given.data}_summary.csv", lines, note)
+    for line in lines:
+        print("  ".join(f"{k}={v}" for k, v in line.items() if k != "data"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Faster R-CNN: proposals, then classes per region; confidence = the largest class probability, in 0..1.
+
+The softmax includes the background; `probs` is renormalised over the classes (DESIGN section 7).
+
+Source: 000 sections 3.2 and 4.1 (Eq. 7, for objectness and box head alike), on torchvision's Faster R-CNN: the same
+modules, names and, with all weights 1 and `normalise = "torchvision"`, the same losses. The feature is the last hidden
+layer of the box head (002, "FC2").
+Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
+paper's is backbone "resnet50", fpn_channels 256, anchor_sizes (32, 64, 128, 256, 512), box_width 1024, roi_size 7,
+rois 512, proposals 1000.
+Fails when: an image holds more objects than a quarter of `rois`; the rest then waits for later steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from labelwise.models import _backbones, _candidates, _pooling, _weighted, _weights
+from labelwise.types import LabelwiseError
+
+
+class Proposer(nn.Module):
+    """The region proposal network: objectness and shift of every anchor, and the proposals made of them."""
+
+    def __init__(self, head: RPNHead, anchors: _candidates.Anchors, proposals: int, sampled: int) -> None:
+        super().__init__()
+        self.head, self.anchors, self.proposals = head, anchors, proposals
+        self.matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
+        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.sampler = BalancedPositiveNegativeSampler(sampled, 0.5)
+
+    def losses(
+        self,
+        objectness: Float[Tensor, "b a"],
+        shifts: Float[Tensor, "b a 4"],
+        anchors: Float[Tensor, "a 4"],
+        truth: _weighted.Truth,
+        normalise: _weighted.Normalise,
+    ) -> dict[str, Tensor]:
+        """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors."""
+        rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(objectness))])
+        image, anchor = sample(self.sampler, rows)
+        hit = rows[image, anchor]
+        positive = (hit >= 0).float()
+        cost = functional.binary_cross_entropy_with_logits(objectness[image, anchor], positive, reduction="none")
+        terms = _weighted.sampled_losses(
+            cost, shifts[image, anchor], anchors[anchor], hit, truth, self.coder, normalise
+        )
+        return {"objectness": terms[0], "rpn_box": terms[1]}
+
+    @torch.no_grad()
+    def propose(
+        self,
+        objectness: Float[Tensor, "b a"],
+        shifts: Float[Tensor, "b a 4"],
+        anchors: Float[Tensor, "a 4"],
+        per_level: Sequence[int],
+        sizes: Float[Tensor, "b 2"],
+    ) -> list[Float[Tensor, "p 4"]]:
+        """The best proposals of every image after suppression within each level."""
+        starts = [sum(per_level[:i]) for i in range(len(per_level))]
+        tops = [
+            part.topk(min(2 * self.proposals, part.shape[1]), dim=1)[1] + start
+            for part, start in zip(objectness.split(list(per_level), 1), starts, strict=True)
+        ]
+        index = torch.cat(tops, dim=1)
+        level = torch.cat([torch.full((t.shape[1],), i, device=index.device) for i, t in enumerate(tops)])
+        image = torch.arange(len(index), device=index.device)[:, None].expand_as(index).flatten()
+        index, level = index.flatten(), level.expand(len(index), -1).flatten()
+        boxes = _candidates.clip(self.coder.decode_single(shifts[image, index], anchors[index]), image, sizes)
+        scores = objectness[image, index].sigmoid()
+        whole = _candidates.has_area(boxes, 1e-3)
+        boxes, scores, image, level = boxes[whole], scores[whole], image[whole], level[whole]
+        kept = _candidates.best_of(
+            boxes, scores, image, nms_iou=0.7, most=self.proposals, apart=image * len(per_level) + level
+        )
+        return list(boxes[kept].split(torch.bincount(image[kept], minlength=len(sizes)).tolist()))
+
+
+class Regions(nn.Module):
+    """The second stage: pooled features of a proposal to class scores and one box per class."""
+
+    def __init__(self, pool: nn.Module, box_head: nn.Module, box_predictor: nn.Module, sampled: int) -> None:
+        super().__init__()
+        self.pool, self.box_head, self.box_predictor = pool, box_head, box_predictor
+        self.matcher = Matcher(0.5, 0.5, allow_low_quality_matches=False)
+        self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.sampler = BalancedPositiveNegativeSampler(sampled, 0.25)
+
+    def forward(
+        self, levels: list[Tensor], boxes: list[Float[Tensor, "_ 4"]], padded: tuple[int, int]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c1"], Float[Tensor, "n c1 4"]]:
+        features = self.box_head(self.pool(levels, boxes, padded))
+        logits, shifts = self.box_predictor(features)
+        return features.float(), logits.float(), shifts.float().view(len(logits), -1, 4)
+
+    @torch.no_grad()
+    def chosen(
+        self, boxes: list[Float[Tensor, "p 4"]], truth: _weighted.Truth
+    ) -> tuple[list[Float[Tensor, "s 4"]], Int64[Tensor, " n"]]:
+        """A random sample of proposals and true boxes per image, and the row of `truth` that each learns from."""
+        spans = list(zip(truth.first, truth.first[1:], strict=False))
+        boxes = [torch.cat((b, truth.boxes[first:last])) for b, (first, last) in zip(boxes, spans, strict=True)]
+        rows = [_weighted.assign(b, truth, i, self.matcher) for i, b in enumerate(boxes)]
+        picks = [sample(self.sampler, r[None])[1].sort()[0] for r in rows]
+        boxes = [b[pick] for b, pick in zip(boxes, picks, strict=True)]
+        return boxes, torch.cat([r[pick] for r, pick in zip(rows, picks, strict=True)])
+
+
+def sample(sampler: BalancedPositiveNegativeSampler, rows: Int64[Tensor, "b a"]) -> tuple[Tensor, Tensor]:
+    """Image and anchor number of a random sample per image: positives first, then negatives, as torchvision draws."""
+    kinds = torch.where(rows >= 0, 1, rows + 1)  # 1 positive, 0 negative, -1 ignored
+    positive, negative = sampler(list(kinds))
+    both = torch.cat((torch.stack(positive).nonzero(), torch.stack(negative).nonzero()))
+    return both[:, 0], both[:, 1]
+
+
+class FasterRCNN(nn.Module):
+    """Losses in training (`model(images, targets)`), candidates in evaluation (`model(images)`)."""
+
+    def __init__(
+        self,
+        backbone: _backbones.Trunk,
+        rpn: Proposer,
+        roi_heads: Regions,
+        *,
+        n_classes: int,
+        weights_input: Literal["imagenet", "raw01"],
+        normalise: _weighted.Normalise,
+        score_threshold: float,
+        nms_iou: float,
+        max_detections: int,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
+        self.images = _backbones.ImageBatch(weights_input)
+        self.n_classes, self.normalise = n_classes, normalise
+        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
+        batch, sizes = self.images(images)
+        levels = list(self.backbone(batch).values())
+        logits, shifts = self.rpn.head(levels)
+        grids = [(int(m.shape[2]), int(m.shape[3])) for m in logits]
+        per_level = [h * w * self.rpn.anchors.per_location for h, w in grids]
+        objectness = _candidates.flatten_levels(logits, 1)[:, :, 0]
+        shifts = _candidates.flatten_levels(shifts, 4)
+        padded = (int(batch.shape[2]), int(batch.shape[3]))
+        anchors = self.rpn.anchors(padded, grids, batch)
+        boxes = self.rpn.propose(objectness, shifts, anchors, per_level, sizes)
+        if not self.training:
+            features, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
+            with torch.autocast(batch.device.type, enabled=False):
+                return self._detect(boxes, features, classes, moves, sizes)
+        if targets is None:
+            raise ValueError("FasterRCNN in training mode needs targets")
+        truth = _weighted.truth_of(targets, sizes, self.n_classes)
+        with torch.autocast(batch.device.type, enabled=False):
+            losses = self.rpn.losses(objectness, shifts, anchors, truth, self.normalise)
+        boxes, rows = self.roi_heads.chosen(boxes, truth)
+        _, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
+        with torch.autocast(batch.device.type, enabled=False):
+            return losses | self._region_losses(torch.cat(boxes), rows, truth, classes, moves)
+
+    def _region_losses(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        rows: Int64[Tensor, " n"],
+        truth: _weighted.Truth,
+        logits: Float[Tensor, "n c1"],
+        shifts: Float[Tensor, "n c1 4"],
+    ) -> dict[str, Tensor]:
+        column = torch.zeros_like(rows)  # 0 is the background
+        column[rows >= 0] = truth.labels[rows[rows >= 0]] + 1
+        cost = functional.cross_entropy(logits, column, reduction="none")
+        own = shifts[torch.arange(len(rows), device=rows.device), column]
+        terms = _weighted.sampled_losses(cost, own, boxes, rows, truth, self.roi_heads.coder, self.normalise)
+        return {"classification": terms[0], "bbox_regression": terms[1]}
+
+    def _detect(
+        self,
+        proposals: list[Float[Tensor, "p 4"]],
+        features: Float[Tensor, "n d"],
+        logits: Float[Tensor, "n c1"],
+        shifts: Float[Tensor, "n c1 4"],
+        sizes: Float[Tensor, "b 2"],
+    ) -> list[dict[str, Tensor]]:
+        classes = logits.softmax(1)[:, 1:]
+        scores, label = classes.max(1)
+        counts = torch.tensor([len(p) for p in proposals], device=scores.device)
+        image = torch.arange(len(proposals), device=scores.device).repeat_interleave(counts)
+        likely = (scores > self.score_threshold).nonzero()[:, 0]
+        boxes = self.roi_heads.coder.decode_single(shifts[likely, label[likely] + 1], torch.cat(proposals)[likely])
+        boxes = _candidates.clip(boxes, image[likely], sizes)
+        whole = _candidates.has_area(boxes)
+        boxes, likely = boxes[whole], likely[whole]
+        kept = _candidates.best_of(boxes, scores[likely], image[likely], nms_iou=self.nms_iou, most=self.max_detections)
+        likely = likely[kept]
+        columns = {
+            "boxes": boxes[kept],
+            "scores": scores[likely],
+            "probs": classes[likely] / classes[likely].sum(1, keepdim=True),
+            "features": features[likely],
+        }
+        return _candidates.per_image(columns, image[likely], len(sizes))
+
+
+def build(
+    n_classes: int,
+    *,
+    backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
+    weights: str = "none",
+    weights_input: Literal["imagenet", "raw01"] = "imagenet",
+    activation: Literal["auto", "relu", "leaky_relu"] = "auto",
+    fpn_channels: int = 64,
+    anchor_sizes: tuple[int, ...] = (16, 32, 64, 128),
+    anchors_per_octave: int = 1,
+    proposals: int = 100,
+    rpn_sampled: int = 128,
+    rois: int = 64,
+    roi_size: int = 5,
+    box_width: int = 256,
+    trainable_stages: int | None = None,
+    frozen_norms: bool | None = None,
+    normalise: _weighted.Normalise = "torchvision",
+    score_threshold: float = 0.05,
+    nms_iou: float = 0.5,
+    max_detections: int = 100,
+) -> nn.Module:
+    """Faster R-CNN for `n_classes` classes (0 to C - 1, no background).
+
+    Args:
+        n_classes: number of classes C.
+        backbone: the convolutional body.
+        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file.
+        weights_input: how the backbone's training normalised its images.
+        activation: "auto" is leaky_relu for a file whose batch norms are all folded (NanoDet), else relu.
+        fpn_channels: width of the pyramid.
+        anchor_sizes: base size in pixels per level; the last level is pooled from the one before, the others are the
+            body's last ones (4 sizes: from stride 8; 5 sizes: from stride 4, where the backbone has it).
+        anchors_per_octave: anchor scales between a level's base size and the next one's.
+        proposals: regions per image that reach the second stage; twice as many per level enter suppression.
+        rpn_sampled: anchors per image in the loss of the first stage.
+        rois: regions per image in the loss of the second stage, at most a quarter of them positive.
+        roi_size: side of the pooled feature map.
+        box_width: width of the box head, and of the features.
+        trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
+        frozen_norms: batch norms of the backbone keep their statistics; None = with weights = "coco" and folded norms.
+        normalise: how the loss is divided (see `_weighted`).
+        score_threshold: candidates below it are dropped.
+        nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
+        max_detections: candidates per image.
+    """
+    source = _weights.read(weights, "faster_rcnn", backbone)
+    layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
+    first = _backbones.levels_of(backbone) + 1 - len(anchor_sizes)
+    if first < 0 or len(anchor_sizes) < 2:
+        most = _backbones.levels_of(backbone) + 1
+        raise LabelwiseError(
+            f"anchor_sizes has {len(anchor_sizes)} levels; Faster R-CNN on {backbone} takes 2 to {most}"
+        )
+    trunk = _backbones.trunk(layers, backbone, first, fpn_channels, LastLevelMaxPool())
+    anchors = _candidates.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    model = FasterRCNN(
+        trunk,
+        Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),
+        Regions(
+            _pooling.PyramidPool(roi_size),
+            TwoMLPHead(fpn_channels * roi_size**2, box_width),
+            FastRCNNPredictor(box_width, n_classes + 1),
+            rois,
+        ),
+        n_classes=n_classes,
+        weights_input=weights_input,
+        normalise=normalise,
+        score_threshold=score_threshold,
+        nms_iou=nms_iou,
+        max_detections=max_detections,
+    )
+    source.load_into(model)
+    frozen = source.frozen_norms if frozen_norms is None else frozen_norms
+    trunk.freeze(backbone, trainable_stages, frozen, pretrained=bool(source.tensors))
+    return cast(nn.Module, model.to(memory_format=torch.channels_last))

@@ -1,0 +1,1 @@
+"""The stages of a round, wired to the project folder; their order is `loop.py`'s."""

@@ -1,0 +1,99 @@
+"""The config: every error at once, overrides, recipes that are laid over each other, and a loss-free round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labelwise import catalog, config, context
+from labelwise.types import LabelwiseError
+
+METHODS = ("random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl")
+DATA = ("scenes", "bccd", "aquarium", "voc0712")
+
+
+def test_every_error_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'sed = 1\n[data]\nroot = "x"\n[train]\nepocs = 3\nlr = -1\n[query]\nscore = "entrpy"\n'
+        'select = { name = "balance_frequency", sigm = 2 }\n[labels]\npolicy = { name = "hard", tau_cls = "much" }\n'
+    )
+    with pytest.raises(LabelwiseError) as caught:
+        config.load(path)
+    message = str(caught.value)
+    assert "6 error(s)" in message
+    for part in ("'seed'", "'epochs'", "train.lr", "'entropy'", "'sigma'", "tau_cls"):
+        assert part in message
+
+
+def test_a_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[data\n")
+    with pytest.raises(LabelwiseError, match=r"run\.toml is not valid toml.*line 1"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_of_table_1_is_valid_on_every_data_set_and_survives_a_round_trip(
+    data: str, method: str, tmp_path: Path
+) -> None:
+    run = config.load(context.recipe_files(f"{data}+{method}"))
+    assert run.query.unit == "box"
+    (tmp_path / "run.toml").write_text(config.dump(run))
+    assert config.load(tmp_path / "run.toml") == run
+
+
+def test_overrides_win_and_a_newly_named_method_drops_the_other_ones_settings(tmp_path: Path) -> None:
+    files = context.recipe_files("bccd+u_cb")
+    run = config.load(files, ["query.select.sigma=0.3", "labels.policy=noisy", "seed=4", "budget.per_round=[5, 6]"])
+    assert run.query.select.settings == {"sigma": 0.3}
+    assert (run.labels.policy.name, run.seed, run.rounds) == ("noisy", 4, 3)
+    above = config.load([*files, *context.recipe_files("u")])
+    assert above.query.select.name == "top"
+    assert above.query.select.settings == {}
+
+
+def test_views_are_asked_for_only_where_something_reads_them() -> None:
+    assert config.load(context.recipe_files("bccd+u")).needs_views
+    assert not config.load(context.recipe_files("bccd+random")).needs_views
+    with pytest.raises(LabelwiseError, match=r"predict\.views is empty"):
+        config.load(context.recipe_files("bccd+u"), ["predict.views=[]"])
+
+
+def test_unknown_names_come_with_the_nearest_known_one() -> None:
+    with pytest.raises(LabelwiseError, match="Did you mean 'consistency'"):
+        catalog.find("score", "consistancy")
+    with pytest.raises(LabelwiseError, match="Did you mean 'bccd'"):
+        context.recipe_files("bcd+u")
+
+
+def test_a_method_of_the_users_own_is_loaded_by_its_dotted_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_lab_idea.py").write_text(
+        "def score(scores, *, power: float = 1.0):\n    return 1 - scores**power\n"
+    )
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "novelty.py").write_text(
+        "def score(scores, *, power: float = 1.0):\n    return scores**power\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = catalog.find("score", "my_lab.novelty")
+    assert method.inputs == ("scores",)
+    assert method.call({"scores": 3.0, "probs": None}, {"power": 2}) == 9.0
+    assert method.problems({"powr": 1}) == [
+        "unknown setting of score/my_lab.novelty 'powr'; known: power. Did you mean 'power'?"
+    ]
+    with pytest.raises(LabelwiseError, match="needs scores"):
+        method.call({}, {})
+
+
+@pytest.mark.parametrize("folder", list(catalog.VERBS))
+def test_every_folder_lists_methods_with_a_summary(folder: str) -> None:
+    names = catalog.names(folder)
+    assert names
+    for name in names:
+        assert len(catalog.summary(folder, name)) > 10
+        assert not [i for i in catalog.find(folder, name).inputs if i.startswith("_")]
