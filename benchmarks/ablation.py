@@ -79,7 +79,8 @@ def gather(data: str, rows: list[str], seeds: list[int]) -> list[dict[str, objec
                     break
                 result = history.round_result(opened, number)
                 rare_values = [v for c, v in result.per_class_ap50.items() if c in rare and v is not None]
-                picks = np.array(list(result.class_counts_picks.values()))
+                obtained = opened.project.ledger.annotation_rows(until_round=number)
+                picks = np.bincount(obtained["label"][obtained["round"] == number])
                 share = picks[picks > 0] / max(picks.sum(), 1)
                 wall = result.stage_seconds
                 found.append(

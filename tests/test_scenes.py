@@ -28,7 +28,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
 
 
 def test_classes_are_long_tailed_in_train_and_balanced_in_test(tmp_path: Path) -> None:
-    scenes.write(tmp_path / "d", train=60, test=30, size_px=128, imbalance=10)
+    scenes.write(tmp_path / "d", train=60, test=30, size_px=128, imbalance=10.0)
     pool, test = find.read(tmp_path / "d", "train"), find.read(tmp_path / "d", "test")
     assert pool.problems == test.problems == () and pool.classes == scenes.CLASSES
     assert pool.truth is not None and test.truth is not None
@@ -73,7 +73,7 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> 
         ({"digits": (5, 2)}, "digits"),
         ({"scale": (0.5, 0.9)}, "scale"),
         ({"size_px": 10}, "size_px"),
-        ({"crowding": 2}, "crowding"),
+        ({"crowding": 2.0}, "crowding"),
     ):
         with pytest.raises(LabelwiseError, match=message):
             scenes.write(tmp_path / "d", **settings)

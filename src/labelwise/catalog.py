@@ -23,7 +23,7 @@ from labelwise.types import LabelwiseError
 
 PACKAGE = Path(__file__).parent
 VERBS = {
-    "data": "read",
+    "data": "detect",
     "models": "build",
     "predict/views": "apply",
     "score": "score",

@@ -36,8 +36,10 @@ class Choice(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _method(folder: str) -> Any:
-    """Type of a config key that names a method of `folder`; its settings are checked against the method's signature."""
+def _method(folder: str, default: str | None = None) -> Any:
+    """Type of a config key that names a method of `folder`; its settings are checked against the method's signature.
+    A table without a name sets something of the `default`.
+    """
 
     def check(choice: Choice) -> Choice:
         try:
@@ -49,6 +51,8 @@ def _method(folder: str) -> Any:
         return choice
 
     def named(value: Any) -> Any:
+        if isinstance(value, dict) and default is not None:
+            return {"name": default, **value}
         return {"name": value} if isinstance(value, str) else value
 
     return Annotated[Choice, BeforeValidator(named), AfterValidator(check)]
@@ -122,8 +126,8 @@ class QueryRule(Section):
     """Which questions are asked: unit x score x selector. `threshold` is the least confidence of a candidate box."""
 
     unit: Literal["box", "image"] = "box"
-    score: _method("score") = Choice(name="consistency")  # type: ignore[valid-type]
-    select: _method("select") = Choice(name="balance_frequency")  # type: ignore[valid-type]
+    score: _method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    select: _method("select", "balance_frequency") = Choice(name="balance_frequency")  # type: ignore[valid-type]
     threshold: float = Field(0.1, ge=0, lt=1)
     aggregate: Literal["mean", "max", "sum"] = "mean"
     tau_frequency: tuple[float, float] = (0.8, 0.1)
@@ -132,7 +136,7 @@ class QueryRule(Section):
 class LabelRule(Section):
     """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
 
-    policy: _method("labels") = Choice(name="task_soft")  # type: ignore[valid-type]
+    policy: _method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
     threshold: float = Field(0.05, ge=0, lt=1)
     images: Literal["annotated", "answered", "all"] = "annotated"
 
@@ -155,7 +159,7 @@ class Run(Section):
     name: str = "run"
     seed: int = Field(0, ge=0)
     data: Data
-    model: _method("models") = Choice(name="retinanet")  # type: ignore[valid-type]
+    model: _method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
     train: Train = Train()
     predict: Predict = Predict()
     query: QueryRule = QueryRule()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from labelwise import catalog, config
 from labelwise.config import Run
-from labelwise.data import find
+from labelwise.data import find, scenes
 from labelwise.data.image import Images
 from labelwise.store import files
 from labelwise.store.project import Project
-from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
+from labelwise.types import LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar (description, total) and gives the function that advances it."""
@@ -125,8 +123,6 @@ def resolved(run: Run, folder: Path) -> Run:
 def _open(project: Project, run: Run, bar: Bar) -> Context:
     data = run.data
     if data.scenes is not None:
-        from labelwise.data import scenes
-
         root = project.folder / "data"
         if not root.exists():
             with bar(
@@ -136,39 +132,8 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
         pool_split, test_split = "train", "test"
     else:
         root, pool_split, test_split = data.folder(), data.pool_split or "", data.test_split or ""
-    pool = read_splits(root, pool_split, data.format)
-    test = read_splits(root, test_split, data.format) if test_split else None
+    pool = find.read(root, pool_split or None, data.format)
+    test = find.read(root, test_split, data.format) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
     return Context(project, run, pool, test, bar)
-
-
-def read_splits(root: Path, splits: str, format: str | None = None) -> Pool:
-    """One pool from one split, or from several joined by "+" (`valid+test`)."""
-    pools = [find.read(root, name or None, format) for name in splits.split("+")]
-    if len(pools) == 1:
-        return pools[0]
-    starts = np.cumsum([0, *(len(p) for p in pools)])
-
-    def rows(tables: Sequence[Boxes | Rects | None]) -> tuple[np.ndarray, np.ndarray]:
-        held = [(t, s) for t, s in zip(tables, starts[:-1], strict=True) if t is not None]
-        return (
-            np.concatenate([image_of(t.offsets) + s for t, s in held]),
-            np.concatenate([t.xyxy for t, _ in held]),
-        )
-
-    truths, crowds = [p.truth for p in pools], [p.crowd for p in pools]
-    labels = [t.labels for t in truths if t is not None]
-    first = replace(
-        pools[0],
-        names=tuple(name for p in pools for name in p.names),
-        width_px=np.concatenate([p.width_px for p in pools]),
-        height_px=np.concatenate([p.height_px for p in pools]),
-        truth=None,
-        crowd=None,
-        problems=tuple(problem for p in pools for problem in p.problems),
-    )
-    n = len(first)
-    truth = Boxes.from_rows(*rows(truths), np.concatenate(labels), n) if labels else None
-    crowd = Rects.from_rows(*rows(crowds), n) if any(c is not None for c in crowds) else None
-    return replace(first, truth=truth, crowd=crowd)

@@ -48,7 +48,10 @@ def round_result(context: Context, round: int) -> RoundResult:
 
 
 def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
-    """Boxes per class: labelled so far, pseudo labels (soft), this round's picks with balance and by score alone."""
+    """Boxes per class: labelled so far, pseudo labels (soft), this round's picks as asked and as by score alone.
+
+    Picks count by their predicted class, since what the score alone would have taken was never answered.
+    """
     n = len(context.pool.classes)
     zero = np.zeros(n)
     annotations = context.project.ledger.annotation_rows(until_round=round)
@@ -67,8 +70,9 @@ def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
     path = context.file(round, "scores.parquet")
     if round and path.exists() and context.run.query.unit == "box":
         scored = files.read_table(path)
-        asked = len(context.project.ledger.queries(round))
-        best = np.argsort(-scored["score"], kind="stable")[:asked]
+        asked = [query.label for query in context.project.ledger.queries(round)]
+        counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)
+        best = np.argsort(-scored["score"], kind="stable")[: len(asked)]
         counts["unbalanced"] = np.bincount(scored["label"][best], minlength=n)
     return counts
 

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ import labelwise.data
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What the file of a format offers."""
 

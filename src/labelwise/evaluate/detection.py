@@ -31,6 +31,8 @@ from jaxtyping import Float64, Int64
 from labelwise.types import Boxes, Detections, LabelwiseError, Rects, image_of, offsets_of
 
 IOU = np.linspace(0.5, 0.95, 10)
+MIN_SCORE = 0.05
+"""Least class probability that counts as a detection of the class."""
 
 
 def evaluate(
@@ -39,7 +41,7 @@ def evaluate(
     crowd: Rects | None,
     classes: Sequence[str],
     *,
-    min_score: float = 0.05,
+    min_score: float = MIN_SCORE,
     max_detections: int = 100,
 ) -> dict[str, Any]:
     """`ap`, `ap50`, `ap75`, `per_class_ap`, `per_class_ap50`, `per_class_boxes` (ground truth, by class name), and the

@@ -43,8 +43,9 @@ def targets(
     """What the model trains on this round.
 
     Training images are those with an annotation or coverage; `images="answered"` adds those of which only a background
-    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the policy keeps are added, unless something is known there: an annotated box
-    (any class) or a background mark of IoU >= 0.5, or a coverage rectangle that holds half of the box.
+    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the
+    policy keeps are added, unless something is known there: an annotated box (any class) or a background mark of
+    IoU >= 0.5, or a coverage rectangle that holds half of the box.
 
     Args:
         known: what has been answered, one row per image of the pool.

@@ -177,7 +177,7 @@ def sampled_losses(
 def per_image_mean(
     cost: Float[Tensor, "b a"], weight: Float[Tensor, "b a"], positive: Bool[Tensor, "b a"]
 ) -> Float[Tensor, ""]:
-    """torchvision's rule for RetinaNet: per image the weighted sum over the number of positives; mean over images."""
+    """Torchvision's rule for RetinaNet: per image the weighted sum over the number of positives; mean over images."""
     return ((cost * weight).sum(1) / count(positive & (weight > 0), 1)).mean()
 
 

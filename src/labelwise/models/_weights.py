@@ -123,7 +123,7 @@ def _source(name: str, found: Any) -> Source:
 
 
 def _renamed(key: str) -> str:
-    """torchvision's published detectors are older than the names of their pyramid and heads."""
+    """Torchvision's published detectors are older than the names of their pyramid and heads."""
     parts = key.split(".")
     if key.startswith(("backbone.fpn.inner_blocks.", "backbone.fpn.layer_blocks.")) and len(parts) == 5:
         return ".".join([*parts[:4], "0", parts[4]])

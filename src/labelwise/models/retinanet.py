@@ -127,7 +127,7 @@ def _features(
 
 
 def _head(channels: int, per_location: int, n_classes: int, convs: int) -> nn.Module:
-    """torchvision's head with `convs` (0 to 4) convolutions per tower."""
+    """Torchvision's head with `convs` (0 to 4) convolutions per tower."""
     head = RetinaNetHead(channels, per_location, n_classes)
     for part in (head.classification_head, head.regression_head):
         part.conv = part.conv[:convs]

@@ -122,7 +122,7 @@ def evaluate(context: Context, round: int, stage: Stage) -> None:
                 np.arange(len(context.test)),
                 n_images=len(context.test),
                 batch_size=context.run.predict.batch_size,
-                min_score=0.02,
+                min_score=detection.MIN_SCORE,
                 progress=advance,
             )
         metrics = detection.evaluate(found, context.test.truth, context.test.crowd, context.test.classes)
