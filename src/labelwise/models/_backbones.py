@@ -1,7 +1,7 @@
 """Backbones with a feature pyramid, and how images get into them.
 
-A body gives feature maps of rising stride (C2 at stride 4, where there is one, to C5 at 32); the pyramid brings them to one
-width. Modules and their names are torchvision's, so that its weights fit.
+A body gives feature maps of rising stride (C2 at stride 4, where there is one, to C5 at 32); the pyramid brings them to
+one width. Modules and their names are torchvision's, so that its weights fit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ BackboneName = Literal[
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0"
 ]
 Activation = Literal["relu", "leaky_relu"]
+WeightsInput = Literal["imagenet", "raw01"]
 
 _STAGES = {
     "shufflenet": (("stage2", "stage3", "stage4"), ("conv1", "stage2", "stage3", "stage4")),
@@ -31,7 +32,7 @@ _STAGES = {
     "mobilenet_v3_large": (("3", "6", "12", "15"), ("0,1", "2,3", "4,5,6", "7,8,9,10,11,12", "13,14,15")),
     "squeezenet1_0": (("5", "10", "12"), ("0", "3,4,5", "7,8,9,10", "12")),
 }
-"""Per backbone: the layers whose output is kept (C2 or C3 upwards), and the layers of every stage that can be frozen."""
+"""Per backbone: the layers whose output is kept, finest first, and the layers of every stage that can be frozen."""
 _CHANNELS = {
     "shufflenet_v2_x0_5": (48, 96, 192),
     "shufflenet_v2_x1_0": (116, 232, 464),
@@ -149,33 +150,26 @@ def trunk(layers: nn.Module, name: BackboneName, first: int, width: int, extra: 
     return Trunk(layers, _CHANNELS[name][first:], width, extra)
 
 
-class ImageBatch(nn.Module):
-    """Images float [3, h, w] in 0..1 to one normalised batch, padded to a multiple of 32; never resized.
+def batch_of(
+    images: Sequence[Float[Tensor, "3 _ _"]], weights_input: WeightsInput
+) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 2"]]:
+    """One normalised batch, padded to a multiple of 32 and never resized, and every image's (height, width) in it.
 
     `weights_input` says what the backbone was trained on: "imagenet" = mean and deviation of ImageNet taken out,
-    "raw01" = nothing done.
+    "raw01" = the images as they come, in 0..1.
     """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, weights_input: Literal["imagenet", "raw01"]) -> None:
-        super().__init__()
-        mean, std = (
-            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if weights_input == "imagenet" else ((0,) * 3, (1,) * 3)
-        )
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[Float[Tensor, "b 3 H W"], Tensor]:
-        """The batch, and the size (height, width) of every image in it."""
-        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-        height, width = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
-        if len(set(sizes)) == 1 and sizes[0] == (height, width):
-            batch = (torch.stack(list(images)) - self.mean).div_(self.std)
-        else:
-            batch = torch.zeros((len(images), 3, height, width), device=self.mean.device)
-            for slot, image, (h, w) in zip(batch, images, sizes, strict=True):
-                slot[:, :h, :w] = (image - self.mean).div_(self.std)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        return batch, torch.tensor(sizes, dtype=torch.float32, device=batch.device)
+    like = images[0]
+    mean = torch.tensor((0.485, 0.456, 0.406), dtype=like.dtype, device=like.device).view(3, 1, 1)
+    std = torch.tensor((0.229, 0.224, 0.225), dtype=like.dtype, device=like.device).view(3, 1, 1)
+    sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+    height, width = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
+    if len(set(sizes)) == 1 and sizes[0] == (height, width):
+        batch = torch.stack(list(images))
+        if weights_input == "imagenet":
+            batch.sub_(mean).div_(std)
+    else:
+        batch = like.new_zeros((len(images), 3, height, width))
+        for slot, image, (h, w) in zip(batch, images, sizes, strict=True):
+            slot[:, :h, :w] = image if weights_input == "raw01" else (image - mean).div_(std)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    return batch, torch.tensor(sizes, dtype=like.dtype, device=like.device)

@@ -1,6 +1,6 @@
 """Anchors of a padded batch, and from scored boxes to the candidates of every image.
 
-Suppression is class-agnostic: one object gives one candidate that keeps its whole class distribution (DESIGN section 7).
+Suppression is class-agnostic: one object gives one candidate that keeps its class distribution (DESIGN section 7).
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ class Anchors(nn.Module):
 
 
 def flatten_levels(maps: Sequence[Float[Tensor, "b _ _ _"]], width: int) -> Float[Tensor, "b a w"]:
-    """Predictions of all levels as rows of `width` numbers, in the order of `Anchors`; always float32."""
+    """Predictions of all levels as rows of `width` numbers, in the order of `Anchors`; float32 at least."""
     rows = [m.permute(0, 2, 3, 1).reshape(len(m), -1, width) for m in maps]
-    return torch.cat(rows, dim=1).float()
+    return full(torch.cat(rows, dim=1))
+
+
+def full(x: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
+    """Half precision to float32; what is finer stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def clip(boxes: Float[Tensor, "n 4"], image: Int64[Tensor, " n"], sizes: Float[Tensor, "b 2"]) -> Float[Tensor, "n 4"]:
@@ -54,7 +59,7 @@ def clip(boxes: Float[Tensor, "n 4"], image: Int64[Tensor, " n"], sizes: Float[T
 
 def has_area(boxes: Float[Tensor, "n 4"], smallest: float = 1e-2) -> Bool[Tensor, " n"]:
     """True where both sides are at least `smallest` pixels."""
-    return (boxes[:, 2:] - boxes[:, :2] >= smallest).all(1)
+    return (boxes[:, 2:] - boxes[:, :2]).amin(1).ge(smallest)
 
 
 def best_of(
@@ -70,7 +75,7 @@ def best_of(
 
     Boxes suppress each other only within an image, or, where `apart` is given, within a group of it.
     """
-    kept = batched_nms(boxes, scores, image if apart is None else apart, nms_iou)
+    kept: Tensor = batched_nms(boxes, scores, image if apart is None else apart, nms_iou)
     kept = kept[image[kept].argsort(stable=True)]
     owner = image[kept]
     rank = torch.arange(len(kept), device=kept.device) - torch.searchsorted(owner, owner)
@@ -80,5 +85,5 @@ def best_of(
 def per_image(columns: dict[str, Tensor], image: Int64[Tensor, " n"], n_images: int) -> list[dict[str, Tensor]]:
     """Columns of all images, sorted by image, as one dict per image."""
     counts = torch.bincount(image, minlength=n_images).tolist()
-    split = {name: column.split(counts) for name, column in columns.items()}
+    split = {name: torch.split(column, counts) for name, column in columns.items()}
     return [{name: parts[i] for name, parts in split.items()} for i in range(n_images)]

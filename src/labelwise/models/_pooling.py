@@ -40,8 +40,8 @@ class PyramidPool(nn.Module):
         # [n, y, sy, x, sx, 4 corners] -> one bag of 16 rows per bin
         split = (len(flat), self.size, _SAMPLES, self.size, _SAMPLES, 4)
         bags = [part.view(split).transpose(2, 3).reshape(-1, 4 * _SAMPLES**2) for part in (index, weight)]
-        pooled = functional.embedding_bag(bags[0], table.float(), mode="sum", per_sample_weights=bags[1])
-        return pooled.view(len(flat), self.size, self.size, -1).permute(0, 3, 1, 2)
+        pooled = functional.embedding_bag(bags[0], table, mode="sum", per_sample_weights=bags[1].to(table.dtype))
+        return pooled.view(len(flat), self.size, self.size, levels[0].shape[1]).permute(0, 3, 1, 2)
 
     def _rows(
         self,

@@ -5,9 +5,9 @@ An anchor (or proposal) that matches a box is a positive: its classification and
 weight 1, unless it lies outside the image's `negatives` or inside its `ignore` rectangles.
 
 Source: 000 section 3.2, Eq. 7.
-Differs from the paper: with `normalise = "torchvision"` positives and negatives are divided by one count, as torchvision
-does. `|P|` counts the positives whose weight is above 0: a box of weight 0 supervises nothing, so it must not thin out
-the others.
+Differs from the paper: with `normalise = "torchvision"` positives and negatives are divided by one count, as
+torchvision does. `|P|` counts the positives whose weight is above 0: a box of weight 0 supervises nothing, so it must
+not thin out the others.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def truth_of(targets: Sequence[Mapping[str, Tensor]], sizes: Float[Tensor, "b 2"
     """
     device = sizes.device
     counts = [len(t["boxes"]) for t in targets]
-    boxes = torch.cat([t["boxes"].reshape(-1, 4).to(device, torch.float32) for t in targets])
+    boxes = torch.cat([t["boxes"].reshape(-1, 4).to(device) for t in targets])
     labels = torch.cat([t["labels"].to(device) for t in targets])
     ones = torch.ones(len(boxes), device=device)
     weights = [
@@ -65,7 +65,8 @@ def truth_of(targets: Sequence[Mapping[str, Tensor]], sizes: Float[Tensor, "b 2"
         image = sum(f <= row for f in first) - 1
         raise LabelwiseError(
             f"training target of image {image} of the batch, box {row - first[image]}: got {boxes[row].tolist()} with "
-            f"label {int(labels[row])}; expected x1 < x2, y1 < y2 and a label of 0 to {n_classes - 1}. Run `labelwise check`"
+            f"label {int(labels[row])}; expected x1 < x2, y1 < y2 and a label of 0 to {n_classes - 1}. Run `labelwise "
+            "check`"
         )
     rects = [
         tuple(_beyond_border(t[key].to(device), s) if key in t else None for t, s in zip(targets, sizes, strict=True))
@@ -103,7 +104,7 @@ def mostly_inside(boxes: Float[Tensor, "a 4"], rects: Float[Tensor, "r 4"]) -> B
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     corner = torch.minimum(boxes[:, None, 2:], rects[None, :, 2:])
     inside = (corner - torch.maximum(boxes[:, None, :2], rects[None, :, :2])).clamp_(min=0).prod(2)
-    return inside.amax(1) >= 0.5 * box_area(boxes)
+    return torch.ge(inside.amax(1), 0.5 * box_area(boxes))
 
 
 def iou(a: Float[Tensor, "m 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, "m n"]:
@@ -116,7 +117,7 @@ def iou(a: Float[Tensor, "m 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, "m n"
     x1, y1, x2, y2 = b.t().contiguous()
     width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)
     shared = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0).mul_(width)
-    return shared / (box_area(a)[:, None] + box_area(b)).sub_(shared)
+    return torch.div(shared, (box_area(a)[:, None] + box_area(b)).sub_(shared))
 
 
 def assign(anchors: Float[Tensor, "a 4"], truth: Truth, image: int, matcher: Matcher) -> Int64[Tensor, " a"]:

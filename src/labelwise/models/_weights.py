@@ -45,7 +45,7 @@ class Source:
 
     @property
     def frozen_norms(self) -> bool:
-        """Whether the norms stay as they are unless set otherwise: folded ones, and those of COCO's published detectors."""
+        """Whether the norms stay as they are unless set otherwise: folded ones, and those of COCO's detectors."""
         return self.folded or self.name.startswith("coco")
 
     @property
@@ -68,11 +68,15 @@ class Source:
         missing = sorted(body - fits.keys())
         if missing:
             raise LabelwiseError(
-                f"weights {self.name!r} do not fit this backbone: {len(body) - len(missing)} of its {len(body)} tensors "
-                f"match by name and shape, e.g. {missing[0]!r} does not (the file has {len(self.tensors)} tensors, e.g. "
-                f"{next(iter(self.tensors))!r}). Set backbone to the network that the file was made from"
+                f"weights {self.name!r} do not fit this backbone: {len(body) - len(missing)} of {len(body)} tensors "
+                f"match by name and shape, {missing[0]!r} for one does not; the file has {len(self.tensors)} tensors, "
+                f"{next(iter(self.tensors))!r} for one. Set backbone to the network that the file was made from"
             )
         model.load_state_dict({k: v.to(own[k].dtype) for k, v in fits.items()}, strict=False)
+        if self.name.startswith("coco"):  # torchvision's detectors were trained with frozen norms of epsilon 0
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eps = 0.0
         left = sorted(k for k in own.keys() - fits.keys() if not k.endswith("num_batches_tracked"))
         if self.whole and left:
             _log.info("weights %r: %d tensors loaded; %d start at random: %s", self.name, len(fits), len(left), left)
@@ -91,15 +95,15 @@ def read(weights: str, detector: Literal["retinanet", "faster_rcnn"], backbone: 
     path = Path(weights).expanduser()
     if not path.is_file():
         raise LabelwiseError(
-            f'weights = {weights!r}: there is no such file; expected "none", "imagenet", "coco" or the path of a .pth or '
-            ".safetensors file"
+            f'weights = {weights!r}: there is no such file; expected "none", "imagenet", "coco" or the path of a .pth '
+            "or .safetensors file"
         )
     try:
         read_tensors: Any = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except Exception as error:  # every broken file fails in its own way
         raise LabelwiseError(
-            f"weights {path}: cannot be read as a file of tensors ({type(error).__name__}); expected a state dict saved by "
-            "torch.save (read with weights_only=True) or a .safetensors file"
+            f"weights {path}: cannot be read as tensors ({type(error).__name__}); expected a state dict saved "
+            "by torch.save (it is read with weights_only=True) or a .safetensors file"
         ) from error
     return _source(str(path), read_tensors)
 

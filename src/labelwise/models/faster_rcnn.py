@@ -71,7 +71,7 @@ class Proposer(nn.Module):
         starts = [sum(per_level[:i]) for i in range(len(per_level))]
         tops = [
             part.topk(min(2 * self.proposals, part.shape[1]), dim=1)[1] + start
-            for part, start in zip(objectness.split(list(per_level), 1), starts, strict=True)
+            for part, start in zip(torch.split(objectness, list(per_level), 1), starts, strict=True)
         ]
         index = torch.cat(tops, dim=1)
         level = torch.cat([torch.full((t.shape[1],), i, device=index.device) for i, t in enumerate(tops)])
@@ -84,7 +84,7 @@ class Proposer(nn.Module):
         kept = _candidates.best_of(
             boxes, scores, image, nms_iou=0.7, most=self.proposals, apart=image * len(per_level) + level
         )
-        return list(boxes[kept].split(torch.bincount(image[kept], minlength=len(sizes)).tolist()))
+        return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
 
 
 class Regions(nn.Module):
@@ -102,7 +102,8 @@ class Regions(nn.Module):
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c1"], Float[Tensor, "n c1 4"]]:
         features = self.box_head(self.pool(levels, boxes, padded))
         logits, shifts = self.box_predictor(features)
-        return features.float(), logits.float(), shifts.float().view(len(logits), -1, 4)
+        features, logits, shifts = (_candidates.full(x) for x in (features, logits, shifts))
+        return features, logits, shifts.view(len(logits), shifts.shape[1] // 4, 4)
 
     @torch.no_grad()
     def chosen(
@@ -135,7 +136,7 @@ class FasterRCNN(nn.Module):
         roi_heads: Regions,
         *,
         n_classes: int,
-        weights_input: Literal["imagenet", "raw01"],
+        weights_input: _backbones.WeightsInput,
         normalise: _weighted.Normalise,
         score_threshold: float,
         nms_iou: float,
@@ -143,12 +144,12 @@ class FasterRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
-        self.images = _backbones.ImageBatch(weights_input)
+        self.weights_input = weights_input
         self.n_classes, self.normalise = n_classes, normalise
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
-        batch, sizes = self.images(images)
+        batch, sizes = _backbones.batch_of(images, self.weights_input)
         levels = list(self.backbone(batch).values())
         logits, shifts = self.rpn.head(levels)
         grids = [(int(m.shape[2]), int(m.shape[3])) for m in logits]
@@ -220,7 +221,7 @@ def build(
     *,
     backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
     weights: str = "none",
-    weights_input: Literal["imagenet", "raw01"] = "imagenet",
+    weights_input: _backbones.WeightsInput = "imagenet",
     activation: Literal["auto", "relu", "leaky_relu"] = "auto",
     fpn_channels: int = 64,
     anchor_sizes: tuple[int, ...] = (16, 32, 64, 128),
@@ -242,7 +243,8 @@ def build(
     Args:
         n_classes: number of classes C.
         backbone: the convolutional body.
-        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file.
+        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file. The body
+            must fit; of a whole detector also what else has this model's shapes, never the class head.
         weights_input: how the backbone's training normalised its images.
         activation: "auto" is leaky_relu for a file whose batch norms are all folded (NanoDet), else relu.
         fpn_channels: width of the pyramid.

@@ -1,7 +1,7 @@
 """RetinaNet: one stage, focal loss, on a pyramid from stride 8; confidence = the largest class sigmoid, in 0..1.
 
-Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1 and
-`normalise = "torchvision"`, the same losses.
+Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1
+and `normalise = "torchvision"`, the same losses.
 Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
 paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchor_sizes (32, 64, 128, 256, 512).
 Fails when: objects are smaller than about half the first anchor size.
@@ -29,11 +29,11 @@ class RetinaNet(nn.Module):
     def __init__(
         self,
         backbone: _backbones.Trunk,
-        head: nn.Module,
+        head: RetinaNetHead,
         anchors: _candidates.Anchors,
         *,
         n_classes: int,
-        weights_input: Literal["imagenet", "raw01"],
+        weights_input: _backbones.WeightsInput,
         normalise: _weighted.Normalise,
         score_threshold: float,
         nms_iou: float,
@@ -42,7 +42,7 @@ class RetinaNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.anchors = backbone, head, anchors
-        self.images = _backbones.ImageBatch(weights_input)
+        self.weights_input = weights_input
         self.n_classes, self.normalise = n_classes, normalise
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
         self.pre_nms = pre_nms
@@ -50,7 +50,7 @@ class RetinaNet(nn.Module):
         self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
-        batch, sizes = self.images(images)
+        batch, sizes = _backbones.batch_of(images, self.weights_input)
         levels = list(self.backbone(batch).values())
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in levels]
@@ -126,7 +126,7 @@ def _features(
     return flat[image, location].float()
 
 
-def _head(channels: int, per_location: int, n_classes: int, convs: int) -> nn.Module:
+def _head(channels: int, per_location: int, n_classes: int, convs: int) -> RetinaNetHead:
     """Torchvision's head with `convs` (0 to 4) convolutions per tower."""
     head = RetinaNetHead(channels, per_location, n_classes)
     for part in (head.classification_head, head.regression_head):
@@ -144,7 +144,7 @@ def build(
     *,
     backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
     weights: str = "none",
-    weights_input: Literal["imagenet", "raw01"] = "imagenet",
+    weights_input: _backbones.WeightsInput = "imagenet",
     activation: Literal["auto", "relu", "leaky_relu"] = "auto",
     fpn_channels: int = 64,
     head_convs: int = 2,
@@ -163,7 +163,8 @@ def build(
     Args:
         n_classes: number of classes C.
         backbone: the convolutional body.
-        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file.
+        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file. The body
+            must fit; of a whole detector also what else has this model's shapes, never the class head.
         weights_input: how the backbone's training normalised its images.
         activation: "auto" is leaky_relu for a file whose batch norms are all folded (NanoDet), else relu.
         fpn_channels: width of the pyramid and of the head.
@@ -178,6 +179,8 @@ def build(
         max_detections: candidates per image.
         pre_nms: candidates per image that enter suppression.
     """
+    if not 0 <= head_convs <= 4:
+        raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
     source = _weights.read(weights, "retinanet", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
     first = _backbones.levels_of(backbone) - (2 if backbone == "squeezenet1_0" else 3)
