@@ -96,15 +96,22 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
     return RunResult(
         name=run.name,
         seed=run.seed,
+        recipe=f"{run.model.name}, {run.query.unit} queries by {run.query.score.name} and {run.query.select.name}, "
+        f"label policy {run.labels.policy.name}",
         classes=context.pool.classes,
         rounds=[round_result(context, r) for r in done],
         settings=json.loads(run.model_dump_json(exclude_none=True)),
         gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
         budget_unit=run.budget.unit,
-        data=f"{len(context.pool)} images in the pool, {len(context.test) if context.test else 0} for testing",
+        data=f"{_data_name(context)}: {len(context.pool)} images in the pool, "
+        f"{len(context.test) if context.test else 0} for testing",
         versions=versions(),
         rare_classes=rare_classes(context),
     )
+
+
+def _data_name(context: Context) -> str:
+    return "generated scenes" if context.run.data.scenes is not None else context.pool.root.name
 
 
 def rare_classes(context: Context) -> list[str]:
@@ -142,6 +149,7 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
         scale = np.tile(np.asarray(scale_xy, np.float32), 2)
         pseudo = np.flatnonzero((owner == image) & (targets.origin == ORIGIN_PSEUDO) & (targets.w_cls > 0))
         queries = by_image[image]
+        truth = slice(*pool.truth.offsets[image : image + 2]) if pool.truth is not None else None
         items.append(
             GalleryItem(
                 image=np.ascontiguousarray(pixels.transpose(1, 2, 0)),
@@ -152,6 +160,10 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
                 pseudo_boxes=targets.boxes[pseudo] * scale,
                 pseudo_labels=[classes[label] for label in targets.labels[pseudo]],
                 pseudo_w_cls=targets.w_cls[pseudo],
+                truth_boxes=None if truth is None or pool.truth is None else pool.truth.xyxy[truth] * scale,
+                truth_labels=[]
+                if truth is None or pool.truth is None
+                else [classes[c] for c in pool.truth.labels[truth]],
             )
         )
     return items

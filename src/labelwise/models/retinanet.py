@@ -3,7 +3,8 @@
 Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1
 and `normalise = "torchvision"`, the same losses.
 Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
-paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchor_sizes (32, 64, 128, 256, 512).
+paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchors_per_octave 3, anchor_sizes (32, 64, 128, 256,
+512); weights = "coco" fits it, and any other size in the body alone.
 Fails when: objects are smaller than about half the first anchor size.
 """
 
@@ -147,9 +148,9 @@ def build(
     weights_input: _backbones.WeightsInput = "imagenet",
     activation: Literal["auto", "relu", "leaky_relu"] = "auto",
     fpn_channels: int = 64,
-    head_convs: int = 2,
+    head_convs: int = 1,
     anchor_sizes: tuple[int, ...] = (16, 32, 64, 128),
-    anchors_per_octave: int = 3,
+    anchors_per_octave: int = 2,
     trainable_stages: int | None = None,
     frozen_norms: bool | None = None,
     normalise: _weighted.Normalise = "torchvision",
