@@ -4,8 +4,8 @@
     python benchmarks/detector_speed.py --clock cpu        # processor time of 1 thread: on a busy one
 
 Prints a table and appends it to `results/detector_speed.csv` with machine, versions and commit. Random images and boxes
-(12 per image), learned for 25 steps first, for suppression takes its time from what is found. Every figure is the median
-of the repetitions.
+(12 per image), learned for 25 steps first, for suppression takes its time from what is found. Every figure is the
+median of the repetitions.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from labelwise.models import faster_rcnn, retinanet
 
 RESULTS = Path(__file__).parent / "results" / "detector_speed.csv"
 N_CLASSES = 3
+SIZE = 256
+UNCHANGED = {"min_size": SIZE, "max_size": SIZE}
+"""torchvision's own resizing finds nothing to do."""
 
 
 def plain_retinanet(channels_last: bool) -> nn.Module:
     """Torchvision's RetinaNet on the same small backbone: four convolutions per tower."""
     ours = retinanet.build(N_CLASSES, head_convs=4, anchors_per_octave=3)
-    model = RetinaNet(
-        ours.backbone, N_CLASSES, anchor_generator=ours.anchors.generator, head=ours.head, _skip_resize=True
-    )
+    model = RetinaNet(ours.backbone, N_CLASSES, anchor_generator=ours.anchors.generator, head=ours.head, **UNCHANGED)
     return model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
@@ -57,7 +58,7 @@ def plain_faster_rcnn(channels_last: bool) -> nn.Module:
         box_head=ours.roi_heads.box_head,
         box_predictor=ours.roi_heads.box_predictor,
         box_batch_size_per_image=64,
-        _skip_resize=True,
+        **UNCHANGED,
     )
     return model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -130,7 +131,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--threads", type=int, default=2, help="with --clock wall; the processor time is that of 1")
-    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--only", default="", help="variants whose name contains this")
@@ -139,38 +139,35 @@ def main() -> None:
     torch.set_num_threads(threads)
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    rows = []
+    RESULTS.parent.mkdir(exist_ok=True)
     print(f"{'variant':46s} {'train':>7s} {'infer':>7s}   images per second ({options.clock}, {threads} threads)")
     for name, build in VARIANTS.items():
         if options.only not in name:
             continue
         torch.manual_seed(0)
-        train, infer = measure(build(), options.size, options.batch, clock, options.repetitions)
+        train, infer = measure(build(), SIZE, options.batch, clock, options.repetitions)
         print(f"{name:46s} {train:7.1f} {infer:7.1f}", flush=True)
-        rows.append(
-            {
-                "variant": name,
-                "size_px": options.size,
-                "batch": options.batch,
-                "threads": threads,
-                "clock": options.clock,
-                "train_images_per_s": round(train, 1),
-                "infer_images_per_s": round(infer, 1),
-                "load": round(os.getloadavg()[0], 1),
-                "machine": f"{os.cpu_count()} x {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-                "python": platform.python_version(),
-                "commit": commit.stdout.strip(),
-            }
-        )
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+        row = {
+            "variant": name,
+            "size_px": SIZE,
+            "batch": options.batch,
+            "threads": threads,
+            "clock": options.clock,
+            "train_images_per_s": round(train, 1),
+            "infer_images_per_s": round(infer, 1),
+            "load": round(os.getloadavg()[0], 1),
+            "machine": f"{os.cpu_count()} x {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+            "commit": commit.stdout.strip(),
+        }
+        new = not RESULTS.exists()
+        with RESULTS.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def test_unreachable_hub_names_the_file_option(name, tmp_path, monkeypatch):
 )
 def test_torchvisions_detectors_fit_name_by_name(name, theirs):
     """The published files have the old names of pyramid and heads; on the meta device nothing is computed."""
-    own = {"retinanet": {"head_convs": 4}, "faster_rcnn": {"roi_size": 7, "box_width": 1024}}[name]
+    own = {"retinanet": {"head_convs": 4, "anchors_per_octave": 3}, "faster_rcnn": {"roi_size": 7, "box_width": 1024}}[
+        name
+    ]
     with torch.device("meta"):
         want = theirs(weights=None, weights_backbone=None).state_dict()
         sizes = (32, 64, 128, 256, 512)
@@ -177,9 +179,27 @@ def test_shared_files_load(file, backbone):
     nanodet = "nanodet" in file
     kinds = {type(m) for m in model.backbone.body.modules()}
     assert (nn.LeakyReLU in kinds) == nanodet
-    norms = (
-        [m for m in model.backbone.body["stage3"].modules() if isinstance(m, nn.BatchNorm2d)]
-        if "stage3" in model.backbone.body
-        else []
-    )
-    assert all(m.training != nanodet for m in norms)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data/weights is not here")
+def test_folded_norms_are_estimated_once_and_change_nothing():
+    file = SHARED / "shufflenet_v2_x1_0_nanodet_coco_backbone.pth"
+
+    def fresh():
+        torch.manual_seed(0)
+        return retinanet.build(2, backbone="shufflenet_v2_x1_0", weights=str(file), fpn_channels=16)
+
+    model, image = fresh(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = model.eval().backbone(image)
+        trained = model.train().backbone(image)
+    for key, value in before.items():
+        torch.testing.assert_close(trained[key], value, rtol=1e-3, atol=1e-3 * float(value.abs().max()))
+    norm = model.backbone.body["stage3"][0].branch2[1]
+    assert norm.training
+    assert norm.running_mean.any()
+    loaded = fresh()
+    loaded.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        loaded.train().backbone(5 * image)
+    assert torch.equal(loaded.backbone.body["stage3"][0].branch2[1].weight, norm.weight)

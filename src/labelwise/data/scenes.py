@@ -1,11 +1,12 @@
 """The demo set: handwritten digits on cluttered backgrounds, a detection task that a laptop can learn.
 
 The digits are real (UCI's optical recognition set, bundled with scikit-learn: 1,797 scans of 8 x 8), drawn smoothly at
-several scales in varied colour, contrast and slant; train and test draw from different scans. The train split is
-long-tailed: "zero" is the most frequent class, "nine" `imbalance` times rarer, geometrically between. The test split is
-balanced, so that rare classes can be measured. Digits stand in crowds and cover one another, and stray pen strokes look
-like parts of digits; but no digit is left with less than `MIN_VISIBLE` of its ink to be seen, so that every digit in an
-image is annotated, by the hull of its whole ink (where covered, too) clipped to the image.
+several scales in varied contrast and slant, mostly in a hue typical of their class; train and test draw from different
+scans. The train split is long-tailed: "zero" is the most frequent class, the last one `imbalance` times rarer,
+geometrically between. The test split is balanced, so that rare classes can be measured. Digits stand in crowds and
+cover one another, and stray pen strokes look like parts of digits; but no digit is left with less than `MIN_VISIBLE` of
+its ink to be seen, so that every digit in an image is annotated, by the hull of its whole ink (where covered, too)
+clipped to the image.
 
 The same settings and seed give the same files, bit for bit, with the same versions of NumPy and Pillow. An image
 depends on its own number alone, except for its classes, which are dealt from one deck so that the counts are exact.
@@ -15,6 +16,7 @@ Fails when: an image is too small for its digits; a digit that finds no place in
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,37 +56,41 @@ def write(
     test: int = 100,
     size_px: int = 256,
     imbalance: float = 20.0,
+    classes: int = 10,
     digits: tuple[int, int] = (3, 10),
     scale: tuple[float, float] = (0.06, 0.35),
     crowding: float = 0.5,
+    colour_cue: float = 0.8,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write the demo set as a COCO data set with the splits `train` and `test`.
 
-    `imbalance`: most frequent over rarest class in train. `digits`: fewest and most per image. `scale`: height of a
-    digit as a share of the image. `crowding`: share of the digits that are put next to another. `progress(1)` after
-    each image.
+    `imbalance`: most frequent over rarest class in train. `classes`: how many, from "zero" on. `digits`: fewest and
+    most per image. `scale`: height of a digit as a share of the image. `crowding`: share of the digits that are put
+    next to another. `colour_cue`: share of the digits in a hue that is typical of their class, so that a class shows
+    in colour as well as in form, as natural classes do (0: form alone, which a small detector learns much slower).
+    `progress(1)` after each image.
     """
-    _check(train, test, size_px, imbalance, digits, scale, crowding)
+    _check(train, test, size_px, imbalance, classes, digits, scale, crowding, colour_cue)
     scans = _scans(seed)
-    shares = imbalance ** (-np.arange(len(CLASSES)) / (len(CLASSES) - 1))
+    shares = imbalance ** (-np.arange(classes) / (classes - 1))
     with staging.folder(root) as folder:
-        for split, name, n, share in ((_TRAIN, "train", train, shares), (_TEST, "test", test, np.ones(len(CLASSES)))):
+        for split, name, n, share in ((_TRAIN, "train", train, shares), (_TEST, "test", test, np.ones(classes))):
             (folder / name).mkdir()
             rows = []
             deal = _deal(np.random.default_rng([seed, split]), n, digits, share / share.sum())
-            for i, labels in enumerate(deal):
+            for i, dealt in enumerate(deal):
                 rng = np.random.default_rng([seed, split, i])
-                scene = _draw(rng, labels, scans[split], size_px, scale, crowding)
+                scene = _draw(rng, dealt, scans[split], size_px, scale, crowding, colour_cue)
                 _photo(rng, scene.pixels).save(folder / name / f"{i:05d}.jpg", quality=92)
                 rows += [(i, box, label) for box, label in zip(scene.boxes, scene.labels, strict=True)]
                 if progress is not None:
                     progress(1)
-            image, boxes, classes = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-            truth = Boxes.from_rows(np.array(image, np.int64), np.array(boxes), np.array(classes), n)
+            image, boxes, labels = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+            truth = Boxes.from_rows(np.array(image, np.int64), np.array(boxes), np.array(labels), n)
             sizes = np.full(n, size_px, np.int64)
             names = tuple(f"{i:05d}.jpg" for i in range(n))
-            pool = Pool(folder / name, CLASSES, names, sizes, sizes, truth=truth)
+            pool = Pool(folder / name, CLASSES[:classes], names, sizes, sizes, truth=truth)
             staging.text(folder / "annotations" / f"instances_{name}.json", coco.to_json(pool, names))
 
 
@@ -93,18 +99,22 @@ def _check(
     test: int,
     size_px: int,
     imbalance: float,
+    classes: int,
     digits: tuple[int, int],
     scale: tuple[float, float],
     crowding: float,
+    colour_cue: float,
 ) -> None:
     for name, value, holds, expected in (
         ("train", train, train >= 0, "at least 0"),
         ("test", test, test >= 0, "at least 0"),
         ("size_px", size_px, size_px >= 64, "at least 64"),
         ("imbalance", imbalance, imbalance >= 1, "at least 1"),
+        ("classes", classes, 2 <= classes <= len(CLASSES), f"2 to {len(CLASSES)}"),
         ("digits", digits, 0 <= digits[0] <= digits[1], "0 <= fewest <= most"),
         ("scale", scale, 0 < scale[0] <= scale[1] <= 0.8, "0 < smallest <= largest <= 0.8"),
         ("crowding", crowding, 0 <= crowding <= 1, "0 to 1"),
+        ("colour_cue", colour_cue, 0 <= colour_cue <= 1, "0 to 1"),
     ):
         if not holds:
             raise LabelwiseError(f"scenes: {name} is {value}; expected {expected}.")
@@ -142,12 +152,14 @@ def _draw(
     size_px: int,
     scale: tuple[float, float],
     crowding: float,
+    colour_cue: float,
 ) -> _Scene:
     scene = _Scene(backdrop.paint(rng, size_px), np.full((size_px, size_px), -1), [], [], [], [])
     for _ in range(rng.integers(1, 5)):
         _stray(rng, scene)
     for label in labels.tolist():
         scan = scans[label][rng.integers(len(scans[label]))]
+        hue = label / len(CLASSES) if rng.random() < colour_cue else None
         near = len(scene.boxes) > 0 and rng.random() < crowding
         for _ in range(TRIES):
             height = size_px * float(np.exp(rng.uniform(*np.log(scale))))
@@ -157,7 +169,7 @@ def _draw(
                 height = float(np.clip((y2 - y1) * rng.uniform(0.7, 1.4), scale[0] * size_px, scale[1] * size_px))
                 angle, distance = rng.uniform(0, 2 * np.pi), height * rng.uniform(0.45, 0.9)
                 centre = np.array([(x1 + x2) / 2 + distance * np.cos(angle), (y1 + y2) / 2 + distance * np.sin(angle)])
-            if _place(rng, scene, _opacity(rng, scan, height), centre, label):
+            if _place(rng, scene, _opacity(rng, scan, height), centre, label, hue):
                 break
     for _ in range(rng.integers(0, 3)):
         _stray(rng, scene)
@@ -185,7 +197,9 @@ def _opacity(rng: np.random.Generator, scan: np.ndarray, height_px: float) -> Fl
     return cut
 
 
-def _place(rng: np.random.Generator, scene: _Scene, alpha: np.ndarray, centre: np.ndarray, label: int) -> bool:
+def _place(
+    rng: np.random.Generator, scene: _Scene, alpha: np.ndarray, centre: np.ndarray, label: int, hue: float | None
+) -> bool:
     """Draw a digit, unless it or one that it covers would be too little to be seen."""
     where = _window(scene, alpha, centre)
     if where is None:
@@ -196,7 +210,7 @@ def _place(rng: np.random.Generator, scene: _Scene, alpha: np.ndarray, centre: n
     if not _uncovered(scene, (x1, y1, x2, y2), ink) or ink.sum() < 0.75 * total or x2 - x1 < 3 or y2 - y1 < 3:
         return False
     area = scene.pixels[y1:y2, x1:x2]
-    colour = _colour(rng, area.mean(axis=(0, 1)))
+    colour = _colour(rng, area.mean(axis=(0, 1)), hue)
     if rng.random() < 0.3:  # a shadow or a halo behind it
         blurred = Image.fromarray((part * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(1 + len(part) / 16))
         area += 0.6 / 255 * np.asarray(blurred, np.float32)[..., None] * (np.float32(rng.random() < 0.4) - area)
@@ -259,12 +273,16 @@ def _cover(scene: _Scene, box: tuple[int, int, int, int], ink: Bool[np.ndarray, 
     scene.owner[box[1] : box[3], box[0] : box[2]][ink] = owner
 
 
-def _colour(rng: np.random.Generator, behind: np.ndarray) -> Float32[np.ndarray, " 3"]:
-    """A colour that can be told from what is behind it, sometimes only just."""
+def _colour(rng: np.random.Generator, behind: np.ndarray, hue: float | None = None) -> Float32[np.ndarray, " 3"]:
+    """A colour that can be told from what is behind it, sometimes only just; about that hue (0..1), or any."""
     for _ in range(TRIES):
-        colour = rng.random(3).astype(np.float32)
-        if np.abs(colour - behind).mean() > 0.3 and abs(float((colour - behind).mean())) > 0.15:
-            return colour
+        if hue is None:
+            colour = rng.random(3)
+        else:
+            turned = (hue + rng.normal(0, 0.02)) % 1.0
+            colour = np.array(colorsys.hsv_to_rgb(turned, rng.uniform(0.6, 1), rng.uniform(0.3, 1)))
+        if np.abs(colour - behind).mean() > 0.2 and abs(float((colour - behind).mean())) > 0.1:
+            return colour.astype(np.float32)
     return np.full(3, behind.mean() < 0.5, np.float32)
 
 

@@ -83,10 +83,42 @@ class Trunk(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(channels), width, extra_blocks=extra)
         self.out_channels = width
         self.frozen: list[nn.Module] = []
-        self.frozen_norms = False
+        self.frozen_norms = self.folded_norms = False
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        if self.folded_norms and self.training and not self.frozen_norms:
+            self._unfold(x)
         return cast(dict[str, Tensor], self.fpn(self.body(x)))
+
+    @torch.no_grad()
+    def _unfold(self, x: Float[Tensor, "b 3 h w"]) -> None:
+        """Gives folded norms the statistics of the first training batch, and scale and shift that undo them.
+
+        The body computes what it did before, but its norms can train. A model that was saved after this is left alone.
+        """
+        self.folded_norms = False
+        norms = [m for m in self.body.modules() if isinstance(m, nn.BatchNorm2d)]
+        if any(bool(cast(Tensor, m.running_mean).any()) for m in norms):
+            return
+
+        def estimate(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+            variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
+            weight, bias, m, v = (
+                cast(Tensor, getattr(norm, k)) for k in ("weight", "bias", "running_mean", "running_var")
+            )
+            bias.add_(weight * mean)
+            weight.mul_((variance + cast(float, norm.eps)).sqrt())
+            m.copy_(mean)
+            v.copy_(variance)
+
+        hooks = [norm.register_forward_pre_hook(estimate) for norm in norms]
+        self.body(x)
+        for hook in hooks:
+            hook.remove()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():  # every process saw other images
+            for norm in norms:
+                for tensor in norm.state_dict().values():
+                    torch.distributed.broadcast(tensor, 0)
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)
@@ -96,7 +128,9 @@ class Trunk(nn.Module):
                     module.eval()
         return self
 
-    def freeze(self, name: str, trainable_stages: int | None, frozen_norms: bool, pretrained: bool) -> None:
+    def freeze(
+        self, name: str, trainable_stages: int | None, *, frozen_norms: bool, folded_norms: bool, pretrained: bool
+    ) -> None:
         """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are.
 
         None trains all stages; with pre-trained weights all but the first, which costs most and changes least.
@@ -110,7 +144,7 @@ class Trunk(nn.Module):
             )
         names = {layer for stage in stages[: len(stages) - trainable_stages] for layer in stage.split(",")}
         self.frozen = [child for key, child in self.body.named_children() if key in names]
-        self.frozen_norms = frozen_norms
+        self.frozen_norms, self.folded_norms = frozen_norms, folded_norms
         for layer in self.frozen:
             layer.requires_grad_(False)
         for module in self.body.modules():

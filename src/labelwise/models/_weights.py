@@ -45,8 +45,8 @@ class Source:
 
     @property
     def frozen_norms(self) -> bool:
-        """Whether the norms stay as they are unless set otherwise: folded ones, and those of COCO's detectors."""
-        return self.folded or self.name.startswith("coco")
+        """Whether the norms stay as they are unless set otherwise: COCO's detectors were trained so."""
+        return self.name.startswith("coco")
 
     @property
     def activation(self) -> Literal["relu", "leaky_relu"]:

@@ -173,7 +173,8 @@ def build(
         anchor_sizes: base size in pixels per level, from stride 8 on; 3 to 5 levels.
         anchors_per_octave: anchor scales between a level's base size and the next one's.
         trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
-        frozen_norms: batch norms of the backbone keep their statistics; None = with weights = "coco" and folded norms.
+        frozen_norms: batch norms of the backbone keep their statistics; None = only with weights = "coco". Norms
+            that were folded into a file's convolutions are estimated anew on the first training batch.
         normalise: how the loss is divided (see `_weighted`).
         score_threshold: candidates below it are dropped.
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
@@ -207,6 +208,11 @@ def build(
         pre_nms=pre_nms,
     )
     source.load_into(model)
-    frozen = source.frozen_norms if frozen_norms is None else frozen_norms
-    trunk.freeze(backbone, trainable_stages, frozen, pretrained=bool(source.tensors))
+    trunk.freeze(
+        backbone,
+        trainable_stages,
+        frozen_norms=source.frozen_norms if frozen_norms is None else frozen_norms,
+        folded_norms=source.folded,
+        pretrained=bool(source.tensors),
+    )
     return cast(nn.Module, model.to(memory_format=torch.channels_last))

@@ -6,6 +6,7 @@ run which was killed continues from its last checkpoint to the same weights, bit
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -76,8 +77,28 @@ def fit(
     start: Literal["spawn", "fork"] = "spawn" if on_gpu else "fork"
     strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
     fabric = Fabric(accelerator=rule.accelerator, devices=rule.devices, precision=rule.precision, strategy=strategy)
-    model.share_memory()
-    result: dict[str, float] = fabric.launch(_train, model, data, rule, seed, round, checkpoint, None)  # type: ignore[arg-type]
+    model.share_memory()  # where the first process leaves the weights
+    result: dict[str, float] = fabric.launch(_train_copy, model, data, rule, seed, round, checkpoint)  # type: ignore[arg-type]
+    return result
+
+
+def _train_copy(
+    fabric: Fabric,
+    shared: nn.Module,
+    data: TrainingSet,
+    rule: Train,
+    seed: int,
+    round: int,
+    checkpoint: Checkpoint | None,
+) -> dict[str, float]:
+    """One of several processes: trains a copy of its own; the first one puts the weights into the shared model."""
+    own = copy.deepcopy(shared)
+    result = _train(fabric, own, data, rule, seed, round, checkpoint, None)
+    if fabric.is_global_zero:
+        weights = own.state_dict()
+        with torch.no_grad():
+            for name, value in shared.state_dict().items():
+                value.copy_(weights[name])
     return result
 
 
@@ -110,8 +131,6 @@ def _train(
                 saved = time.monotonic()
         seconds = max(time.monotonic() - started, 1e-9)
         fabric.barrier()
-        if fabric.world_size > 1 and fabric.is_global_zero and fabric.device.type != "cpu":
-            _copy_back(trained, model)
         images = (epochs - first) * len(data)
     return {"steps": epochs * per_epoch, "epochs": epochs, "images_per_s": images / seconds, "loss": loss}
 
@@ -220,10 +239,3 @@ def _resume(model: nn.Module, optimiser: Any, checkpoint: Checkpoint | None, see
             slots.setdefault(int(number), {})[name] = torch.from_numpy(value.copy())
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(metadata["epoch"])
-
-
-def _copy_back(trained: Any, model: nn.Module) -> None:
-    weights = {k: v.detach().cpu() for k, v in trained.module.state_dict().items()}
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            value.copy_(weights[name])

@@ -1,0 +1,75 @@
+"""The command line: help with an example for each command, exit codes, messages that say what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from labelwise import cli
+from labelwise.data import scenes
+from labelwise.loop import STAGES
+from labelwise.types import LabelwiseError
+
+COMMANDS = sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_every_command_of_the_design_is_there() -> None:
+    assert {"demo", "init", "check", "run", "status", "list", "report", *STAGES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str) -> None:
+    assert re.search(rf"Example: labelwise {command}", re.sub(r"\s+", " ", call(command, "--help")))
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert CliRunner().invoke(cli.app, ["run", "--nonsense"]).exit_code == 2
+
+
+def test_a_failure_prints_what_to_do_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["labelwise", "status", "--project", "nowhere"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert "labelwise init nowhere" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_check_tables_what_is_wrong_in_a_data_set(tmp_path: Path) -> None:
+    scenes.write(tmp_path / "d", train=3, test=1, size_px=96, digits=(2, 4), scale=(0.2, 0.4))
+    (tmp_path / "d" / "train" / "00000.jpg").unlink()
+    Image.fromarray(np.zeros((96, 96, 4), np.uint8)).save(tmp_path / "d" / "train" / "00001.jpg", format="PNG")
+    shown = call("check", str(tmp_path / "d"))
+    assert "missing image" in shown
+    assert "RGBA" in shown
+    assert "00000.jpg" in shown
+
+
+def test_init_writes_a_config_and_a_second_one_is_refused(tmp_path: Path) -> None:
+    scenes.write(tmp_path / "d", train=4, test=1, size_px=96, digits=(2, 4), scale=(0.2, 0.4))
+    shown = call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), "--set", "seed=3")
+    assert "4 images in the pool" in shown
+    assert "seed = 3" in (tmp_path / "p" / "run.toml").read_text()
+    with pytest.raises(LabelwiseError, match="holds another run"):
+        call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), "--set", "seed=4")
+    assert "round 0, predict" in call("status", "--project", str(tmp_path / "p"))
+
+
+def test_list_shows_methods_settings_and_recipes() -> None:
+    assert "beta=1.3" in call("list", "score")
+    assert "bccd" in call("list", "recipes")
+    with pytest.raises(LabelwiseError, match="Did you mean 'score'"):
+        call("list", "scor")
