@@ -45,7 +45,7 @@ def labelwise(folder: Path, log: Path) -> None:
 def first_round(data: str, seed: int, settings: list[str]) -> None:
     """Round 0, which all rows share."""
     folder = project(data, "_start", seed)
-    context.start(folder, data, [f"seed={seed}", *settings, "budget.per_round=[]"])
+    context.start(folder, data, [f"seed={seed}", *settings, "budget.per_round=[]"]).project.close()
     labelwise(folder, RUNS / data / f"_start_seed{seed}.log")
 
 

@@ -66,6 +66,20 @@ def test_killed_at_random_moments_and_restarted_it_ends_in_the_same_state(finish
     assert kill.asked_twice(folder) == 0
 
 
+def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    process = kill.start(folder)
+    deadline = time.monotonic() + 120
+    while not (folder / "rounds" / "000" / "picks.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output = " ".join(process.communicate()[0].decode().split())
+    assert process.returncode == 1
+    assert "stopped." in output
+    assert "labelwise run --project" in output
+    assert loop.next_stage(context.start(folder, None)) is not None
+
+
 def test_another_seed_draws_another_initial_pool(finished: Path, tmp_path: Path) -> None:
     def drawn(folder: Path) -> set[str]:
         return {q.image for q in context.start(folder, None).project.ledger.queries(0)}

@@ -58,11 +58,17 @@ def main() -> None:
     except LabelwiseError as error:
         err.print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
         sys.exit(1)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Turns Ctrl-C into a message that says how to go on; the stage in progress is rolled back by the store."""
+    try:
+        yield
     except KeyboardInterrupt:
-        err.print(
-            "[bold]stopped.[/] The stage in progress was rolled back, all before it is kept; the same command resumes."
-        )
-        sys.exit(1)
+        raise LabelwiseError(
+            f"stopped. Everything before the stage in progress is kept; `labelwise run --project {folder}` continues"
+        ) from None
 
 
 def _plain(text: object) -> str:
@@ -103,9 +109,10 @@ def run(
 def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
     from labelwise import context, loop
 
-    opened = context.start(folder, recipe, settings, bar)
-    for round in loop.run(opened):
-        _print_round(opened, round)
+    with _resumable(folder):
+        opened = context.start(folder, recipe, settings, bar)
+        for round in loop.run(opened):
+            _print_round(opened, round)
     _write_report([folder], folder / "report.html", None)
 
 
@@ -154,18 +161,17 @@ def status(project: ProjectOption = Path()) -> None:
     from labelwise import context, history, loop
 
     opened = context.start(project, None, [], bar)
-    table = Table(
-        "round", *loop.STAGES, "AP50", "boxes", "queries", "annotation", title=f"{opened.run.name}: {project}"
-    )
+    columns = ("round", "done", "AP50", "boxes", "queries", "images", "annotation")
+    table = Table(*columns, title=f"{opened.run.name}: {project}")
     for round in range(opened.run.rounds):
-        done = [opened.project.ledger.stage_done(round, name) is not None for name in loop.STAGES]
-        if not any(done):
+        done = [name for name in loop.STAGES if opened.project.ledger.stage_done(round, name) is not None]
+        if not done:
             break
         result = history.round_result(opened, round)
         ap50 = "-" if result.ap50 is None else f"{100 * result.ap50:.1f}"
-        marks = ["done" if d else "-" for d in done]
-        costs = (str(result.cost_boxes), str(result.cost_queries), f"{result.cost_seconds / 60:.0f} min")
-        table.add_row(str(round), *marks, ap50, *costs)
+        minutes = f"{result.cost_seconds / 60:.0f} min"
+        costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
+        table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), ap50, *costs)
     out.print(table)
     due = loop.next_stage(opened)
     out.print(
@@ -262,7 +268,8 @@ def _stage_command(name: str, what: str) -> None:
     def command(project: ProjectOption = Path()) -> None:
         from labelwise import context, loop
 
-        round = loop.run_next(context.start(project, None, [], bar), name)
+        with _resumable(project):
+            round = loop.run_next(context.start(project, None, [], bar), name)
         out.print(f"round {round}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"
