@@ -92,7 +92,7 @@ def test_the_readme_names_the_commands_that_exist() -> None:
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    used = set(re.findall(r"(?:^|`)labelwise ([a-z]+)", text, flags=re.M)) | set(
+    used = set(re.findall(r"(?:^    |`)labelwise ([a-z]+)", text, flags=re.M)) | set(
         re.findall(r"start\.py ([a-z]+)", text)
     )
     assert used

@@ -55,7 +55,7 @@ def test_every_digit_can_be_seen_and_its_box_is_the_hull_of_its_ink() -> None:
     covered = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        scene = scenes._draw(rng, rng.integers(0, 10, 10), train, 128, (0.1, 0.4), 0.8)
+        scene = scenes._draw(rng, rng.integers(0, 10, 10), train, 128, (0.1, 0.4), 0.8, 0.5)
         for k, (x1, y1, x2, y2) in enumerate(scene.boxes):
             rows, columns = np.nonzero(scene.owner == k)
             assert len(rows) == scene.visible[k] >= scenes.MIN_VISIBLE * scene.ink[k]

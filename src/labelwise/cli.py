@@ -56,7 +56,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except LabelwiseError as error:
-        err.print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        err.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
