@@ -32,7 +32,7 @@ def test_three_rounds_fill_ledger_and_folders(finished: Path) -> None:
     opened = context.start(finished, None)
     assert loop.next_stage(opened) is None
     results = [history.round_result(opened, r) for r in range(3)]
-    assert [r.cost_boxes for r in results[1:]] <= [results[0].cost_boxes + 12, results[0].cost_boxes + 24]
+    assert [r.cost_boxes for r in results[1:]] <= [results[0].cost_boxes + 6, results[0].cost_boxes + 12]
     assert results[0].cost_queries == 8
     assert results[2].cost_queries > results[1].cost_queries > 8
     for result in results:
@@ -142,7 +142,7 @@ def test_a_class_list_that_changed_between_rounds_is_refused(finished: Path, tmp
         content["categories"][0]["name"] = "renamed"
         path.write_text(json.dumps(content))
     with pytest.raises(LabelwiseError, match="class"):
-        list(loop.run(context.start(folder, None, ["budget.per_round=[12, 12, 12]"])))
+        list(loop.run(context.start(folder, None, ["budget.per_round=[6, 6, 6]"])))
 
 
 def test_a_budget_beyond_the_pool_ends_cleanly(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import inspect
+import threading
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ VERBS = {
     "select": "select",
     "labels": "weigh",
 }
+_PARSING = threading.Lock()  # ast.parse in several threads at once can fail in Python 3.11
 RESERVED = frozenset({"explain", "progress"})
 """Keyword-only parameters that the loop sets itself; never a setting."""
 
@@ -93,15 +96,21 @@ def unknown(what: str, name: str, known: list[str]) -> str:
     return f"unknown {what} {name!r}; known: {', '.join(known) or 'none'}.{hint}"
 
 
-def names(folder: str) -> list[str]:
-    """Names of the methods in a stage folder, by reading its files (nothing is imported)."""
+@functools.cache
+def _names(folder: str) -> tuple[str, ...]:
     verb = VERBS[folder]
     found = []
     for path in sorted((PACKAGE / folder).glob("*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         if not path.name.startswith("_") and any(isinstance(n, ast.FunctionDef) and n.name == verb for n in body):
             found.append(path.stem)
-    return found
+    return tuple(found)
+
+
+def names(folder: str) -> list[str]:
+    """Names of the methods in a stage folder, by reading its files (nothing is imported)."""
+    with _PARSING:
+        return list(_names(folder))
 
 
 def summary(folder: str, name: str) -> str:

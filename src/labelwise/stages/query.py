@@ -179,18 +179,18 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     unit = run.budget.unit if round else "images"
     annotated = _annotated(pool.truth, ledger.labels(pool).annotations)
     number_of = {name: number for number, name in enumerate(pool.names)}
+    asked = len(ledger.queries(round))
+    left = amount - getattr(ledger.cost_by_round().get(round, Cost()), unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
             open_queries = ledger.open_queries(round)
-            spent = ledger.cost_by_round().get(round, Cost())
-            left = amount - getattr(spent, unit)
             if not open_queries:
-                asked = len(ledger.queries(round))
                 step = _step(unit, left, query_is_image=not round or run.query.unit == "image")
                 chosen = range(asked, min(asked + step, len(picks["row"])))
                 if not chosen:
                     break
                 ledger.add_queries(round, [_query(pool, picks, boxes, round, rank) for rank in chosen])
+                asked += len(chosen)
                 continue
             records = []
             for query in open_queries:
@@ -199,7 +199,9 @@ def ask(context: Context, round: int, stage: Stage) -> None:
                 _mark(annotated, pool.truth, image, answer)
                 records.append((query, answer, costs.cost(query, answer, run.cost)))
             ledger.record_many(records, "oracle")
-            advance(int(sum(getattr(cost, unit) for _, _, cost in records)))
+            paid = sum(getattr(cost, unit) for _, _, cost in records)
+            left -= paid
+            advance(int(paid))
     stage.info["left_of_budget"] = max(0.0, left)
     stage.info["ranking_exhausted"] = left > 0
 

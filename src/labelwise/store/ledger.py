@@ -110,7 +110,8 @@ class Ledger:
         answered = sa.exists().where(t.answers.c.query_id == q.id).label("answered")
         with self._write() as connection:
             self._sizes_of(connection, {query.image for query in queries})
-            stored = connection.execute(sa.select(t.queries, answered).where(q.round == round)).mappings()
+            near = (q.round == round) & q.rank.between(min(rows, default=0), max(rows, default=0))
+            stored = connection.execute(sa.select(t.queries, answered).where(near)).mappings()
             replaced = []
             for row in stored:
                 rank = row["rank"]
