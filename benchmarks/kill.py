@@ -126,7 +126,7 @@ def main() -> None:
             same = [got[key] == expected[key] for key in expected]
             lines.append(",".join(map(str, [number, some, *same, asked_twice(folder)])))
             print(lines[-1], flush=True)
-    (Path(__file__).parent / "results" / "kill.csv").write_text("\n".join(lines) + "\n")
+            (Path(__file__).parent / "results" / "kill.csv").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

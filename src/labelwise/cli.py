@@ -221,7 +221,9 @@ def check(
 
     with bar("check", 0) as advance:
         problems = check_data(data, format, progress=advance)
-    table = Table("problem", "count", "where", "what", "handling", title=f"{data}: {len(problems)} problems")
+    table = Table(title=f"{data}: {len(problems)} problems")
+    for column in ("problem", "count", "where", "what", "handling"):
+        table.add_column(column, overflow="fold")
     kinds = sorted({p.kind for p in problems})
     for kind in kinds:
         found = [p for p in problems if p.kind == kind]
