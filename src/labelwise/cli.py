@@ -218,21 +218,17 @@ def check(
     Example: `labelwise check data/aquarium`
     """
     from labelwise.data.check import check as check_data
+    from labelwise.data.check import summarise
 
     with bar("check", 0) as advance:
         problems = check_data(data, format, progress=advance)
     table = Table(title=f"{data}: {len(problems)} problems")
     for column in ("problem", "count", "where", "what", "handling"):
         table.add_column(column, overflow="fold")
-    kinds = sorted({p.kind for p in problems})
-    for kind in kinds:
-        found = [p for p in problems if p.kind == kind]
-        shown = found if all else found[:3]
-        for number, problem in enumerate(shown):
-            count = str(len(found)) if number == 0 else ""
-            table.add_row(
-                kind if number == 0 else "", count, *map(_plain, (problem.where, problem.what, problem.handling))
-            )
+    for kind in summarise(problems, len(problems) if all else 3):
+        for number, problem in enumerate(kind.examples):
+            first = ("", "") if number else (kind.name, str(kind.number))
+            table.add_row(*first, *map(_plain, (problem.where, problem.what, problem.handling)))
     out.print(table if problems else f"{data}: nothing wrong found")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelwise.context import Context
+from labelwise.evaluate import detection
 from labelwise.loop import STAGES
 from labelwise.report.results import GalleryItem, RoundResult, RunResult
 from labelwise.store import files
@@ -115,14 +116,11 @@ def _data_name(context: Context) -> str:
 
 
 def rare_classes(context: Context) -> list[str]:
-    """Classes with less than half of their equal share of the pool's ground-truth boxes; else the rarest third."""
-    if context.pool.truth is None or len(context.pool.classes) < 3:
+    """Names of the pool's rare classes (`evaluate.detection.rare_classes`); none without ground truth or a choice."""
+    classes = context.pool.classes
+    if context.pool.truth is None or len(classes) < 2:
         return []
-    counts = np.bincount(context.pool.truth.labels, minlength=len(context.pool.classes))
-    rare = np.flatnonzero(counts < counts.sum() / (2 * len(counts)))
-    if not len(rare):
-        rare = np.argsort(counts, kind="stable")[: len(counts) // 3]
-    return [context.pool.classes[c] for c in sorted(rare)]
+    return [classes[c] for c in detection.rare_classes(np.bincount(context.pool.truth.labels, minlength=len(classes)))]
 
 
 def versions() -> dict[str, str]:

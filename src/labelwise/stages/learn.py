@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,6 @@ def train(context: Context, round: int, stage: Stage) -> None:
 
 def evaluate(context: Context, round: int, stage: Stage) -> None:
     """COCO metrics on the test split, into metrics.json (empty where there is no annotated test split)."""
-    started = time.monotonic()
     metrics: dict[str, Any] = {}
     if context.test is not None and context.test.truth is not None:
         with context.bar(f"round {round}: evaluate", len(context.test)) as advance:
@@ -128,4 +126,3 @@ def evaluate(context: Context, round: int, stage: Stage) -> None:
         metrics = detection.evaluate(found, context.test.truth, context.test.crowd, context.test.classes)
         stage.info["skipped"] = [(context.test.names[i], message) for i, message in summary.skipped]
     files.write_json(context.file(round, "metrics.json"), metrics)
-    stage.info["seconds"] = time.monotonic() - started

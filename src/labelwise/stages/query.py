@@ -65,7 +65,7 @@ def predict(context: Context, round: int, stage: Stage) -> None:
             progress=advance,
         )
     stage.info["skipped"] = [(context.pool.names[i], message) for i, message in summary.skipped]
-    stage.info["images_per_s"] = summary.images_per_s
+    stage.info["images_per_s"], stage.info["without_area"] = summary.images_per_s, summary.without_area
 
 
 # ------------------------------------------------------------------------------------------------------------ score
