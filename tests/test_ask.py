@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from labelwise.ask.cost import CostTable, cost, spent, within
+from labelwise.ask.cost import CostTable, cost
 from labelwise.ask.oracle import answer
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Query
 
@@ -82,15 +80,6 @@ def test_the_cost_of_every_verdict():
     assert cost(ask, Answer(1, "object", one, [0], who="ann", seconds=3.5), table).seconds == 3.5, "measured time wins"
 
 
-def test_spent_and_within():
-    assert spent([]) == Cost()
-    total = spent([Cost(1, 1, 0, 2.5), Cost(3, 1, 1, 4.0)])
-    assert total == Cost(4, 2, 1, 6.5)
-    for unit, used in (("boxes", 4), ("queries", 2), ("images", 1), ("seconds", 6.5)):
-        assert not within(used, unit, total) and within(used + 0.5, unit, total)
-    with pytest.raises(LabelwiseError, match="boxes, queries, images or seconds"):
-        within(3, "frames", total)
-    with pytest.raises(LabelwiseError, match="nan"):
-        within(math.nan, "boxes", total)
+def test_a_negative_time_is_refused():
     with pytest.raises(LabelwiseError, match="draw is -1"):
         CostTable(draw=-1)

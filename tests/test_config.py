@@ -97,3 +97,11 @@ def test_every_folder_lists_methods_with_a_summary(folder: str) -> None:
     for name in names:
         assert len(catalog.summary(folder, name)) > 10
         assert not [i for i in catalog.find(folder, name).inputs if i.startswith("_")]
+
+
+def test_a_whole_start_is_a_count_and_a_point_makes_a_share() -> None:
+    assert config.Budget(start_images=1).first(200) == 1
+    assert config.Budget(start_images=1.0).first(200) == 200
+    assert config.Budget(start_images=0.05).first(200) == 10
+    with pytest.raises(ValueError, match="share of the pool above 1"):
+        config.Budget(start_images=20.0)

@@ -98,7 +98,7 @@ def test_nothing_known_yet(ledger: Ledger) -> None:
     assert (len(labels.annotations), len(labels.coverage.xyxy), labels.answered.any()) == (0, 0, False)
     assert ledger.cost() == Cost()
     assert ledger.annotation_rows()["label"].dtype == np.int64
-    assert ledger.last_state() is None
+    assert ledger.stages() == []
 
 
 def test_a_second_opinion_is_kept_but_adds_no_labels(ledger: Ledger, path: Path) -> None:
@@ -476,8 +476,8 @@ def test_stages(ledger: Ledger) -> None:
     assert ledger.stage_done(0, "train") is None
     ledger.mark_started(0, "train")
     assert ledger.stage_done(0, "train") is None
-    state = ledger.last_state()
-    assert state is not None and (state["round"], state["stage"], state["state"]) == (0, "train", "started")
+    (state,) = ledger.stages()
+    assert (state["round"], state["stage"], state["state"]) == (0, "train", "started")
     ledger.mark_done(0, "train", {"loss": np.float32(0.5), "skipped": [("a.jpg", "broken")]}, 1.5)
     assert ledger.stage_done(0, "train") == {"loss": 0.5, "skipped": [["a.jpg", "broken"]], "wall_s": 1.5}
     ledger.mark_started(1, "train")

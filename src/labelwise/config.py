@@ -142,15 +142,29 @@ class LabelRule(Section):
 
 
 class Budget(Section):
-    """What may be spent: first random whole images (a count, or a share of the pool), then `per_round` of `unit`."""
+    """What may be spent: first random whole images, then `per_round` of `unit`.
 
-    start_images: float = Field(0.05, gt=0)
+    `start_images`: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool.
+    """
+
+    start_images: int | float = Field(0.05, gt=0)
     unit: Literal["boxes", "queries", "images", "seconds"] = "boxes"
     per_round: tuple[float, ...] = (60, 60, 60, 60)
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""
-        return max(1, round(self.start_images * pool)) if self.start_images < 1 else round(self.start_images)
+        if isinstance(self.start_images, int):
+            return self.start_images
+        return max(1, round(self.start_images * pool))
+
+    @model_validator(mode="after")
+    def _share_of_the_pool(self) -> Budget:
+        if isinstance(self.start_images, float) and self.start_images > 1:
+            raise ValueError(
+                f"start_images = {self.start_images} is a share of the pool above 1; "
+                "write a whole number for a count of images, for example 20"
+            )
+        return self
 
 
 class Run(Section):

@@ -5,14 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Literal
 
 from labelwise.types import Answer, Cost, LabelwiseError, Query
-
-BudgetUnit = Literal["boxes", "queries", "images", "seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +68,3 @@ def _seconds(query: Query, answer: Answer, table: CostTable) -> float:
     if answer.verdict == "skipped":
         return table.inspect if query.unit == "image" else table.verify
     return table.reject if answer.verdict == "background" else table.duplicate
-
-
-def spent(costs: Iterable[Cost]) -> Cost:
-    """The sum.
-
-    >>> spent([Cost(1, 1, 0, 9.0), Cost(0, 1, 0, 2.0)])
-    Cost(boxes=1, queries=2, images=0, seconds=11.0)
-    """
-    rows = list(costs)
-    return Cost(
-        sum(c.boxes for c in rows), sum(c.queries for c in rows), sum(c.images for c in rows),
-        sum((c.seconds for c in rows), 0.0),
-    )  # fmt: skip
-
-
-def within(budget: float, unit: BudgetUnit, so_far: Cost) -> bool:
-    """Whether another query may be asked: less than the budget has been spent.
-
-    The cost of an answer is known only afterwards, so the last one may overshoot (an image with many boxes).
-
-    >>> within(2, "queries", Cost(queries=1)), within(2, "queries", Cost(queries=2))
-    (True, False)
-    """
-    if unit not in ("boxes", "queries", "images", "seconds"):
-        raise LabelwiseError(f"budget unit {unit!r}; expected boxes, queries, images or seconds")
-    if not budget >= 0:
-        raise LabelwiseError(f"budget is {budget} {unit}; expected a number >= 0")
-    return bool(getattr(so_far, unit) < budget)

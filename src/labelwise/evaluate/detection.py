@@ -21,7 +21,7 @@ Fails when: the ground truth is partial; a right detection of an object that nob
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -170,19 +170,3 @@ def rare_classes(class_counts: Sequence[int] | np.ndarray, *, share: float = 0.5
     if not len(rare):
         rare = np.argsort(counts, kind="stable")[: max(1, len(counts) // 3)]
     return [int(c) for c in rare]
-
-
-def rare_ap50(
-    metrics: Mapping[str, Any], class_counts: Sequence[int] | np.ndarray, *, share: float = 0.5
-) -> float | None:
-    """Mean AP50 of the `rare_classes`; None where none of them has ground truth in the test set.
-
-    >>> metrics = {"per_class_ap50": {"a": 0.9, "b": 0.5, "c": 0.1}}
-    >>> rare_ap50(metrics, [90, 8, 2]), rare_ap50(metrics, [34, 33, 33])
-    (0.3, 0.5)
-    """
-    values = list(metrics["per_class_ap50"].values())
-    if len(class_counts) != len(values):
-        raise LabelwiseError(f"rare_ap50: {len(class_counts)} class counts for {len(values)} classes")
-    known = [values[c] for c in rare_classes(class_counts, share=share) if values[c] is not None]
-    return float(np.mean(known)) if known else None

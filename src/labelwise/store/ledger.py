@@ -301,8 +301,3 @@ class Ledger:
         select = sa.select(t.stages).order_by(t.stages.c.started, t.stages.c.round, t.stages.c.stage)
         with self._read() as connection:
             return [dict(row) for row in connection.execute(select).mappings()]
-
-    def last_state(self) -> dict[str, Any] | None:
-        """The stage that was started last; its `state` is "done", or "started" where it runs or was interrupted."""
-        stages = self.stages()
-        return stages[-1] if stages else None
