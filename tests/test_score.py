@@ -17,7 +17,12 @@ from labelwise.types import LabelwiseError
 FOLDER = Path(labelwise.score.__file__).parent
 MODULES = [importlib.import_module(f"labelwise.score.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
 METHODS = sorted((m for m in MODULES if hasattr(m, "score")), key=lambda m: m.__name__)
-MENU = {"n", "rng", "probs", "scores", "view_probs", "view_scores", "view_iou", "features"}
+BOX_MENU = {"n", "rng", "probs", "scores", "labels", "counts", "features", "tightness"}
+BOX_MENU |= {"view_probs", "view_scores", "view_iou"}
+IMAGE_MENU = {"offsets", "predicted_loss", "labelled_probability"}
+"""A method that names one of these gives one score per image, any other one per box."""
+MENU = BOX_MENU | IMAGE_MENU
+IMAGES = 12
 
 
 def distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -30,6 +35,7 @@ def distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def make_menu(n: int, classes: int = 5, views: int = 3, seed: int = 0) -> dict:
     rng = np.random.default_rng(seed)
     iou = rng.random((views, n), dtype=np.float32) * (rng.random((views, n)) > 0.3)
+    image = np.sort(rng.integers(1, max(2, IMAGES - 1), n))  # the first and the last image hold nothing
     return {
         "n": n,
         "rng": rng,
@@ -39,7 +45,17 @@ def make_menu(n: int, classes: int = 5, views: int = 3, seed: int = 0) -> dict:
         "view_scores": rng.random((views, n), dtype=np.float32),
         "view_iou": iou.astype(np.float32),
         "features": rng.random((n, 4), dtype=np.float32),
+        "labels": rng.integers(0, classes, n),
+        "counts": rng.integers(0, 40, classes),
+        "tightness": rng.random(n, dtype=np.float32),
+        "offsets": np.searchsorted(image, np.arange(IMAGES + 1)).astype(np.int64),
+        "predicted_loss": rng.random(IMAGES, dtype=np.float32),
+        "labelled_probability": rng.random(IMAGES, dtype=np.float32),
     }
+
+
+def per_image(method) -> bool:
+    return bool(IMAGE_MENU & set(inputs(method)))
 
 
 def inputs(method) -> list[str]:
@@ -52,10 +68,9 @@ def call(method, menu: dict) -> np.ndarray:
 
 
 def reordered(menu: dict, rows: np.ndarray) -> dict:
-    return {
-        k: v if not isinstance(v, np.ndarray) else v[:, rows] if k.startswith("view_") else v[rows]
-        for k, v in menu.items()
-    }
+    """The boxes in another order."""
+    per_box = {k: v for k, v in menu.items() if isinstance(v, np.ndarray) and k not in IMAGE_MENU | {"counts"}}
+    return menu | {k: v[:, rows] if k.startswith("view_") else v[rows] for k, v in per_box.items()}
 
 
 def test_the_folder_holds_the_methods_of_the_issue():
@@ -68,14 +83,14 @@ def test_contract(method, monkeypatch):
     assert set(inputs(method)) <= MENU
     assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__
     assert ">>>" in method.__doc__ + (method.score.__doc__ or "")
-    menu = make_menu(97)
+    menu, n = make_menu(97), IMAGES if per_image(method) else 97
     before = {k: v.copy() for k, v in menu.items() if isinstance(v, np.ndarray)}
     got = call(method, menu)
-    assert got.shape == (97,) and got.dtype == np.float64 and np.isfinite(got).all() and (got >= 0).all()
+    assert got.shape == (n,) and got.dtype == np.float64 and np.isfinite(got).all() and (got >= 0).all()
     assert all((menu[k] == v).all() for k, v in before.items()), "an input was changed"
-    assert call(method, make_menu(0)).shape == (0,)
-    assert call(method, make_menu(4, classes=1)).shape == (4,)
-    if "rng" not in inputs(method):
+    assert call(method, make_menu(0)).shape == (IMAGES if per_image(method) else 0,)
+    assert call(method, make_menu(4, classes=1)).shape == (IMAGES if per_image(method) else 4,)
+    if not per_image(method) and "rng" not in inputs(method):
         rows = np.random.default_rng(1).permutation(97)
         np.testing.assert_allclose(call(method, reordered(menu, rows)), got[rows], rtol=1e-6, atol=1e-6)
         monkeypatch.setattr(_rows, "BLOCK", 7)  # many blocks, the last one short
@@ -83,17 +98,24 @@ def test_contract(method, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("method", "name"), [(m, k) for m in METHODS for k in inputs(m) if k not in ("n", "rng")], ids=str
+    ("method", "name"),
+    [(m, k) for m in METHODS for k in inputs(m) if k not in ("n", "rng", "labels", "counts", "offsets")],
+    ids=str,
 )
 @pytest.mark.parametrize("value", [np.nan, -0.5, np.inf, 1.5])
 def test_a_bad_row_is_named(method, name, value):
     menu = make_menu(50)
     menu["view_iou"][:, 41] = 1
+    bad = 4 if name in IMAGE_MENU else 41
+    if name in ("features", "predicted_loss") and np.isfinite(value):
+        return_value = call(method, menu)  # any finite number is a feature or a loss
+        assert np.isfinite(return_value).all()
+        return
     if name.startswith("view_"):
         menu[name][1, 41] = value
     else:
-        menu[name][41] = value
-    with pytest.raises(LabelwiseError, match=r"\b41\b"):
+        menu[name][bad] = value
+    with pytest.raises(LabelwiseError, match=rf"\b{bad}\b"):
         call(method, menu)
 
 

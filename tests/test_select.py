@@ -17,14 +17,29 @@ from labelwise.types import LabelwiseError
 FOLDER = Path(labelwise.select.__file__).parent
 MODULES = [importlib.import_module(f"labelwise.select.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
 METHODS = sorted((m for m in MODULES if hasattr(m, "select")), key=lambda m: m.__name__)
-MENU = {"scores", "labels", "frequency", "budget", "rng"}
+MENU = {"scores", "labels", "frequency", "counts", "features", "labelled_features", "scale", "budget", "rng"}
+MENU |= {"box_offsets", "box_probs", "box_scores", "box_features"}
 
 
 def make_menu(n: int, budget: int, seed: int = 0, ties: bool = False) -> dict:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 4, n) / 4 if ties else rng.permutation(n) / max(n, 1)
-    frequency = rng.dirichlet(np.ones(5))
-    return {"scores": scores, "labels": rng.integers(0, 5, n), "frequency": frequency, "budget": budget, "rng": rng}
+    boxes = 3 * n
+    return {
+        "scores": scores,
+        "labels": rng.integers(0, 5, n),
+        "frequency": rng.dirichlet(np.ones(5)),
+        "counts": rng.integers(0, 40, 5),
+        "features": rng.random((n, 6), dtype=np.float32),
+        "labelled_features": rng.random((4, 6), dtype=np.float32),
+        "scale": rng.integers(0, 3, n),
+        "box_offsets": np.searchsorted(np.sort(rng.integers(0, max(n, 1), boxes)), np.arange(n + 1)).astype(np.int64),
+        "box_probs": rng.dirichlet(np.ones(5), boxes).astype(np.float32),
+        "box_scores": rng.random(boxes, dtype=np.float32),
+        "box_features": rng.random((boxes, 6), dtype=np.float32),
+        "budget": budget,
+        "rng": rng,
+    }
 
 
 def inputs(method) -> list[str]:
@@ -62,6 +77,8 @@ def test_contract(method):
     for budget in (-1, 2.5):
         with pytest.raises(LabelwiseError, match="budget"):
             call(method, make_menu(10, budget))
+    if "scores" not in inputs(method):
+        return
     menu = make_menu(30, 5)
     menu["scores"][17] = np.nan
     with pytest.raises(LabelwiseError, match=r"row 17\b"):
