@@ -224,6 +224,10 @@ def test_candidates_keep_distribution_and_feature(name):
         assert found["boxes"].shape == (n, 4)
         assert found["probs"].shape == (n, N_CLASSES)
         assert found["features"].shape == (n, 16 if name == "retinanet" else 256)
+        assert found["tightness"].shape == (n,)
+        assert ((found["tightness"] >= 0) & (found["tightness"] <= 1)).all()
+        assert found["image_feature"].shape == (192,)
+        assert "predicted_loss" not in found
         assert (found["scores"].diff() <= 0).all()
         torch.testing.assert_close(found["probs"].sum(1), torch.ones(n))
         limit = torch.tensor([image.shape[2], image.shape[1]] * 2)
@@ -239,6 +243,8 @@ def test_no_candidate_at_all(name):
         found = model(images_and_targets()[0])
     assert [len(f["boxes"]) for f in found] == [0, 0, 0]
     assert found[0]["probs"].shape == (0, N_CLASSES)
+    assert found[0]["tightness"].shape == (0,)
+    assert torch.isfinite(found[0]["image_feature"]).all()
 
 
 def test_best_of_takes_each_image_by_itself():

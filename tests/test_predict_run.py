@@ -113,7 +113,7 @@ def test_boxes_are_in_original_pixels_by_falling_score_and_found_again_in_every_
 
 def test_any_batch_and_shard_size_gives_the_same() -> None:
     model, images = PaddingNet().eval(), Drawn(noise=True)
-    settings = {"n_images": 7, "views": ALL_VIEWS, "seed": 5, "round": 2, "min_score": 0.0, "keep_features": True}
+    settings = {"n_images": 7, "views": ALL_VIEWS, "seed": 5, "round": 2, "min_score": 0.0, "keep": ["features"]}
     one, _ = predict_detections(model, images, range(7), batch_size=1, **settings)
     assert len(one) > 10 and one.features.shape[1] == 8
     for batch_size, shard_images in ((2, 7), (16, 3), (16, 100)):

@@ -97,7 +97,7 @@ def test_columns_can_be_left_out(tmp_path: Path) -> None:
     assert iou.views is not None and whole.views is not None
     assert iou.views.probs.shape == (2, len(whole), 0)
     assert_same(iou.views.iou, whole.views.iou)
-    with pytest.raises(LabelwiseError, match="no column 'feature'; expected some of features, view_probs"):
+    with pytest.raises(LabelwiseError, match="no column 'feature'; expected some of features, tightness, view_probs"):
         files.read_detections(tmp_path / "d", columns=("feature",))
 
 
@@ -289,6 +289,7 @@ def test_targets_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, see
         origin=rng.integers(0, 2, n).astype(np.int8),
         negatives=rects(),
         ignore=rects(),
+        windows=floats(rng, m, 4),
     )
     files.write_targets(path, targets)
     assert_same(files.read_targets(path), targets)

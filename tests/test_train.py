@@ -66,7 +66,7 @@ def training_set(flip: float = 0.5) -> TrainingSet:
     whole = Rects(np.arange(n + 1), np.tile(np.array([0, 0, 5, 4], np.float32), (n, 1)))
     targets = Targets(
         np.arange(n), np.arange(n + 1), boxes, np.zeros(n, np.int64), ones, ones, np.zeros(n, np.int8), whole,
-        Rects.empty(n),
+        Rects.empty(n), whole.xyxy,
     )  # fmt: skip
     return TrainingSet(Source(), targets, np.arange(n), flip=flip, jitter=0.1)
 

@@ -11,51 +11,21 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from labelwise import catalog
 from labelwise.ask.cost import CostTable
+from labelwise.choice import Choice, Step, listed, method
 from labelwise.types import LabelwiseError
+
+IMAGE_INPUTS = frozenset({"offsets", "predicted_loss", "labelled_probability"})
+"""A score that names one of these scores whole images."""
 
 
 class Section(BaseModel):
     """Settings that may not be misspelt."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Choice(BaseModel):
-    """A method by its file's name, settings beside it: `{name = "consistency", beta = 1.3}` or `"consistency"`."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What is set of the method."""
-        return dict(self.model_extra or {})
-
-
-def _method(folder: str, default: str | None = None) -> Any:
-    """Type of a config key that names a method of `folder`; its settings are checked against the method's signature.
-    A table without a name sets something of the `default`.
-    """
-
-    def check(choice: Choice) -> Choice:
-        try:
-            found = catalog.find(folder, choice.name).problems(choice.settings)
-        except LabelwiseError as error:
-            raise ValueError(str(error)) from None
-        if found:
-            raise ValueError("; ".join(found))
-        return choice
-
-    def named(value: Any) -> Any:
-        if isinstance(value, dict) and default is not None:
-            return {"name": default, **value}
-        return {"name": value} if isinstance(value, str) else value
-
-    return Annotated[Choice, BeforeValidator(named), AfterValidator(check)]
 
 
 class Data(Section):
@@ -108,6 +78,7 @@ class Train(Section):
     warm_start: bool = False
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, ge=1)
+    members: int = Field(1, ge=1, le=16)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     threads: int | None = Field(None, ge=1)
     checkpoint_every_s: float = Field(60.0, ge=0)
@@ -116,29 +87,49 @@ class Train(Section):
 class Predict(Section):
     """The one pass over the pool per view. `views` are files of predict/views."""
 
-    views: tuple[_method("predict/views"), ...] = ()  # type: ignore[valid-type]
+    views: tuple[method("predict/views"), ...] = ()  # type: ignore[valid-type]
     batch_size: int = Field(16, ge=1)
     min_score: float = Field(0.05, ge=0, lt=1)
     shard_images: int = Field(512, ge=1)
 
 
 class QueryRule(Section):
-    """Which questions are asked: unit x score x selector. `threshold` is the least confidence of a candidate box."""
+    """Which questions are asked: unit x score x selectors.
 
-    unit: Literal["box", "image"] = "box"
-    score: _method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
-    select: _method("select", "balance_frequency") = Choice(name="balance_frequency")  # type: ignore[valid-type]
+    `select` is one selector or a chain of them: each ranks what the one before it left, by the scores that it gave.
+    `threshold` is the least confidence of a candidate box. `aggregate` lifts box scores to images and regions.
+    `scales` are the magnifications at which region candidates are looked for; the region is as large as the image at 1.
+    """
+
+    unit: Literal["box", "image", "region"] = "box"
+    score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
+        Step(name="balance_frequency"),
+    )
     threshold: float = Field(0.1, ge=0, lt=1)
-    aggregate: Literal["mean", "max", "sum"] = "mean"
+    aggregate: Literal["mean", "max", "sum", "random"] = "mean"
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
     tau_frequency: tuple[float, float] = (0.8, 0.1)
+
+    @model_validator(mode="after")
+    def _fits_the_unit(self) -> QueryRule:
+        inputs = set(catalog.find("score", self.score.name).inputs)
+        if inputs & IMAGE_INPUTS and self.unit != "image":
+            raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
+        if not self.select:
+            raise ValueError("select is empty; name at least one selector")
+        return self
 
 
 class LabelRule(Section):
     """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
 
-    policy: _method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
+    policy: method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
     threshold: float = Field(0.05, ge=0, lt=1)
     images: Literal["annotated", "answered", "all"] = "annotated"
+    regions: Literal["coverage", "crops", "both"] = "coverage"
 
 
 class Budget(Section):
@@ -173,7 +164,7 @@ class Run(Section):
     name: str = "run"
     seed: int = Field(0, ge=0)
     data: Data
-    model: _method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
+    model: method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
     train: Train = Train()
     predict: Predict = Predict()
     query: QueryRule = QueryRule()
@@ -188,30 +179,61 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _inputs_can_be_made(self) -> Run:
-        needed = [*catalog.find("score", self.query.score.name).inputs]
-        needed += catalog.find("labels", self.labels.policy.name).inputs
-        if not self.predict.views and any(n.startswith("view_") or n == "consistency" for n in needed):
-            raise ValueError(
+        found = []
+        if self.needs_views and not self.predict.views and self.train.members == 1:
+            found.append(
                 "predict.views is empty, yet the score or the label policy needs views; "
                 'set for example predict.views = ["flip", "downscale"]'
             )
+        if self.needs_consistency and not self.predict.views:
+            found.append("the label policy compares views of the image (Eq. 4); set predict.views")
+        if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
+            found.append("the score needs a model that predicts its loss; set model.loss_head = true")
+        if self.budget.unit == "images" and self.query.unit != "image":
+            found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
+        if found:
+            raise ValueError("; ".join(found))
         return self
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Everything that the score, the selectors and the label policy name; predict makes just that."""
+        methods = [catalog.find("score", self.query.score.name), catalog.find("labels", self.labels.policy.name)]
+        methods += [catalog.find("select", step.name) for step in self.query.select]
+        return frozenset(name for method in methods for name in method.inputs)
+
+    @property
+    def needs_consistency(self) -> bool:
+        """Whether the label policy looks at the views."""
+        return "consistency" in catalog.find("labels", self.labels.policy.name).inputs
 
     @property
     def needs_views(self) -> bool:
         """Whether anything in this run looks at the views; if not, predict does not make them."""
-        needed = (
-            catalog.find("score", self.query.score.name).inputs + catalog.find("labels", self.labels.policy.name).inputs
-        )
-        return any(n.startswith("view_") or n == "consistency" for n in needed)
+        return self.needs_consistency or any(name.startswith("view_") for name in self.inputs)
 
     @property
-    def needs_features(self) -> bool:
-        """Whether the score or the selector looks at the box features."""
-        inputs = (
-            catalog.find("score", self.query.score.name).inputs + catalog.find("select", self.query.select.name).inputs
-        )
-        return "features" in inputs
+    def outputs(self) -> frozenset[str]:
+        """The optional outputs of the model that this run looks at, as `predict` names them."""
+        named, unit = self.inputs, self.query.unit
+        found = {"features"} if "box_features" in named else set()
+        found |= {name for name in ("tightness", "predicted_loss") if name in named}
+        if "labelled_probability" in named:
+            found.add("image_features")
+        if named & {"features", "labelled_features"}:
+            by_score = "features" in catalog.find("score", self.query.score.name).inputs
+            by_selector = any(
+                {"features", "labelled_features"} & set(catalog.find("select", s.name).inputs)
+                for s in self.query.select
+            )
+            found |= {"features"} if by_score or (by_selector and unit != "image") else set()
+            found |= {"image_features"} if by_selector and unit == "image" else set()
+        return frozenset(found)
+
+    @property
+    def needs_labelled(self) -> bool:
+        """Whether predict must look at images that are wholly labelled, too."""
+        return bool(self.inputs & {"labelled_features", "labelled_probability"})
 
 
 def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:
@@ -288,6 +310,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     table = raw
     for part in path:
         below = table.get(part, {})
+        if isinstance(below, list) and len(below) == 1:  # a chain of one selector
+            below = below[0]
         table[part] = {"name": below} if isinstance(below, str) else dict(below)
         table = table[part]
     try:

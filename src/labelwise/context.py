@@ -34,15 +34,16 @@ class Context:
     pool: Pool
     test: Pool | None
     bar: Bar = silent
-    _images: dict[str, Images] = field(default_factory=dict)
+    _images: dict[tuple[str, float], Images] = field(default_factory=dict)
 
-    def images(self, which: str) -> Images:
-        """The resized images of the "pool" or of the "test" split, decoded once."""
-        if which not in self._images:
+    def images(self, which: str, scale: float = 1.0) -> Images:
+        """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
+        if (which, scale) not in self._images:
             pool = self.pool if which == "pool" or self.test is None else self.test
-            budget = int(self.run.data.cache_gb * 1e9 / 2)
-            self._images[which] = Images(pool, self.run.data.image_size_px, cache_bytes=budget)
-        return self._images[which]
+            budget = int(self.run.data.cache_gb * 1e9 / 2) if scale == 1 else 0
+            size_px = round(self.run.data.image_size_px * scale)
+            self._images[which, scale] = Images(pool, size_px, cache_bytes=budget)
+        return self._images[which, scale]
 
     def file(self, round: int, name: str) -> Path:
         """A file of a round's folder."""

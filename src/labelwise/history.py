@@ -97,7 +97,8 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
     return RunResult(
         name=run.name,
         seed=run.seed,
-        recipe=f"{run.model.name}, {run.query.unit} queries by {run.query.score.name} and {run.query.select.name}, "
+        recipe=f"{run.model.name}, {run.query.unit} queries by {run.query.score.name} and "
+        f"{', then '.join(step.name for step in run.query.select)}, "
         f"label policy {run.labels.policy.name}",
         classes=context.pool.classes,
         rounds=[round_result(context, r) for r in done],

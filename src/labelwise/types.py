@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
 
-Unit = Literal["box", "image"]
+Unit = Literal["box", "image", "region"]
 Verdict = Literal["object", "background", "duplicate", "all", "skipped"]
 
 ORIGIN_LABEL, ORIGIN_PSEUDO = 0, 1
@@ -186,12 +186,37 @@ class Views:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageOutputs:
+    """What a model said of whole images: the pooled feature of its backbone, and the loss that it predicts for itself.
+
+    D is 0 where features were not asked for, `predicted_loss` 0 where the model has no loss head. `seen` tells which
+    images the model was shown; the others hold zeros.
+    """
+
+    features: Float32[np.ndarray, "images D"]
+    predicted_loss: Float32[np.ndarray, " images"]
+    seen: Bool[np.ndarray, " images"]
+
+    def __post_init__(self) -> None:
+        n = len(self.seen)
+        _check_column("ImageOutputs", "seen", self.seen, np.bool_, (None,))
+        _check_column("ImageOutputs", "features", self.features, np.float32, (n, None))
+        _check_column("ImageOutputs", "predicted_loss", self.predicted_loss, np.float32, (n,))
+        _check_finite("ImageOutputs", "features", self.features)
+        _check_finite("ImageOutputs", "predicted_loss", self.predicted_loss)
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """Everything that a model found on a pool, sorted by image; within an image by falling score.
 
     `scores` is the confidence: the largest foreground class probability as the model gives it (softmax with background,
     or the largest sigmoid). `probs` is the distribution over the C foreground classes, normalised to sum 1 (DESIGN
-    section 7). `labels` is `probs.argmax(1)`. `features` is the RoI / anchor feature (D may be 0).
+    section 7). `labels` is `probs.argmax(1)`. `features` is the RoI / anchor feature (D may be 0). `tightness` is the
+    IoU of the box with the proposal or anchor it came from, None where nobody asked for it; `per_image` likewise.
     """
 
     offsets: Int64[np.ndarray, " images+1"]
@@ -200,6 +225,8 @@ class Detections:
     scores: Float32[np.ndarray, " n"]
     features: Float32[np.ndarray, "n D"]
     views: Views | None = None
+    tightness: Float32[np.ndarray, " n"] | None = None
+    per_image: ImageOutputs | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -212,6 +239,12 @@ class Detections:
             _check_finite("Detections", name, getattr(self, name))
         if self.views is not None:
             _check(self.views.iou.shape[1] == n, f"Detections.views: expected {n} rows, got {self.views.iou.shape[1]}")
+        if self.tightness is not None:
+            _check_column("Detections", "tightness", self.tightness, np.float32, (n,))
+            _check_finite("Detections", "tightness", self.tightness)
+        if self.per_image is not None:
+            images = len(self.per_image)
+            _check(images == self.n_images, f"Detections.per_image: {images} images, expected {self.n_images}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -233,13 +266,16 @@ class Detections:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         v = self.views
         views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
-        offsets = offsets_of(self.image[rows], self.n_images)
-        return Detections(offsets, self.boxes[rows], self.probs[rows], self.scores[rows], self.features[rows], views)
+        tightness = None if self.tightness is None else self.tightness[rows]
+        columns = self.boxes[rows], self.probs[rows], self.scores[rows], self.features[rows]
+        return Detections(offsets_of(self.image[rows], self.n_images), *columns, views, tightness, self.per_image)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. `box` and `label` are the candidate (None for a whole image); `reason` is the score's parts."""
+    """One question. `box` and `label` are the candidate box, `box` alone the region, neither a whole image; `reason`
+    is the score's parts.
+    """
 
     round: int
     rank: int
@@ -256,8 +292,8 @@ class Query:
 class Answer:
     """What came back for one query.
 
-    verdict "object": `boxes`/`labels` hold the one annotated object (box query). "all": every object of the image,
-    possibly none (image query; covers the whole image). "background": no object there. "duplicate": the object had been
+    verdict "object": `boxes`/`labels` hold the one annotated object (box query). "all": every object of the image or
+    region, possibly none (it is covered from then on). "background": no object there. "duplicate": the object had been
     annotated before. "skipped": no answer could be given (`note` says why).
     """
 
@@ -301,6 +337,8 @@ class Targets:
     Every box carries the weights of its classification and localisation loss (000, Eq. 5-7). An anchor that matches no
     box is a negative where at least half of its area lies inside the image's `negatives` rectangles (the whole image,
     unless the policy ignores what nobody looked at), and is ignored where at least half lies inside `ignore`.
+    `windows` is the part of the image that an entry shows: the whole of it, or a labelled region that is trained on as
+    a crop; an image may have several entries. Everything is in pixels of the original image.
     """
 
     images: Int64[np.ndarray, " m"]
@@ -312,9 +350,11 @@ class Targets:
     origin: Int8[np.ndarray, " n"]
     negatives: Rects
     ignore: Rects
+    windows: Float32[np.ndarray, "m 4"]
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
+        _check_column("Targets", "windows", self.windows, np.float32, (len(self.images), 4))
         _check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
         _check_column("Targets", "labels", self.labels, np.int64, (n,))
         for name in ("w_cls", "w_box"):

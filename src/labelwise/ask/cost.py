@@ -23,7 +23,8 @@ class CostTable:
         for visual object detection", 2012, reference 1 of 000).
     reject: see that a candidate holds no object; a verification.
     duplicate: see that a candidate shows an object annotated before; a verification.
-    inspect: look over a whole image for what is still missing. Su et al. measured 7.8 s for this check of coverage.
+    inspect: look over a whole image (or a region, which is shown as large) for what is still missing. Su et al.
+        measured 7.8 s for this check of coverage.
     """
 
     verify: float = 2.0
@@ -46,16 +47,16 @@ DEFAULT = CostTable()
 def cost(query: Query, answer: Answer, table: CostTable = DEFAULT) -> Cost:
     """What this answer cost; every answer is one query.
 
-    "object" yields 1 box, "all" all its boxes and 1 image, any other verdict yields nothing. Seconds: those measured
-    (`answer.seconds`) where there are any, else from the table: an object is verified and, unless the candidate was
-    taken as it is, adjusted; an image is inspected and each of its boxes drawn.
+    "object" yields 1 box, "all" all its boxes (and of an image query 1 image), any other verdict yields nothing.
+    Seconds: those measured (`answer.seconds`) where there are any, else from the table: an object is verified and,
+    unless the candidate was taken as it is, adjusted; an image or region is inspected and each of its boxes drawn.
 
     >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
     >>> cost(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))  # 7.8 + 2 * 7 s
     Cost(boxes=2, queries=1, images=1, seconds=21.8)
     """
     boxes = len(answer.boxes) if answer.verdict in ("object", "all") else 0
-    images = int(answer.verdict == "all")
+    images = int(answer.verdict == "all" and query.unit == "image")
     return Cost(boxes, 1, images, answer.seconds or _seconds(query, answer, table))
 
 
@@ -66,5 +67,5 @@ def _seconds(query: Query, answer: Answer, table: CostTable) -> float:
     if answer.verdict == "all":
         return table.inspect + table.draw * len(answer.boxes)
     if answer.verdict == "skipped":
-        return table.inspect if query.unit == "image" else table.verify
+        return table.verify if query.unit == "box" else table.inspect
     return table.reject if answer.verdict == "background" else table.duplicate

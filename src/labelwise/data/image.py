@@ -37,6 +37,11 @@ _TURN = {
 }
 
 
+Window = tuple[float, float, float, float]
+Key = tuple[int, Window | None]
+"""An image of the pool, or a part of it."""
+
+
 class Header(NamedTuple):
     """What the header says: size as displayed, and which conversions `load` will have to make."""
 
@@ -146,7 +151,7 @@ class Images:
         if size_px < 1:
             raise LabelwiseError(f"Images: size_px is {size_px}; expected at least 1")
         self.pool, self.size_px, self.cache_bytes = pool, size_px, cache_bytes
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._kept: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
         self._broken: dict[int, str] = {}
         self._bytes = 0
         self._lock = threading.Lock()
@@ -155,19 +160,28 @@ class Images:
         return len(self.pool)
 
     def __getitem__(self, image: int) -> tuple[UInt8[np.ndarray, "3 h w"], Float32[np.ndarray, " 2"]]:
-        image = int(image)
+        return self._item((int(image), None))
+
+    def crop(
+        self, image: int, window: tuple[float, float, float, float]
+    ) -> tuple[UInt8[np.ndarray, "3 h w"], Float32[np.ndarray, " 2"]]:
+        """A part of an image (xyxy in original pixels) at the size of a whole one: its longest side is `size_px`."""
+        return self._item((int(image), window))
+
+    def _item(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        image = key[0]
         if image in self._broken:
             raise LabelwiseError(self._broken[image])
-        if image in self._kept:
-            return self._kept[image]
+        if key in self._kept:
+            return self._kept[key]
         try:
-            item = self._resized(image)
+            item = self._resized(*key)
         except LabelwiseError as error:
             self._broken[image] = str(error)
             raise
         with self._lock:
-            if image not in self._kept and self._bytes + item[0].nbytes <= self.cache_bytes:
-                self._kept[image] = item
+            if key not in self._kept and self._bytes + item[0].nbytes <= self.cache_bytes:
+                self._kept[key] = item
                 self._bytes += item[0].nbytes
         return item
 
@@ -194,7 +208,7 @@ class Images:
                     progress(1)
         return failures
 
-    def _resized(self, image: int) -> tuple[np.ndarray, np.ndarray]:
+    def _resized(self, image: int, window: Window | None) -> tuple[np.ndarray, np.ndarray]:
         path = self.pool.path(image)
         original = np.array([self.pool.width_px[image], self.pool.height_px[image]])
         header = probe(path)
@@ -203,9 +217,16 @@ class Images:
                 f"{path}: the image is {header.width_px}x{header.height_px} px, but the pool says "
                 f"{original[0]}x{original[1]}: the file has changed. Read the data set anew."
             )
-        pixels = load(path, at_least_px=2 * self.size_px)  # twice the size leaves the anti-aliasing filter its work
-        size = np.maximum(1, np.round(original * (self.size_px / original.max()))).astype(int)
-        small = Image.fromarray(pixels).resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR)
+        x1, y1, x2, y2 = window or (0.0, 0.0, *original.tolist())
+        shown = np.array([x2 - x1, y2 - y1])
+        if not (shown > 0).all():
+            raise LabelwiseError(f"{path}: the window {window} has no area; expected x1 < x2 and y1 < y2 in pixels")
+        # twice the size leaves the anti-aliasing filter its work
+        pixels = load(path, at_least_px=int(np.ceil(2 * self.size_px * original.max() / shown.max())))
+        ratio = np.array(pixels.shape[1::-1]) / original  # below 1 where the decoder skipped
+        size = np.maximum(1, np.round(shown * (self.size_px / shown.max()))).astype(int)
+        part = tuple((np.array([x1, y1, x2, y2]) * np.tile(ratio, 2)).tolist())
+        small = Image.fromarray(pixels).resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=part)
         planes = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
         planes.flags.writeable = False
-        return planes, (size / original).astype(np.float32)
+        return planes, (size / shown).astype(np.float32)

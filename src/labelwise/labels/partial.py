@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+from labelwise.labels import crops
 from labelwise.labels._weights import Weighed
 from labelwise.labels.candidates import unsettled
 from labelwise.types import (
@@ -39,8 +40,13 @@ def targets(
     crowd: Rects | None,
     *,
     images: Literal["annotated", "answered", "all"] = "annotated",
+    regions: Literal["coverage", "crops", "both"] = "coverage",
 ) -> Targets:
     """What the model trains on this round.
+
+    A labelled region (coverage of a part of an image) is trained on as a crop of its own, as in 003 section 4.5, or as
+    coverage of the full image, or both. As a crop it holds the annotated objects that lie in it by more than 0.7 of
+    their own area, cropped to it. With "crops", an image of which only regions are known has no entry of its own.
 
     Training images are those with an annotation or coverage; `images="answered"` adds those of which only a background
     mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the
@@ -57,10 +63,17 @@ def targets(
         height_px: heights.
         crowd: regions of the pool to ignore.
         images: which images to train on.
+        regions: what labelled regions become.
     """
     n = len(known.answered)
     _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates)
+    if regions not in ("crops", "coverage", "both"):
+        raise LabelwiseError(f'targets: regions is {regions!r}; expected "crops", "coverage" or "both"')
+    size_px = np.stack([width_px, height_px], axis=1)
+    part = crops.partial_rects(known.coverage, size_px)
     chosen = _training_images(known, images)
+    if regions == "crops":
+        chosen = chosen[~crops.only_regions(known, part)[chosen]]
     position = np.full(n, -1)
     position[chosen] = np.arange(len(chosen))
 
@@ -79,11 +92,15 @@ def targets(
 
     order = np.argsort(image, kind="stable")  # annotated boxes come first in every image
     offsets = offsets_of(position[image[order]], len(chosen))
-    return Targets(
+    whole = Targets(
         chosen, offsets, boxes[order], labels[order], w_cls[order], w_box[order], origin[order],
         negatives=_negatives(negatives, known, chosen, width_px, height_px),
         ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
+        windows=np.concatenate([np.zeros_like(size_px), size_px], axis=1)[chosen].astype(np.float32),
     )  # fmt: skip
+    if regions == "coverage" or not part.any():
+        return whole
+    return crops.appended(whole, crops.entries(known, part, crowd))
 
 
 def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> None:

@@ -86,9 +86,14 @@ class Trunk(nn.Module):
         self.frozen_norms = self.folded_norms = False
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        return self.maps(x)[0]
+
+    def maps(self, x: Float[Tensor, "b 3 h w"]) -> tuple[dict[str, Tensor], Float[Tensor, "b d _ _"]]:
+        """The levels of the pyramid, and the deepest map of the body, from which they were made."""
         if self.folded_norms and self.training and not self.frozen_norms:
             self._unfold(x)
-        return cast(dict[str, Tensor], self.fpn(self.body(x)))
+        found = self.body(x)
+        return cast(dict[str, Tensor], self.fpn(found)), list(found.values())[-1]
 
     @torch.no_grad()
     def _unfold(self, x: Float[Tensor, "b 3 h w"]) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import batched_nms
 
+from labelwise.types import LabelwiseError
+
 
 class Anchors(nn.Module):
     """torchvision's anchors, kept per size of the batch; every level has the same shapes at its own base size."""
@@ -52,6 +54,13 @@ def full(x: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def dropout(kind: type[nn.Dropout] | type[nn.Dropout2d], share: float) -> nn.Module:
+    """That layer, or none at all for a share of 0, so that nothing is drawn."""
+    if not 0 <= share < 1:
+        raise LabelwiseError(f"dropout = {share}: expected 0 <= dropout < 1")
+    return kind(share) if share else nn.Identity()
+
+
 def clip(boxes: Float[Tensor, "n 4"], image: Int64[Tensor, " n"], sizes: Float[Tensor, "b 2"]) -> Float[Tensor, "n 4"]:
     """Boxes cut to their image."""
     return boxes.clamp(min=0).minimum(sizes.flip(1).repeat(1, 2)[image])
@@ -60,6 +69,20 @@ def clip(boxes: Float[Tensor, "n 4"], image: Int64[Tensor, " n"], sizes: Float[T
 def has_area(boxes: Float[Tensor, "n 4"], smallest: float = 1e-2) -> Bool[Tensor, " n"]:
     """True where both sides are at least `smallest` pixels."""
     return (boxes[:, 2:] - boxes[:, :2]).amin(1).ge(smallest)
+
+
+def tightness(boxes: Float[Tensor, "n 4"], origins: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """IoU of every box with the proposal or anchor that it came from, row by row, in 0..1 (localisation tightness).
+
+    A box that took over the right half of its 4 x 4 origin and as much beside it, 8 / (16 + 16 - 8):
+
+    >>> tightness(torch.tensor([[2.0, 0, 6, 4]]), torch.tensor([[0.0, 0, 4, 4]])).item()
+    0.3333333432674408
+    """
+    sides = torch.minimum(boxes[:, 2:], origins[:, 2:]) - torch.maximum(boxes[:, :2], origins[:, :2])
+    shared = sides.clamp(min=0).prod(1)
+    areas = [(b[:, 2:] - b[:, :2]).prod(1) for b in (boxes, origins)]
+    return (shared / (areas[0] + areas[1] - shared)).clamp(0, 1)
 
 
 def best_of(
@@ -82,8 +105,11 @@ def best_of(
     return kept[rank < most]
 
 
-def per_image(columns: dict[str, Tensor], image: Int64[Tensor, " n"], n_images: int) -> list[dict[str, Tensor]]:
-    """Columns of all images, sorted by image, as one dict per image."""
+def per_image(
+    columns: dict[str, Tensor], image: Int64[Tensor, " n"], whole: dict[str, Tensor]
+) -> list[dict[str, Tensor]]:
+    """Columns of all images, sorted by image, and what is one row per image (`whole`), as one dict per image."""
+    n_images = len(next(iter(whole.values())))
     counts = torch.bincount(image, minlength=n_images).tolist()
-    split = {name: torch.split(column, counts) for name, column in columns.items()}
-    return [{name: parts[i] for name, parts in split.items()} for i in range(n_images)]
+    split: dict[str, Sequence[Tensor]] = {name: torch.split(column, counts) for name, column in columns.items()}
+    return [{name: parts[i] for name, parts in (split | whole).items()} for i in range(n_images)]

@@ -1,4 +1,4 @@
-"""RoI align over a pyramid as one weighted sum of table rows.
+"""RoI align over a pyramid as one weighted sum of table rows, and the mean of a map over an image.
 
 The same numbers as torchvision's MultiScaleRoIAlign(levels, size, 2), three times faster on a CPU.
 """
@@ -92,3 +92,24 @@ def _level_of(
     wanted = torch.floor(4 + torch.log2(side / 224) + 1e-6).clamp(-powers[0], -powers[-1])
     level = wanted.long() + powers[0]
     return level, torch.tensor([2.0**p for p in powers], device=boxes.device)[level]
+
+
+def image_mean(
+    feature_map: Float[Tensor, "b c h w"], sizes: Float[Tensor, "b 2"], padded: tuple[int, int]
+) -> Float[Tensor, "b c"]:
+    """Mean of a map over each image's (height, width) in a batch of `padded` size; a cell counts by its share inside.
+
+    Padding is left out of the mean; cells at the border still see it through their receptive field.
+
+    An image that covers one and a half of two columns, (1 * 3 + 0.5 * 6) / 1.5:
+
+    >>> image_mean(torch.tensor([[[[3.0, 6.0]]]]), torch.tensor([[32.0, 48.0]]), (32, 64)).item()
+    4.0
+    """
+    shares = []
+    for side, cells in enumerate(feature_map.shape[2:]):
+        covered = sizes[:, side, None] * (cells / padded[side]) - torch.arange(cells, device=sizes.device)
+        share = covered.clamp(0, 1)
+        shares.append(share / share.sum(1, keepdim=True))
+    weight = (shares[0][:, :, None] * shares[1][:, None, :]).to(feature_map.dtype)
+    return (feature_map * weight[:, None]).sum((2, 3))

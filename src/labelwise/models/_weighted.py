@@ -155,24 +155,41 @@ def focal_cost(
     return cost.index_put(hit, 0.25 * (-at_hit).sigmoid().square() * functional.softplus(-at_hit)).sum(2)
 
 
-def sampled_losses(
-    cost: Float[Tensor, " n"],
-    shifts: Float[Tensor, "n 4"],
-    anchors: Float[Tensor, "n 4"],
-    rows: Int64[Tensor, " n"],
-    truth: Truth,
-    coder: BoxCoder,
-    normalise: Normalise,
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Anchors (or proposals) in the loss: what was said of each, its row of the truth and its image."""
+
+    cost: Float[Tensor, " n"]
+    shifts: Float[Tensor, "n 4"]
+    anchors: Float[Tensor, "n 4"]
+    rows: Int64[Tensor, " n"]
+    image: Int64[Tensor, " n"]
+
+    def take(self, keep: Bool[Tensor, " n"]) -> Sampled:
+        return Sampled(*(x[keep] for x in (self.cost, self.shifts, self.anchors, self.rows, self.image)))
+
+
+def sampled_losses(sampled: Sampled, truth: Truth, coder: BoxCoder, normalise: Normalise) -> tuple[Tensor, Tensor]:
     """Classification and localisation loss of sampled anchors: over the sample's size (torchvision), or as Eq. 7."""
+    rows = sampled.rows
     positive = rows >= 0
     hit = rows[positive]
-    wanted = coder.encode_single(truth.boxes[hit], anchors[positive])
-    off = functional.smooth_l1_loss(shifts[positive], wanted, beta=1 / 9, reduction="none").sum(1) * truth.w_box[hit]
+    wanted = coder.encode_single(truth.boxes[hit], sampled.anchors[positive])
+    off = functional.smooth_l1_loss(sampled.shifts[positive], wanted, beta=1 / 9, reduction="none").sum(1)
+    off = off * truth.w_box[hit]
     weight = weights_of(rows, truth.w_cls)
     if normalise == "paper":
-        return apart(cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
-    return (cost * weight).sum() / max(1, len(rows)), off.sum() / max(1, len(rows))
+        return apart(sampled.cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
+    return (sampled.cost * weight).sum() / max(1, len(rows)), off.sum() / max(1, len(rows))
+
+
+@torch.no_grad()
+def own_losses(
+    sampled: Sampled, n_images: int, truth: Truth, coder: BoxCoder, normalise: Normalise
+) -> Float[Tensor, " b"]:
+    """Every image's own loss: the sum of both as if the image were alone in its batch, without gradient."""
+    alone = (sampled.take(sampled.image == i) for i in range(n_images))
+    return torch.stack([torch.stack(sampled_losses(one, truth, coder, normalise)).sum() for one in alone])
 
 
 def per_image_mean(

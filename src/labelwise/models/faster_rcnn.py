@@ -5,6 +5,9 @@ The softmax includes the background; `probs` is renormalised over the classes (D
 Source: 000 sections 3.2 and 4.1 (Eq. 7, for objectness and box head alike), on torchvision's Faster R-CNN: the same
 modules, names and, with all weights 1 and `normalise = "torchvision"`, the same losses. The feature is the last hidden
 layer of the box head (002, "FC2").
+Beside boxes, scores, probs and features, a candidate has its tightness: IoU with the proposal that it came from. An
+image has `image_feature`, the mean of the body's deepest map over the image, and with `loss_head` its
+`predicted_loss` (see `_loss_head`).
 Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
 paper's is backbone "resnet50", fpn_channels 256, anchor_sizes (32, 64, 128, 256, 512), box_width 1024, roi_size 7,
 rois 512, proposals 1000.
@@ -25,7 +28,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from labelwise.models import _backbones, _candidates, _pooling, _weighted, _weights
+from labelwise.models import _backbones, _candidates, _loss_head, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
@@ -46,17 +49,16 @@ class Proposer(nn.Module):
         anchors: Float[Tensor, "a 4"],
         truth: _weighted.Truth,
         normalise: _weighted.Normalise,
-    ) -> dict[str, Tensor]:
-        """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors."""
+    ) -> tuple[dict[str, Tensor], _weighted.Sampled]:
+        """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors; and that sample."""
         rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(objectness))])
         image, anchor = sample(self.sampler, rows)
         hit = rows[image, anchor]
         positive = (hit >= 0).float()
         cost = functional.binary_cross_entropy_with_logits(objectness[image, anchor], positive, reduction="none")
-        terms = _weighted.sampled_losses(
-            cost, shifts[image, anchor], anchors[anchor], hit, truth, self.coder, normalise
-        )
-        return {"objectness": terms[0], "rpn_box": terms[1]}
+        sampled = _weighted.Sampled(cost, shifts[image, anchor], anchors[anchor], hit, image)
+        terms = _weighted.sampled_losses(sampled, truth, self.coder, normalise)
+        return {"objectness": terms[0], "rpn_box": terms[1]}, sampled
 
     @torch.no_grad()
     def propose(
@@ -85,6 +87,18 @@ class Proposer(nn.Module):
             boxes, scores, image, nms_iou=0.7, most=self.proposals, apart=image * len(per_level) + level
         )
         return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
+
+
+class BoxHead(TwoMLPHead):  # type: ignore[misc]
+    """torchvision's two hidden layers, with dropout after the first."""
+
+    def __init__(self, in_channels: int, width: int, dropout: float) -> None:
+        super().__init__(in_channels, width)
+        self.dropout = _candidates.dropout(nn.Dropout, dropout)
+
+    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n d"]:
+        hidden = self.dropout(functional.relu(self.fc6(x.flatten(1))))
+        return functional.relu(self.fc7(hidden))
 
 
 class Regions(nn.Module):
@@ -126,6 +140,13 @@ def sample(sampler: BalancedPositiveNegativeSampler, rows: Int64[Tensor, "b a"])
     return both[:, 0], both[:, 1]
 
 
+def image_of(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Int64[Tensor, " n"]:
+    """The number of the image of every box."""
+    device = boxes[0].device
+    counts = torch.tensor([len(b) for b in boxes], device=device)
+    return torch.arange(len(boxes), device=device).repeat_interleave(counts)
+
+
 class FasterRCNN(nn.Module):
     """Losses in training (`model(images, targets)`), candidates in evaluation (`model(images)`)."""
 
@@ -141,16 +162,18 @@ class FasterRCNN(nn.Module):
         score_threshold: float,
         nms_iou: float,
         max_detections: int,
+        loss_head: _loss_head.LossHead | None,
     ) -> None:
         super().__init__()
-        self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
+        self.backbone, self.rpn, self.roi_heads, self.loss_head = backbone, rpn, roi_heads, loss_head
         self.weights_input = weights_input
         self.n_classes, self.normalise = n_classes, normalise
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
         batch, sizes = _backbones.batch_of(images, self.weights_input)
-        levels = list(self.backbone(batch).values())
+        maps, deepest = self.backbone.maps(batch)
+        levels = list(maps.values())
         logits, shifts = self.rpn.head(levels)
         grids = [(int(m.shape[2]), int(m.shape[3])) for m in logits]
         per_level = [h * w * self.rpn.anchors.per_location for h, w in grids]
@@ -159,34 +182,44 @@ class FasterRCNN(nn.Module):
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         anchors = self.rpn.anchors(padded, grids, batch)
         boxes = self.rpn.propose(objectness, shifts, anchors, per_level, sizes)
+        with torch.autocast(batch.device.type, enabled=False):
+            predicted = {} if self.loss_head is None else {"predicted_loss": self.loss_head(levels[:-1], sizes, padded)}
         if not self.training:
             features, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
             with torch.autocast(batch.device.type, enabled=False):
-                return self._detect(boxes, features, classes, moves, sizes)
+                whole = {"image_feature": _pooling.image_mean(_candidates.full(deepest), sizes, padded)}
+                return self._detect(boxes, features, classes, moves, sizes, whole | predicted)
         if targets is None:
             raise ValueError("FasterRCNN in training mode needs targets")
         truth = _weighted.truth_of(targets, sizes, self.n_classes)
         with torch.autocast(batch.device.type, enabled=False):
-            losses = self.rpn.losses(objectness, shifts, anchors, truth, self.normalise)
+            losses, anchor_sample = self.rpn.losses(objectness, shifts, anchors, truth, self.normalise)
         boxes, rows = self.roi_heads.chosen(boxes, truth)
         _, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
         with torch.autocast(batch.device.type, enabled=False):
-            return losses | self._region_losses(torch.cat(boxes), rows, truth, classes, moves)
+            more, box_sample = self._region_losses(boxes, rows, truth, classes, moves)
+            losses |= more
+            if self.loss_head is not None:
+                stages = ((anchor_sample, self.rpn.coder), (box_sample, self.roi_heads.coder))
+                own = sum(_weighted.own_losses(s, len(sizes), truth, c, self.normalise) for s, c in stages)
+                losses["predicted_loss"] = self.loss_head.loss(predicted["predicted_loss"], cast(Tensor, own))
+        return losses
 
     def _region_losses(
         self,
-        boxes: Float[Tensor, "n 4"],
+        boxes: list[Float[Tensor, "s 4"]],
         rows: Int64[Tensor, " n"],
         truth: _weighted.Truth,
         logits: Float[Tensor, "n c1"],
         shifts: Float[Tensor, "n c1 4"],
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], _weighted.Sampled]:
         column = torch.zeros_like(rows)  # 0 is the background
         column[rows >= 0] = truth.labels[rows[rows >= 0]] + 1
         cost = functional.cross_entropy(logits, column, reduction="none")
         own = shifts[torch.arange(len(rows), device=rows.device), column]
-        terms = _weighted.sampled_losses(cost, own, boxes, rows, truth, self.roi_heads.coder, self.normalise)
-        return {"classification": terms[0], "bbox_regression": terms[1]}
+        sampled = _weighted.Sampled(cost, own, torch.cat(boxes), rows, image_of(boxes))
+        terms = _weighted.sampled_losses(sampled, truth, self.roi_heads.coder, self.normalise)
+        return {"classification": terms[0], "bbox_regression": terms[1]}, sampled
 
     def _detect(
         self,
@@ -195,25 +228,26 @@ class FasterRCNN(nn.Module):
         logits: Float[Tensor, "n c1"],
         shifts: Float[Tensor, "n c1 4"],
         sizes: Float[Tensor, "b 2"],
+        whole_image: dict[str, Tensor],
     ) -> list[dict[str, Tensor]]:
         classes = logits.softmax(1)[:, 1:]
         scores, label = classes.max(1)
-        counts = torch.tensor([len(p) for p in proposals], device=scores.device)
-        image = torch.arange(len(proposals), device=scores.device).repeat_interleave(counts)
+        image, origin = image_of(proposals), torch.cat(proposals)
         likely = (scores > self.score_threshold).nonzero()[:, 0]
-        boxes = self.roi_heads.coder.decode_single(shifts[likely, label[likely] + 1], torch.cat(proposals)[likely])
+        boxes = self.roi_heads.coder.decode_single(shifts[likely, label[likely] + 1], origin[likely])
         boxes = _candidates.clip(boxes, image[likely], sizes)
         whole = _candidates.has_area(boxes)
         boxes, likely = boxes[whole], likely[whole]
         kept = _candidates.best_of(boxes, scores[likely], image[likely], nms_iou=self.nms_iou, most=self.max_detections)
-        likely = likely[kept]
+        boxes, likely = boxes[kept], likely[kept]
         columns = {
-            "boxes": boxes[kept],
+            "boxes": boxes,
             "scores": scores[likely],
             "probs": classes[likely] / classes[likely].sum(1, keepdim=True),
             "features": features[likely],
+            "tightness": _candidates.tightness(boxes, origin[likely]),
         }
-        return _candidates.per_image(columns, image[likely], len(sizes))
+        return _candidates.per_image(columns, image[likely], whole_image)
 
 
 def build(
@@ -237,6 +271,9 @@ def build(
     score_threshold: float = 0.05,
     nms_iou: float = 0.5,
     max_detections: int = 100,
+    dropout: float = 0.0,
+    loss_head: bool = False,
+    loss_head_weight: float = 1.0,
 ) -> nn.Module:
     """Faster R-CNN for `n_classes` classes (0 to C - 1, no background).
 
@@ -263,6 +300,9 @@ def build(
         score_threshold: candidates below it are dropped.
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
         max_detections: candidates per image.
+        dropout: share of the box head's first hidden layer that is dropped in training.
+        loss_head: also learn to predict the loss of every image (see `_loss_head`).
+        loss_head_weight: weight of that in the training loss, lambda.
     """
     source = _weights.read(weights, "faster_rcnn", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
@@ -279,7 +319,7 @@ def build(
         Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),
         Regions(
             _pooling.PyramidPool(roi_size),
-            TwoMLPHead(fpn_channels * roi_size**2, box_width),
+            BoxHead(fpn_channels * roi_size**2, box_width, dropout),
             FastRCNNPredictor(box_width, n_classes + 1),
             rois,
         ),
@@ -289,6 +329,7 @@ def build(
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,
+        loss_head=_loss_head.LossHead(fpn_channels, len(anchor_sizes) - 1, loss_head_weight) if loss_head else None,
     )
     source.load_into(model)
     trunk.freeze(

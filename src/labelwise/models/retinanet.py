@@ -2,6 +2,9 @@
 
 Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1
 and `normalise = "torchvision"`, the same losses.
+Beside boxes, scores, probs and features, a candidate has its tightness: IoU with the anchor that it came from, cut to
+the image as a proposal would be. An image has `image_feature`, the mean of the body's deepest map over the image, and
+with `loss_head` its `predicted_loss` (see `_loss_head`).
 Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
 paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchors_per_octave 3, anchor_sizes (32, 64, 128, 256,
 512); weights = "coco" fits it, and any other size in the body alone.
@@ -14,13 +17,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from labelwise.models import _backbones, _candidates, _weighted, _weights
+from labelwise.models import _backbones, _candidates, _loss_head, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
@@ -40,9 +43,12 @@ class RetinaNet(nn.Module):
         nms_iou: float,
         max_detections: int,
         pre_nms: int,
+        dropout: float,
+        loss_head: _loss_head.LossHead | None,
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.anchors = backbone, head, anchors
+        self.backbone, self.head, self.anchors, self.loss_head = backbone, head, anchors, loss_head
+        self.dropout = _candidates.dropout(nn.Dropout2d, dropout)
         self.weights_input = weights_input
         self.n_classes, self.normalise = n_classes, normalise
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
@@ -52,19 +58,24 @@ class RetinaNet(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
         batch, sizes = _backbones.batch_of(images, self.weights_input)
-        levels = list(self.backbone(batch).values())
+        maps, deepest = self.backbone.maps(batch)
+        levels = list(maps.values())
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in levels]
-        logits = _candidates.flatten_levels([classifier.cls_logits(t) for t in towers], self.n_classes)
+        logits = _candidates.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
         shifts = _candidates.flatten_levels([regressor.bbox_reg(regressor.conv(level)) for level in levels], 4)
         grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
-        anchors = self.anchors((int(batch.shape[2]), int(batch.shape[3])), grids, batch)
+        padded = (int(batch.shape[2]), int(batch.shape[3]))
+        anchors = self.anchors(padded, grids, batch)
         with torch.autocast(batch.device.type, enabled=False):
+            predicted = {} if self.loss_head is None else {"predicted_loss": self.loss_head(levels, sizes, padded)}
             if self.training:
                 if targets is None:
                     raise ValueError("RetinaNet in training mode needs targets")
-                return self._losses(logits, shifts, anchors, _weighted.truth_of(targets, sizes, self.n_classes))
-            return self._detect(logits, shifts, anchors, towers, sizes)
+                truth = _weighted.truth_of(targets, sizes, self.n_classes)
+                return self._losses(logits, shifts, anchors, truth, **predicted)
+            whole = {"image_feature": _pooling.image_mean(_candidates.full(deepest), sizes, padded)}
+            return self._detect(logits, shifts, anchors, towers, sizes, whole | predicted)
 
     def _losses(
         self,
@@ -72,6 +83,7 @@ class RetinaNet(nn.Module):
         shifts: Float[Tensor, "b a 4"],
         anchors: Float[Tensor, "a 4"],
         truth: _weighted.Truth,
+        predicted_loss: Float[Tensor, " b"] | None = None,
     ) -> dict[str, Tensor]:
         rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(logits))])
         positive = rows >= 0
@@ -82,6 +94,22 @@ class RetinaNet(nn.Module):
         wanted = self.coder.encode_single(truth.boxes[hit], anchors[anchor])
         off = functional.l1_loss(shifts[image, anchor], wanted, reduction="none").sum(1) * truth.w_box[hit]
         w_box = torch.zeros_like(w_cls).index_put((image, anchor), truth.w_box[hit])
+        losses = self._divided(cost, w_cls, positive, off, image, w_box)
+        if self.loss_head is not None and predicted_loss is not None:
+            own = self._own_losses(cost, w_cls, positive, off, image, w_box)
+            losses["predicted_loss"] = self.loss_head.loss(predicted_loss, own)
+        return losses
+
+    def _divided(
+        self,
+        cost: Float[Tensor, "b a"],
+        w_cls: Float[Tensor, "b a"],
+        positive: Bool[Tensor, "b a"],
+        off: Float[Tensor, " p"],
+        image: Int64[Tensor, " p"],
+        w_box: Float[Tensor, "b a"],
+    ) -> dict[str, Tensor]:
+        """The weighted costs of all anchors, and of the positives' boxes (`off`, in `image`), as two losses."""
         if self.normalise == "paper":
             return {
                 "classification": _weighted.apart(cost, w_cls, positive),
@@ -89,8 +117,28 @@ class RetinaNet(nn.Module):
             }
         return {
             "classification": _weighted.per_image_mean(cost, w_cls, positive),
-            "bbox_regression": (off / _weighted.count(w_box > 0, 1)[image]).sum() / len(logits),
+            "bbox_regression": (off / _weighted.count(w_box > 0, 1)[image]).sum() / len(cost),
         }
+
+    @torch.no_grad()
+    def _own_losses(
+        self,
+        cost: Float[Tensor, "b a"],
+        w_cls: Float[Tensor, "b a"],
+        positive: Bool[Tensor, "b a"],
+        off: Float[Tensor, " p"],
+        image: Int64[Tensor, " p"],
+        w_box: Float[Tensor, "b a"],
+    ) -> Float[Tensor, " b"]:
+        """Every image's own loss: the sum of both as if the image were alone in its batch."""
+        own = []
+        for i in range(len(cost)):
+            one, mine = slice(i, i + 1), image == i
+            losses = self._divided(
+                cost[one], w_cls[one], positive[one], off[mine], torch.zeros_like(image[mine]), w_box[one]
+            )
+            own.append(losses["classification"] + losses["bbox_regression"])
+        return torch.stack(own)
 
     def _detect(
         self,
@@ -99,6 +147,7 @@ class RetinaNet(nn.Module):
         anchors: Float[Tensor, "a 4"],
         towers: list[Float[Tensor, "b d _ _"]],
         sizes: Float[Tensor, "b 2"],
+        whole_image: dict[str, Tensor],
     ) -> list[dict[str, Tensor]]:
         best, index = logits.amax(2).topk(min(self.pre_nms, logits.shape[1]), dim=1)
         image, rank = (best.sigmoid() > self.score_threshold).nonzero(as_tuple=True)
@@ -108,15 +157,16 @@ class RetinaNet(nn.Module):
         whole = _candidates.has_area(boxes)
         boxes, scores, image, anchor = boxes[whole], scores[whole], image[whole], anchor[whole]
         kept = _candidates.best_of(boxes, scores, image, nms_iou=self.nms_iou, most=self.max_detections)
-        image, anchor = image[kept], anchor[kept]
+        boxes, image, anchor = boxes[kept], image[kept], anchor[kept]
         sigmoids = logits[image, anchor].sigmoid()
         columns = {
-            "boxes": boxes[kept],
+            "boxes": boxes,
             "scores": scores[kept],
             "probs": sigmoids / sigmoids.sum(1, keepdim=True),
             "features": _features(towers, image, anchor // self.anchors.per_location),
+            "tightness": _candidates.tightness(boxes, _candidates.clip(anchors[anchor], image, sizes)),
         }
-        return _candidates.per_image(columns, image, len(sizes))
+        return _candidates.per_image(columns, image, whole_image)
 
 
 def _features(
@@ -158,6 +208,9 @@ def build(
     nms_iou: float = 0.5,
     max_detections: int = 100,
     pre_nms: int = 1000,
+    dropout: float = 0.0,
+    loss_head: bool = False,
+    loss_head_weight: float = 1.0,
 ) -> nn.Module:
     """RetinaNet for `n_classes` classes (0 to C - 1, no background).
 
@@ -180,6 +233,10 @@ def build(
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
         max_detections: candidates per image.
         pre_nms: candidates per image that enter suppression.
+        dropout: share of channels, drawn per image and level, that are dropped before the last convolution of the
+            classification head in training; features are taken before that.
+        loss_head: also learn to predict the loss of every image (see `_loss_head`).
+        loss_head_weight: weight of that in the training loss, lambda.
     """
     if not 0 <= head_convs <= 4:
         raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
@@ -206,6 +263,8 @@ def build(
         nms_iou=nms_iou,
         max_detections=max_detections,
         pre_nms=pre_nms,
+        dropout=dropout,
+        loss_head=_loss_head.LossHead(fpn_channels, len(anchor_sizes), loss_head_weight) if loss_head else None,
     )
     source.load_into(model)
     trunk.freeze(

@@ -6,10 +6,10 @@ are written in pool order. So memory is bounded by two shards of images and one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ from jaxtyping import Int64
 from torch import nn
 
 from labelwise.predict.passes import Image, Model, Passes, ViewChoice, alike, in_order, views_of
-from labelwise.types import Detections, LabelwiseError
+from labelwise.types import Detections, ImageOutputs, LabelwiseError
 
 READERS = 4
 """Threads that read images."""
@@ -70,7 +70,8 @@ def predict(
     batch_size: int = 16,
     device: str | torch.device | None = None,
     min_score: float = 0.05,
-    keep_features: bool = False,
+    keep: Collection[str] = (),
+    members: Sequence[Model] = (),
     precision: Literal["fp32", "bf16"] = "fp32",
     shard_images: int = 512,
     names: Sequence[str] | None = None,
@@ -81,8 +82,9 @@ def predict(
     Boxes come out in pixels of the original image, clipped to it; a box that has no area left is dropped and counted.
     A detection without counterpart under a view gets IoU 0, score 0 and uniform probs there. An image that cannot be
     read is skipped and reported. The same arguments give the same predictions; what is random in a view depends on
-    `seed`, `round`, the image's number and the view alone. `device` is where the model is, unless given. `names` (by
-    pool number) are for messages; `progress` is told how many images have been done since it was told last.
+    `seed`, `round`, the image's number and the view alone (dropout: on the batch too). `keep` names optional outputs
+    and `members` further models (see `Passes`). `device` is where the model is, unless given. `names` (by pool number)
+    are for messages; `progress` is told how many images have been done since it was told last.
 
     Raises:
         LabelwiseError: unknown view or setting; a model output that is not finite or no distribution (names the image).
@@ -91,7 +93,8 @@ def predict(
         raise LabelwiseError("predict: the model is in training mode; call model.eval() first")
     wanted = _checked(indices, n_images)
     on = _device_of(model) if device is None else torch.device(device)
-    passes = Passes(model, views_of(views), (seed, round), on, min_score, keep_features, precision == "bf16")
+    asked = views_of(views)
+    passes = Passes(model, asked, (seed, round), on, min_score, frozenset(keep), precision == "bf16", tuple(members))
     report = progress or (lambda done: None)
     skipped: list[tuple[int, str]] = []
     began, total, without_area = perf_counter(), 0, 0
@@ -102,7 +105,8 @@ def predict(
             detections, dropped = _predict_shard(passes, readable, first, size, batch_size, report)
             writer.append(first, detections)
             total, without_area = total + len(detections), without_area + dropped
-    return Predicted(len(wanted), total, without_area, 1 + len(passes.views), perf_counter() - began, tuple(skipped))
+    n_passes = 1 + len(passes.views) + len(passes.members)
+    return Predicted(len(wanted), total, without_area, n_passes, perf_counter() - began, tuple(skipped))
 
 
 def predict_detections(
@@ -157,7 +161,11 @@ def _predict_shard(
 def _nothing(passes: Passes) -> Detections:
     """No detection on one image; a blank image through the model tells the shapes."""
     blank = Image(0, "blank", np.zeros((3, 64, 64), np.uint8), np.ones(2))
-    return passes.run([blank])[0].take(np.zeros(0, np.int64))
+    found = passes.run([blank])[0].take(np.zeros(0, np.int64))
+    said = found.per_image
+    if said is not None:  # the blank image is none of the pool's
+        said = ImageOutputs(np.zeros_like(said.features), np.zeros_like(said.predicted_loss), np.zeros_like(said.seen))
+    return replace(found, per_image=said)
 
 
 def _shards(

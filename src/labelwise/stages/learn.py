@@ -42,6 +42,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
         pool.height_px,
         pool.crowd,
         images=run.labels.images,
+        regions=run.labels.regions,
     )
     files.write_targets(context.file(round, "targets.safetensors"), targets)
     stage.info["images"], stage.info["boxes"] = len(targets), len(targets.boxes)
@@ -63,47 +64,61 @@ class _Checkpoint:
         files.write_tensors(self.path, dict(tensors), dict(metadata))
 
 
-def build_model(context: Context, round: int) -> nn.Module:
-    """A fresh model of the configured kind; its random weights depend on (seed, round) alone."""
+def build_model(context: Context, round: int, member: int = 0) -> nn.Module:
+    """A fresh model of the configured kind; its random weights depend on (seed, round, member) alone."""
     choice = context.run.model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.default_rng([context.run.seed, round, 2]).integers(2**62)))
+        stream = [context.run.seed, round, 2] + ([member] if member else [])
+        torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
         method = catalog.find("models", choice.name)
         model: nn.Module = method.call({"n_classes": len(context.pool.classes)}, choice.settings)
         return model
 
 
-def load_model(context: Context, round: int) -> nn.Module:
-    """The model that a round trained, on the device that the config asks for."""
-    tensors, _ = files.read_tensors(context.file(round, "checkpoint.safetensors"))
-    model = build_model(context, round)
+def _checkpoint(member: int) -> str:
+    return "checkpoint.safetensors" if member == 0 else f"checkpoint-{member}.safetensors"
+
+
+def load_model(context: Context, round: int, member: int = 0) -> nn.Module:
+    """The model that a round trained (or a further member of its ensemble), on the device that the config asks for."""
+    tensors, _ = files.read_tensors(context.file(round, _checkpoint(member)))
+    model = build_model(context, round, member)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     wants_gpu = context.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return model.to("cuda" if wants_gpu else "cpu").eval()
 
 
 def train(context: Context, round: int, stage: Stage) -> None:
-    """Trains on the targets, from fresh weights or (warm_start) from the weights of the round before."""
+    """Trains on the targets, from fresh weights or (warm_start) from the weights of the round before.
+
+    With `train.members` several, each from its own random weights and order of images: a small ensemble.
+    """
     run = context.run
     targets: Targets = files.read_targets(context.file(round, "targets.safetensors"))
-    failed = dict(context.images("pool").warm(targets.images))
+    failed = dict(context.images("pool").warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
     data = TrainingSet(context.images("pool"), targets, rows, flip=run.train.flip, jitter=run.train.jitter)
-    model = build_model(context, round)
-    if run.train.warm_start and round:
-        model.load_state_dict(load_model(context, round - 1).state_dict())
-    unfinished = context.file(round, "training.safetensors")
-    steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
-    with context.bar(f"round {round}: train on {len(data)} images", steps) as advance:
-        stage.info.update(
-            fit(
-                model, data, run.train, seed=run.seed, round=round, checkpoint=_Checkpoint(unfinished), progress=advance
-            )
-        )
-    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    files.write_tensors(context.file(round, "checkpoint.safetensors"), weights, {"round": str(round)})
-    unfinished.unlink(missing_ok=True)
+    for member in range(run.train.members):
+        if not context.file(round, _checkpoint(member)).exists() or member == 0:
+            stage.info.update(_train_member(context, round, data, member))
     stage.info["skipped"] = [(context.pool.names[i], message) for i, message in failed.items()]
+
+
+def _train_member(context: Context, round: int, data: TrainingSet, member: int) -> dict[str, Any]:
+    run = context.run
+    model = build_model(context, round, member)
+    if run.train.warm_start and round:
+        model.load_state_dict(load_model(context, round - 1, member).state_dict())
+    unfinished = _Checkpoint(context.file(round, _checkpoint(member).replace("checkpoint", "training")))
+    steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
+    which = f", member {member + 1} of {run.train.members}" if run.train.members > 1 else ""
+    with context.bar(f"round {round}: train on {len(data)} images{which}", steps) as advance:
+        seed = run.seed if not member else int(np.random.default_rng([run.seed, member]).integers(2**31))
+        info = fit(model, data, run.train, seed=seed, round=round, checkpoint=unfinished, progress=advance)
+    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    files.write_tensors(context.file(round, _checkpoint(member)), weights, {"round": str(round)})
+    unfinished.path.unlink(missing_ok=True)
+    return dict(info)
 
 
 # --------------------------------------------------------------------------------------------------------- evaluate

@@ -14,7 +14,11 @@ from labelwise.store import schema as t
 from labelwise.store.atomic import to_json
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
-_VERDICTS = {"box": ("object", "background", "duplicate", "skipped"), "image": ("all", "skipped")}
+_VERDICTS = {
+    "box": ("object", "background", "duplicate", "skipped"),
+    "image": ("all", "skipped"),
+    "region": ("all", "skipped"),
+}
 _OUTSIDE_PX = 1.0
 """How far an annotated box may lie outside its image: rounding at the edge, not a mistake."""
 
@@ -29,8 +33,10 @@ def query_row(query: Query, round: int) -> dict[str, Any]:
     where = f"query {query.rank} of round {round}, image {query.image}"
     if query.round != round:
         raise LabelwiseError(f"{where}: it says round {query.round}. Add it to its own round")
-    if query.unit not in _VERDICTS or (query.unit == "box") != (query.box is not None):
-        raise LabelwiseError(f"{where}: unit {query.unit!r} with box {query.box}; expected a box query or an image")
+    if query.unit not in _VERDICTS or (query.unit == "image") != (query.box is None):
+        raise LabelwiseError(
+            f"{where}: unit {query.unit!r} with box {query.box}; expected a box or region with its box, or an image"
+        )
     if not math.isfinite(query.score) or not all(map(math.isfinite, query.box or ())):
         raise LabelwiseError(f"{where}: score {query.score} and box {query.box}; expected finite numbers")
     label = None if query.label is None else int(query.label)
@@ -139,7 +145,7 @@ def label_rows(
             annotations.append(made | _corners(box) | {"label": int(label)})
         if answer.verdict == "all":
             width, height = sizes[query.image]
-            coverage.append(asked | _corners((0, 0, width, height)))
+            coverage.append(asked | _corners(query.box or (0, 0, width, height)))
         if answer.verdict == "background":
             background.append(asked | _corners(query.box))
     return [(t.annotation_table, annotations), (t.coverage, coverage), (t.background, background)]

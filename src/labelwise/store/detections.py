@@ -1,8 +1,9 @@
 """Detections in Parquet shards: a folder of `part-00000.parquet`, ..., each with a contiguous range of images.
 
 A shard's rows are its detections, sorted by image: `image` (pool number), `x1 y1 x2 y2`, `score`, `probs` (C numbers),
-`features` (D), and with V views `view_probs` (V * C), `view_scores` (V), `view_iou` (V). The schema's metadata says
-what the shard is a part of, so that a missing, strange or damaged shard is found and named. Floats come back exactly.
+`features` (D), `tightness`, and with V views `view_probs` (V * C), `view_scores` (V), `view_iou` (V). What was said of
+whole images lies beside it (`image_outputs`). The schema's metadata says what the shard is a part of, so that a
+missing, strange or damaged shard is found and named. Floats come back exactly.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelwise.store import image_outputs
 from labelwise.store.atomic import readable_errors, sync, temporary
 from labelwise.types import Detections, LabelwiseError, Views
 
 _KEY = b"labelwise.detections"
 _ALWAYS = ("boxes", "probs", "scores")
-_OPTIONAL = ("features", "view_probs", "view_scores", "view_iou")
+_OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image")
 _CORNERS = ("x1", "y1", "x2", "y2")
 _AGAIN = "Run the predict stage again"
 
@@ -86,6 +88,8 @@ class DetectionWriter:
                 write_page_checksum=True,
             )
             sync(path)
+        if about["per_image"] is not None:
+            image_outputs.write(self._partial, self._n_shards, [part.per_image for part in self._pending])
         self._pending, self._n_pending = [], 0
         self._n_written = stop
         self._n_shards += 1
@@ -130,6 +134,8 @@ def _kind(d: Detections) -> dict[str, Any]:
     kind: dict[str, Any] = {"classes": d.probs.shape[1], "features": d.features.shape[1], "views": None}
     if d.views is not None:
         kind |= {"views": list(d.views.names), "view_classes": d.views.probs.shape[2]}
+    kind["tightness"] = d.tightness is not None
+    kind["per_image"] = None if d.per_image is None else d.per_image.features.shape[1]
     return kind
 
 
@@ -139,7 +145,9 @@ def _images(d: Detections, start: int, stop: int) -> Detections:
     rows = slice(int(offsets[0]), int(offsets[-1]))
     v = d.views
     views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
-    return Detections(offsets - offsets[0], d.boxes[rows], d.probs[rows], d.scores[rows], d.features[rows], views)
+    tightness = None if d.tightness is None else d.tightness[rows]
+    columns = d.boxes[rows], d.probs[rows], d.scores[rows], d.features[rows]
+    return Detections(offsets - offsets[0], *columns, views, tightness, image_outputs.part(d.per_image, start, stop))
 
 
 def _lists(rows: np.ndarray) -> pa.Array:
@@ -153,6 +161,9 @@ def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.
     columns = {"image": pa.array(np.repeat(np.arange(first, first + len(counts)), counts).astype(np.int64))}
     columns |= {name: pa.array(np.ascontiguousarray(boxes[:, k])) for k, name in enumerate(_CORNERS)}
     columns["score"] = pa.array(np.concatenate([part.scores for part in parts]))
+    if about["tightness"]:
+        values = [part.tightness for part in parts if part.tightness is not None]
+        columns["tightness"] = pa.array(np.concatenate(values))
     matrices = {"probs": [part.probs for part in parts], "features": [part.features for part in parts]}
     views = [part.views for part in parts if part.views is not None]
     n = len(boxes)
@@ -170,9 +181,9 @@ def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.
 def read_detections(folder: Path, columns: Collection[str] | None = None) -> Detections:
     """Reads a folder of shards; to save memory, `columns` names which of the optional columns to read (None: all).
 
-    Optional are `features` and `view_probs`, `view_scores`, `view_iou`. What is left out has no columns: features
-    `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None. A missing, damaged or strange shard is
-    an error that names it.
+    Optional are `features`, `tightness`, `view_probs`, `view_scores`, `view_iou`, `per_image`. What is left out has no
+    columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None, as are `tightness` and
+    `per_image`. A missing, damaged or strange shard is an error that names it.
     """
     wanted = set(_OPTIONAL if columns is None else columns)
     unknown = sorted(wanted - {*_ALWAYS, *_OPTIONAL})
@@ -188,6 +199,8 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
         n_views = len(about["views"])
         shapes["view_probs"] = (n_views, n, about["view_classes"] if "view_probs" in wanted else 0)
         shapes |= {"view_scores": (n_views, n), "view_iou": (n_views, n)}
+    if "tightness" in wanted and about["tightness"]:
+        shapes["tightness"] = (n,)
     out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
     counts = np.zeros(about["n_images"], np.int64)
     start = 0
@@ -196,7 +209,11 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
         start += rows
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     v = Views(tuple(about["views"]), out["view_probs"], out["view_scores"], out["view_iou"]) if has_views else None
-    return Detections(offsets, out["boxes"], out["probs"], out["scores"], out["features"], v)
+    columns_of = out["boxes"], out["probs"], out["scores"], out["features"]
+    said = None
+    if "per_image" in wanted and about["per_image"] is not None:
+        said = image_outputs.read(folder, [(d["first"], d["stop"]) for _, _, d in shards], about["per_image"])
+    return Detections(offsets, *columns_of, v, out.get("tightness"), said)
 
 
 def _shards(folder: Path) -> list[tuple[Path, int, dict[str, Any]]]:
@@ -243,12 +260,14 @@ def _read_shard(path: Path, about: dict[str, Any], rows: slice, out: dict[str, n
     lists = [name for name in lists if out[name].shape[-1] and out[name].size]
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(columns=["image", *_CORNERS, "score", *lists])
+            table = file.read(columns=["image", *_CORNERS, "score", *[c for c in ("tightness",) if c in out], *lists])
         image = table["image"].to_numpy() - first
         if len(image) and not (image[0] >= 0 and image[-1] < stop - first and bool((np.diff(image) >= 0).all())):
             raise ValueError("its images are not in order")
         counts[first:stop] = np.bincount(image, minlength=stop - first)
         out["scores"][rows] = table["score"].to_numpy()
+        if "tightness" in out:
+            out["tightness"][rows] = table["tightness"].to_numpy()
         for k, name in enumerate(_CORNERS):
             out["boxes"][rows, k] = table[name].to_numpy()
         for name in lists:

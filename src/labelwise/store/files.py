@@ -34,7 +34,7 @@ __all__ = [
     "write_text",
 ]
 
-_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin")
+_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin", "windows")
 _TARGET_RECTS = ("negatives", "ignore")
 
 

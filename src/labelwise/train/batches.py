@@ -12,9 +12,14 @@ from labelwise.types import Targets
 
 
 class ImageSource(Protocol):
-    """Resized images by pool number: `(uint8 [3, h, w], scale_xy)` with `scale_xy` = resized / original."""
+    """Resized images by pool number: `(uint8 [3, h, w], scale_xy)` with `scale_xy` = resized / original.
+
+    `crop` gives a part of an image (xyxy in original pixels), resized to the same longest side.
+    """
 
     def __getitem__(self, image: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def crop(self, image: int, window: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class TrainingSet:
@@ -30,17 +35,21 @@ class TrainingSet:
     def sample(self, index: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """One image float [3, h, w] in 0..1 and its target: boxes, weights and regions in pixels of that image."""
         t, row = self.targets, int(self.rows[index])
+        x1, y1, x2, y2 = window = tuple(t.windows[row].tolist())
         pixels, scale_xy = self.images[int(t.images[row])]
+        if x1 > 0 or y1 > 0 or not np.allclose([x2, y2], np.array(pixels.shape[:0:-1]) / scale_xy, atol=0.5):
+            pixels, scale_xy = self.images.crop(int(t.images[row]), window)
+        origin = torch.tensor([x1, y1, x1, y1])
         image = torch.from_numpy(pixels.astype(np.float32)).div_(255)
         scale = torch.from_numpy(np.tile(np.asarray(scale_xy, np.float32), 2))
         span = slice(int(t.offsets[row]), int(t.offsets[row + 1]))
         target = {
-            "boxes": torch.from_numpy(t.boxes[span]) * scale,
+            "boxes": (torch.from_numpy(t.boxes[span]) - origin) * scale,
             "labels": torch.from_numpy(t.labels[span]),
             "w_cls": torch.from_numpy(t.w_cls[span]),
             "w_box": torch.from_numpy(t.w_box[span]),
-            "negatives": torch.from_numpy(t.negatives.of(row)) * scale,
-            "ignore": torch.from_numpy(t.ignore.of(row)) * scale,
+            "negatives": (torch.from_numpy(t.negatives.of(row)) - origin) * scale,
+            "ignore": (torch.from_numpy(t.ignore.of(row)) - origin) * scale,
         }
         if rng.random() < self.flip:
             width = image.shape[2]

@@ -1,0 +1,112 @@
+"""The stage that asks: the oracle answers the ranking in order until the round's budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from labelwise.ask import cost as costs
+from labelwise.ask import oracle
+from labelwise.context import Context
+from labelwise.labels.overlap import iou_pairs, pairs
+from labelwise.store import files
+from labelwise.store.project import Stage
+from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
+
+SAME_OBJECT = 0.69
+"""IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than 0.7 of it."""
+
+
+def ask(context: Context, round: int, stage: Stage) -> None:
+    """The oracle answers the ranking in order until the budget of the round is spent, or the ranking ends."""
+    run, pool, ledger = context.run, context.pool, context.project.ledger
+    if pool.truth is None:
+        raise LabelwiseError(
+            f"{pool.root} has no annotations, so the simulated oracle cannot answer; add annotations to the pool split"
+        )
+    picks = files.read_table(context.file(round, "picks.parquet"))
+    amount = run.budget.per_round[round - 1] if round else float(len(picks["row"]))
+    unit = run.budget.unit if round else "images"
+    annotated = _annotated(pool.truth, ledger.labels(pool).annotations)
+    number_of = {name: number for number, name in enumerate(pool.names)}
+    asked = len(ledger.queries(round))
+    left = amount - getattr(ledger.cost_by_round().get(round, Cost()), unit)
+    with context.bar(f"round {round}: ask", int(amount)) as advance:
+        while True:
+            open_queries = ledger.open_queries(round)
+            if not open_queries:
+                step = _step(unit, left, run.query.unit if round else "image")
+                chosen = range(asked, min(asked + step, len(picks["row"])))
+                if not chosen:
+                    break
+                ledger.add_queries(round, [_query(pool, picks, run.query.unit, round, rank) for rank in chosen])
+                asked += len(chosen)
+                continue
+            records = []
+            for query in open_queries:
+                image = number_of[query.image]
+                answer = oracle.answer(query, pool.truth, image, annotated)
+                _mark(annotated, pool.truth, image, answer)
+                records.append((query, answer, costs.cost(query, answer, run.cost)))
+            ledger.record_many(records, "oracle")
+            paid = sum(getattr(cost, unit) for _, _, cost in records)
+            left -= paid
+            advance(int(paid))
+    stage.info["left_of_budget"] = max(0.0, left)
+    stage.info["ranking_exhausted"] = left > 0
+
+
+def _step(unit: str, left: float, query_unit: str) -> int:
+    """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards)."""
+    if left <= 0:
+        return 0
+    sure = unit == "queries" or (query_unit, unit) in (("image", "images"), ("box", "boxes"))
+    return max(1, int(left)) if sure else 1
+
+
+def _query(pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, rank: int) -> Query:
+    label = int(picks["label"][rank])
+    reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
+    if round and unit == "region":
+        reason["scale"] = float(picks["scale"][rank])
+    where = None
+    if round and unit != "image":
+        x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))
+        where = (x1, y1, x2, y2)
+    return Query(
+        round=round,
+        rank=rank,
+        image=pool.names[int(picks["image"][rank])],
+        unit=unit if where is not None else "image",  # type: ignore[arg-type]
+        box=where,
+        label=label if label >= 0 else None,
+        score=float(picks["score"][rank]),
+        reason={name: value for name, value in reason.items() if np.isfinite(value)},
+    )
+
+
+def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:
+    """Which ground-truth boxes have been annotated, bool [truth]: each annotation marks that of highest IoU (all such,
+    where the ground truth lists an object twice).
+    """
+    out = np.zeros(len(truth), bool)
+    a, t = pairs(annotations.offsets, truth.offsets)
+    iou = iou_pairs(annotations.xyxy[a], truth.xyxy[t])
+    iou[annotations.labels[a] != truth.labels[t]] = 0
+    best = np.full(len(annotations), SAME_OBJECT)
+    np.maximum.at(best, a, iou)
+    out[t[iou >= best[a]]] = True
+    return out
+
+
+def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> None:
+    """Notes in `annotated` [truth] the ground-truth boxes that an answer has just annotated."""
+    span = slice(int(truth.offsets[image]), int(truth.offsets[image + 1]))
+    here = Boxes(np.array([0, span.stop - span.start]), truth.xyxy[span], truth.labels[span])
+    annotated[span] |= _annotated(here, _boxes(answer.boxes, answer.labels))
+
+
+def _boxes(boxes: Sequence[tuple[float, float, float, float]], labels: Sequence[int]) -> Boxes:
+    xyxy = np.array(boxes, np.float32).reshape(-1, 4)
+    return Boxes(np.array([0, len(xyxy)]), xyxy, np.array(labels, np.int64))
