@@ -5,10 +5,12 @@
 Every method runs in a process of its own on the same generated features (normal, float32): first all methods on
 20,000 x 256 with 100 labelled rows and 500 picks, then ours on 1,000,000 x 128 with 1,000 picks. The peers need an
 environment with `lightly-mundig` and `scikit-activeml`; without `--peers` they are left out. A row is the run of least
-wall time among `--repeat`; `same_picks` counts the picks that equal ours, in order; ours and the plain loops must agree
-in all. `peak_mib` is the resident memory that the call added to a process that held the features; `peak_of_features`
-is the sum of the two over the features' size. `floor_seconds` is the time to read all features once per pick, which a
-loop that looks at every row for every pick cannot beat.
+wall time: among `--repeat` for ours on the first case, 2 for the others, 1 for the float64 loop.
+
+`same_picks` counts the picks that equal ours, in order; ours and the plain loops must agree in all. `peak_mib` is the
+resident memory that the call added to a process that held the features; `peak_of_features` is the sum of the two over
+the features' size. `floor_seconds` is the time to read all features once per pick, which a loop that looks at every
+row for every pick cannot beat.
 """
 
 from __future__ import annotations

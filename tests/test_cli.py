@@ -26,7 +26,7 @@ def call(*arguments: str) -> str:
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    assert {"demo", "init", "check", "run", "status", "list", "report", *STAGES} == set(COMMANDS)
+    assert {"demo", "init", "check", "run", "compare", "status", "list", "report", *STAGES} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

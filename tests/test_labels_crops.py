@@ -62,7 +62,7 @@ def test_without_regions_nothing_changes_and_an_unknown_word_is_refused() -> Non
     known = known_of([[0, 1, 1, 3, 3]], [[1, 0, 0, 20, 20]])
     for regions in ("crops", "coverage", "both"):
         assert made(known, regions).images.tolist() == [0, 1]
-    with pytest.raises(LabelwiseError, match="expected .*crops"):
+    with pytest.raises(LabelwiseError, match=r"expected .*crops"):
         made(known, "cropped")
 
 

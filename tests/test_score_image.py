@@ -21,7 +21,7 @@ from labelwise.score import (
 from labelwise.score._images import check_offsets, per_image
 from labelwise.types import LabelwiseError
 
-LN2 = float(np.log(2))
+LN2, IMAGES = float(np.log(2)), 25
 CASES = ["random", "no_boxes", "one_class", "one_view", "identical", "all_empty_but_one", "unmatched", "double"]
 
 
@@ -34,7 +34,7 @@ def distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def make(case: str, seed: int = 0) -> dict:
     rng = np.random.default_rng(seed)
     n = 0 if case == "no_boxes" else 90
-    classes, views, images = (1 if case == "one_class" else 4), (1 if case == "one_view" else 3), 25
+    classes, views = (1 if case == "one_class" else 4), (1 if case == "one_view" else 3)
     image = np.full(n, 7) if case == "all_empty_but_one" else np.sort(rng.integers(2, 24, n))
     menu = {
         "probs": distributions(rng, n, classes),
@@ -44,7 +44,7 @@ def make(case: str, seed: int = 0) -> dict:
         "view_probs": distributions(rng, views, n, classes),
         "view_scores": rng.random((views, n), dtype=np.float32),
         "view_iou": rng.random((views, n), dtype=np.float32) * (rng.random((views, n)) > 0.3),
-        "offsets": np.searchsorted(image, np.arange(images + 1)),
+        "offsets": np.searchsorted(image, np.arange(IMAGES + 1)),
     }
     if case == "identical":
         menu["probs"][:], menu["features"][:], menu["view_probs"][:] = menu["probs"][0], 1, menu["probs"][0]
@@ -58,10 +58,6 @@ def make(case: str, seed: int = 0) -> dict:
 
 def boxes(menu: dict, image: int) -> range:
     return range(int(menu["offsets"][image]), int(menu["offsets"][image + 1]))
-
-
-def images(menu: dict) -> range:
-    return range(len(menu["offsets"]) - 1)
 
 
 def js(p: np.ndarray, q: np.ndarray) -> float:
@@ -82,24 +78,23 @@ def call_cald(menu: dict, **settings) -> np.ndarray:
 
 def slow_cald(m: dict, beta: float = 1.3) -> list[float]:
     out = []
-    for image in images(m):
+    for image in range(IMAGES):
         per_view = []
         for v in range(len(m["view_iou"])):
-            per_view.append(0.0)
             found = []
             for b in boxes(m, image):
                 iou = float(m["view_iou"][v, b])
                 divergence = js(m["probs"][b], m["view_probs"][v, b]) if iou > 0 else LN2
                 seen = float(m["view_scores"][v, b]) if iou > 0 else 0.0
                 found.append(abs(iou + 0.5 * (float(m["scores"][b]) + seen) * (1 - divergence) - beta))
-            per_view[-1] = min(found, default=0.0)
+            per_view.append(min(found, default=0.0))
         out.append(max(beta, 2 - beta) - float(np.mean(per_view)))
     return out
 
 
 def slow_enms(m: dict, threshold: float = 0.5) -> list[float]:
     out = []
-    for image in images(m):
+    for image in range(IMAGES):
         rest = sorted(boxes(m, image), key=lambda b: (-entr(m["probs"][b].astype(float)).sum(), b))
         total = 0.0
         while rest:
@@ -119,7 +114,7 @@ def alike(m: dict, a: int, b: int, threshold: float) -> bool:
 
 def slow_stability(m: dict, weight: float = 1.0) -> list[float]:
     out = []
-    for image in images(m):
+    for image in range(IMAGES):
         rows = list(boxes(m, image))
         p = [float(m["scores"][b]) for b in rows]
         stable = [float(np.mean(m["view_iou"][:, b].astype(float))) for b in rows]
@@ -130,7 +125,7 @@ def slow_stability(m: dict, weight: float = 1.0) -> list[float]:
 
 def slow_tightness(m: dict) -> list[float]:
     gap = np.abs(m["tightness"].astype(float) + m["scores"].astype(float) - 1)
-    return [1 - min((gap[b] for b in boxes(m, image)), default=1.0) for image in images(m)]
+    return [1 - min((gap[b] for b in boxes(m, image)), default=1.0) for image in range(IMAGES)]
 
 
 def members(m: dict, b: int) -> list[np.ndarray]:

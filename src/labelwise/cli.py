@@ -1,4 +1,4 @@
-"""The command line: one command per stage, and demo, init, check, run, status, list, report.
+"""The command line: one command per stage, and demo, init, check, run, compare, status, list, report.
 
 Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
 """
@@ -127,6 +127,46 @@ def _print_round(opened: Any, round: int) -> None:
     )
     for name, message in result.skipped:
         out.print(f"  skipped {_plain(name)}: {_plain(message)}")
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(help="Method recipes; the first is the baseline.")],
+    data: Annotated[str, typer.Option("--data", help="The data recipe that all of them run on.")] = "scenes",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of each.")] = 3,
+    folder: Annotated[Path | None, typer.Option(help="Where the runs go [default: runs/compare/DATA].")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one torch thread each.")] = 2,
+    settings: SetOption = None,
+    background: Annotated[bool, typer.Option("--background", help="Go on without this terminal.")] = False,
+) -> None:
+    """Runs several methods side by side, several seeds each, and writes one report; continues where it was stopped.
+
+    Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 3`
+    """
+    from labelwise.compare import Comparison, in_background
+
+    chosen = folder or Path("runs") / "compare" / data
+    comparison = Comparison(chosen, data, tuple(recipes), tuple(range(seeds)), tuple(settings or ()))
+    total = comparison.check()
+    if background:
+        arguments = ["compare", *recipes, "--data", data, "--seeds", str(seeds), "--folder", str(chosen)]
+        arguments += ["--jobs", str(jobs), *(part for value in settings or () for part in ("--set", value))]
+        number, log = in_background(arguments, chosen), chosen / "compare.log"
+        out.print(
+            f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {chosen / 'report.html'}"
+        )
+        return
+    with _resumable_comparison(), bar(f"{len(recipes)} methods x {seeds} seeds: rounds", total) as advance:
+        comparison.run(jobs, advance)
+    _write_report(comparison.projects(), chosen / "report.html", recipes[0])
+
+
+@contextmanager
+def _resumable_comparison() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise LabelwiseError("stopped. Every finished stage is kept; the same command continues") from None
 
 
 @app.command()

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from labelwise.report import curves, histograms, tables
 from labelwise.report.contrast import contrast
+from labelwise.report.efficiency import efficiency
 from labelwise.report.gallery import galleries
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
@@ -58,6 +59,7 @@ def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | 
 def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> str:
     """The page as text."""
     found = groups(runs)
+    versus = contrast(found, baseline)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -76,7 +78,8 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         curves=chart and Markup(chart),
         band=any(len(g.runs) > 1 for g in found),
         rare=rare_classes(found),
-        contrast=contrast(found, baseline),
+        contrast=versus,
+        efficiency=versus and efficiency(found, versus.baseline),
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],
         galleries=galleries(found),
         number_tables=[tables.rounds(g) for g in found if g.rounds],

@@ -7,8 +7,8 @@ Source: Yu, Zhu, Yang, Chen, Consistency-based Active Learning for Object Detect
 2103.10374), stage 1 (the metric of a sample), and the released cald_train.py; β = 1.3. m_b is that of
 `score/consistency.py`, JS in nats.
 Differs from the paper: a box without a counterpart in a view has IoU 0, s_bm = 0, JS = ln 2 there; the released code
-compares it with the view's box 0, gives a view without any box 0 (most informative), stops |m - β| at 1 and thins more
-than 40 boxes to 50 rows of which some repeat.
+compares it with the view's box 0, gives a view without any box 0 (most informative), stops |m - β| at 1 and replaces
+more than 40 boxes by 50 evenly spaced ones (41 to 49 boxes: with repeats).
 Fails when: one odd box decides for a whole crowded image (the minimum over many boxes is small by chance alone), or
 many images are empty: an image without detections gets c_m, the most informative value, as in the released code.
 

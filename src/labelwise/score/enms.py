@@ -6,7 +6,7 @@ whose features have a cosine similarity above the threshold with its own.
 Source: Wu, Chen, Huang, Entropy-based Active Learning for Object Detection with Progressive Diversity Constraint, CVPR
 2022 (arXiv 2204.07965), Algorithm 1; threshold T_enms = 0.5. No official code.
 Differs from the paper: it takes the two-way entropy -p ln p - (1-p) ln(1-p) of the box's confidence p; ours is the
-entropy of the class distribution, as `score/entropy.py`. The unofficial codes compute it in bits and give NaN at p = 1.
+entropy of the class distribution, as `score/entropy.py`. The unofficial codes give NaN at p = 1.
 Fails when: there is one class (every entropy is 0), the sum favours crowded images, or the features of one class are
 all alike, so that each class counts once.
 

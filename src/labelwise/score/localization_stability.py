@@ -7,9 +7,8 @@ by P_max.
 Source: Kao, Lee, Sen, Liu, Localization-Aware Active Learning for Object Detection, ACCV 2018 (arXiv 1801.05124),
 localization stability, LS+C; λ = 1, six levels of Gaussian noise.
 Differs from the paper: λ is added, so that the score is never negative; the order is the same. An image without
-detections, which the paper leaves open, has no uncertain class and nothing unstable: 0, the least informative. The
-released code of CALD, which ranks by S_I - U_C in [-1, 1], puts it in the middle (0). Confidences that are all 0: S_I =
-0.
+detections has no uncertain class and nothing unstable: 0, the least informative. The released code of CALD, which
+ranks by S_I - U_C in [-1, 1], puts it in the middle (0). S_I is 0 where all confidences are.
 Fails when: a weak false positive is always there, so that U_C is near 1 everywhere and only S_I ranks; an object that
 the detector does not see is invisible.
 

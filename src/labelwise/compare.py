@@ -1,0 +1,158 @@
+"""Several methods side by side: the same data, start set, first model, budget and training; several seeds each.
+
+Every (method, seed) is an ordinary project; `labelwise run -p` of each runs in a process of its own. Killed, the whole
+continues where it was. Round 0 (random images, first model) is run once per seed and copied to all methods that train
+the same model; a method with another model (dropout, loss head, ensemble) starts from the same images with its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labelwise import config, context
+from labelwise.config import Run
+from labelwise.store.project import Project
+from labelwise.types import LabelwiseError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and where: projects are `folder/<method>_seed<seed>`."""
+
+    folder: Path
+    data: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...] = ()
+
+    def project(self, method: str, seed: int) -> Path:
+        """The project folder of one run."""
+        return self.folder / f"{method}_seed{seed}"
+
+    def projects(self) -> list[Path]:
+        """All projects that have been begun, method by method."""
+        found = [self.project(method, seed) for method in self.methods for seed in self.seeds]
+        return [path for path in found if (path / "run.toml").exists()]
+
+    def config(self, method: str | None, seed: int) -> Run:
+        """The run of a method, or (None) of the common start."""
+        names = self.data if method is None else f"{self.data}+{method}"
+        extra = ["budget.per_round=[]"] if method is None else []
+        run = config.load(context.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
+        return context.resolved(run, self.folder)
+
+    def check(self) -> int:
+        """The number of rounds in all; raises if a recipe is faulty, before anything is run."""
+        if not self.methods or not self.seeds:
+            raise LabelwiseError("compare: nothing to compare; name at least one recipe and one seed")
+        if len(set(self.methods)) < len(self.methods):
+            raise LabelwiseError(f"compare: a recipe is listed twice: {', '.join(self.methods)}")
+        total = len(self.seeds)
+        for method in self.methods:
+            total += len(self.seeds) * (self.config(method, self.seeds[0]).rounds - 1)
+        return total
+
+    def rounds_done(self) -> int:
+        """How many rounds of all runs are finished (the common start counts once per seed)."""
+        starts = sum((self._start(seed) / "rounds" / "000" / "metrics.json").exists() for seed in self.seeds)
+        every = (self.project(method, seed) / "rounds" for method in self.methods for seed in self.seeds)
+        later = [path for rounds in every for path in rounds.glob("*/metrics.json") if path.parent.name != "000"]
+        return starts + len(later)
+
+    def _start(self, seed: int) -> Path:
+        return self.folder / f"_start_seed{seed}"
+
+    def run(self, jobs: int, progress: Callable[[int], None]) -> None:
+        """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
+
+        Raises:
+            LabelwiseError: a run failed (its log is named); the others go on, and a repetition continues.
+        """
+        self.check()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                self._run_all(jobs, progress)
+        except Timeout:
+            raise LabelwiseError(
+                f"another process compares in {self.folder}; wait until it is done, or give another --folder"
+            ) from None
+
+    def _run_all(self, jobs: int, progress: Callable[[int], None]) -> None:
+        seen = 0
+        pairs = [(method, seed) for seed in self.seeds for method in self.methods]
+        with ThreadPoolExecutor(jobs) as pool:
+            starts = {seed: pool.submit(self._run_start, seed) for seed in self.seeds}
+            runs = [pool.submit(self._run_method, method, seed, starts[seed]) for method, seed in pairs]
+            try:
+                while not all(done.done() for done in runs):
+                    time.sleep(1)
+                    done_now = self.rounds_done()
+                    progress(done_now - seen)
+                    seen = done_now
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)  # what runs gets the same signal and rolls back
+                raise
+        progress(self.rounds_done() - seen)
+        failed = [str(error) for done in runs if (error := done.exception()) is not None]
+        if failed:
+            raise LabelwiseError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")
+
+    def _run_start(self, seed: int) -> None:
+        folder = self._start(seed)
+        if not (folder / "run.toml").exists():
+            self._make(folder, self.config(None, seed), None)
+        self._process(folder)
+
+    def _run_method(self, method: str, seed: int, start: Future[None]) -> None:
+        start.result()
+        folder, run = self.project(method, seed), self.config(method, seed).model_copy(update={"name": method})
+        if not (folder / "run.toml").exists():
+            common = self.config(None, seed)
+            same = run.model == common.model and run.train == common.train
+            self._make(folder, run, self._start(seed), whole=same)
+        elif config.load(folder / "run.toml") != run:
+            raise LabelwiseError(f"{folder} holds a run with other settings; give another --folder, or delete it")
+        self._process(folder)
+
+    def _make(self, folder: Path, run: Run, start: Path | None, *, whole: bool = False) -> None:
+        """A new project, in one step: with the start's round 0 (`whole`), or with its generated data only."""
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        if start is not None and whole:
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", ".lock*", "report.html"))
+            (partial / "run.toml").write_text(config.dump(run), encoding="utf-8")
+        else:
+            Project.create(partial, config.dump(run)).close()
+        if start is not None and (start / "data").exists():
+            (partial / "data").symlink_to((start / "data").resolve())
+        partial.rename(folder)
+
+    def _process(self, folder: Path) -> None:
+        log = folder.with_suffix(".log")
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        command = [sys.executable, "-m", "labelwise", "run", "--project", str(folder)]
+        with log.open("a", encoding="utf-8") as output:
+            code = subprocess.run(
+                command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": threads}, check=False
+            ).returncode
+        if code:
+            raise LabelwiseError(f"{folder} stopped with exit code {code}; its log {log} says why")
+
+
+def in_background(arguments: Sequence[str], folder: Path) -> int:
+    """Starts a command detached from this terminal, its log in `folder/compare.log`; returns the process number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "compare.log").open("a", encoding="utf-8") as output:
+        command = [sys.executable, "-m", "labelwise", *arguments]
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True).pid

@@ -1,0 +1,158 @@
+"""`compare`: same start for all, resumable, errors before anything runs; and what its report says of a budget."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise import compare, history
+from labelwise.compare import Comparison
+from labelwise.context import start
+from labelwise.report import efficiency
+from labelwise.report.results import RoundResult, RunResult
+from labelwise.report.spread import groups
+from labelwise.types import LabelwiseError
+
+TINY = (
+    "data.scenes={train=16, test=6, seed=0, classes=3, imbalance=3, size_px=64, digits=[2,4]}",
+    "data.image_size_px=64",
+    "model.weights=none",
+    "model.score_threshold=0.01",
+    "predict.min_score=0.01",
+    "query.threshold=0.01",
+    "train.epochs=1",
+    "train.min_steps=2",
+    "train.max_steps=2",
+    "budget.start_images=4",
+    "budget.per_round=[4]",
+)
+
+
+def comparison(folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1)) -> Comparison:
+    return Comparison(folder, "scenes", methods, seeds, TINY)
+
+
+def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path: Path) -> None:
+    wanted = comparison(tmp_path / "c", "random", "random_image", "mc_dropout")
+    assert wanted.check() == 2 + 6
+    arguments = ["compare", "random", "random_image", "mc_dropout", "--data", "scenes", "--seeds", "2"]
+    arguments += ["--folder", str(wanted.folder), *(part for value in TINY for part in ("--set", value))]
+    process = subprocess.Popen([sys.executable, "-m", "labelwise", *arguments], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while wanted.rounds_done() < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+    process.wait()
+    before = wanted.rounds_done()
+    assert 3 <= before < 8, "killed in the middle"
+    seen: list[int] = []
+    wanted.run(2, seen.append)
+    assert wanted.rounds_done() == 8 and sum(seen) == 8
+    runs = [history.run_result(start(path, None)) for path in wanted.projects()]
+    assert [(r.name, r.seed, len(r.rounds)) for r in runs] == [
+        (name, seed, 2) for name in ("random", "random_image", "mc_dropout") for seed in (0, 1)
+    ]
+    for seed in (0, 1):
+        own = {r.name: r.rounds[0] for r in runs if r.seed == seed}
+        assert len({r.cost_boxes for r in own.values()}) == 1, "the same start images"
+        assert own["random"].ap50 == own["random_image"].ap50, "the same first model"
+        metrics = [json.loads((wanted.project(m, seed) / "rounds/000/metrics.json").read_text()) for m in own]
+        assert metrics[0] == metrics[1]
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(LabelwiseError, match="Did you mean 'random"):
+        comparison(tmp_path / "c", "randon").check()
+    with pytest.raises(LabelwiseError, match="listed twice"):
+        comparison(tmp_path / "c", "random", "random").check()
+    with pytest.raises(LabelwiseError, match="one recipe and one seed"):
+        comparison(tmp_path / "c", "random", seeds=()).check()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_failed_run_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare.sys, "executable", "false")
+    with pytest.raises(LabelwiseError, match=r"log .*_start_seed0\.log"):
+        comparison(tmp_path / "c", "random", seeds=(0,)).run(1, lambda _: None)
+
+
+def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "c").mkdir()
+    with FileLock(tmp_path / "c" / ".lock"), pytest.raises(LabelwiseError, match="another process compares"):
+        comparison(tmp_path / "c", "random").run(1, lambda _: None)
+
+
+# ------------------------------------------------------------------------------------------------ what a budget buys
+
+
+def curve(name: str, seed: int, boxes: list[int], ap50: list[float | None]) -> RunResult:
+    rounds = [
+        RoundResult(k, b, 2 * b, 0, 10.0 * b, ap=v, ap50=v) for k, (b, v) in enumerate(zip(boxes, ap50, strict=True))
+    ]
+    return RunResult(name, seed, ("a",), rounds)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_area_and_cost_against_a_fine_grid(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cost, value = np.cumsum(rng.integers(1, 50, 6)).astype(float), rng.random(6) * 100
+    grid = np.linspace(cost[0], cost[-1], 200_001)
+    height = np.interp(grid, cost, value)
+    assert efficiency.area(cost, value, cost[0], cost[-1]) == pytest.approx(height.mean(), abs=1e-2)
+    level = float(rng.uniform(0, 100))
+    at = np.flatnonzero(height >= level)
+    got = efficiency.cost_to_reach(cost, value, level)
+    assert np.isnan(got) if not len(at) else got == pytest.approx(grid[at[0]], abs=1e-2)
+
+
+def test_a_level_at_the_start_or_never_and_an_empty_range() -> None:
+    cost, value = np.array([10.0, 20.0]), np.array([50.0, 60.0])
+    assert efficiency.cost_to_reach(cost, value, 40) == 10
+    assert np.isnan(efficiency.cost_to_reach(cost, value, 70))
+    assert np.isnan(efficiency.area(cost, value, 20, 20))
+    assert efficiency.savings(np.array([1.0, np.nan]), np.array([1.0, 1.0])) is None
+
+
+def test_the_section_says_what_is_saved_and_who_never_gets_there() -> None:
+    runs = []
+    for seed in range(3):
+        runs.append(curve("random", seed, [100, 200, 300], [0.3, 0.4 + seed / 100, 0.5 + seed / 100]))
+        runs.append(curve("good", seed, [100, 200, 300], [0.3, 0.52 + seed / 100, 0.6]))
+        runs.append(curve("poor", seed, [100, 200, 300], [0.3, 0.3, 0.3]))
+    found = efficiency.efficiency(groups(runs), "random")
+    assert found is not None and found.level == pytest.approx(51)
+    assert found.verdicts[0].startswith("good needs ") and "fewer boxes than random" in found.verdicts[0]
+    assert "reached by both in fewer than 2 of 3" in found.verdicts[1]
+    area, cost = found.tables
+    assert [row[0] for row in area.rows] == ["random", "good", "poor"] and area.rows[2][1] == "30.0 ± 0.0"
+    assert cost.rows[2][1] == "not reached" and "(2 of 3)" in cost.rows[0][1]
+    assert efficiency.efficiency(groups(runs[:1]), "random") is None
+    nothing = [curve(name, 0, [1], [None]) for name in ("a", "b")]
+    assert efficiency.efficiency(groups(nothing), "a") is None
+
+
+def test_ctrl_c_stops_the_comparison(tmp_path: Path) -> None:
+    arguments = ["compare", "random", "--seeds", "1", "--folder", str(tmp_path / "c")]
+    arguments += [part for value in TINY for part in ("--set", value)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labelwise", *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "c").glob("_start_seed0/run.toml")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    subprocess.run(["pkill", "-INT", "-s", str(process.pid)], check=False)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "the same command continues" in errors
