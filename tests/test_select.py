@@ -138,3 +138,19 @@ def test_balance_refuses_bad_input(change, settings, message):
     menu = {"scores": np.ones(3), "labels": np.array([0, 1, 1]), "frequency": np.array([0.3, 0.7]), "budget": 2}
     with pytest.raises(LabelwiseError, match=message):
         call(balance_frequency, menu | change, **settings)
+
+
+def test_the_balance_of_an_image_is_the_mean_factor_of_its_boxes():
+    frequency = np.array([0.7, 0.3])
+    mix = np.array([[1.0, 0.0], [0.25, 0.75], [0.0, 0.0]])
+    rows, why = balance_frequency.select(np.ones(3), mix, frequency, 3, explain=True)
+    assert rows.tolist() == [2, 1, 0]
+    expected = [1.0, 0.25 * math.exp(-0.7) + 0.75 * math.exp(-0.3), math.exp(-0.7)]
+    np.testing.assert_allclose(why["factor"], expected)
+    one_hot = np.eye(5)[np.array([3, 1, 4])]
+    menu = make_menu(3, 3)
+    boxes = balance_frequency.select(menu["scores"], np.array([3, 1, 4]), menu["frequency"], 3)
+    assert boxes.tolist() == balance_frequency.select(menu["scores"], one_hot, menu["frequency"], 3).tolist()
+    for bad in (mix * 2, -mix, mix[:, :1]):
+        with pytest.raises(LabelwiseError, match="labels: "):
+            balance_frequency.select(np.ones(3), bad, frequency, 3)

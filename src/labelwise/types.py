@@ -15,48 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
 
+from labelwise.columns import LabelwiseError as LabelwiseError
+from labelwise.columns import check, check_column, check_finite, check_offsets
+from labelwise.columns import image_of as image_of
+from labelwise.columns import offsets_of as offsets_of
+
 Unit = Literal["box", "image", "region"]
 Verdict = Literal["object", "background", "duplicate", "all", "skipped"]
 
 ORIGIN_LABEL, ORIGIN_PSEUDO = 0, 1
 """`Targets.origin`: a box that somebody annotated, and a box that the model predicted."""
-
-
-class LabelwiseError(Exception):
-    """An error that a user can act on: what, where, what was expected, what to do. The CLI prints it and exits 1."""
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise LabelwiseError(message)
-
-
-def _check_column(owner: str, name: str, array: np.ndarray, dtype: Any, shape: tuple[int | None, ...]) -> None:
-    expected = tuple("_" if s is None else s for s in shape)
-    fits = array.ndim == len(shape) and all(s is None or s == a for s, a in zip(shape, array.shape, strict=True))
-    _check(fits, f"{owner}.{name}: expected shape {expected}, got {array.shape}")
-    _check(array.dtype == dtype, f"{owner}.{name}: expected {np.dtype(dtype)}, got {array.dtype}")
-
-
-def _check_finite(owner: str, name: str, array: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)) if array.size else np.zeros(0, int)
-    _check(len(bad) == 0, f"{owner}.{name}: row {bad[0] if len(bad) else ''} is not finite ({len(bad)} such rows)")
-
-
-def _check_offsets(owner: str, name: str, offsets: np.ndarray, rows: int) -> None:
-    _check_column(owner, name, offsets, np.int64, (None,))
-    ok = len(offsets) >= 1 and offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
-    _check(ok, f"{owner}.{name}: must rise from 0 to the number of rows ({rows})")
-
-
-def offsets_of(image: np.ndarray, n_images: int) -> Int64[np.ndarray, " n1"]:
-    """Offsets `[n_images + 1]` of rows sorted by `image` (the image number of every row)."""
-    return np.searchsorted(image, np.arange(n_images + 1)).astype(np.int64)
-
-
-def image_of(offsets: np.ndarray) -> Int64[np.ndarray, " n"]:
-    """Image number of every row: the inverse of `offsets_of`."""
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,9 +35,9 @@ class Rects:
     xyxy: Float32[np.ndarray, "n 4"]
 
     def __post_init__(self) -> None:
-        _check_column("Rects", "xyxy", self.xyxy, np.float32, (None, 4))
-        _check_finite("Rects", "xyxy", self.xyxy)
-        _check_offsets("Rects", "offsets", self.offsets, len(self.xyxy))
+        check_column("Rects", "xyxy", self.xyxy, np.float32, (None, 4))
+        check_finite("Rects", "xyxy", self.xyxy)
+        check_offsets("Rects", "offsets", self.offsets, len(self.xyxy))
 
     def of(self, image: int) -> Float32[np.ndarray, "k 4"]:
         return self.xyxy[self.offsets[image] : self.offsets[image + 1]]
@@ -95,12 +63,12 @@ class Boxes:
     labels: Int64[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
-        _check_column("Boxes", "xyxy", self.xyxy, np.float32, (None, 4))
-        _check_column("Boxes", "labels", self.labels, np.int64, (len(self.xyxy),))
-        _check_finite("Boxes", "xyxy", self.xyxy)
-        _check_offsets("Boxes", "offsets", self.offsets, len(self.xyxy))
+        check_column("Boxes", "xyxy", self.xyxy, np.float32, (None, 4))
+        check_column("Boxes", "labels", self.labels, np.int64, (len(self.xyxy),))
+        check_finite("Boxes", "xyxy", self.xyxy)
+        check_offsets("Boxes", "offsets", self.offsets, len(self.xyxy))
         bad = np.flatnonzero((self.xyxy[:, 2:] <= self.xyxy[:, :2]).any(axis=1))
-        _check(len(bad) == 0, f"Boxes.xyxy: row {bad[0] if len(bad) else ''} has no area; expected x1 < x2 and y1 < y2")
+        check(len(bad) == 0, f"Boxes.xyxy: row {bad[0] if len(bad) else ''} has no area; expected x1 < x2 and y1 < y2")
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -150,12 +118,12 @@ class Pool:
     problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
-        _check(len(set(self.classes)) == len(self.classes), f"Pool {self.root}: class names are not unique")
-        _check_column("Pool", "width_px", self.width_px, np.int64, (len(self.names),))
-        _check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
+        check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
+        check(len(set(self.classes)) == len(self.classes), f"Pool {self.root}: class names are not unique")
+        check_column("Pool", "width_px", self.width_px, np.int64, (len(self.names),))
+        check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
         if self.truth is not None:
-            _check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
+            check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -178,11 +146,11 @@ class Views:
 
     def __post_init__(self) -> None:
         n = self.iou.shape[1]
-        _check_column("Views", "probs", self.probs, np.float32, (len(self.names), n, None))
-        _check_column("Views", "scores", self.scores, np.float32, (len(self.names), n))
-        _check_column("Views", "iou", self.iou, np.float32, (len(self.names), n))
+        check_column("Views", "probs", self.probs, np.float32, (len(self.names), n, None))
+        check_column("Views", "scores", self.scores, np.float32, (len(self.names), n))
+        check_column("Views", "iou", self.iou, np.float32, (len(self.names), n))
         for name in ("scores", "iou"):
-            _check_finite("Views", name, getattr(self, name).T)
+            check_finite("Views", name, getattr(self, name).T)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,11 +167,11 @@ class ImageOutputs:
 
     def __post_init__(self) -> None:
         n = len(self.seen)
-        _check_column("ImageOutputs", "seen", self.seen, np.bool_, (None,))
-        _check_column("ImageOutputs", "features", self.features, np.float32, (n, None))
-        _check_column("ImageOutputs", "predicted_loss", self.predicted_loss, np.float32, (n,))
-        _check_finite("ImageOutputs", "features", self.features)
-        _check_finite("ImageOutputs", "predicted_loss", self.predicted_loss)
+        check_column("ImageOutputs", "seen", self.seen, np.bool_, (None,))
+        check_column("ImageOutputs", "features", self.features, np.float32, (n, None))
+        check_column("ImageOutputs", "predicted_loss", self.predicted_loss, np.float32, (n,))
+        check_finite("ImageOutputs", "features", self.features)
+        check_finite("ImageOutputs", "predicted_loss", self.predicted_loss)
 
     def __len__(self) -> int:
         return len(self.seen)
@@ -230,21 +198,21 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
-        _check_column("Detections", "boxes", self.boxes, np.float32, (n, 4))
-        _check_column("Detections", "probs", self.probs, np.float32, (n, None))
-        _check_column("Detections", "scores", self.scores, np.float32, (n,))
-        _check_column("Detections", "features", self.features, np.float32, (n, None))
-        _check_offsets("Detections", "offsets", self.offsets, n)
+        check_column("Detections", "boxes", self.boxes, np.float32, (n, 4))
+        check_column("Detections", "probs", self.probs, np.float32, (n, None))
+        check_column("Detections", "scores", self.scores, np.float32, (n,))
+        check_column("Detections", "features", self.features, np.float32, (n, None))
+        check_offsets("Detections", "offsets", self.offsets, n)
         for name in ("boxes", "probs", "scores"):
-            _check_finite("Detections", name, getattr(self, name))
+            check_finite("Detections", name, getattr(self, name))
         if self.views is not None:
-            _check(self.views.iou.shape[1] == n, f"Detections.views: expected {n} rows, got {self.views.iou.shape[1]}")
+            check(self.views.iou.shape[1] == n, f"Detections.views: expected {n} rows, got {self.views.iou.shape[1]}")
         if self.tightness is not None:
-            _check_column("Detections", "tightness", self.tightness, np.float32, (n,))
-            _check_finite("Detections", "tightness", self.tightness)
+            check_column("Detections", "tightness", self.tightness, np.float32, (n,))
+            check_finite("Detections", "tightness", self.tightness)
         if self.per_image is not None:
             images = len(self.per_image)
-            _check(images == self.n_images, f"Detections.per_image: {images} images, expected {self.n_images}")
+            check(images == self.n_images, f"Detections.per_image: {images} images, expected {self.n_images}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -354,17 +322,17 @@ class Targets:
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
-        _check_column("Targets", "windows", self.windows, np.float32, (len(self.images), 4))
-        _check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
-        _check_column("Targets", "labels", self.labels, np.int64, (n,))
+        check_column("Targets", "windows", self.windows, np.float32, (len(self.images), 4))
+        check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
+        check_column("Targets", "labels", self.labels, np.int64, (n,))
         for name in ("w_cls", "w_box"):
-            _check_column("Targets", name, getattr(self, name), np.float32, (n,))
-            _check_finite("Targets", name, getattr(self, name))
-        _check_column("Targets", "origin", self.origin, np.int8, (n,))
-        _check_offsets("Targets", "offsets", self.offsets, n)
+            check_column("Targets", name, getattr(self, name), np.float32, (n,))
+            check_finite("Targets", name, getattr(self, name))
+        check_column("Targets", "origin", self.origin, np.int8, (n,))
+        check_offsets("Targets", "offsets", self.offsets, n)
         for name, rects in (("negatives", self.negatives), ("ignore", self.ignore)):
-            _check(len(rects.offsets) == len(self.images) + 1, f"Targets.{name}: expected {len(self.images)} images")
-        _check(len(self.offsets) == len(self.images) + 1, f"Targets.offsets: expected {len(self.images)} images")
+            check(len(rects.offsets) == len(self.images) + 1, f"Targets.{name}: expected {len(self.images)} images")
+        check(len(self.offsets) == len(self.images) + 1, f"Targets.offsets: expected {len(self.images)} images")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -27,7 +27,7 @@ from labelwise.types import LabelwiseError
 
 def select(
     scores: Float[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"] | Float[np.ndarray, "n C"],
     frequency: Float[np.ndarray, " C"],
     budget: int,
     *,
@@ -38,7 +38,7 @@ def select(
 
     Args:
         scores: informativeness u(b) >= 0.
-        labels: predicted class.
+        labels: predicted class of a box; of an image or region the share of every class among its boxes (all 0: none).
         frequency: p(l), a distribution over the classes, or all 0 while nothing is known.
         budget: how many rows to pick.
         sigma: σ of Eq. 1, > 0; smaller favours rare classes more.
@@ -50,7 +50,8 @@ def select(
     """
     k = check(scores, budget)
     _check(scores, labels, frequency, sigma)
-    factor = np.exp(-frequency.astype(np.float64) / sigma)[labels]
+    of_class = np.exp(-frequency.astype(np.float64) / sigma)
+    factor = of_class[labels] if labels.ndim == 1 else np.where(labels.any(axis=1), labels @ of_class, 1.0)
     weighted = scores * factor
     rows = best(weighted, k)
     if not explain:
@@ -58,7 +59,7 @@ def select(
     return rows, {
         "score": weighted[rows],
         "informativeness": scores[rows].astype(np.float64),
-        "frequency": frequency[labels[rows]].astype(np.float64),
+        "frequency": (frequency[labels[rows]] if labels.ndim == 1 else labels[rows] @ frequency).astype(np.float64),
         "factor": factor[rows],
     }
 
@@ -66,14 +67,16 @@ def select(
 def _check(scores: np.ndarray, labels: np.ndarray, frequency: np.ndarray, sigma: float) -> None:
     if not (sigma > 0 and np.isfinite(sigma)):
         raise LabelwiseError(f"balance_frequency: sigma is {sigma}; expected a number > 0 (1 in the paper)")
-    if labels.shape != scores.shape or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim == 2:
+        _check_mix(labels, (len(scores), len(frequency)))
+    elif labels.shape != scores.shape or not np.issubdtype(labels.dtype, np.integer):
         raise LabelwiseError(f"labels: expected {scores.shape} whole numbers, got {labels.dtype} {labels.shape}")
     if frequency.ndim != 1:
         raise LabelwiseError(f"frequency: expected shape (C,), got {frequency.shape}")
     bad = np.flatnonzero(scores < 0)
     if len(bad):
         raise LabelwiseError(f"scores: row {bad[0]} is {scores[bad[0]]}; a score to be weighted must be >= 0")
-    bad = np.flatnonzero((labels < 0) | (labels >= len(frequency)))
+    bad = np.flatnonzero((labels < 0) | (labels >= len(frequency))) if labels.ndim == 1 else np.zeros(0, int)
     if len(bad):
         raise LabelwiseError(f"labels: row {bad[0]} is class {labels[bad[0]]}; expected 0 to {len(frequency) - 1}")
     bad = np.flatnonzero(~((frequency >= 0) & (frequency <= 1)))
@@ -81,3 +84,12 @@ def _check(scores: np.ndarray, labels: np.ndarray, frequency: np.ndarray, sigma:
         raise LabelwiseError(f"frequency: class {bad[0]} is {frequency[bad[0]]}; expected a number in [0, 1]")
     if frequency.sum() > 1 + 1e-3:
         raise LabelwiseError(f"frequency: sums to {frequency.sum():.6g}; expected a distribution (or all 0)")
+
+
+def _check_mix(mix: np.ndarray, shape: tuple[int, int]) -> None:
+    if mix.shape != shape:
+        raise LabelwiseError(f"labels: expected the share of every class {shape}, got {mix.shape}")
+    total = mix.sum(axis=1)
+    bad = np.flatnonzero(~((mix >= 0).all(axis=1) & ((np.abs(total - 1) < 1e-3) | (total == 0))))
+    if len(bad):
+        raise LabelwiseError(f"labels: row {bad[0]} is {mix[bad[0]]}; expected shares that sum to 1, or all 0")

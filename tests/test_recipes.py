@@ -1,0 +1,147 @@
+"""Every method recipe runs: on degenerate input with a fake detector, and with the real ones where they matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelwise import config, context, loop
+from labelwise.types import LabelwiseError
+
+DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
+METHODS = sorted(set(context.recipes()) - DATA_LAYERS)
+SIZE = (48, 40)
+
+
+def data_set(root: Path, *, classes: int = 3, images: int = 8, identical: bool = False, covering: bool = False) -> Path:
+    """A small COCO data set, the same images for pool and test."""
+    rng = np.random.default_rng(0)
+    records, boxes = [], []
+    (root / "images").mkdir(parents=True)
+    for i in range(images):
+        rng = np.random.default_rng(0 if identical else i)
+        name = f"{i:02d}.png"
+        Image.fromarray(rng.integers(0, 255, (*SIZE[::-1], 3), dtype=np.uint8)).save(root / "images" / name)
+        records.append({"id": i, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
+        for _ in range(1 if covering else 3):
+            x, y = rng.integers(0, 20, 2).tolist()
+            box = [0, 0, *SIZE] if covering else [x, y, *rng.integers(6, 20, 2).tolist()]
+            boxes.append({"id": len(boxes), "image_id": i, "category_id": int(rng.integers(classes)), "bbox": box})
+    table = {
+        "images": records,
+        "annotations": [{**b, "area": b["bbox"][2] * b["bbox"][3], "iscrowd": 0} for b in boxes],
+        "categories": [{"id": c, "name": f"c{c}"} for c in range(classes)],
+    }
+    (root / "annotations.json").write_text(json.dumps(table))
+    return root
+
+
+CASES = {
+    "ordinary": ({}, ["budget.per_round=[4, 4]"]),
+    "nothing found": ({}, ["model.found=nothing"]),
+    "one class": ({"classes": 1}, []),
+    "identical images": ({"identical": True}, []),
+    "a class never found": ({}, ["model.found=never"]),
+    "boxes cover the image": ({"covering": True}, ["model.found=covering"]),
+    "budget of 1": ({}, ["budget.per_round=[1]"]),
+    "budget that nothing meets": ({}, ["budget.per_round=[9999]"]),
+    "pool smaller than the start": ({}, ["budget.start_images=50"]),
+}
+COMMON = [
+    "model.name=fakes.detector",
+    "data.image_size_px=48",
+    "data.cache_gb=0.1",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "query.threshold=0.05",
+    "budget.start_images=3",
+    "budget.per_round=[4]",
+]
+
+
+@pytest.fixture(scope="module")
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("data")
+    return {case: data_set(root / str(k), **made) for k, (case, (made, _)) in enumerate(CASES.items())}
+
+
+def layer(folder: Path, root: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "data.toml"
+    path.write_text(f'[data]\nroot = "{root.as_posix()}"\n[predict]\nviews = ["flip", "downscale"]\n')
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_on_every_kind_of_input(method: str, case: str, data_sets: dict, tmp_path: Path) -> None:
+    names = f"{layer(tmp_path, data_sets[case])}+{method}"
+    opened = context.start(tmp_path / "p", names, [*COMMON, *CASES[case][1]])
+    assert list(loop.run(opened)) == list(range(opened.run.rounds))
+    ledger, run = opened.project.ledger, opened.run
+    queries = ledger.queries()
+    assert len({(q.image, q.box) for q in queries if q.unit != "box"}) == sum(q.unit != "box" for q in queries)
+    assert {q.unit for q in queries if q.round} <= {run.query.unit}
+    wholly = {q.image for q in queries if q.round == 0}
+    assert not [q for q in queries if q.round and q.image in wholly], "a wholly labelled image was asked again"
+    spent = ledger.cost_by_round()
+    if case == "ordinary":
+        assert spent[1].boxes >= 4 or opened.project.ledger.stage_done(1, "ask")["ranking_exhausted"]
+        assert len([q for q in queries if q.round]) > 0
+    if case == "budget of 1" and run.query.unit == "box":
+        assert all(cost.boxes <= 1 for round, cost in spent.items() if round)
+    if case == "pool smaller than the start":
+        assert all(q.round == 0 for q in queries)
+    truth = opened.pool.truth
+    assert truth is not None and ledger.cost().boxes <= len(truth)
+    opened.project.close()
+
+
+@pytest.mark.parametrize("method", ["mc_dropout", "learning_loss", "ensemble", "lt_c", "mural", "box_coreset_damped"])
+@pytest.mark.parametrize("model", ["retinanet", "faster_rcnn"])
+def test_what_a_method_asks_of_a_model_both_detectors_give(
+    method: str, model: str, data_sets: dict, tmp_path: Path
+) -> None:
+    names = f"{layer(tmp_path, data_sets['ordinary'])}+{method}"
+    settings = [f"model.name={model}", "data.image_size_px=64", "predict.min_score=0.01", "query.threshold=0.01"]
+    settings += ["train.epochs=1", "train.batch_size=4", "budget.start_images=4", "budget.per_round=[4]"]
+    opened = context.start(tmp_path / "p", names, [*settings, "model.score_threshold=0.01"])
+    assert list(loop.run(opened)) == [0, 1]
+    assert [q for q in opened.project.ledger.queries(1) if q.unit == opened.run.query.unit]
+    opened.project.close()
+
+
+def test_every_recipe_says_what_it_is_and_how_to_run_it() -> None:
+    for name, path in context.recipes().items():
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# ") and "# Run:" in text, name
+
+
+def test_a_method_with_the_wrong_unit_is_refused(data_sets: dict, tmp_path: Path) -> None:
+    names = [layer(tmp_path, data_sets["ordinary"]), context.recipes()["cald"]]
+    with pytest.raises(LabelwiseError, match="scores whole images"):
+        config.load(names, ["query.unit=box"])
+    with pytest.raises(LabelwiseError, match="loss_head"):
+        config.load([names[0], context.recipes()["learning_loss"]], ["model.loss_head=false"])
+    with pytest.raises(LabelwiseError, match="images"):
+        config.load([names[0], context.recipes()["mural"]], ["budget.unit=images"])
+
+
+def test_class_balance_combines_with_every_unit(data_sets: dict, tmp_path: Path) -> None:
+    for unit, score, select in (
+        ("box", "margin", "kcenter"),
+        ("image", "entropy", "kmeans_plusplus"),
+        ("region", "confidence", "scale_aware"),
+        ("region", "consistency", "quota"),
+    ):
+        path = tmp_path / f"{unit}_{select}.toml"
+        path.write_text(f'[query]\nunit = "{unit}"\nscore = "{score}"\nselect = ["balance_frequency", "{select}"]\n')
+        names = f"{layer(tmp_path, data_sets['ordinary'])}+{path}"
+        opened = context.start(tmp_path / unit / select, names, COMMON)
+        assert list(loop.run(opened)) == [0, 1]
+        assert opened.project.ledger.queries(1)[0].reason["score"] >= 0
+        opened.project.close()
