@@ -6,7 +6,7 @@ windows that cover the open detections at each scale (003, Algorithm 1).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from labelwise.context import Context
 from labelwise.labels.candidates import candidates
 from labelwise.labels.windows import windows
 from labelwise.store import files
-from labelwise.types import Detections, Labels, Pool, image_of
+from labelwise.types import Boxes, Detections, Labels, Pool, Rects, image_of
 
 NOWHERE = np.float32(-1)
 """Corner of a candidate that is no rectangle."""
@@ -28,7 +28,7 @@ class Candidates:
     """`members[offsets[i]:offsets[i + 1]]` are the detections of candidate i, numbered through `parts`.
 
     `row` is the number of a candidate box among all detections of the round, -1 for images and regions; `scale` is the
-    number of a region's scale.
+    number of a region's scale. `parts` hold the images of the pool from number `first` on.
     """
 
     parts: tuple[Detections, ...]
@@ -38,6 +38,7 @@ class Candidates:
     xyxy: Float32[np.ndarray, "n 4"]
     offsets: Int64[np.ndarray, " n+1"]
     members: Int64[np.ndarray, " m"]
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
@@ -72,38 +73,82 @@ def predictions(scale: float) -> str:
     return "predictions" if scale == 1 else f"predictions-{scale:g}"
 
 
+def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterator[Candidates]:
+    """The candidates of a round, shard by shard of the pool; `columns` names the optional columns of the detections.
+
+    Memory is bounded by a shard. Images and rows are numbered through the whole pool.
+    """
+    run, known = context.run, context.project.ledger.labels(context.pool)
+    scales = run.query.scales if run.query.unit == "region" else (1.0,)
+    streams = [files.stream_detections(context.file(round, predictions(s)), columns) for s in scales]
+    done = covered(known, context.pool)
+    rows_before = 0
+    for shards in zip(*streams, strict=True):
+        first, found = shards[0]
+        part = slice(first, first + found.n_images)
+        here = _slice(known, part)
+        keep = [candidates(one, here, threshold=run.query.threshold) for _, one in shards]
+        boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
+        if run.query.unit == "box":
+            yield _boxes(boxes[0], first, np.flatnonzero(keep[0]) + rows_before)
+        elif run.query.unit == "image":
+            yield _images(boxes[0], first, np.flatnonzero(~done[part]))
+        else:
+            size = np.stack([context.pool.width_px[part], context.pool.height_px[part]], axis=1).astype(np.float64)
+            yield _regions(boxes, first, size, run.data.image_size_px, scales)
+        rows_before += len(found)
+
+
 def gather(context: Context, round: int, columns: Collection[str]) -> Candidates:
-    """The candidates of a round; `columns` names the optional columns of the detections that are read."""
-    unit, pool = context.run.query.unit, context.pool
-    known = context.project.ledger.labels(pool)
-    if unit == "region":
-        return _regions(context, round, known, columns)
-    found = files.read_detections(context.file(round, predictions(1)), columns=columns)
-    rows = np.flatnonzero(candidates(found, known, threshold=context.run.query.threshold))
-    boxes = found.take(rows)
-    if unit == "box":
-        every = np.arange(len(rows) + 1)
-        return Candidates((boxes,), boxes.image, rows, np.zeros(len(rows), np.int64), boxes.boxes, every, every[:-1])
-    image = np.flatnonzero(~covered(known, pool))
-    counts = np.diff(boxes.offsets)[image]
+    """`in_shards` as one."""
+    shards = list(in_shards(context, round, columns))
+    starts = np.cumsum([0, *(sum(map(len, shard.parts)) for shard in shards)])
+    counts = np.concatenate([np.diff(shard.offsets) for shard in shards])
+    return Candidates(
+        parts=tuple(part for shard in shards for part in shard.parts),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        members=np.concatenate([shard.members + start for shard, start in zip(shards, starts[:-1], strict=True)]),
+        **{n: np.concatenate([getattr(shard, n) for shard in shards]) for n in ("image", "row", "scale", "xyxy")},
+    )
+
+
+def _slice(known: Labels, images: slice) -> Labels:
+    """What is known of a range of images, numbered from its first."""
+
+    def rects(table: Rects | Boxes) -> tuple[np.ndarray, slice]:
+        offsets = table.offsets[images.start : images.stop + 1]
+        return offsets - offsets[0], slice(int(offsets[0]), int(offsets[-1]))
+
+    offsets, rows = rects(known.annotations)
+    annotations = Boxes(offsets, known.annotations.xyxy[rows], known.annotations.labels[rows])
+    (covers, covered_rows), (marks, marked_rows) = rects(known.coverage), rects(known.background)
+    coverage = Rects(covers, known.coverage.xyxy[covered_rows])
+    return Labels(annotations, coverage, Rects(marks, known.background.xyxy[marked_rows]), known.answered[images])
+
+
+def _boxes(boxes: Detections, first: int, rows: np.ndarray) -> Candidates:
+    every = np.arange(len(boxes) + 1)
+    nothing = np.zeros(len(boxes), np.int64)
+    return Candidates((boxes,), boxes.image + first, rows, nothing, boxes.boxes, every, every[:-1], first)
+
+
+def _images(boxes: Detections, first: int, image: np.ndarray) -> Candidates:
+    offsets = np.concatenate([[0], np.cumsum(np.diff(boxes.offsets)[image])]).astype(np.int64)
     members = np.flatnonzero(np.isin(boxes.image, image))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    nothing = np.full(len(image), -1)
-    xyxy = np.full((len(image), 4), NOWHERE)
-    return Candidates((boxes,), image, nothing, np.zeros(len(image), np.int64), xyxy, offsets, members)
+    n = len(image)
+    xyxy = np.full((n, 4), NOWHERE)
+    return Candidates((boxes,), image + first, np.full(n, -1), np.zeros(n, np.int64), xyxy, offsets, members, first)
 
 
-def _regions(context: Context, round: int, known: Labels, columns: Collection[str]) -> Candidates:
+def _regions(
+    parts: tuple[Detections, ...], first: int, size: np.ndarray, image_size_px: int, scales: Sequence[float]
+) -> Candidates:
     """Windows as large as the image at scale 1, over the open detections at every scale."""
-    run, pool = context.run, context.pool
-    size = np.stack([pool.width_px, pool.height_px], axis=1).astype(np.float64)
-    base = run.data.image_size_px / size.max(axis=1, keepdims=True)
+    base = image_size_px / size.max(axis=1, keepdims=True)
     window_px = np.maximum(1, np.round(size * base)).astype(np.int64)
-    parts, image, number, xyxy, counts, members = [], [], [], [], [], []
+    image, number, xyxy, counts, members = [], [], [], [], []
     before = 0
-    for k, scale in enumerate(run.query.scales):
-        found = files.read_detections(context.file(round, predictions(scale)), columns=columns)
-        boxes = found.take(candidates(found, known, threshold=run.query.threshold))
+    for k, (boxes, scale) in enumerate(zip(parts, scales, strict=True)):
         to_scaled = np.maximum(1, np.round(size * base * scale)) / size
         size_px = np.round(size * to_scaled).astype(np.int64)
         scaled = boxes.boxes * np.tile(to_scaled, 2)[boxes.image].astype(np.float32)
@@ -111,8 +156,7 @@ def _regions(context: Context, round: int, known: Labels, columns: Collection[st
         made = windows(boxes.offsets, scaled, size_px, window_px)
         original = made.xyxy / np.tile(to_scaled, 2)[made.image]
         xyxy.append(_snapped(original, size[made.image]))
-        parts.append(boxes)
-        image.append(made.image)
+        image.append(made.image + first)
         number.append(np.full(len(made.image), k))
         counts.append(np.diff(made.offsets))
         members.append(made.members + before)
@@ -120,7 +164,7 @@ def _regions(context: Context, round: int, known: Labels, columns: Collection[st
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     where, n = np.concatenate(image), len(offsets) - 1
     columns_of = np.full(n, -1), np.concatenate(number), np.concatenate(xyxy), offsets, np.concatenate(members)
-    return Candidates(tuple(parts), where, *columns_of)
+    return Candidates(parts, where, *columns_of, first)
 
 
 def _snapped(xyxy: np.ndarray, size: np.ndarray) -> Float32[np.ndarray, "n 4"]:

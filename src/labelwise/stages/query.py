@@ -15,7 +15,7 @@ from labelwise.labels.overlap import highest, iou_pairs
 from labelwise.predict.run import predict as predict_pool
 from labelwise.predict.vaal import labelled_probability
 from labelwise.stages.learn import load_model
-from labelwise.stages.pool_candidates import Candidates, covered, gather, predictions
+from labelwise.stages.pool_candidates import Candidates, covered, gather, in_shards, predictions
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.types import Labels, LabelwiseError, Rects
@@ -90,43 +90,52 @@ def score(context: Context, round: int, stage: Stage) -> None:
     run = context.run
     columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
     columns += ["per_image"] if "predicted_loss" in run.outputs else []
-    found = gather(context, round, columns)
-    value = _scored(context, round, found)
-    label = found.column("labels") if run.query.unit == "box" else np.full(len(found), -1)
+    annotated = context.project.ledger.labels(context.pool).annotations.labels
+    menu = {"rng": np.random.default_rng([run.seed, round])}
+    menu["counts"] = np.bincount(annotated, minlength=len(context.pool.classes))
+    if "labelled_probability" in run.inputs:
+        stored = files.read_table(context.file(round, "labelled_probability.parquet"))
+        menu["labelled_probability"] = stored["value"]
+    tables = [_score_shard(context, found, menu) for found in in_shards(context, round, columns)]
+    table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
+    files.write_table(context.file(round, "scores.parquet"), table)
+    stage.info["candidates"] = len(table["score"])
+
+
+def _score_shard(context: Context, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    value = _scored(context, found, menu)
+    is_box = context.run.query.unit == "box"
+    label = found.column("labels") if is_box else np.full(len(found), -1)
     corners = dict(zip(("x1", "y1", "x2", "y2"), found.xyxy.T, strict=True))
     table = {"row": found.row, "image": found.image, "label": label, "scale": found.scale, **corners}
-    if run.query.unit != "box":
+    if not is_box:
         table |= {f"mix_{c}": shares for c, shares in enumerate(found.mix(len(context.pool.classes)).T)}
-    files.write_table(context.file(round, "scores.parquet"), {**table, "score": np.asarray(value, np.float64)})
-    stage.info["candidates"] = len(value)
+    return {**table, "score": np.asarray(value, np.float64)}
 
 
-def _scored(context: Context, round: int, found: Candidates) -> np.ndarray:
+def _scored(context: Context, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
     """One score per candidate. A score that looks at no box (random) is drawn per candidate, one of whole images is
     taken as it is; box scores are lifted to images and regions.
     """
-    query, rng = context.run.query, np.random.default_rng([context.run.seed, round])
+    query = context.run.query
     method = catalog.find("score", query.score.name)
-    annotated = context.project.ledger.labels(context.pool).annotations.labels
-    counts = np.bincount(annotated, minlength=len(context.pool.classes))
     if not set(method.inputs) - {"n", "rng"}:
-        return np.asarray(method.call({"n": len(found), "rng": rng}, query.score.settings), np.float64)
+        return np.asarray(method.call({**whole, "n": len(found)}, query.score.settings), np.float64)
     values = []
     for part in found.parts:
-        menu: dict[str, Any] = {"n": len(part), "rng": rng, "counts": counts, "offsets": found.offsets}
+        menu: dict[str, Any] = {**whole, "n": len(part), "offsets": found.offsets}
         menu |= {name: getattr(part, name) for name in ("probs", "scores", "labels", "features", "tightness")}
         if part.views is not None:
             menu |= {"view_probs": part.views.probs, "view_scores": part.views.scores, "view_iou": part.views.iou}
         if part.per_image is not None:
-            menu["predicted_loss"] = part.per_image.predicted_loss[found.image]
-        if "labelled_probability" in method.inputs:
-            stored = files.read_table(context.file(round, "labelled_probability.parquet"))
-            menu["labelled_probability"] = stored["value"][found.image]
+            menu["predicted_loss"] = part.per_image.predicted_loss[found.image - found.first]
+        if "labelled_probability" in whole:
+            menu["labelled_probability"] = whole["labelled_probability"][found.image]
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
     if query.unit == "box" or IMAGE_INPUTS & set(method.inputs):
         return value
-    return lifted(value[found.members], found.offsets, query.aggregate, rng)
+    return lifted(value[found.members], found.offsets, query.aggregate, whole["rng"])
 
 
 def lifted(value: np.ndarray, offsets: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,8 @@ _ALWAYS = ("boxes", "probs", "scores")
 _OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image")
 _CORNERS = ("x1", "y1", "x2", "y2")
 _AGAIN = "Run the predict stage again"
+Shard = tuple[Path, int, dict[str, Any]]
+"""Its file, its number of rows and its metadata."""
 
 
 def _shard_name(number: int) -> str:
@@ -89,7 +91,7 @@ class DetectionWriter:
             )
             sync(path)
         if about["per_image"] is not None:
-            image_outputs.write(self._partial, self._n_shards, [part.per_image for part in self._pending])
+            image_outputs.write(path, [part.per_image for part in self._pending])
         self._pending, self._n_pending = [], 0
         self._n_written = stop
         self._n_shards += 1
@@ -185,12 +187,27 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
     columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None, as are `tightness` and
     `per_image`. A missing, damaged or strange shard is an error that names it.
     """
+    return _read(folder, _shards(folder), _wanted(columns))
+
+
+def stream_detections(folder: Path, columns: Collection[str] | None = None) -> Iterator[tuple[int, Detections]]:
+    """`read_detections` shard by shard: the number of the first image, and the detections of the images from there."""
+    wanted = _wanted(columns)
+    for shard in _shards(folder):
+        yield shard[2]["first"], _read(folder, [shard], wanted)
+
+
+def _wanted(columns: Collection[str] | None) -> set[str]:
     wanted = set(_OPTIONAL if columns is None else columns)
     unknown = sorted(wanted - {*_ALWAYS, *_OPTIONAL})
     if unknown:
         raise LabelwiseError(f"detections have no column {unknown[0]!r}; expected some of {', '.join(_OPTIONAL)}")
-    shards = _shards(folder)
-    about = shards[0][2]
+    return wanted
+
+
+def _read(folder: Path, shards: list[Shard], wanted: set[str]) -> Detections:
+    """Consecutive shards; the images are numbered from the first one of the first shard."""
+    about, base = shards[0][2], shards[0][2]["first"]
     n = sum(rows for _, rows, _ in shards)
     shapes: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "scores": (n,), "probs": (n, about["classes"])}
     shapes["features"] = (n, about["features"] if "features" in wanted else 0)
@@ -202,24 +219,24 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
     if "tightness" in wanted and about["tightness"]:
         shapes["tightness"] = (n,)
     out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
-    counts = np.zeros(about["n_images"], np.int64)
+    counts = np.zeros(shards[-1][2]["stop"] - base, np.int64)
     start = 0
     for path, rows, shard in shards:
-        _read_shard(path, shard, slice(start, start + rows), out, counts)
+        _read_shard(path, shard, slice(start, start + rows), out, counts[shard["first"] - base :])
         start += rows
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     v = Views(tuple(about["views"]), out["view_probs"], out["view_scores"], out["view_iou"]) if has_views else None
     columns_of = out["boxes"], out["probs"], out["scores"], out["features"]
     said = None
     if "per_image" in wanted and about["per_image"] is not None:
-        said = image_outputs.read(folder, [(d["first"], d["stop"]) for _, _, d in shards], about["per_image"])
+        said = image_outputs.read(folder, [path.name for path, _, _ in shards], counts.size, about["per_image"])
     return Detections(offsets, *columns_of, v, out.get("tightness"), said)
 
 
-def _shards(folder: Path) -> list[tuple[Path, int, dict[str, Any]]]:
+def _shards(folder: Path) -> list[Shard]:
     """Every shard with its number of rows and its metadata, after a check that together they are the whole pool."""
     found = sorted(folder.glob("part-*.parquet"))
-    shards: list[tuple[Path, int, dict[str, Any]]] = []
+    shards: list[Shard] = []
     n_images, stop, kind = None, 0, None
     while n_images is None or stop < n_images:
         path = folder / _shard_name(len(shards))
@@ -254,7 +271,7 @@ def _read_metadata(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def _read_shard(path: Path, about: dict[str, Any], rows: slice, out: dict[str, np.ndarray], counts: np.ndarray) -> None:
-    """Reads one shard into its rows of `out`, and its images' numbers of detections into `counts`."""
+    """Reads one shard into its rows of `out`, and its images' numbers of detections to the front of `counts`."""
     first, stop = about["first"], about["stop"]
     lists = [name for name in ("probs", "features", "view_probs", "view_scores", "view_iou") if name in out]
     lists = [name for name in lists if out[name].shape[-1] and out[name].size]
@@ -264,7 +281,7 @@ def _read_shard(path: Path, about: dict[str, Any], rows: slice, out: dict[str, n
         image = table["image"].to_numpy() - first
         if len(image) and not (image[0] >= 0 and image[-1] < stop - first and bool((np.diff(image) >= 0).all())):
             raise ValueError("its images are not in order")
-        counts[first:stop] = np.bincount(image, minlength=stop - first)
+        counts[: stop - first] = np.bincount(image, minlength=stop - first)
         out["scores"][rows] = table["score"].to_numpy()
         if "tightness" in out:
             out["tightness"][rows] = table["tightness"].to_numpy()

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from labelwise.store.atomic import read_json, replacing, write_bytes, write_json, write_text
-from labelwise.store.detections import DetectionWriter, read_detections, write_detections
+from labelwise.store.detections import DetectionWriter, read_detections, stream_detections, write_detections
 from labelwise.types import LabelwiseError, Rects, Targets
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "read_table",
     "read_targets",
     "read_tensors",
+    "stream_detections",
     "write_bytes",
     "write_detections",
     "write_json",

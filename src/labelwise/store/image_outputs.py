@@ -13,8 +13,8 @@ from labelwise.store.atomic import readable_errors, sync
 from labelwise.types import ImageOutputs, LabelwiseError
 
 
-def _path(folder: Path, shard: int) -> Path:
-    return folder / f"images-{shard:05d}.parquet"
+def _path(folder: Path, shard: str) -> Path:
+    return folder / shard.replace("part-", "images-")
 
 
 def part(said: ImageOutputs | None, start: int, stop: int) -> ImageOutputs | None:
@@ -34,33 +34,37 @@ def joined(parts: Sequence[ImageOutputs | None]) -> ImageOutputs:
     )
 
 
-def write(folder: Path, shard: int, parts: Sequence[ImageOutputs | None]) -> None:
-    """Writes the images of one shard."""
+def write(shard: Path, parts: Sequence[ImageOutputs | None]) -> None:
+    """Writes the images of one shard beside it."""
     said = joined(parts)
     columns = {"seen": pa.array(said.seen), "predicted_loss": pa.array(said.predicted_loss)}
     width = said.features.shape[1]
     if width:
         columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(said.features.reshape(-1)), width)
-    path = _path(folder, shard)
+    path = _path(shard.parent, shard.name)
     with readable_errors(path):
         pq.write_table(pa.table(columns), path, compression="zstd", use_dictionary=False, write_page_checksum=True)
         sync(path)
 
 
-def read(folder: Path, spans: Sequence[tuple[int, int]], width: int) -> ImageOutputs:
-    """Reads all shards; `spans` are the image numbers (first, behind the last) of each."""
-    n = spans[-1][1] if spans else 0
-    out = ImageOutputs(np.zeros((n, width), np.float32), np.zeros(n, np.float32), np.zeros(n, np.bool_))
-    for shard, (first, stop) in enumerate(spans):
-        path = _path(folder, shard)
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read()
-            out.seen[first:stop] = table["seen"].to_numpy()
-            out.predicted_loss[first:stop] = table["predicted_loss"].to_numpy()
-            if width:
-                flat = table["features"].combine_chunks().flatten().to_numpy()
-                out.features[first:stop] = flat.reshape(stop - first, width)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise LabelwiseError(f"{path} is damaged or missing: {error}. Run the predict stage again") from error
-    return out
+def read(folder: Path, shards: Sequence[str], n_images: int, width: int) -> ImageOutputs:
+    """Reads the images of consecutive shards, given by their file names."""
+    parts = [_read(_path(folder, shard), width) for shard in shards]
+    said = joined(parts)
+    if len(said) != n_images:
+        raise LabelwiseError(
+            f"{folder}: outputs of {len(said)} images, expected {n_images}. Run the predict stage again"
+        )
+    return said
+
+
+def _read(path: Path, width: int) -> ImageOutputs:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+        features = np.zeros((len(table), width), np.float32)
+        if width:
+            features[:] = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), width)
+        return ImageOutputs(features, table["predicted_loss"].to_numpy(), table["seen"].to_numpy(zero_copy_only=False))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise LabelwiseError(f"{path} is damaged or missing: {error}. Run the predict stage again") from error
