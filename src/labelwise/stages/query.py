@@ -91,7 +91,7 @@ def score(context: Context, round: int, stage: Stage) -> None:
     columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
     columns += ["per_image"] if "predicted_loss" in run.outputs else []
     annotated = context.project.ledger.labels(context.pool).annotations.labels
-    menu = {"rng": np.random.default_rng([run.seed, round])}
+    menu: dict[str, Any] = {"rng": np.random.default_rng([run.seed, round])}
     menu["counts"] = np.bincount(annotated, minlength=len(context.pool.classes))
     if "labelled_probability" in run.inputs:
         stored = files.read_table(context.file(round, "labelled_probability.parquet"))

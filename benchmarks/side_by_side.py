@@ -1,11 +1,13 @@
-"""The ablation of 000 Table 1 in CPU size: rows x seeds, side by side, from the same initial pool and first model.
+"""Methods side by side on one data recipe, several seeds each, as CSV: `labelwise compare` with the tables of a paper.
 
-    uv run python benchmarks/ablation.py bccd --rows random u u_cb u_cb_hpl u_cb_thpl u_cb_tspl entropy --seeds 0 1 2
-    uv run python benchmarks/ablation.py bccd --summary          # only the tables, from the runs that are there
+    uv run python benchmarks/side_by_side.py bccd ablation --seeds 0 1 2       # the rows of 000 Table 1
+    uv run python benchmarks/side_by_side.py scenes methods --seeds 0 1 2      # image, box and region methods
+    uv run python benchmarks/side_by_side.py bccd ablation --summary           # only the tables, from what is there
 
-Every (row, seed) is a labelwise project under runs/ablation/<data>/: killed, it continues where it was. Round 0 (random
-images, first model) is run once per seed and copied to the rows. Results: benchmarks/results/ablation_<data>.csv (one
-line per row, seed and round) and ablation_<data>_summary.csv (mean, std, paired differences with 95 % intervals).
+Every (method, seed) is a labelwise project under runs/<data>/: killed, it continues where it was; the two sets share
+their runs. Round 0 (random images, first model) is run once per seed and copied. Results in benchmarks/results:
+<set>_<data>.csv (one line per method, seed and round) and <set>_<data>_summary.csv (mean, std, paired differences to
+the baselines with 95 % intervals).
 """
 
 from __future__ import annotations
@@ -13,63 +15,32 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from labelwise import config, context, history
+from labelwise import context, history
+from labelwise.compare import Comparison
 from labelwise.report.compare import paired
 
 HERE = Path(__file__).parent
-ROWS = ["random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl"]
-RUNS = HERE.parent / "runs" / "ablation"
+SETS = {
+    "ablation": ["random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl"],
+    "methods": [
+        *("random_image", "entropy_image", "coreset_image", "cald"),
+        *("random", "box_uncertainty_damped", "u_cb_tspl", "mural"),
+    ],
+}
+BASELINES = {"ablation": ("u", "random"), "methods": ("random_image", "random")}
 
 
-def project(data: str, row: str, seed: int) -> Path:
-    return RUNS / data / f"{row}_seed{seed}"
-
-
-def labelwise(folder: Path, log: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("a") as output:
-        command = [sys.executable, "-m", "labelwise", "run", "-p", str(folder)]
-        code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
-    if code:
-        raise RuntimeError(f"{folder} failed, see {log}")
-
-
-def first_round(data: str, seed: int, settings: list[str]) -> None:
-    """Round 0, which all rows share."""
-    folder = project(data, "_start", seed)
-    context.start(folder, data, [f"seed={seed}", *settings, "budget.per_round=[]"]).project.close()
-    labelwise(folder, RUNS / data / f"_start_seed{seed}.log")
-
-
-def one_run(data: str, row: str, seed: int, settings: list[str]) -> None:
-    folder, start = project(data, row, seed), project(data, "_start", seed)
-    if not (folder / "run.toml").exists():
-        names = "+".join([data, *row.split("+")])
-        run = context.resolved(config.load(context.recipe_files(names), [f"seed={seed}", *settings]), folder)
-        partial = folder.with_name(folder.name + ".copying")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", ".lock*", "report.html"))
-        if (start / "data").exists():
-            (partial / "data").symlink_to((start / "data").resolve())
-        (partial / "run.toml").write_text(config.dump(run.model_copy(update={"name": row})))
-        partial.rename(folder)
-    labelwise(folder, RUNS / data / f"{row}_seed{seed}.log")
-    print(f"done: {folder.name}", flush=True)
-
-
-def gather(data: str, rows: list[str], seeds: list[int]) -> list[dict[str, object]]:
+def gather(comparison: Comparison) -> list[dict[str, object]]:
     found = []
-    for row in rows:
-        for seed in seeds:
-            folder = project(data, row, seed)
+    for row in comparison.methods:
+        for seed in comparison.seeds:
+            folder = comparison.project(row, seed)
             if not (folder / "run.toml").exists():
                 continue
             opened = context.start(folder, None)
@@ -85,7 +56,7 @@ def gather(data: str, rows: list[str], seeds: list[int]) -> list[dict[str, objec
                 wall = result.stage_seconds
                 found.append(
                     {
-                        "data": data,
+                        "data": comparison.data,
                         "row": row,
                         "seed": seed,
                         "round": number,
@@ -108,8 +79,8 @@ def matrix(found: dict[tuple[int, int], float], seeds: list[int], rounds: list[i
     return np.array([[found.get((seed, number), np.nan) for number in rounds] for seed in seeds])
 
 
-def summarise(table: list[dict[str, object]], data: str) -> list[dict[str, object]]:
-    """Mean and std per row and round; paired difference (same seed) against U and random, per round and overall."""
+def summarise(table: list[dict[str, object]], data: str, baselines: tuple[str, ...]) -> list[dict[str, object]]:
+    """Mean and std per row and round; paired difference (same seed) against the baselines, per round and overall."""
 
     def values(row: str, column: str) -> dict[tuple[int, int], float]:
         return {(int(r["seed"]), int(r["round"])): float(r[column] or 0) for r in table if r["row"] == row}  # type: ignore[call-overload,arg-type]
@@ -129,7 +100,7 @@ def summarise(table: list[dict[str, object]], data: str) -> list[dict[str, objec
                 line[column] = round(float(mean.mean()), 2)
                 if column in ("AP50", "rare_AP50"):
                     line[f"{column}_std"] = round(float(mean.std(ddof=1)), 2) if len(mean) > 1 else ""
-            for base in ("u", "random"):
+            for base in baselines:
                 a, b = (matrix(values(name, "AP50"), seeds, rounds) for name in (row, base))
                 if base in rows and base != row and len(seeds) > 1 and number != 0 and np.isfinite(b).all():
                     found = paired(a, b).overall
@@ -152,7 +123,7 @@ def note_of(arguments: list[str]) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     cpu = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "unknown CPU")
     return (
-        f"# command: benchmarks/ablation.py {' '.join(arguments)}\n# commit: {commit.stdout.strip()}\n"
+        f"# command: benchmarks/side_by_side.py {' '.join(arguments)}\n# commit: {commit.stdout.strip()}\n"
         f"# machine: {cpu.split(':')[-1].strip()}, {os.cpu_count()} cores, one torch thread per run\n"
         f"# versions: {', '.join(f'{k} {v}' for k, v in history.versions().items())}\n"
     )
@@ -160,26 +131,24 @@ def note_of(arguments: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=["bccd", "scenes", "aquarium"])
-    parser.add_argument("--rows", nargs="+", default=ROWS)
+    parser.add_argument("data", help="a data recipe: bccd, scenes, aquarium, ...")
+    parser.add_argument("set", choices=[*SETS])
+    parser.add_argument("--methods", nargs="+", help="other methods than those of the set")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--runs", type=Path, default=HERE.parent / "runs")
     parser.add_argument("--summary", action="store_true")
     given = parser.parse_args()
-    (RUNS / given.data).mkdir(parents=True, exist_ok=True)
+    methods = tuple(given.methods or SETS[given.set])
+    comparison = Comparison(given.runs / given.data, given.data, methods, tuple(given.seeds), tuple(given.settings))
     if not given.summary:
-        with ThreadPoolExecutor(given.jobs) as pool:
-            for done in [pool.submit(first_round, given.data, s, given.settings) for s in given.seeds]:
-                done.result()
-            jobs = [(given.data, row, seed, given.settings) for seed in given.seeds for row in given.rows]
-            for done in [pool.submit(one_run, *job) for job in jobs]:
-                done.result()
-    table = gather(given.data, given.rows, given.seeds)
-    lines = summarise(table, given.data)
+        comparison.run(given.jobs, lambda rounds: print(f"{rounds} rounds done", flush=True) if rounds else None)
+    table = gather(comparison)
+    lines = summarise(table, given.data, BASELINES[given.set])
     note = note_of(sys.argv[1:])
-    write(HERE / "results" / f"ablation_{given.data}.csv", table, note)
-    write(HERE / "results" / f"ablation_{given.data}_summary.csv", lines, note)
+    write(HERE / "results" / f"{given.set}_{given.data}.csv", table, note)
+    write(HERE / "results" / f"{given.set}_{given.data}_summary.csv", lines, note)
     for line in lines:
         print("  ".join(f"{k}={v}" for k, v in line.items() if k != "data"))
 
