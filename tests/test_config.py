@@ -48,7 +48,7 @@ def test_every_recipe_of_table_1_is_valid_on_every_data_set_and_survives_a_round
 def test_overrides_win_and_a_newly_named_method_drops_the_other_ones_settings(tmp_path: Path) -> None:
     files = context.recipe_files("bccd+u_cb")
     run = config.load(files, ["query.select.sigma=0.3", "labels.policy=noisy", "seed=4", "budget.per_round=[5, 6]"])
-    assert run.query.select.settings == {"sigma": 0.3}
+    assert run.query.select[0].settings == {"sigma": 0.3}
     assert (run.labels.policy.name, run.seed, run.rounds) == ("noisy", 4, 3)
     above = config.load([*files, *context.recipe_files("u")])
     assert above.query.select.name == "top"

@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from labelwise.evaluate.detection import evaluate, per_class, rare_ap50, rare_classes
+from labelwise.evaluate.detection import evaluate, per_class, rare_classes
 from labelwise.types import Boxes, Detections, LabelwiseError, Rects
 
 CLASSES = ("a", "b", "c", "never")
@@ -129,13 +129,10 @@ def test_a_box_speaks_for_its_second_class_too() -> None:
     assert evaluate(found, truth, None, CLASSES)["per_class_ap50"]["b"] == pytest.approx(1)
 
 
-def test_rare_classes_and_their_mean() -> None:
+def test_rare_classes() -> None:
     assert rare_classes([100, 40, 10, 10]) == [2, 3]  # below 160 / 8 = 20
     assert rare_classes([100, 40, 22, 10]) == [3]  # below 172 / 8 = 21.5
     assert rare_classes([5, 5, 5]) == [0]
-    metrics = {"per_class_ap50": {"a": 0.8, "b": 0.6, "c": 0.2, "d": None}}
-    assert rare_ap50(metrics, [100, 40, 10, 10]) == pytest.approx(0.2)
-    assert rare_ap50(metrics, [100, 100, 100, 1]) is None
 
 
 @pytest.mark.parametrize(
@@ -147,5 +144,3 @@ def test_what_does_not_fit_together_is_refused(classes: tuple[str, ...], n_image
     truth = truth if n_images == 30 else Boxes.empty(n_images)
     with pytest.raises(LabelwiseError, match=message):
         evaluate(found, truth, crowd, classes)
-    with pytest.raises(LabelwiseError, match="class counts"):
-        rare_ap50(evaluate(*scenes(0), CLASSES), [1, 2])
