@@ -51,8 +51,8 @@ def test_overrides_win_and_a_newly_named_method_drops_the_other_ones_settings(tm
     assert run.query.select[0].settings == {"sigma": 0.3}
     assert (run.labels.policy.name, run.seed, run.rounds) == ("noisy", 4, 3)
     above = config.load([*files, *context.recipe_files("u")])
-    assert above.query.select.name == "top"
-    assert above.query.select.settings == {}
+    assert [step.name for step in above.query.select] == ["top"]
+    assert above.query.select[0].settings == {}
 
 
 def test_views_are_asked_for_only_where_something_reads_them() -> None:
