@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import config, context, loop
+from labelwise import config, context, history, loop
+from labelwise.report import page
 from labelwise.types import LabelwiseError
 
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
@@ -96,6 +97,9 @@ def test_every_method_on_every_kind_of_input(method: str, case: str, data_sets: 
         assert all(cost.boxes <= 1 for round, cost in spent.items() if round)
     if case == "pool smaller than the start":
         assert all(q.round == 0 for q in queries)
+    if case == "ordinary":
+        shown = page.html([history.run_result(opened)], title=method)
+        assert f"{method}</h1>" in shown and "Gallery" in shown
     truth = opened.pool.truth
     assert truth is not None and ledger.cost().boxes <= len(truth)
     opened.project.close()

@@ -12,6 +12,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import threading
 import typing
 from collections.abc import Callable, Mapping
@@ -117,6 +118,15 @@ def summary(folder: str, name: str) -> str:
     """First line of a method's docstring, by reading its file."""
     doc = ast.get_docstring(ast.parse((PACKAGE / folder / f"{name}.py").read_text(encoding="utf-8")))
     return (doc or "").split("\n", 1)[0]
+
+
+def source(folder: str, name: str) -> str:
+    """What the method's docstring names as its source, in one line; empty where it names none."""
+    doc = ast.get_docstring(ast.parse((PACKAGE / folder / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    _, found, after = doc.partition("\nSource: ")
+    lines = after.split("\n") if found else []
+    end = next((k for k, line in enumerate(lines) if not line or re.match(r"[A-Z][a-z ]+:", line)), len(lines))
+    return " ".join(lines[:end])
 
 
 def find(folder: str, name: str) -> Method:

@@ -276,7 +276,7 @@ def check(
 def list_(
     folder: Annotated[str | None, typer.Argument(help=f"One of: recipes, {', '.join(catalog.VERBS)}.")] = None,
 ) -> None:
-    """Lists methods with their settings, or recipes.
+    """Lists methods (of one folder: with unit, inputs, settings and source), or recipes.
 
     Example: `labelwise list score`
     """
@@ -291,12 +291,31 @@ def list_(
             for recipe, path in context.recipes().items():
                 table.add_row(recipe, _plain(path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")))
         else:
-            table = Table("method", "what it does", "settings", title=name)
-            for method in catalog.names(name):
-                settings = catalog.find(name, method).settings if folder else {}
-                shown = ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in settings.items())
-                table.add_row(method, _plain(catalog.summary(name, method)), _plain(shown))
+            table = _methods(name) if folder else Table("method", "what it does", title=name)
+            for method in catalog.names(name) if folder is None else ():
+                table.add_row(method, _plain(catalog.summary(name, method)))
         out.print(table)
+
+
+def _methods(folder: str) -> Table:
+    """Everything about the methods of a folder: units, inputs, settings, source."""
+    from labelwise.config import IMAGE_INPUTS
+
+    table = Table("method", "about", title=folder, show_lines=True)
+    for name in catalog.names(folder):
+        method = catalog.find(folder, name)
+        parameters = method.settings.items()
+        facts = {
+            "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
+            "inputs": ", ".join(method.inputs),
+            "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
+            "source": catalog.source(folder, name),
+        }
+        if folder != "score":
+            del facts["unit"]
+        lines = [f"[dim]{key}:[/] {_plain(value)}" for key, value in facts.items() if value]
+        table.add_row(name, "\n".join([_plain(catalog.summary(folder, name)), *lines]))
+    return table
 
 
 # ---------------------------------------------------------------------------------------------------- stage by stage

@@ -131,13 +131,16 @@ def versions() -> dict[str, str]:
 
 
 def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
-    """The images with most picks of the round: picks, their verdicts, and the pseudo labels that complete them."""
+    """The images with most picks of the round: picks, their verdicts, and the pseudo labels that complete them.
+
+    A pick that has no class is a region or the whole image.
+    """
     ledger, classes, pool = context.project.ledger, context.pool.classes, context.pool
     number_of = {name: number for number, name in enumerate(pool.names)}
     verdicts = ledger.verdicts(round)
     by_image: dict[int, list[Any]] = {}
     for query in ledger.queries(round):
-        if query.box is not None and query.id in verdicts:
+        if query.id in verdicts:
             by_image.setdefault(number_of[query.image], []).append(query)
     chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
     targets = files.read_targets(context.file(round, "targets.safetensors"))
@@ -147,14 +150,14 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
         pixels, scale_xy = context.images("pool")[image]
         scale = np.tile(np.asarray(scale_xy, np.float32), 2)
         pseudo = np.flatnonzero((owner == image) & (targets.origin == ORIGIN_PSEUDO) & (targets.w_cls > 0))
-        queries = by_image[image]
+        queries, whole = by_image[image], (0.0, 0.0, float(pool.width_px[image]), float(pool.height_px[image]))
         truth = slice(*pool.truth.offsets[image : image + 2]) if pool.truth is not None else None
         items.append(
             GalleryItem(
                 image=np.ascontiguousarray(pixels.transpose(1, 2, 0)),
                 caption=pool.names[image],
-                pick_boxes=np.array([q.box for q in queries], np.float32).reshape(-1, 4) * scale,
-                pick_labels=[classes[q.label] for q in queries],
+                pick_boxes=np.array([q.box or whole for q in queries], np.float32).reshape(-1, 4) * scale,
+                pick_labels=[q.unit if q.label is None else classes[q.label] for q in queries],
                 pick_verdicts=[verdicts[q.id] for q in queries],
                 pseudo_boxes=targets.boxes[pseudo] * scale,
                 pseudo_labels=[classes[label] for label in targets.labels[pseudo]],

@@ -68,7 +68,8 @@ def write_targets(path: Path, targets: Targets) -> None:
 def read_targets(path: Path) -> Targets:
     """Reads training targets."""
     tensors, metadata = read_tensors(path)
-    if metadata.get("labelwise") != "targets":
+    missing = sorted({*_TARGETS} - set(tensors))
+    if metadata.get("labelwise") != "targets" or missing:
         raise LabelwiseError(f"{path} holds no training targets. Run the labels stage again")
     negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)
     return Targets(negatives=negatives, ignore=ignore, **{name: tensors[name] for name in _TARGETS})
