@@ -64,6 +64,12 @@ COMMON = [
 ]
 
 
+def contains(outer: tuple, inner: tuple) -> bool:
+    return all(a <= b for a, b in zip(outer[:2], inner[:2], strict=True)) and all(
+        a >= b for a, b in zip(outer[2:], inner[2:], strict=True)
+    )
+
+
 @pytest.fixture(scope="module")
 def data_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("data")
@@ -100,6 +106,12 @@ def test_every_method_on_every_kind_of_input(method: str, case: str, data_sets: 
     if case == "ordinary":
         shown = page.html([history.run_result(opened)], title=method)
         assert f"{method}</h1>" in shown and "Gallery" in shown
+    regions: dict[str, list] = {}
+    for query in queries:
+        if query.unit == "region":
+            inside = [r for r in regions.get(query.image, []) if contains(r, query.box)]
+            assert not inside, "a region was asked that an answer had covered"
+            regions.setdefault(query.image, []).append(query.box)
     truth = opened.pool.truth
     assert truth is not None and ledger.cost().boxes <= len(truth)
     opened.project.close()

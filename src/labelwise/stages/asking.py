@@ -9,17 +9,23 @@ import numpy as np
 from labelwise.ask import cost as costs
 from labelwise.ask import oracle
 from labelwise.context import Context
-from labelwise.labels.overlap import iou_pairs, pairs
+from labelwise.labels.overlap import iou_pairs, pairs, share_pairs
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
+
+INSIDE = 0.999
+"""Share of a region inside a covered rectangle from which nothing is left to ask there."""
 
 SAME_OBJECT = 0.69
 """IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than 0.7 of it."""
 
 
 def ask(context: Context, round: int, stage: Stage) -> None:
-    """The oracle answers the ranking in order until the budget of the round is spent, or the ranking ends."""
+    """The oracle answers the ranking in order until the budget of the round is spent, or the ranking ends.
+
+    A region that an answer of the same round has covered already is passed over.
+    """
     run, pool, ledger = context.run, context.pool, context.project.ledger
     if pool.truth is None:
         raise LabelwiseError(
@@ -28,26 +34,32 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     picks = files.read_table(context.file(round, "picks.parquet"))
     amount = run.budget.per_round[round - 1] if round else float(len(picks["row"]))
     unit = run.budget.unit if round else "images"
-    annotated = _annotated(pool.truth, ledger.labels(pool).annotations)
+    known = ledger.labels(pool)
+    annotated = _annotated(pool.truth, known.annotations)
+    covered: dict[int, list[np.ndarray]] = {
+        int(image): list(known.coverage.of(image)) for image in np.flatnonzero(np.diff(known.coverage.offsets))
+    }
     number_of = {name: number for number, name in enumerate(pool.names)}
-    asked = len(ledger.queries(round))
+    asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
     left = amount - getattr(ledger.cost_by_round().get(round, Cost()), unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
             open_queries = ledger.open_queries(round)
             if not open_queries:
                 step = _step(unit, left, run.query.unit if round else "image")
-                chosen = range(asked, min(asked + step, len(picks["row"])))
+                chosen = _next(pool, picks, run.query.unit, round, asked, step, covered)
                 if not chosen:
                     break
-                ledger.add_queries(round, [_query(pool, picks, run.query.unit, round, rank) for rank in chosen])
-                asked += len(chosen)
+                ledger.add_queries(round, chosen)
+                asked = chosen[-1].rank + 1
                 continue
             records = []
             for query in open_queries:
                 image = number_of[query.image]
                 answer = oracle.answer(query, pool.truth, image, annotated)
                 _mark(annotated, pool.truth, image, answer)
+                if query.unit == "region" and query.box is not None:
+                    covered.setdefault(image, []).append(np.array(query.box, np.float32))
                 records.append((query, answer, costs.cost(query, answer, run.cost)))
             ledger.record_many(records, "oracle")
             paid = sum(getattr(cost, unit) for _, _, cost in records)
@@ -63,6 +75,30 @@ def _step(unit: str, left: float, query_unit: str) -> int:
         return 0
     sure = unit == "queries" or (query_unit, unit) in (("image", "images"), ("box", "boxes"))
     return max(1, int(left)) if sure else 1
+
+
+def _next(
+    pool: Pool,
+    picks: dict[str, np.ndarray],
+    unit: str,
+    round: int,
+    asked: int,
+    most: int,
+    covered: dict[int, list[np.ndarray]],
+) -> list[Query]:
+    """The next queries of the ranking, from rank `asked` on, at most so many; none when it ends."""
+    chosen: list[Query] = []
+    for rank in range(asked, len(picks["row"])):
+        if len(chosen) >= most:
+            break
+        query = _query(pool, picks, unit, round, rank)
+        known = covered.get(int(picks["image"][rank]), [])
+        if query.unit == "region" and known:
+            region = np.tile(np.array(query.box, np.float32), (len(known), 1))
+            if share_pairs(region, np.stack(known)).max() > INSIDE:
+                continue
+        chosen.append(query)
+    return chosen
 
 
 def _query(pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, rank: int) -> Query:
