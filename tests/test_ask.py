@@ -52,6 +52,28 @@ def test_an_image_query_yields_every_object_not_yet_annotated():
     assert answer(IMAGE, TRUTH, 0, NONE) == Answer(2, "all")
 
 
+def region(*xyxy: float) -> Query:
+    return Query(round=0, rank=0, image="a.jpg", unit="region", box=xyxy, id=3)
+
+
+def test_a_region_query_yields_the_objects_that_lie_in_it_cropped_to_it():
+    got = answer(region(22, 20, 40, 40), TRUTH, 1, NONE)
+    assert got == Answer(3, "all", ((22.0, 20.0, 30.0, 30.0),), (7,)), "8 of 10 columns"
+    assert answer(region(23, 20, 40, 40), TRUTH, 1, NONE) == Answer(3, "all"), "7 of 10 is not more than 0.7"
+    assert answer(region(0, 0, 30, 30), TRUTH, 1, NONE).labels == (5, 6, 7)
+    assert answer(region(0, 0, 30, 30), TRUTH, 1, np.array([True, False, False, False])).labels == (6, 7)
+    assert answer(region(0, 0, 30, 30), TRUTH, 0, NONE) == Answer(3, "all")
+    with pytest.raises(LabelwiseError, match="region query without a box"):
+        answer(Query(round=0, rank=0, image="a.jpg", unit="region", id=3), TRUTH, 1, NONE)
+
+
+def test_a_region_costs_a_look_and_its_boxes_but_no_image():
+    table = CostTable(draw=100, inspect=1000)
+    two = Answer(3, "all", ((0, 0, 1, 1), (1, 1, 2, 2)), (0, 0))
+    assert cost(region(0, 0, 9, 9), two, table) == Cost(2, 1, 0, 1200.0)
+    assert cost(region(0, 0, 9, 9), Answer(3, "skipped"), table) == Cost(0, 1, 0, 1000.0)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -93,6 +93,18 @@ def test_every_verdict_leaves_its_labels(ledger: Ledger) -> None:
     assert (current["image"].tolist(), current["label"].tolist(), current["round"].tolist()) == (["a.jpg"], [1], [1])
 
 
+def test_a_region_covers_itself_alone(ledger: Ledger) -> None:
+    corner = Query(1, 0, "a.jpg", "region", (0.0, 0.0, 32.0, 24.0), None, 0.5)
+    (query,) = asked(ledger, corner)
+    ledger.record(query, Answer(query.id, "all", [(1.0, 1.0, 5.0, 5.0)], [0]), Cost(1, 1, 0, 9.0), "oracle")
+    labels = ledger.labels(pool())
+    assert labels.coverage.of(0).tolist() == [[0, 0, 32, 24]] and len(labels.annotations) == 1
+    assert ledger.queries(1)[0].unit == "region"
+    for unit, box in (("region", None), ("image", (0.0, 0.0, 1.0, 1.0)), ("area", None)):
+        with pytest.raises(LabelwiseError, match="expected a box or region with its box, or an image"):
+            ledger.add_queries(2, [Query(2, 0, "a.jpg", unit, box)])  # type: ignore[arg-type]
+
+
 def test_nothing_known_yet(ledger: Ledger) -> None:
     labels = ledger.labels(pool())
     assert (len(labels.annotations), len(labels.coverage.xyxy), labels.answered.any()) == (0, 0, False)

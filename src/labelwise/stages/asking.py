@@ -37,7 +37,7 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     known = ledger.labels(pool)
     annotated = _annotated(pool.truth, known.annotations)
     covered: dict[int, list[np.ndarray]] = {
-        int(image): list(known.coverage.of(image)) for image in np.flatnonzero(np.diff(known.coverage.offsets))
+        int(image): list(known.coverage.of(int(image))) for image in np.flatnonzero(np.diff(known.coverage.offsets))
     }
     number_of = {name: number for number, name in enumerate(pool.names)}
     asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
