@@ -127,17 +127,34 @@ def test_the_section_says_what_is_saved_and_who_never_gets_there() -> None:
     for seed in range(3):
         runs.append(curve("random", seed, [100, 200, 300], [0.3, 0.4 + seed / 100, 0.5 + seed / 100]))
         runs.append(curve("good", seed, [100, 200, 300], [0.3, 0.52 + seed / 100, 0.6]))
-        runs.append(curve("poor", seed, [100, 200, 300], [0.3, 0.3, 0.3]))
+        runs.append(curve("poor", seed, [100, 200, 300], [0.3, 0.3, 0.51 if seed else 0.3]))
     found = efficiency.efficiency(groups(runs), "random")
-    assert found is not None and found.level == pytest.approx(51)
+    assert found is not None and found.level == pytest.approx(50), "what every seed of the baseline reaches"
     assert found.verdicts[0].startswith("good needs ") and "fewer boxes than random" in found.verdicts[0]
-    assert "reached by both in fewer than 2 of 3" in found.verdicts[1]
+    assert found.verdicts[1] == "poor reaches AP50 50.0 in 2 of 3 seeds, random in 3 of 3", (
+        "no ratio of the lucky seeds"
+    )
     area, cost = found.tables
-    assert [row[0] for row in area.rows] == ["random", "good", "poor"] and area.rows[2][1] == "30.0 ± 0.0"
-    assert cost.rows[2][1] == "not reached" and "(2 of 3)" in cost.rows[0][1]
+    assert [row[0] for row in area.rows] == ["random", "good", "poor"]
+    assert "(2 of 3)" in cost.rows[2][1] and "(" not in cost.rows[0][1]
     assert efficiency.efficiency(groups(runs[:1]), "random") is None
     nothing = [curve(name, 0, [1], [None]) for name in ("a", "b")]
     assert efficiency.efficiency(groups(nothing), "a") is None
+    short = [curve("a", 0, [10, 20], [0.1, 0.2]), curve("b", 0, [10, 20], [0.1, 0.2]), curve("b", 1, [10], [0.1])]
+    shown = efficiency.efficiency(groups(short), "a")
+    assert shown is not None and shown.tables[0].rows[0][1] == "15.0", "a run that has just begun hides nothing"
+
+
+def test_methods_that_would_start_elsewhere_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text("[data]\ncache_gb = 1.5\n")
+    with pytest.raises(LabelwiseError, match=r"sets data, so that"):
+        comparison(tmp_path / "c", f"random+{other}").check()
+    first = comparison(tmp_path / "c", "random", seeds=(0,))
+    first._make(first._start(0), first.config(None, 0), None)
+    again = Comparison(first.folder, "scenes", ("random",), (0,), (*TINY, "train.lr=0.01"))
+    with pytest.raises(LabelwiseError, match="_start_seed0 holds a run with other settings"):
+        again.run(1, lambda _: None)
 
 
 def test_ctrl_c_stops_the_comparison(tmp_path: Path) -> None:

@@ -161,3 +161,46 @@ def test_class_balance_combines_with_every_unit(data_sets: dict, tmp_path: Path)
         assert list(loop.run(opened)) == [0, 1]
         assert opened.project.ledger.queries(1)[0].reason["score"] >= 0
         opened.project.close()
+
+
+def test_a_selector_whose_picks_depend_on_the_budget_is_given_the_budget(data_sets: dict, tmp_path: Path) -> None:
+    method = tmp_path / "quota.toml"
+    method.write_text('[query]\nunit = "box"\nscore = "random"\nselect = "quota"\n')
+    names = f"{layer(tmp_path, data_sets['ordinary'])}+{method}"
+    opened = context.start(tmp_path / "p", names, COMMON)
+    list(loop.run(opened))
+    reasons = [query.reason for query in opened.project.ledger.queries(1)]
+    assert sum(r.get("quota", 0) > 0 for r in reasons[:4]) == 4, "the first budget's worth is shared out"
+    assert max(r["quota"] for r in reasons[:4]) <= 4
+    opened.project.close()
+
+
+def test_unreadable_images_are_never_asked(tmp_path: Path) -> None:
+    for method in ("vaal", "coreset_image", "cald"):
+        root = data_set(tmp_path / method / "data")
+        for name in ("02.png", "05.png", "06.png"):
+            whole = (root / "images" / name).read_bytes()
+            (root / "images" / name).write_bytes(whole[: len(whole) // 2])
+        opened = context.start(tmp_path / method / "p", f"{layer(tmp_path / method, root)}+{method}", COMMON)
+        list(loop.run(opened))
+        asked = {Path(query.image).name for query in opened.project.ledger.queries(1)}
+        assert asked and not asked & {"02.png", "05.png", "06.png"}
+        opened.project.close()
+
+
+def test_a_name_alone_keeps_its_method_when_a_layer_sets_something_of_it(tmp_path: Path) -> None:
+    below, above = tmp_path / "below.toml", tmp_path / "above.toml"
+    below.write_text(f'model = "fakes.detector"\n[data]\nroot = "{tmp_path.as_posix()}"\n[predict]\nviews = ["flip"]\n')
+    above.write_text("[model]\nloss_head = true\n")
+    run = config.load([below, above])
+    assert run.model.name == "fakes.detector" and run.model.settings == {"loss_head": True}
+    for setting, message in (
+        ("budget.per_round=[-5]", "greater than 0"),
+        ("budget.per_round=[inf]", "finite"),
+        ('query.select=[{name="top", keep=2}]', "keeps for nobody"),
+        ("train.members=3", "nothing compares its members"),
+    ):
+        with pytest.raises(LabelwiseError, match=message):
+            config.load([below], ["query.score=random", "query.select=top", "labels.policy=background", setting])
+    with pytest.raises(LabelwiseError, match="chain of 2"):
+        config.load([below, context.recipes()["cald"]], ["query.select.pool=2"])

@@ -154,3 +154,12 @@ def test_the_balance_of_an_image_is_the_mean_factor_of_its_boxes():
     for bad in (mix * 2, -mix, mix[:, :1]):
         with pytest.raises(LabelwiseError, match="labels: "):
             balance_frequency.select(np.ones(3), bad, frequency, 3)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
+def test_a_stable_selector_picks_the_same_first_rows_for_every_budget(method):
+    assert isinstance(method.PREFIX_STABLE, bool)
+    if method.PREFIX_STABLE:
+        many = call(method, make_menu(60, 40))
+        for budget in (1, 7, 39):
+            assert call(method, make_menu(60, budget)).tolist() == many[:budget].tolist()

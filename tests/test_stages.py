@@ -79,7 +79,7 @@ def test_an_annotation_marks_the_object_it_is_of() -> None:
 def test_regions_inside_what_is_covered_are_passed_over() -> None:
     pool = Pool(__file__, ("a",), ("x.jpg", "y.jpg"), np.array([20, 20]), np.array([20, 20]))  # type: ignore[arg-type]
     corners = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 15, 15], [0, 0, 10, 10]], np.float32)
-    picks = {"image": np.array([0, 0, 0, 1]), "label": np.full(4, -1), "scale": np.zeros(4), "score": np.ones(4)}
+    picks = {"image": np.array([0, 0, 0, 1]), "label": np.full(4, -1), "magnification": np.ones(4), "score": np.ones(4)}
     picks |= {"row": np.full(4, -1), **{name: corners[:, k] for k, name in enumerate(("x1", "y1", "x2", "y2"))}}
     covered = {0: [np.array([0, 0, 12, 12], np.float32)]}
     assert [q.rank for q in _next(pool, picks, "region", 1, 0, 9, covered)] == [1, 2, 3]

@@ -57,9 +57,20 @@ class Comparison:
             raise LabelwiseError("compare: nothing to compare; name at least one recipe and one seed")
         if len(set(self.methods)) < len(self.methods):
             raise LabelwiseError(f"compare: a recipe is listed twice: {', '.join(self.methods)}")
-        total = len(self.seeds)
+        total, common = len(self.seeds), self.config(None, self.seeds[0])
         for method in self.methods:
-            total += len(self.seeds) * (self.config(method, self.seeds[0]).rounds - 1)
+            run = self.config(method, self.seeds[0])
+            for part, own, start in (
+                ("data", run.data, common.data),
+                ("budget.start_images", run.budget.start_images, common.budget.start_images),
+                ("cost", run.cost, common.cost),
+            ):
+                if own != start:
+                    raise LabelwiseError(
+                        f"compare: {method} sets {part}, so that it would not start where the others do; "
+                        "set it for all with --set, or in the data recipe"
+                    )
+            total += len(self.seeds) * (run.rounds - 1)
         return total
 
     def rounds_done(self) -> int:
@@ -110,19 +121,24 @@ class Comparison:
 
     def _run_start(self, seed: int) -> None:
         folder = self._start(seed)
+        run = self.config(None, seed)
         if not (folder / "run.toml").exists():
-            self._make(folder, self.config(None, seed), None)
+            self._make(folder, run, None)
+        self._refuse_other(folder, run)
         self._process(folder)
+
+    def _refuse_other(self, folder: Path, run: Run) -> None:
+        if config.load(folder / "run.toml") != run:
+            raise LabelwiseError(f"{folder} holds a run with other settings; give another --folder, or delete it")
 
     def _run_method(self, method: str, seed: int, start: Future[None]) -> None:
         start.result()
         folder, run = self.project(method, seed), self.config(method, seed).model_copy(update={"name": method})
         if not (folder / "run.toml").exists():
             common = self.config(None, seed)
-            same = run.model == common.model and run.train == common.train
+            same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
             self._make(folder, run, self._start(seed), whole=same)
-        elif config.load(folder / "run.toml") != run:
-            raise LabelwiseError(f"{folder} holds a run with other settings; give another --folder, or delete it")
+        self._refuse_other(folder, run)
         self._process(folder)
 
     def _make(self, folder: Path, run: Run, start: Path | None, *, whole: bool = False) -> None:

@@ -120,6 +120,8 @@ class QueryRule(Section):
             raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
         if not self.select:
             raise ValueError("select is empty; name at least one selector")
+        if self.select[-1].keep is not None:
+            raise ValueError("the last selector keeps for nobody; remove keep, or name a selector after it")
         return self
 
 
@@ -140,7 +142,7 @@ class Budget(Section):
 
     start_images: int | float = Field(0.05, gt=0)
     unit: Literal["boxes", "queries", "images", "seconds"] = "boxes"
-    per_round: tuple[float, ...] = (60, 60, 60, 60)
+    per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""
@@ -189,6 +191,8 @@ class Run(Section):
             found.append("the label policy compares views of the image (Eq. 4); set predict.views")
         if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
             found.append("the score needs a model that predicts its loss; set model.loss_head = true")
+        if self.train.members > 1 and not self.needs_views:
+            found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         if self.budget.unit == "images" and self.query.unit != "image":
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
         if found:
@@ -271,6 +275,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, str) and "name" not in value:
+            old = {"name": old}  # a method by its name alone, of which the layer above sets something
         if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
             merged[key] = _merged(old, value)
         else:
@@ -310,7 +316,12 @@ def _override(raw: dict[str, Any], override: str) -> None:
     table = raw
     for part in path:
         below = table.get(part, {})
-        if isinstance(below, list) and len(below) == 1:  # a chain of one selector
+        if isinstance(below, list):  # a chain of selectors
+            if len(below) != 1:
+                raise LabelwiseError(
+                    f"--set {override!r}: {part} is a chain of {len(below)}; set it as a whole, for example "
+                    '--set \'query.select=["balance_frequency", "kcenter"]\''
+                )
             below = below[0]
         table[part] = {"name": below} if isinstance(below, str) else dict(below)
         table = table[part]

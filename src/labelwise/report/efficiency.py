@@ -4,8 +4,10 @@ A curve of one seed is its AP50 at every round over what had been spent by then,
 
 * Area: the mean height of the curve over the range of cost that all compared curves have in common; unit: that of AP50.
 * Cost to reach a level: the least cost at which the curve is at that level for the first time. A curve that never gets
-  there has none. Savings compare two methods seed by seed, as a ratio of costs; the interval is that of the mean
-  logarithm (Student's t), so that "half" and "double" weigh the same.
+  there has none. The level is the highest AP50 that every seed of the baseline reaches. Savings compare two methods
+  seed by seed, as a ratio of costs; the interval is that of the mean logarithm (Student's t), so that "half" and
+  "double" weigh the same. Where a seed never reaches the level there is no ratio, only a count: leaving such seeds out
+  would flatter the method that fails.
 
 Source: none of the documents defines these; the area is common in active learning (e.g. "ALC", Guyon et al. 2011).
 Fails when: curves fall and rise (the first crossing may be luck), or the common range is short.
@@ -81,55 +83,59 @@ def cost_to_reach(cost: np.ndarray, value: np.ndarray, level: float) -> float:
 
 
 def savings(a: np.ndarray, b: np.ndarray) -> Savings | None:
-    """The ratio of two costs over the seeds in which both are known and above 0; None for fewer than two."""
-    both = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
-    if both.sum() < 2:
+    """The ratio of two costs, one per seed; None for fewer than two seeds, or where one is not known or not above 0."""
+    if len(a) < 2 or not (np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)).all():
         return None
-    p = paired(np.log(a[both])[:, None], np.log(b[both])[:, None]).overall
+    p = paired(np.log(a)[:, None], np.log(b)[:, None]).overall
     mean, low, high = (float(np.exp(v[0])) for v in (p.mean, p.low, p.high))
-    return Savings(mean, low, high, int(both.sum()))
+    return Savings(mean, low, high, len(a))
 
 
-def verdict(found: Savings | None, a: str, b: str, level: float, n_seeds: int, cost: str = "cost_boxes") -> str:
+def verdict(found: Savings, a: str, b: str, level: float, cost: str = "cost_boxes") -> str:
     """The saving in plain words.
 
-    >>> verdict(Savings(0.69, 0.6, 0.8, 3), "A", "random", 60.0, 3)
+    >>> verdict(Savings(0.69, 0.6, 0.8, 3), "A", "random", 60.0)
     'A needs 31 % fewer boxes than random to reach AP50 60.0, 95 % CI 20 to 40 % (3 seeds)'
-    >>> verdict(Savings(0.9, 0.6, 1.3, 3), "A", "random", 60.0, 3)
+    >>> verdict(Savings(0.9, 0.6, 1.3, 3), "A", "random", 60.0)
     'A against random: no difference in boxes to AP50 60.0 that 3 seeds can show (ratio 0.90, 95 % CI 0.60 to 1.30)'
     """
     what = UNITS[cost]
-    if found is None:
-        return f"{a} against {b}: AP50 {level:.1f} is reached by both in fewer than 2 of {n_seeds} common seeds"
-    some = f" ({found.n} seeds)" if found.n == n_seeds else f" ({found.n} of {n_seeds} seeds in which both reach it)"
     if found.low <= 1 <= found.high:
         inner = f"ratio {found.ratio:.2f}, 95 % CI {found.low:.2f} to {found.high:.2f}"
-        seeds = f"{found.n} seeds" if found.n == n_seeds else f"{found.n} of {n_seeds} seeds"
-        return f"{a} against {b}: no difference in {what} to AP50 {level:.1f} that {seeds} can show ({inner})"
-    less = found.ratio < 1
-    word = ("less" if what == "annotation time" else "fewer") if less else "more"
+        return f"{a} against {b}: no difference in {what} to AP50 {level:.1f} that {found.n} seeds can show ({inner})"
+    word = ("less" if what == "annotation time" else "fewer") if found.ratio < 1 else "more"
     ends = sorted(abs(100 * (1 - end)) for end in (found.low, found.high))
     share, interval = abs(100 * (1 - found.ratio)), f"{ends[0]:.0f} to {ends[1]:.0f} %"
-    return f"{a} needs {share:.0f} % {word} {what} than {b} to reach AP50 {level:.1f}, 95 % CI {interval}{some}"
+    needs = f"{a} needs {share:.0f} % {word} {what} than {b} to reach AP50 {level:.1f}"
+    return f"{needs}, 95 % CI {interval} ({found.n} seeds)"
+
+
+def _counted(a: np.ndarray, b: np.ndarray, names: tuple[str, str], level: float) -> str:
+    """What can be said where not every seed reaches the level."""
+    reach = [int(np.isfinite(cost).sum()) for cost in (a, b)]
+    return f"{names[0]} reaches AP50 {level:.1f} in {reach[0]} of {len(a)} seeds, {names[1]} in {reach[1]} of {len(b)}"
 
 
 def efficiency(groups: Sequence[Group], baseline: str) -> Efficiency | None:
-    """Every group beside the baseline; the level is the baseline's mean AP50 after its last round.
+    """Every group beside the baseline; the level is the highest AP50 that every seed of the baseline reaches.
 
     None where there is nothing to compare or nothing was measured.
     """
     base = next(g for g in groups if g.name == baseline)
-    final = 100 * values(base, "ap50")[:, -1:] if base.rounds else np.zeros((0, 1))
-    if not len(groups) > 1 or not np.isfinite(final).any():
+    heights = 100 * values(base, "ap50")
+    best = [float(np.nanmax(row)) for row in heights if np.isfinite(row).any()]
+    if not len(groups) > 1 or not best:
         return None
-    level = float(np.nanmean(final))
+    level = min(best)
     verdicts = []
     reach = {g.name: _per_seed(g, lambda x, y: cost_to_reach(x, y, level), "cost_boxes") for g in groups}
     for group in groups:
         seeds = [s for s in group.seeds if s in base.seeds]
         if group is not base and len(seeds) > 1:
             a, b = (np.array([reach[g.name][s] for s in seeds]) for g in (group, base))
-            verdicts.append(verdict(savings(a, b), group.name, base.name, level, len(seeds)))
+            saved = savings(a, b)
+            names = group.name, base.name
+            verdicts.append(verdict(saved, *names, level) if saved else _counted(a, b, names, level))
     return Efficiency(level, verdicts, [_areas(groups, base), _costs(groups, level)])
 
 
@@ -147,7 +153,9 @@ def _common_range(groups: Sequence[Group], cost: str) -> tuple[float, float]:
     ends = []
     for group in groups:
         x = np.where(np.isfinite(values(group, "ap50")), values(group, cost), np.nan)
-        ends += [(np.nanmin(row), np.nanmax(row)) for row in x if np.isfinite(row).any()]
+        ends += [(np.nanmin(row), np.nanmax(row)) for row in x if np.isfinite(row).sum() > 1]
+    if not ends:
+        return np.nan, np.nan
     return max(low for low, _ in ends), min(high for _, high in ends)
 
 
@@ -193,8 +201,8 @@ def _costs(groups: Sequence[Group], level: float) -> Table:
             cells.append(f"{_amount(cost, float(np.mean(known)))}{some}" if known else "not reached")
         rows.append(cells)
     note = (
-        "Mean over the seeds that reach it; in brackets how many do. The level is the baseline's mean after its last "
-        "round; between rounds the curve is taken as straight."
+        "Mean over the seeds that reach it; in brackets how many do, and then the mean flatters: the others need more. "
+        "The level is the highest that every seed of the baseline reaches; between rounds a curve is taken as straight."
     )
     return Table(f"Cost to reach AP50 {level:.1f}", ["Run", *COSTS.values()], rows, note)
 

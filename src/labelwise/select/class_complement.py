@@ -36,6 +36,9 @@ from labelwise.select._boxes import check_boxes, presence
 from labelwise.select._order import best, check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = False
+"""How many are wanted decides which are picked."""
+
 TIE = 1e-12
 """Divergences closer than this are equal: only the order of summation tells them apart."""
 

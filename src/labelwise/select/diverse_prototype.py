@@ -41,6 +41,9 @@ from labelwise.select._boxes import boxes_of, check_boxes, presence
 from labelwise.select._order import best, check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = False
+"""How many are wanted decides which are picked."""
+
 BLOCK = 1 << 17
 """Numbers per block when features are brought to length 1."""
 

@@ -34,6 +34,9 @@ from jaxtyping import Float, Int64
 from labelwise.select._order import check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = True
+"""The first picks are the same for every budget."""
+
 BLOCK = 1 << 18
 """Numbers per block of rows or of pairs: a block stays in a core's cache."""
 

@@ -30,6 +30,9 @@ from jaxtyping import Float, Int64
 from labelwise.select._order import best, check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = True
+"""The first picks are the same for every budget."""
+
 BLOCK = 1 << 18
 """Numbers in a block of differences."""
 

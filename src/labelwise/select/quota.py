@@ -28,6 +28,9 @@ from jaxtyping import Float, Int, Int64
 from labelwise.select._order import check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = False
+"""How many are wanted decides which are picked."""
+
 
 def select(
     scores: Float[np.ndarray, " n"],

@@ -25,6 +25,9 @@ from jaxtyping import Float, Int, Int64
 from labelwise.select._order import check
 from labelwise.types import LabelwiseError
 
+PREFIX_STABLE = True
+"""The first picks are the same for every budget."""
+
 
 def select(
     scores: Float[np.ndarray, " n"],

@@ -21,6 +21,9 @@ from jaxtyping import Float, Int64
 
 from labelwise.select._order import best, check
 
+PREFIX_STABLE = True
+"""The first picks are the same for every budget."""
+
 
 def select(
     scores: Float[np.ndarray, " n"], budget: int, *, explain: bool = False

@@ -11,6 +11,7 @@ from labelwise.ask import oracle
 from labelwise.context import Context
 from labelwise.labels.overlap import iou_pairs, pairs, share_pairs
 from labelwise.store import files
+from labelwise.store.ledger import Ledger
 from labelwise.store.project import Stage
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
 
@@ -41,7 +42,7 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     }
     number_of = {name: number for number, name in enumerate(pool.names)}
     asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
-    left = amount - getattr(ledger.cost_by_round().get(round, Cost()), unit)
+    left = amount - _spent(ledger, round, unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
             open_queries = ledger.open_queries(round)
@@ -62,18 +63,24 @@ def ask(context: Context, round: int, stage: Stage) -> None:
                     covered.setdefault(image, []).append(np.array(query.box, np.float32))
                 records.append((query, answer, costs.cost(query, answer, run.cost)))
             ledger.record_many(records, "oracle")
-            paid = sum(getattr(cost, unit) for _, _, cost in records)
-            left -= paid
-            advance(int(paid))
+            before, left = left, amount - _spent(ledger, round, unit)
+            advance(int(before - left))
     stage.info["left_of_budget"] = max(0.0, left)
     stage.info["ranking_exhausted"] = left > 0
 
 
+def _spent(ledger: Ledger, round: int, unit: str) -> float:
+    """What the round has cost; always summed by the ledger, so that a resumed round stops where a whole one does."""
+    return float(getattr(ledger.cost_by_round().get(round, Cost()), unit))
+
+
 def _step(unit: str, left: float, query_unit: str) -> int:
-    """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards)."""
-    if left <= 0:
+    """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards) or
+    to ask in vain (a region may lie in one that is asked before it).
+    """
+    if left <= 1e-9:
         return 0
-    sure = unit == "queries" or (query_unit, unit) in (("image", "images"), ("box", "boxes"))
+    sure = (query_unit, unit) in (("image", "images"), ("image", "queries"), ("box", "boxes"), ("box", "queries"))
     return max(1, int(left)) if sure else 1
 
 
@@ -105,7 +112,7 @@ def _query(pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, rank
     label = int(picks["label"][rank])
     reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
     if round and unit == "region":
-        reason["scale"] = float(picks["scale"][rank])
+        reason["scale"] = float(picks["magnification"][rank])
     where = None
     if round and unit != "image":
         x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))

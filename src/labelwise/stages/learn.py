@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,13 +100,29 @@ def train(context: Context, round: int, stage: Stage) -> None:
     failed = dict(context.images("pool").warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
     data = TrainingSet(context.images("pool"), targets, rows, flip=run.train.flip, jitter=run.train.jitter)
+    what = _fingerprint(context, round)
     for member in range(run.train.members):
-        if not context.file(round, _checkpoint(member)).exists() or member == 0:
-            stage.info.update(_train_member(context, round, data, member))
+        info = _trained_info(context.file(round, _checkpoint(member)), what)
+        stage.info.update(info or _train_member(context, round, data, member, what))
     stage.info["skipped"] = [(context.pool.names[i], message) for i, message in failed.items()]
 
 
-def _train_member(context: Context, round: int, data: TrainingSet, member: int) -> dict[str, Any]:
+def _fingerprint(context: Context, round: int) -> str:
+    """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
+    run = context.run
+    how = f"{run.seed} {round} {run.model.model_dump_json()} {run.train.model_dump_json()}"
+    return hashlib.sha256(how.encode() + context.file(round, "targets.safetensors").read_bytes()).hexdigest()
+
+
+def _trained_info(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """What a finished training told, if the checkpoint is of the same one."""
+    if not path.exists():
+        return None
+    _, metadata = files.read_tensors(path)
+    return json.loads(metadata["info"]) if metadata.get("fingerprint") == fingerprint else None
+
+
+def _train_member(context: Context, round: int, data: TrainingSet, member: int, fingerprint: str) -> dict[str, Any]:
     run = context.run
     model = build_model(context, round, member)
     if run.train.warm_start and round:
@@ -116,7 +134,9 @@ def _train_member(context: Context, round: int, data: TrainingSet, member: int) 
         seed = run.seed if not member else int(np.random.default_rng([run.seed, member]).integers(2**31))
         info = fit(model, data, run.train, seed=seed, round=round, checkpoint=unfinished, progress=advance)
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    files.write_tensors(context.file(round, _checkpoint(member)), weights, {"round": str(round)})
+    told = {name: value for name, value in info.items() if name != "images_per_s"}  # the file depends on no clock
+    metadata = {"round": str(round), "fingerprint": fingerprint, "info": json.dumps(told)}
+    files.write_tensors(context.file(round, _checkpoint(member)), weights, metadata)
     unfinished.path.unlink(missing_ok=True)
     return dict(info)
 

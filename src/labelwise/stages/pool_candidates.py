@@ -17,7 +17,7 @@ from labelwise.context import Context
 from labelwise.labels.candidates import candidates
 from labelwise.labels.windows import windows
 from labelwise.store import files
-from labelwise.types import Boxes, Detections, Labels, Pool, Rects, image_of
+from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Pool, Rects, image_of
 
 NOWHERE = np.float32(-1)
 """Corner of a candidate that is no rectangle."""
@@ -73,6 +73,14 @@ def predictions(scale: float) -> str:
     return "predictions" if scale == 1 else f"predictions-{scale:g}"
 
 
+def image_outputs(context: Context, round: int) -> ImageOutputs:
+    """What the model said of whole images, at scale 1."""
+    said = files.read_detections(context.file(round, predictions(1)), columns=["per_image"]).per_image
+    if said is None:
+        raise LabelwiseError(f"round {round}: the predictions hold no image outputs. Run the predict stage again")
+    return said
+
+
 def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterator[Candidates]:
     """The candidates of a round, shard by shard of the pool; `columns` names the optional columns of the detections.
 
@@ -82,6 +90,9 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
     scales = run.query.scales if run.query.unit == "region" else (1.0,)
     streams = [files.stream_detections(context.file(round, predictions(s)), columns) for s in scales]
     done = covered(known, context.pool)
+    info = context.project.ledger.stage_done(round, "predict") or {}
+    number_of = {name: number for number, name in enumerate(context.pool.names)}
+    done[[number_of[name] for name, _ in info.get("skipped", [])]] = True  # nobody can look at what cannot be read
     rows_before = 0
     for shards in zip(*streams, strict=True):
         first, found = shards[0]
