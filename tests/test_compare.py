@@ -40,31 +40,25 @@ def comparison(folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1)) -> 
 
 
 def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path: Path) -> None:
-    wanted = comparison(tmp_path / "c", "random", "random_image", "mc_dropout")
-    assert wanted.check() == 2 + 6
-    arguments = ["compare", "random", "random_image", "mc_dropout", "--data", "scenes", "--seeds", "2"]
+    wanted = comparison(tmp_path / "c", "random", "mc_dropout", seeds=(0,))
+    assert wanted.check() == 1 + 2
+    arguments = ["compare", "random", "mc_dropout", "--data", "scenes", "--seeds", "1"]
     arguments += ["--folder", str(wanted.folder), *(part for value in TINY for part in ("--set", value))]
     process = subprocess.Popen([sys.executable, "-m", "labelwise", *arguments], start_new_session=True)
     deadline = time.monotonic() + 120
-    while wanted.rounds_done() < 3 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    while wanted.rounds_done() < 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.wait()
-    before = wanted.rounds_done()
-    assert 3 <= before < 8, "killed in the middle"
+    assert 1 <= wanted.rounds_done() < 3, "killed in the middle"
     seen: list[int] = []
     wanted.run(2, seen.append)
-    assert wanted.rounds_done() == 8 and sum(seen) == 8
+    assert wanted.rounds_done() == 3 and sum(seen) == 3
     runs = [history.run_result(start(path, None)) for path in wanted.projects()]
-    assert [(r.name, r.seed, len(r.rounds)) for r in runs] == [
-        (name, seed, 2) for name in ("random", "random_image", "mc_dropout") for seed in (0, 1)
-    ]
-    for seed in (0, 1):
-        own = {r.name: r.rounds[0] for r in runs if r.seed == seed}
-        assert len({r.cost_boxes for r in own.values()}) == 1, "the same start images"
-        assert own["random"].ap50 == own["random_image"].ap50, "the same first model"
-        metrics = [json.loads((wanted.project(m, seed) / "rounds/000/metrics.json").read_text()) for m in own]
-        assert metrics[0] == metrics[1]
+    assert [(r.name, len(r.rounds)) for r in runs] == [("random", 2), ("mc_dropout", 2)]
+    assert runs[0].rounds[0].cost_boxes == runs[1].rounds[0].cost_boxes, "the same start images"
+    first, own = (wanted.folder / name / "rounds/000/metrics.json" for name in ("_start_seed0", "random_seed0"))
+    assert json.loads(first.read_text()) == json.loads(own.read_text()), "the same first model"
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_runs(tmp_path: Path) -> None:
