@@ -119,7 +119,8 @@ def _trained_info(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     _, metadata = files.read_tensors(path)
-    return json.loads(metadata["info"]) if metadata.get("fingerprint") == fingerprint else None
+    about = json.loads(metadata.get("about", "{}"))
+    return dict(about["info"]) if about.get("fingerprint") == fingerprint else None
 
 
 def _train_member(context: Context, round: int, data: TrainingSet, member: int, fingerprint: str) -> dict[str, Any]:
@@ -135,7 +136,8 @@ def _train_member(context: Context, round: int, data: TrainingSet, member: int, 
         info = fit(model, data, run.train, seed=seed, round=round, checkpoint=unfinished, progress=advance)
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     told = {name: value for name, value in info.items() if name != "images_per_s"}  # the file depends on no clock
-    metadata = {"round": str(round), "fingerprint": fingerprint, "info": json.dumps(told)}
+    # one entry alone: the order of several is not the same from file to file
+    metadata = {"about": json.dumps({"round": round, "fingerprint": fingerprint, "info": told}, sort_keys=True)}
     files.write_tensors(context.file(round, _checkpoint(member)), weights, metadata)
     unfinished.path.unlink(missing_ok=True)
     return dict(info)
