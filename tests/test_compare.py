@@ -71,6 +71,15 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(tmp_path: Path)
     assert not (tmp_path / "c").exists()
 
 
+def test_a_recipe_file_of_ones_own_can_be_compared(tmp_path: Path) -> None:
+    mine = tmp_path / "deep" / "mine.toml"
+    mine.parent.mkdir()
+    mine.write_text('[query]\nscore = "margin"\n')
+    wanted = comparison(tmp_path / "c", "random", f"random+{mine}", seeds=(0,))
+    assert wanted.check() == 3
+    assert wanted.project(f"random+{mine}", 0) == tmp_path / "c" / "random+mine_seed0"
+
+
 def test_a_failed_run_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare.sys, "executable", "false")
     with pytest.raises(LabelwiseError, match=r"log .*_start_seed0\.log"):

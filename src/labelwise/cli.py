@@ -143,9 +143,9 @@ def compare(
 
     Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 3`
     """
-    from labelwise.compare import Comparison, in_background
+    from labelwise.compare import Comparison, in_background, label
 
-    chosen = folder or Path("runs") / "compare" / data
+    chosen = folder or Path("runs") / "compare" / label(data)
     comparison = Comparison(chosen, data, tuple(recipes), tuple(range(seeds)), tuple(settings or ()))
     total = comparison.check()
     if background:
@@ -158,7 +158,7 @@ def compare(
         return
     with _resumable_comparison(), bar(f"{len(recipes)} methods x {seeds} seeds: rounds", total) as advance:
         comparison.run(jobs, advance)
-    _write_report(comparison.projects(), chosen / "report.html", recipes[0])
+    _write_report(comparison.projects(), chosen / "report.html", label(recipes[0]))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class Comparison:
 
     def project(self, method: str, seed: int) -> Path:
         """The project folder of one run."""
-        return self.folder / f"{method}_seed{seed}"
+        return self.folder / f"{label(method)}_seed{seed}"
 
     def projects(self) -> list[Path]:
         """All projects that have been begun, method by method."""
@@ -55,7 +55,7 @@ class Comparison:
         """The number of rounds in all; raises if a recipe is faulty, before anything is run."""
         if not self.methods or not self.seeds:
             raise LabelwiseError("compare: nothing to compare; name at least one recipe and one seed")
-        if len(set(self.methods)) < len(self.methods):
+        if len({label(method) for method in self.methods}) < len(self.methods):
             raise LabelwiseError(f"compare: a recipe is listed twice: {', '.join(self.methods)}")
         total, common = len(self.seeds), self.config(None, self.seeds[0])
         for method in self.methods:
@@ -133,7 +133,7 @@ class Comparison:
 
     def _run_method(self, method: str, seed: int, start: Future[None]) -> None:
         start.result()
-        folder, run = self.project(method, seed), self.config(method, seed).model_copy(update={"name": method})
+        folder, run = self.project(method, seed), self.config(method, seed).model_copy(update={"name": label(method)})
         if not (folder / "run.toml").exists():
             common = self.config(None, seed)
             same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
@@ -164,6 +164,15 @@ class Comparison:
             ).returncode
         if code:
             raise LabelwiseError(f"{folder} stopped with exit code {code}; its log {log} says why")
+
+
+def label(recipe: str) -> str:
+    """What a recipe is called: its names, a file without its folder and ending.
+
+    >>> label("bccd"), label("u_cb+mine/longer.toml")
+    ('bccd', 'u_cb+longer')
+    """
+    return "+".join(Path(name).stem for name in recipe.split("+"))
 
 
 def in_background(arguments: Sequence[str], folder: Path) -> int:

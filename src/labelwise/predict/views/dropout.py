@@ -6,8 +6,7 @@ several times (`["dropout", "dropout", ...]`) for several samples.
 `STOCHASTIC` tells the pass over the model what the view itself cannot do: while this view is asked, every `nn.Dropout`
 and `nn.Dropout2d` of the model is in training mode (batch norms and all else stay in evaluation mode), and torch's
 randomness is seeded from (seed, round, numbers of the images).
-Fails when: the model was built without dropout (its setting `dropout` = 0): every sample then equals the plain
-prediction.
+Fails when: the model was trained with little dropout: its samples then hardly differ. Without any it is an error.
 
 >>> image = torch.rand(3, 2, 2)
 >>> view, affine = apply(image)
