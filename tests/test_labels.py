@@ -25,7 +25,7 @@ def inputs(policy) -> list[str]:
 
 
 def call(policy, scores, consistency):
-    menu = {"scores": scores, "consistency": consistency}
+    menu = {"scores": scores, "consistency": consistency, "answers_per_candidate": scores + 0.01}
     return policy.weigh(*(menu[name] for name in inputs(policy)))
 
 
@@ -36,7 +36,7 @@ def test_all_policies_of_the_design_are_there():
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda m: m.__name__)
 def test_contract(policy):
-    assert set(inputs(policy)) <= {"scores", "consistency"}
+    assert set(inputs(policy)) <= {"scores", "consistency", "answers_per_candidate"}
     assert policy.NEGATIVES in ("everywhere", "known")
     assert "Source:" in policy.__doc__ and "Fails when:" in policy.__doc__ and ">>>" in policy.__doc__
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_contract(policy):
     for column, again in zip((keep, w_cls, w_box), call(policy, scores[moved], consistency[moved]), strict=True):
         assert column[moved].tolist() == again.tolist()
     assert [len(column) for column in call(policy, scores[:0], consistency[:0])] == [0, 0, 0]
-    for name in inputs(policy):
+    for name in {"scores", "consistency"} & set(inputs(policy)):
         bad = {"scores": scores, "consistency": consistency}
         for value in (np.nan, -0.1, 1.5):
             bad[name] = bad[name].copy()
@@ -94,7 +94,7 @@ def test_policies_refuse_what_they_cannot_use():
             policy.weigh(scores, None)
         with pytest.raises(LabelwiseError, match="shape"):
             policy.weigh(scores, scores[:2])
-    for wrong in (lambda: hard.weigh(scores, tau_cls=1.2), lambda: noisy.weigh(scores, damping=-1)):
+    for wrong in (lambda: hard.weigh(scores, tau_cls=1.2), lambda: noisy.weigh(scores, scores, damping=-1)):
         with pytest.raises(LabelwiseError, match="expected"):
             wrong()
     with pytest.raises(LabelwiseError, match="upper one first"):

@@ -12,8 +12,8 @@ from labelwise.types import Boxes, Labels, LabelwiseError, Rects, Targets
 SIZE = np.array([20, 20], np.int64)
 
 
-def weigh(scores: np.ndarray, _: np.ndarray | None) -> object:
-    return background.weigh(scores)
+def weigh(open_: dict) -> object:
+    return background.weigh(open_["scores"])
 
 
 def made(known: Labels, regions: str, crowd: Rects | None = None) -> Targets:

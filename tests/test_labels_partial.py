@@ -110,7 +110,7 @@ def test_a_detection_without_area_is_no_candidate():
     found = detections(rng, [3])
     found.boxes[1, 2] = found.boxes[1, 0]
     assert candidates(found, empty(1), threshold=0.0).tolist() == [True, False, True]
-    made = targets(empty(1), found, task_soft.weigh, "everywhere", *sizes(1), None, images="answered")
+    made = targets(empty(1), found, POLICIES["task_soft"], "everywhere", *sizes(1), None, images="answered")
     assert len(made.boxes) == 2
 
 
@@ -119,11 +119,11 @@ def sizes(images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 POLICIES = {
-    "background": lambda scores, _: background.weigh(scores),
-    "ignore": lambda scores, _: ignore.weigh(scores),
-    "noisy": lambda scores, _: noisy.weigh(scores),
-    "hard": lambda scores, _: hard.weigh(scores),
-    "task_soft": task_soft.weigh,
+    "background": lambda open_: background.weigh(open_["scores"]),
+    "ignore": lambda open_: ignore.weigh(open_["scores"]),
+    "noisy": lambda open_: noisy.weigh(open_["scores"], open_["answers_per_candidate"]),
+    "hard": lambda open_: hard.weigh(open_["scores"]),
+    "task_soft": lambda open_: task_soft.weigh(open_["scores"], open_["consistency"]),
 }
 
 
@@ -143,7 +143,16 @@ def test_targets_against_a_loop(policy, images, per_image):
         answered = known.answered & (images == "answered")
         chosen = [i for i in range(n) if images == "all" or answered[i] or anything[i]]
         assert got.images.tolist() == chosen
-        keep, w_cls, w_box = POLICIES[policy](found.scores, found.views.iou.mean(axis=0, dtype=np.float64))
+        ratio = np.ones(len(found.scores))
+        for image in range(n):
+            rows = range(found.offsets[image], found.offsets[image + 1])
+            free = sum(slow_open(found.boxes[r].tolist(), known, image) for r in rows)
+            ratio[rows] = max(
+                np.diff(known.annotations.offsets)[image] + np.diff(known.background.offsets)[image], 1
+            ) / max(free, 1)
+        columns = (found.scores, found.views.iou.mean(axis=0, dtype=np.float64), ratio)
+        names = ("scores", "consistency", "answers_per_candidate")
+        keep, w_cls, w_box = POLICIES[policy](dict(zip(names, columns, strict=True)))
         for position, image in enumerate(chosen):
             rows = range(known.annotations.offsets[image], known.annotations.offsets[image + 1])
             expected = [
@@ -167,7 +176,7 @@ def test_targets_against_a_loop(policy, images, per_image):
 
 def test_targets_without_candidates_or_crowd_hold_the_annotations():
     known = labels(np.random.default_rng(0), 6)
-    got = targets(known, None, hard.weigh, "everywhere", *sizes(6), None, images="all")
+    got = targets(known, None, POLICIES["hard"], "everywhere", *sizes(6), None, images="all")
     assert got.boxes.tolist() == known.annotations.xyxy.tolist() and (got.w_box == 1).all() and not got.ignore.xyxy.size
 
 
@@ -175,13 +184,20 @@ def test_a_policy_that_needs_views_says_so_and_tables_of_another_pool_are_refuse
     rng = np.random.default_rng(0)
     found = detections(rng, [4, 4], views=False)
     with pytest.raises(LabelwiseError, match="views"):
-        targets(empty(2), found, task_soft.weigh, "everywhere", *sizes(2), None)
+        targets(empty(2), found, POLICIES["task_soft"], "everywhere", *sizes(2), None)
     with pytest.raises(LabelwiseError, match="candidates has 2 images, the labels 3"):
         targets(empty(3), found, POLICIES["hard"], "everywhere", *sizes(3), None)
     with pytest.raises(LabelwiseError, match="have 3 images, the detections 2"):
         candidates(found, empty(3))
     with pytest.raises(LabelwiseError, match="w_box is float64"):
-        targets(empty(2), found, lambda s, _: (s > 0, s, s.astype(float)), "everywhere", *sizes(2), None)
+        targets(
+            empty(2),
+            found,
+            lambda o: (o["scores"] > 0, o["scores"], o["scores"].astype(float)),
+            "everywhere",
+            *sizes(2),
+            None,
+        )
     for wrong in ({"negatives": "nowhere"}, {"images": "some"}):
         arguments = {"negatives": "everywhere", "images": "answered"} | wrong
         with pytest.raises(LabelwiseError, match="expected"):

@@ -1,14 +1,17 @@
-"""Noisy: every candidate becomes a label, for both branches, whose loss is damped by λ_d.
+"""Noisy: every candidate becomes a label, for both branches; together they count λ_d of what was answered.
 
-Source: 002, section 3, Eq. 3: L = L_labeled + λ_d · L_noisy; λ_d = 0.5.
-Differs from the paper: there each of the two terms is an average over its own anchors; here the weight λ_d multiplies
-every noisy positive's loss, and the model normalises over all positives together (000, Eq. 7). How much the noisy
-labels count so depends on how many there are.
-Fails when: the candidate threshold is low and the detector young: most candidates are then wrong, at half weight each.
+Source: 002, section 3.2, Eq. 3: L = L_labeled + λ_d · L_noisy, per image, each an average; λ_d = 0.5. A candidate of an
+image with a answers and n candidates weighs λ_d · a / n, so that the noisy labels of the image sum to λ_d times its
+answers, however many they are.
+Differs from the paper: there the averages are over anchors, here over boxes; a candidate never weighs more than λ_d
+(there one candidate beside ten answers would count five times an answer); an image without an answer counts as one
+with a single answer; the model normalises over all positives together (000, Eq. 7).
+Fails when: the detector is young and the images crowded: the labels are then mostly noise, and where it is wrong about
+an object the policy tells it so twice.
 
->>> keep, w_cls, w_box = weigh(np.array([0.9, 0.3], np.float32))
+>>> keep, w_cls, w_box = weigh(np.array([0.9, 0.3, 0.2], np.float32), np.array([2, 0.5, 0.5]))
 >>> keep.tolist(), w_cls.tolist(), w_box.tolist()
-([True, True], [0.5, 0.5], [0.5, 0.5])
+([True, True, True], [0.5, 0.25, 0.25], [0.5, 0.25, 0.25])
 """
 
 from __future__ import annotations
@@ -19,12 +22,23 @@ import numpy as np
 from jaxtyping import Float
 
 from labelwise.labels._weights import Weighed, check_threshold, check_values
+from labelwise.types import LabelwiseError
 
 NEGATIVES: Literal["everywhere", "known"] = "everywhere"
 
 
-def weigh(scores: Float[np.ndarray, " n"], *, damping: float = 0.5) -> Weighed:
-    """Keeps every candidate with weight `damping` (λ_d, 0 to 1) for both branches."""
+def weigh(
+    scores: Float[np.ndarray, " n"], answers_per_candidate: Float[np.ndarray, " n"], *, damping: float = 0.5
+) -> Weighed:
+    """Keeps every candidate with weight `damping` (λ_d, 0 to 1) times the answers per candidate of its image."""
     n = len(check_values("noisy", "confidence", scores))
     check_threshold("noisy", "damping", damping)
-    return np.ones(n, bool), np.full(n, damping, np.float32), np.full(n, damping, np.float32)
+    ratio = np.asarray(answers_per_candidate)
+    bad = np.flatnonzero(~(ratio > 0)) if ratio.shape == (n,) else None
+    if bad is None or len(bad):
+        what = (
+            f"shape {ratio.shape}; expected ({n},)" if bad is None else f"{ratio[bad[0]]} in row {bad[0]}; expected > 0"
+        )
+        raise LabelwiseError(f"noisy: answers per candidate: {what}")
+    weight = (damping * np.minimum(ratio, 1)).astype(np.float32)
+    return np.ones(n, bool), weight, weight.copy()

@@ -26,8 +26,12 @@ from labelwise.types import (
     offsets_of,
 )
 
-Weigh = Callable[[np.ndarray, np.ndarray | None], Weighed]
-"""A policy with its settings bound: (confidence [n], cons(b) of Eq. 4 [n] or None) -> (keep, w_cls, w_box)."""
+Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
+"""A policy with its settings bound: what is known of the n open candidates -> (keep, w_cls, w_box), each [n].
+
+`scores`: confidence; `consistency`: cons(b) of 000 Eq. 4, or None without views; `answers_per_candidate`: answers
+(annotated boxes and background marks, at least 1) of the candidate's image over its number of open candidates.
+"""
 
 
 def targets(
@@ -56,7 +60,7 @@ def targets(
     Args:
         known: what has been answered, one row per image of the pool.
         candidates: detections on the whole pool, None for none.
-        weigh: the policy, e.g. `task_soft.weigh`, or `lambda scores, _: hard.weigh(scores)`.
+        weigh: the policy, e.g. `lambda open_: hard.weigh(open_["scores"])`.
         negatives: the policy's `NEGATIVES`: anchors that match no box are negatives everywhere in the image, or only
             inside what is known: coverage and background marks.
         width_px: widths of the pool's images; with "everywhere" the whole image is a negative rectangle.
@@ -131,7 +135,10 @@ def _pseudo(
     rows = rows[unsettled(offsets_of(image[rows], len(position)), candidates.boxes[rows], known)]
     views = candidates.views
     consistency = None if views is None or not views.names else views.iou[:, rows].mean(axis=0, dtype=np.float64)
-    result = weigh(candidates.scores[rows], consistency)
+    answers = np.diff(known.annotations.offsets) + np.diff(known.background.offsets)
+    per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
+    scores, ratio = candidates.scores[rows], per_image[image[rows]]
+    result = weigh({"scores": scores, "consistency": consistency, "answers_per_candidate": ratio})
     for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
         if column.shape != (len(rows),) or column.dtype != dtype:
             raise LabelwiseError(

@@ -36,9 +36,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
     targets = partial.targets(
         context.project.ledger.labels(pool),
         found,
-        lambda scores, consistency: policy.call(
-            {"scores": scores, "consistency": consistency}, run.labels.policy.settings
-        ),
+        lambda open_: policy.call(open_, run.labels.policy.settings),
         policy.constant("NEGATIVES"),
         pool.width_px,
         pool.height_px,
