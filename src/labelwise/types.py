@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int8, Int64
+from jaxtyping import Bool, Float32, Int8, Int64, UInt8
 
 from labelwise.columns import LabelwiseError as LabelwiseError
 from labelwise.columns import check, check_column, check_finite, check_offsets
@@ -88,6 +88,13 @@ class Boxes:
         rows = np.asarray(xyxy, np.float32).reshape(-1, 4)[order]
         return Boxes(offsets_of(np.asarray(image)[order], n_images), rows, np.asarray(labels, np.int64)[order])
 
+    @staticmethod
+    def of_images(labels: np.ndarray, width_px: np.ndarray, height_px: np.ndarray) -> Boxes:
+        """One class per image (classification): a box that is the whole image."""
+        n = len(labels)
+        xyxy = np.stack([np.zeros(n), np.zeros(n), width_px, height_px], axis=1).astype(np.float32)
+        return Boxes(np.arange(n + 1), xyxy, np.asarray(labels, np.int64))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -104,8 +111,9 @@ class Pool:
     """The images of one split of a data set, with ground truth where there is any.
 
     `names` are file paths relative to `root`, unique; they identify an image in the ledger. `truth` is None for a bare
-    image folder. `crowd` are ground-truth regions to ignore (COCO `iscrowd`, VOC `difficult`). `problems` is what the
-    reader found wrong, and how it handled it.
+    image folder; for classification it is one box per image, the whole of it (`Boxes.of_images`). `crowd` are
+    ground-truth regions to ignore (COCO `iscrowd`, VOC `difficult`). `problems` is what the reader found wrong, and how
+    it handled it. `pixels` are the decoded images, where the data set is an archive or an array and not image files.
     """
 
     root: Path
@@ -116,6 +124,7 @@ class Pool:
     truth: Boxes | None = None
     crowd: Rects | None = None
     problems: tuple[Problem, ...] = ()
+    pixels: UInt8[np.ndarray, "images height width 3"] | None = None
 
     def __post_init__(self) -> None:
         check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
@@ -124,9 +133,20 @@ class Pool:
         check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
         if self.truth is not None:
             check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
+        if self.pixels is not None:
+            check_column("Pool", "pixels", self.pixels, np.uint8, (len(self.names), None, None, 3))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def one_class_per_image(self) -> bool:
+        """Whether this is a classification data set: every image has one object, and that is the whole image."""
+        if self.truth is None or len(self.truth) != len(self) or not len(self):
+            return False
+        size = np.stack([self.width_px, self.height_px], axis=1)
+        alone = (np.diff(self.truth.offsets) == 1).all()
+        return bool(alone and (self.truth.xyxy[:, :2] == 0).all() and (self.truth.xyxy[:, 2:] == size).all())
 
     def path(self, image: int) -> Path:
         return self.root / self.names[image]
