@@ -49,7 +49,7 @@ def gather(comparison: Comparison) -> list[dict[str, object]]:
                 if opened.project.ledger.stage_done(number, "evaluate") is None:
                     break
                 result = history.round_result(opened, number)
-                rare_values = [v for c, v in result.per_class_ap50.items() if c in rare and v is not None]
+                rare_values = [v for c, v in result.per_class.items() if c in rare and v is not None]
                 obtained = opened.project.ledger.annotation_rows(until_round=number)
                 picks = np.bincount(obtained["label"][obtained["round"] == number])
                 share = picks[picks > 0] / max(picks.sum(), 1)
@@ -63,7 +63,7 @@ def gather(comparison: Comparison) -> list[dict[str, object]]:
                         "boxes": result.cost_boxes,
                         "queries": result.cost_queries,
                         "annotation_s": round(result.cost_seconds),
-                        "AP50": round(100 * (result.ap50 or 0), 3),
+                        "AP50": round(100 * (result.quality or 0), 3),
                         "AP": round(100 * (result.ap or 0), 3),
                         "rare_AP50": round(100 * float(np.mean(rare_values)), 3) if rare_values else "",
                         "picks_entropy_nats": round(float(-(share * np.log(share)).sum()), 4),

@@ -97,9 +97,10 @@ def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ what a budget buys
 
 
-def curve(name: str, seed: int, boxes: list[int], ap50: list[float | None]) -> RunResult:
+def curve(name: str, seed: int, boxes: list[int], quality: list[float | None]) -> RunResult:
     rounds = [
-        RoundResult(k, b, 2 * b, 0, 10.0 * b, ap=v, ap50=v) for k, (b, v) in enumerate(zip(boxes, ap50, strict=True))
+        RoundResult(k, b, 2 * b, 0, 10.0 * b, ap=v, quality=v)
+        for k, (b, v) in enumerate(zip(boxes, quality, strict=True))
     ]
     return RunResult(name, seed, ("a",), rounds)
 

@@ -36,8 +36,8 @@ def test_three_rounds_fill_ledger_and_folders(finished: Path) -> None:
     assert results[0].cost_queries == 8
     assert results[2].cost_queries > results[1].cost_queries > 8
     for result in results:
-        assert result.ap50 is not None
-        assert 0 <= result.ap50 <= 1
+        assert result.quality is not None
+        assert 0 <= result.quality <= 1
         assert set(result.stage_seconds) == set(loop.STAGES)
     labels = opened.project.ledger.labels(opened.pool)
     truth = {tuple(box) for box in opened.pool.truth.xyxy.tolist()}  # type: ignore[union-attr]

@@ -14,7 +14,9 @@ from labelwise.report import page
 from labelwise.types import LabelwiseError
 
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
-METHODS = sorted(set(context.recipes()) - DATA_LAYERS)
+DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper"}
+CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
+METHODS = sorted(set(context.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY)
 SIZE = (48, 40)
 
 

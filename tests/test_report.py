@@ -66,17 +66,17 @@ class Page(HTMLParser):
             self._rows[-1][-1] += data
 
 
-def result(number: int, ap50: float | None, classes: tuple[str, ...] = ("a", "b"), **other: object) -> RoundResult:
+def result(number: int, quality: float | None, classes: tuple[str, ...] = ("a", "b"), **other: object) -> RoundResult:
     counts = {c: float(10 * (i + 1) + number) for i, c in enumerate(classes)}
     fields: dict[str, object] = {
         "cost_boxes": 100 + 50 * number,
         "cost_queries": 20 + 61 * number,
         "cost_images": 5 + number,
         "cost_seconds": 300.0 + 90 * number,
-        "ap": None if ap50 is None else ap50 / 2,
-        "ap50": ap50,
+        "ap": None if quality is None else quality / 2,
+        "quality": quality,
         "ap75": None,
-        "per_class_ap50": dict.fromkeys(classes, ap50),
+        "per_class": dict.fromkeys(classes, quality),
         "class_counts_truth": counts,
         "class_counts_pseudo": counts,
         "class_counts_picks": counts if number else {},
@@ -88,9 +88,9 @@ def result(number: int, ap50: float | None, classes: tuple[str, ...] = ("a", "b"
 
 
 def run(
-    name: str, seed: int, ap50: list[float | None], classes: tuple[str, ...] = ("a", "b"), **other: object
+    name: str, seed: int, quality: list[float | None], classes: tuple[str, ...] = ("a", "b"), **other: object
 ) -> RunResult:
-    rounds = [result(i, v, classes) for i, v in enumerate(ap50)]
+    rounds = [result(i, v, classes) for i, v in enumerate(quality)]
     return RunResult(name, seed, classes, rounds, **other)  # type: ignore[arg-type]
 
 
@@ -147,12 +147,12 @@ def test_seeds_are_averaged_and_the_best_round_is_stressed() -> None:
 
 def test_band_is_the_sample_standard_deviation_of_the_seeds_that_have_the_round() -> None:
     (group,) = spread.groups([run("u", 0, [0.4, 0.5, None]), run("u", 1, [0.6, float("nan")]), run("u", 2, [0.8, 0.7])])
-    c = curves.curve(group, "ap50", "cost_boxes")
+    c = curves.curve(group, "quality", "cost_boxes")
     np.testing.assert_allclose(c.mean, [60, 60])
     np.testing.assert_allclose(c.std, [20, math.sqrt(200)])
     np.testing.assert_allclose(c.x, [100, 150])
     (single,) = spread.groups([run("u", 0, [0.4, 0.5])])
-    assert np.isnan(curves.curve(single, "ap50", "cost_queries").std).all()
+    assert np.isnan(curves.curve(single, "quality", "cost_queries").std).all()
     assert "Incomplete: seed 1 has 2 of 3 rounds; seed 2 has 2 of 3 rounds" in tables.rounds(group).note
 
 
@@ -167,7 +167,7 @@ def test_balance_is_computed_per_seed_and_not_of_pooled_counts() -> None:
 @pytest.mark.usefixtures("tables_only")
 def test_rare_classes_are_averaged_without_those_that_have_no_ground_truth() -> None:
     known = {"a": 0.9, "b": 0.2, "c": None}
-    rare = RunResult("u", 0, ["a", "b", "c"], [result(0, 0.5, per_class_ap50=known)], rare_classes=["b", "c"])
+    rare = RunResult("u", 0, ["a", "b", "c"], [result(0, 0.5, per_class=known)], rare_classes=["b", "c"])
     assert parsed([rare]).tables["u: numbers of every round"][1][-1] == "20.0"
 
 
@@ -236,7 +236,7 @@ MANY = tuple(f"{'long ' * 9}{i}" for i in range(120))
             )
         ],
         [RunResult("u", 0, ["a"], [result(1, 0.5, ("a",), class_counts_picks={"a": 0.0}, class_counts_truth={})])],
-        [RunResult(f"r{i}", s, [], [RoundResult(1, 5, 5, 5, 9.0, ap50=0.5)]) for i in range(11) for s in range(2)],
+        [RunResult(f"r{i}", s, [], [RoundResult(1, 5, 5, 5, 9.0, quality=0.5)]) for i in range(11) for s in range(2)],
     ],
     ids=[
         "no run",

@@ -48,9 +48,11 @@ class Method:
     inputs: tuple[str, ...]
     settings: Mapping[str, inspect.Parameter]
 
-    def constant(self, name: str) -> Any:
-        """A constant that the folder's methods declare beside their verb."""
+    def constant(self, name: str, default: Any = None) -> Any:
+        """A constant that the folder's methods declare beside their verb; those without it have the default, if any."""
         module = importlib.import_module(self.function.__module__)
+        if default is not None and not hasattr(module, name):
+            return default
         if not hasattr(module, name):
             raise LabelwiseError(f"{module.__name__} lacks the constant {name} that a {self.folder} method declares")
         return getattr(module, name)

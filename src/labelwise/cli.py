@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,9 +121,10 @@ def _print_round(opened: Any, round: int) -> None:
     from labelwise import history
 
     result = history.round_result(opened, round)
-    ap50 = "no test split" if result.ap50 is None else f"AP50 {100 * result.ap50:.1f}"
+    quality = "no test split" if result.quality is None else f"{opened.run.metric} {100 * result.quality:.1f}"
+    what = "labelled images" if opened.run.classifies else "boxes"
     out.print(
-        f"round {round}: [bold]{ap50}[/], {result.cost_boxes} boxes, {result.cost_queries} queries, "
+        f"round {round}: [bold]{quality}[/], {result.cost_boxes} {what}, {result.cost_queries} queries, "
         f"{result.cost_seconds / 60:.0f} min of annotation; {sum(result.stage_seconds.values()):.0f} s"
     )
     for name, message in result.skipped:
@@ -201,17 +203,17 @@ def status(project: ProjectOption = Path()) -> None:
     from labelwise import context, history, loop
 
     opened = context.start(project, None, [], bar)
-    columns = ("round", "done", "AP50", "boxes", "queries", "images", "annotation")
+    columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
     for round in range(opened.run.rounds):
         done = [name for name in loop.STAGES if opened.project.ledger.stage_done(round, name) is not None]
         if not done:
             break
         result = history.round_result(opened, round)
-        ap50 = "-" if result.ap50 is None else f"{100 * result.ap50:.1f}"
+        quality = "-" if result.quality is None else f"{100 * result.quality:.1f}"
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
-        table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), ap50, *costs)
+        table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table)
     due = loop.next_stage(opened)
     out.print(
@@ -340,3 +342,5 @@ _stage_command("ask", "Lets the simulated oracle answer until the budget is spen
 _stage_command("label", "Builds the training targets by the label policy.")
 _stage_command("train", "Trains the model of this round.")
 _stage_command("evaluate", "Measures AP on the test split.")
+
+importlib.import_module("labelwise.cli_images")  # adds its commands to `app`

@@ -18,7 +18,9 @@ from labelwise.ask.cost import CostTable
 from labelwise.choice import Choice, Step, listed, method
 from labelwise.types import LabelwiseError
 
-IMAGE_INPUTS = frozenset({"offsets", "predicted_loss", "labelled_probability"})
+IMAGE_INPUTS = frozenset(
+    {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}
+)
 """A score that names one of these scores whole images."""
 
 
@@ -29,14 +31,20 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where images and ground truth come from. A relative `root` is looked for here, then under $LABELWISE_DATA."""
+    """Where images and ground truth come from. A relative `root` is looked for here, then under $LABELWISE_DATA.
+
+    `most_images`: a pool of so many, drawn at random, the same for every seed. `imbalance`: of half of the classes only
+    this share of the pool's images stays (classification; 001, section 4.5.1).
+    """
 
     root: str = ""
     format: str | None = None
     pool_split: str | None = None
     test_split: str | None = None
     scenes: dict[str, Any] | None = None
-    image_size_px: int = Field(256, ge=32, le=4096)
+    most_images: int | None = Field(None, ge=1)
+    imbalance: float | None = Field(None, gt=0, le=1)
+    image_size_px: int = Field(256, ge=8, le=4096)
     cache_gb: float = Field(2.0, ge=0)
 
     @model_validator(mode="after")
@@ -60,7 +68,11 @@ class Data(Section):
 
 
 class Train(Section):
-    """How a round trains. `min_steps` stretches the epochs of a small labelled set, so that it trains long enough."""
+    """How a round trains. `min_steps` stretches the epochs of a small labelled set, so that it trains long enough.
+
+    Classifiers only: `pad_px` crops at random from the image padded by so much; `record_every` so many epochs the
+    predictions of the pool are recorded, where a method names them (label dispersion).
+    """
 
     epochs: int = Field(12, ge=1)
     min_steps: int = Field(0, ge=0)
@@ -72,13 +84,16 @@ class Train(Section):
     weight_decay: float = Field(1e-2, ge=0)
     schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
     step_epochs: tuple[int, ...] = ()
+    step_factor: float = Field(0.1, gt=0, le=1)
     clip_norm: float | None = Field(10.0, gt=0)
     flip: float = Field(0.5, ge=0, le=1)
     jitter: float = Field(0.0, ge=0, lt=1)
+    pad_px: int = Field(0, ge=0)
     warm_start: bool = False
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, ge=1)
     members: int = Field(1, ge=1, le=16)
+    record_every: int = Field(1, ge=1)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     threads: int | None = Field(None, ge=1)
     checkpoint_every_s: float = Field(60.0, ge=0)
@@ -125,6 +140,17 @@ class QueryRule(Section):
         return self
 
 
+class TeacherRule(Section):
+    """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
+
+    `by`: what it is sure of, by label dispersion over its training or by entropy; `share` of the pool (001, section
+    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool.
+    """
+
+    by: Literal["dispersion", "entropy"] = "dispersion"
+    share: float = Field(0.1, gt=0, le=1)
+
+
 class LabelRule(Section):
     """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
 
@@ -132,15 +158,18 @@ class LabelRule(Section):
     threshold: float = Field(0.05, ge=0, lt=1)
     images: Literal["annotated", "answered", "all"] = "annotated"
     regions: Literal["coverage", "crops", "both"] = "coverage"
+    teacher: TeacherRule | None = None
 
 
 class Budget(Section):
     """What may be spent: first random whole images, then `per_round` of `unit`.
 
-    `start_images`: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool.
+    `start_images`: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool. `start`: drawn at
+    random, or from every class equally many (classification with ground truth, for study: 001, section 4.5.1).
     """
 
     start_images: int | float = Field(0.05, gt=0)
+    start: Literal["random", "balanced"] = "random"
     unit: Literal["boxes", "queries", "images", "seconds"] = "boxes"
     per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
 
@@ -193,11 +222,30 @@ class Run(Section):
             found.append("the score needs a model that predicts its loss; set model.loss_head = true")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
+        if self.labels.teacher is not None and not self.classifies:
+            found.append('labels.teacher makes pseudo labels of whole images; it needs model.name = "classifier"')
+        if self.labels.teacher is not None and ("history" in self.inputs or self.train.members > 1):
+            found.append("with labels.teacher the score cannot look at the history, and train.members is 1")
+        if self.classifies and self.query.unit != "image":
+            found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
+        for name in sorted({"history", "truth_classes"} & self.inputs):
+            if not self.classifies:
+                found.append(f'the score needs {name}, which only a classifier has; set model.name = "classifier"')
         if self.budget.unit == "images" and self.query.unit != "image":
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
         if found:
             raise ValueError("; ".join(found))
         return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the model gives one class per image, not boxes (its file says `TASK = "classification"`)."""
+        return bool(catalog.find("models", self.model.name).constant("TASK", "detection") == "classification")
+
+    @property
+    def metric(self) -> str:
+        """What a round is judged by."""
+        return "accuracy" if self.classifies else "AP50"
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -222,7 +270,7 @@ class Run(Section):
         named, unit = self.inputs, self.query.unit
         found = {"features"} if "box_features" in named else set()
         found |= {name for name in ("tightness", "predicted_loss") if name in named}
-        if "labelled_probability" in named:
+        if {"labelled_probability", "image_features"} & named:
             found.add("image_features")
         if named & {"features", "labelled_features"}:
             by_score = "features" in catalog.find("score", self.query.score.name).inputs

@@ -8,10 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from labelwise import catalog, config
 from labelwise.config import Run
-from labelwise.data import find, scenes
+from labelwise.data import find, long_tail, scenes
 from labelwise.data.image import Images
+from labelwise.data.pixels import Pixels
+from labelwise.data.pixels import load as load_pixels
 from labelwise.store import files
 from labelwise.store.project import Project
 from labelwise.types import LabelwiseError, Pool
@@ -35,6 +39,7 @@ class Context:
     test: Pool | None
     bar: Bar = silent
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
+    _pixels: dict[str, Pixels] = field(default_factory=dict)
 
     def images(self, which: str, scale: float = 1.0) -> Images:
         """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
@@ -44,6 +49,15 @@ class Context:
             size_px = round(self.run.data.image_size_px * scale)
             self._images[which, scale] = Images(pool, size_px, cache_bytes=budget)
         return self._images[which, scale]
+
+    def pixels(self, which: str) -> Pixels:
+        """The "pool" or the "test" split as one array of squares: what a classifier looks at."""
+        if which not in self._pixels:
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            most = self.run.data.cache_gb * 1e9 / 2
+            with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
+                self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
+        return self._pixels[which]
 
     def file(self, round: int, name: str) -> Path:
         """A file of a round's folder."""
@@ -130,11 +144,41 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
                 "generate scenes", int(data.scenes.get("train", 300)) + int(data.scenes.get("test", 100))
             ) as advance:
                 scenes.write(root, **data.scenes, progress=advance)
-        pool_split, test_split = "train", "test"
-    else:
-        root, pool_split, test_split = data.folder(), data.pool_split or "", data.test_split or ""
+        return Context(project, run, *pools(run, root, "train", "test"), bar)
+    return Context(project, run, *pools(run, data.folder(), data.pool_split or "", data.test_split or ""), bar)
+
+
+def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None]:
+    """The pool and the test images that a run reads from `root`."""
+    data = run.data
     pool = find.read(root, pool_split or None, data.format)
     test = find.read(root, test_split, data.format) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
-    return Context(project, run, pool, test, bar)
+    if data.most_images is not None and data.most_images < len(pool):
+        drawn = np.random.default_rng(0).permutation(len(pool))[: data.most_images]
+        pool = long_tail.subset(pool, np.sort(drawn))
+    if data.imbalance is not None:
+        pool = long_tail.subset(pool, _kept(pool, run))
+    if run.classifies and not pool.one_class_per_image and pool.truth is not None:
+        raise LabelwiseError(
+            f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
+            "(model.name), or a folder of classes"
+        )
+    if pool.pixels is not None and not run.classifies:
+        raise LabelwiseError(f'{root}: this data set has classes but no boxes; set model.name = "classifier"')
+    return pool, test
+
+
+def _kept(pool: Pool, run: Run) -> np.ndarray:
+    """The images that the imbalance leaves; each class keeps enough for its share of the first round."""
+    if not pool.one_class_per_image or pool.truth is None or run.data.imbalance is None:
+        raise LabelwiseError("data.imbalance thins out classes of images; this data set has no class per image")
+    reserve = run.budget.first(len(pool)) // len(pool.classes)
+    return long_tail.keep(
+        pool.truth.labels,
+        len(pool.classes),
+        factor=run.data.imbalance,
+        rng=np.random.default_rng([run.seed, 4]),
+        reserve_per_class=reserve,
+    )

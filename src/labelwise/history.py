@@ -35,9 +35,9 @@ def round_result(context: Context, round: int) -> RoundResult:
         cost_images=cost.images,
         cost_seconds=cost.seconds,
         ap=metrics.get("ap"),
-        ap50=metrics.get("ap50"),
+        quality=metrics.get("accuracy" if context.run.classifies else "ap50"),
         ap75=metrics.get("ap75"),
-        per_class_ap50=metrics.get("per_class_ap50", {}),
+        per_class=metrics.get("per_class_accuracy" if context.run.classifies else "per_class_ap50", {}),
         class_counts_truth=counts["truth"],
         class_counts_pseudo=counts["pseudo"],
         class_counts_picks=counts["picks"],
@@ -109,6 +109,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         f"{len(context.test) if context.test else 0} for testing",
         versions=versions(),
         rare_classes=rare_classes(context),
+        metric=run.metric,
     )
 
 

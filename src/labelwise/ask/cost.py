@@ -25,6 +25,7 @@ class CostTable:
     duplicate: see that a candidate shows an object annotated before; a verification.
     inspect: look over a whole image (or a region, which is shown as large) for what is still missing. Su et al.
         measured 7.8 s for this check of coverage.
+    classify: say which class a whole image is of, by one key; taken as long as a verification.
     """
 
     verify: float = 2.0
@@ -33,6 +34,7 @@ class CostTable:
     reject: float = 2.0
     duplicate: float = 2.0
     inspect: float = 7.8
+    classify: float = 2.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -44,12 +46,13 @@ class CostTable:
 DEFAULT = CostTable()
 
 
-def cost(query: Query, answer: Answer, table: CostTable = DEFAULT) -> Cost:
+def cost(query: Query, answer: Answer, table: CostTable = DEFAULT, *, one_class: bool = False) -> Cost:
     """What this answer cost; every answer is one query.
 
     "object" yields 1 box, "all" all its boxes (and of an image query 1 image), any other verdict yields nothing.
     Seconds: those measured (`answer.seconds`) where there are any, else from the table: an object is verified and,
-    unless the candidate was taken as it is, adjusted; an image or region is inspected and each of its boxes drawn.
+    unless the candidate was taken as it is, adjusted; an image or region is inspected and each of its boxes drawn. With
+    `one_class` (classification) an image is asked for its class alone.
 
     >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
     >>> cost(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))  # 7.8 + 2 * 7 s
@@ -57,7 +60,7 @@ def cost(query: Query, answer: Answer, table: CostTable = DEFAULT) -> Cost:
     """
     boxes = len(answer.boxes) if answer.verdict in ("object", "all") else 0
     images = int(answer.verdict == "all" and query.unit == "image")
-    return Cost(boxes, 1, images, answer.seconds or _seconds(query, answer, table))
+    return Cost(boxes, 1, images, answer.seconds or (table.classify if one_class else _seconds(query, answer, table)))
 
 
 def _seconds(query: Query, answer: Answer, table: CostTable) -> float:

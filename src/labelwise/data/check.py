@@ -1,7 +1,8 @@
 """What is wrong in a data set, over all of its splits, and how each thing is handled.
 
 Beyond what the readers find (see `clean.py`), the full check decodes every image (a truncated file has a good header)
-and compares their bytes: a duplicate within a split wastes labels, one across splits spoils the test.
+and compares their bytes: a duplicate within a split wastes labels, one across splits spoils the test, and one with
+another class is label noise. Of an archive or an array that was decoded when it was read, the pixels are compared.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 from labelwise.data import find, image
 from labelwise.types import LabelwiseError, Pool, Problem
+
+TWO_LABELS = "one image, two labels"
 
 
 class Kind(NamedTuple):
@@ -74,36 +77,47 @@ def _shared(pools: dict[str, Pool]) -> list[Problem]:
 
 
 def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) -> list[Problem]:
-    """Images that don't decode, and images with the same bytes."""
+    """Images that don't decode, and images with the same bytes or pixels."""
     splits: dict[str, list[str]] = defaultdict(list)
-    paths: dict[str, Path] = {}
+    places: dict[str, tuple[Pool, int]] = {}
+    label: dict[str, str] = {}
     for split, pool in pools.items():
+        labels = pool.truth.labels.tolist() if pool.truth is not None and pool.one_class_per_image else []
         for i, name in enumerate(pool.names):
             splits[name].append(split)
-            paths[name] = pool.path(i)
+            places[name] = pool, i
+        label.update((name, pool.classes[k]) for name, k in zip(pool.names, labels, strict=False))
     found = []
     same: dict[str, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(image.THREADS) as threads:
-        for name, (digest, message) in zip(paths, threads.map(_content, paths.values()), strict=True):
+        for name, (digest, message) in zip(places, threads.map(_content, places.values()), strict=True):
             if message is not None:
                 found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
             same[digest].append(name)
             if progress is not None:
                 progress(1)
-    for names in same.values():
-        for name in names[1:]:
-            what = f"same bytes as {names[0]} ({'/'.join(splits[names[0]])})"
-            across = not set(splits[name]) & set(splits[names[0]])
+    for first, *others in same.values():
+        for name in others:
+            held = places[name][0].pixels is not None
+            what = f"same {'pixels' if held else 'bytes'} as {first} ({'/'.join(splits[first])})"
+            across = not set(splits[name]) & set(splits[first])
             where = f"{name} ({'/'.join(splits[name])})"
             what += "; across splits, so that it is trained and tested on" if across else ""
-            found.append(Problem("duplicate image", where, what, "kept; remove one of them"))
+            kind, handling = "duplicate image", "kept; remove one of them"
+            if label.get(name) != label.get(first):
+                kind, handling = TWO_LABELS, "both kept; find out which label is right"
+                what += f"; {label.get(first)!r} there, {label.get(name)!r} here"
+            found.append(Problem(kind, where, what, handling))
     return found
 
 
-def _content(path: Path) -> tuple[str, str | None]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def _content(place: tuple[Pool, int]) -> tuple[str, str | None]:
+    pool, i = place
+    if pool.pixels is not None:  # they were decoded by the reader; the shape, because the bytes alone don't tell it
+        return hashlib.sha256(repr(pool.pixels.shape[1:]).encode() + pool.pixels[i].tobytes()).hexdigest(), None
+    digest = hashlib.sha256(pool.path(i).read_bytes()).hexdigest()
     try:
-        image.load(path)
+        image.load(pool.path(i))
     except LabelwiseError as error:
         return digest, str(error)
     return digest, None

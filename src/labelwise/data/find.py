@@ -16,6 +16,9 @@ import numpy as np
 import labelwise.data
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
 
+_LAST = ("classes", "folder")
+"""Formats that are nothing but folders of images: they count where no other does, in this order."""
+
 
 @runtime_checkable
 class Reader(Protocol):
@@ -53,11 +56,10 @@ def reader(root: Path, format: str | None = None) -> Reader:
         return known[format]
     if not root.exists():
         raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
-    matches = [name for name, one in known.items() if name != "folder" and one.detect(root)]
+    matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
     if len(matches) > 1:
         raise LabelwiseError(f"{root}: could be {' or '.join(matches)}. Say which one with format.")
-    if not matches and known["folder"].detect(root):
-        matches = ["folder"]
+    matches = matches or [name for name in _LAST if known[name].detect(root)][:1]
     if not matches:
         expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
         raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}")
@@ -84,6 +86,10 @@ def join(pools: list[Pool]) -> Pool:
         raise LabelwiseError(f"{first.root}: the splits have different classes; expected one class list for all.")
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
     total = int(starts[-1])
+    held = [pool.pixels for pool in pools if pool.pixels is not None]
+    if held and (len(held) < len(pools) or len({pixels.shape[1:] for pixels in held}) > 1):
+        sizes = ["image files" if p.pixels is None else "{2}x{1} px".format(*p.pixels.shape) for p in pools]
+        raise LabelwiseError(f"{first.root}: the splits hold {', '.join(sizes)}; expected images of one size to join.")
     truths = [(start, pool.truth) for start, pool in zip(starts, pools, strict=False) if pool.truth is not None]
     crowds = [(start, pool.crowd) for start, pool in zip(starts, pools, strict=False) if pool.crowd is not None]
     truth, crowd = None, None
@@ -103,4 +109,5 @@ def join(pools: list[Pool]) -> Pool:
         truth=truth,
         crowd=crowd,
         problems=tuple(problem for pool in pools for problem in pool.problems),
+        pixels=np.concatenate(held) if held else None,
     )

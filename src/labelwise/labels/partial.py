@@ -29,8 +29,9 @@ from labelwise.types import (
 Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
 """A policy with its settings bound: what is known of the n open candidates -> (keep, w_cls, w_box), each [n].
 
-`scores`: confidence; `consistency`: cons(b) of 000 Eq. 4, or None without views; `answers_per_candidate`: answers
-(annotated boxes and background marks, at least 1) of the candidate's image over its number of open candidates.
+`scores`: confidence; `probs`: class distribution; `consistency`: cons(b) of 000 Eq. 4, or None without views;
+`answers_per_candidate`: answers (annotated boxes and background marks, at least 1) of the candidate's image over its
+number of open candidates.
 """
 
 
@@ -138,7 +139,8 @@ def _pseudo(
     answers = np.diff(known.annotations.offsets) + np.diff(known.background.offsets)
     per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
     scores, ratio = candidates.scores[rows], per_image[image[rows]]
-    result = weigh({"scores": scores, "consistency": consistency, "answers_per_candidate": ratio})
+    menu = {"scores": scores, "probs": candidates.probs[rows], "consistency": consistency}
+    result = weigh(menu | {"answers_per_candidate": ratio})
     for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
         if column.shape != (len(rows),) or column.dtype != dtype:
             raise LabelwiseError(

@@ -177,6 +177,11 @@ def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
     return cast(nn.Module, layers)
 
 
+def width_of(name: BackboneName) -> int:
+    """Channels of the body's last feature map."""
+    return _CHANNELS[name][-1]
+
+
 def levels_of(name: BackboneName) -> int:
     """How many feature maps the body has."""
     return len(_CHANNELS[name])

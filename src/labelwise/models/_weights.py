@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from labelwise.types import LabelwiseError
 
+Architecture = Literal["retinanet", "faster_rcnn", "classifier"]
+
 _log = logging.getLogger(__name__)
 
 _COCO = {
@@ -82,7 +84,7 @@ class Source:
             _log.info("weights %r: %d tensors loaded; %d start at random: %s", self.name, len(fits), len(left), left)
 
 
-def read(weights: str, detector: Literal["retinanet", "faster_rcnn"], backbone: str) -> Source:
+def read(weights: str, detector: Architecture, backbone: str) -> Source:
     """Reads "none", "imagenet", "coco", or the file of that path.
 
     Raises:
@@ -139,17 +141,17 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _hub_url(weights: str, detector: Literal["retinanet", "faster_rcnn"], backbone: str) -> str:
+def _hub_url(weights: str, detector: Architecture, backbone: str) -> str:
     if weights == "imagenet":
         return str(torchvision.models.get_model_weights(backbone).IMAGENET1K_V1.url)
     name = _COCO.get((detector, backbone))
     if name is None:
-        known = ", ".join(b for d, b in _COCO if d == detector)
+        known = ", ".join(b for d, b in _COCO if d == detector) or "none"
         raise LabelwiseError(f'weights = "coco": torchvision has none for {detector} on {backbone}; it has: {known}')
     return str(torchvision.models.get_weight(f"{name}.COCO_V1").url)
 
 
-def _download(weights: str, detector: Literal["retinanet", "faster_rcnn"], backbone: str) -> Any:
+def _download(weights: str, detector: Architecture, backbone: str) -> Any:
     """From torchvision's hub; kept in torch's own cache, whose hash is checked."""
     url = _hub_url(weights, detector, backbone)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelwise.report.compare import Paired, paired, signed, verdict
-from labelwise.report.curves import METRICS, differences, measured
+from labelwise.report.curves import differences, measured
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
 from labelwise.report.wording import DASH, listed
@@ -46,17 +46,18 @@ def contrast(groups: Sequence[Group], baseline: str | None) -> Contrast | None:
     base = groups[names.index(baseline) if baseline is not None else 0]
     others = [g for g in groups if g is not base]
     parts = []
-    for metric in [m for m in ("ap50", "rare_ap50") if m in measured(groups)]:
+    for metric in [m for m in ("quality", "rare_quality") if m in measured(groups)]:
         compared = [(g.name, *_pairs(g, base, metric)) for g in others]
         sound = [(name, p) for name, p, _ in compared if isinstance(p, Paired)]
         verdicts = [
-            verdict(p, name, base.name, METRICS[metric])
+            verdict(p, name, base.name, base.name_of(metric))
             if isinstance(p, Paired)
             else f"{name} against {base.name}: {p}"
             for name, p, _ in compared
         ]
-        chart = differences(sound, base.name, METRICS[metric]) if sound else None
-        parts.append(Part(METRICS[metric], verdicts, chart, _table(compared, base.name, metric) if sound else None))
+        named = base.name_of(metric)
+        chart = differences(sound, base.name, named) if sound else None
+        parts.append(Part(named, verdicts, chart, _table(compared, base.name, named) if sound else None))
     return Contrast(base.name, parts)
 
 
@@ -107,11 +108,11 @@ def _table(compared: Sequence[tuple[str, Paired | str, list[int]]], baseline: st
     heads = ["Run", "Pairs", *(f"Round {r}" for r in numbers), "Mean of rounds"]
     averaged = ("rounds " if len(numbers) > 1 else "round ") + listed([str(r) for r in numbers])
     note = (
-        f"Points of {METRICS[metric]}, mean difference [95 % confidence interval, paired t over seeds]; bold where the "
+        f"Points of {metric}, mean difference [95 % confidence interval, paired t over seeds]; bold where the "
         f"interval excludes 0. Averaged over {averaged}: a first round in which both had the same labels is left out. "
         "Not corrected for many comparisons."
     )
-    return Table(f"Difference in {METRICS[metric]} to {baseline}", heads, rows, note, frozenset(strong))
+    return Table(f"Difference in {metric} to {baseline}", heads, rows, note, frozenset(strong))
 
 
 def _cell(mean: float, low: float, high: float) -> str:

@@ -18,7 +18,7 @@ from labelwise.report.compare import Paired
 from labelwise.report.spread import Group, spread, values
 from labelwise.report.svg import MUTED, SERIES, drawing, inline, say, short
 
-METRICS = {"ap50": "AP50", "ap": "AP", "rare_ap50": "rare-class AP50"}
+METRICS = ("quality", "ap", "rare_quality")
 COSTS = {"cost_boxes": "boxes labelled", "cost_queries": "questions asked", "cost_seconds": "annotation time"}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
@@ -65,11 +65,11 @@ def learning_curves(groups: Sequence[Group]) -> str | None:
                 ax.set_xlabel(f"{cost_name} [{unit}]" if cost == "cost_seconds" else cost_name)
                 ax.margins(x=0.05, y=0.08)
                 ax.locator_params(axis="x", nbins=6)
-            row[0].set_ylabel(METRICS[metric])
+            row[0].set_ylabel(groups[0].name_of(metric))
         if several:
             handles, labels = axes[0, 0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=3.2)
-        names = ", ".join(METRICS[m] for m in metrics)
+        names = ", ".join(groups[0].name_of(m) for m in metrics)
         label = f"Learning curves: {names} against boxes, questions and annotation time. The numbers are in the tables."
         return inline(figure, key="curves", label=label)
 

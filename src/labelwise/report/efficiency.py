@@ -91,7 +91,7 @@ def savings(a: np.ndarray, b: np.ndarray) -> Savings | None:
     return Savings(mean, low, high, len(a))
 
 
-def verdict(found: Savings, a: str, b: str, level: float, cost: str = "cost_boxes") -> str:
+def verdict(found: Savings, a: str, b: str, level: float, cost: str = "cost_boxes", metric: str = "AP50") -> str:
     """The saving in plain words.
 
     >>> verdict(Savings(0.69, 0.6, 0.8, 3), "A", "random", 60.0)
@@ -102,18 +102,22 @@ def verdict(found: Savings, a: str, b: str, level: float, cost: str = "cost_boxe
     what = UNITS[cost]
     if found.low <= 1 <= found.high:
         inner = f"ratio {found.ratio:.2f}, 95 % CI {found.low:.2f} to {found.high:.2f}"
-        return f"{a} against {b}: no difference in {what} to AP50 {level:.1f} that {found.n} seeds can show ({inner})"
+        return (
+            f"{a} against {b}: no difference in {what} to {metric} {level:.1f} that {found.n} seeds can show ({inner})"
+        )
     word = ("less" if what == "annotation time" else "fewer") if found.ratio < 1 else "more"
     ends = sorted(abs(100 * (1 - end)) for end in (found.low, found.high))
     share, interval = abs(100 * (1 - found.ratio)), f"{ends[0]:.0f} to {ends[1]:.0f} %"
-    needs = f"{a} needs {share:.0f} % {word} {what} than {b} to reach AP50 {level:.1f}"
+    needs = f"{a} needs {share:.0f} % {word} {what} than {b} to reach {metric} {level:.1f}"
     return f"{needs}, 95 % CI {interval} ({found.n} seeds)"
 
 
-def _counted(a: np.ndarray, b: np.ndarray, names: tuple[str, str], level: float) -> str:
+def _counted(a: np.ndarray, b: np.ndarray, names: tuple[str, str], level: float, metric: str) -> str:
     """What can be said where not every seed reaches the level."""
     reach = [int(np.isfinite(cost).sum()) for cost in (a, b)]
-    return f"{names[0]} reaches AP50 {level:.1f} in {reach[0]} of {len(a)} seeds, {names[1]} in {reach[1]} of {len(b)}"
+    return (
+        f"{names[0]} reaches {metric} {level:.1f} in {reach[0]} of {len(a)} seeds, {names[1]} in {reach[1]} of {len(b)}"
+    )
 
 
 def efficiency(groups: Sequence[Group], baseline: str) -> Efficiency | None:
@@ -122,7 +126,7 @@ def efficiency(groups: Sequence[Group], baseline: str) -> Efficiency | None:
     None where there is nothing to compare or nothing was measured.
     """
     base = next(g for g in groups if g.name == baseline)
-    heights = 100 * values(base, "ap50")
+    heights = 100 * values(base, "quality")
     best = [float(np.nanmax(row)) for row in heights if np.isfinite(row).any()]
     if not len(groups) > 1 or not best:
         return None
@@ -135,12 +139,16 @@ def efficiency(groups: Sequence[Group], baseline: str) -> Efficiency | None:
             a, b = (np.array([reach[g.name][s] for s in seeds]) for g in (group, base))
             saved = savings(a, b)
             names = group.name, base.name
-            verdicts.append(verdict(saved, *names, level) if saved else _counted(a, b, names, level))
+            verdicts.append(
+                verdict(saved, *names, level, metric=base.metric)
+                if saved
+                else _counted(a, b, names, level, base.metric)
+            )
     return Efficiency(level, verdicts, [_areas(groups, base), _costs(groups, level)])
 
 
 def _per_seed(group: Group, measure: object, cost: str) -> dict[int, float]:
-    x, y = values(group, cost), 100 * values(group, "ap50")
+    x, y = values(group, cost), 100 * values(group, "quality")
     out = {}
     for row, seed in enumerate(group.seeds):
         known = np.isfinite(x[row]) & np.isfinite(y[row])
@@ -152,7 +160,7 @@ def _common_range(groups: Sequence[Group], cost: str) -> tuple[float, float]:
     """From the dearest start to the cheapest end of all seeds."""
     ends = []
     for group in groups:
-        x = np.where(np.isfinite(values(group, "ap50")), values(group, cost), np.nan)
+        x = np.where(np.isfinite(values(group, "quality")), values(group, cost), np.nan)
         ends += [(np.nanmin(row), np.nanmax(row)) for row in x if np.isfinite(row).sum() > 1]
     if not ends:
         return np.nan, np.nan
@@ -175,8 +183,8 @@ def _areas(groups: Sequence[Group], base: Group) -> Table:
     heads = ["Run", *(["Area", "Difference"] * len(COSTS))]
     ends = "; ".join(f"{UNITS[c]} {_amount(c, low)} to {_amount(c, high)}" for c, (low, high) in ranges.items())
     note = (
-        f"Mean AP50 over the range of cost that all runs share ({ends}), mean ± standard deviation over seeds, and its "
-        f"paired difference to {base.name} [95 % confidence interval]."
+        f"Mean {base.metric} over the range of cost that all runs share ({ends}), mean ± standard deviation "
+        f"over seeds, and its paired difference to {base.name} [95 % confidence interval]."
     )
     return Table("Area under the budget curve", heads, rows, note, frozenset(), spans=spans)
 
@@ -204,7 +212,7 @@ def _costs(groups: Sequence[Group], level: float) -> Table:
         "Mean over the seeds that reach it; in brackets how many do, and then the mean flatters: the others need more. "
         "The level is the highest that every seed of the baseline reaches; between rounds a curve is taken as straight."
     )
-    return Table(f"Cost to reach AP50 {level:.1f}", ["Run", *COSTS.values()], rows, note)
+    return Table(f"Cost to reach {groups[0].metric} {level:.1f}", ["Run", *COSTS.values()], rows, note)
 
 
 def _amount(cost: str, value: float) -> str:

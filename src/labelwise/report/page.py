@@ -120,12 +120,12 @@ def sentences(found: Sequence[Group]) -> list[str]:
 
 def _best(found: Sequence[Group]) -> str:
     """Highest and lowest of the last values; whether that is more than chance, the comparison says."""
-    last = sorted(((_last(g, "ap50"), g) for g in found if g.rounds), key=lambda pair: -pair[0][0])
+    last = sorted(((_last(g, "quality"), g) for g in found if g.rounds), key=lambda pair: -pair[0][0])
     last = [(value, g) for value, g in last if math.isfinite(value[0])]
     if not last:
-        return "AP50 was not measured after the last round."
+        return f"{found[0].metric} was not measured after the last round."
     (high, best), (low, worst) = last[0], last[-1]
-    text = f"After its last round, AP50 is highest for {best.name} ({points(*high)})"
+    text = f"After its last round, {found[0].metric} is highest for {best.name} ({points(*high)})"
     text += f" and lowest for {worst.name} ({points(*low)})" if worst is not best else ""
     return text + ". Which differences are more than chance is told under Comparison."
 
@@ -137,12 +137,12 @@ def _outcome(group: Group) -> str:
     boxes, queries, seconds = tables.final(group, "cost_boxes", "cost_queries", "cost_seconds")
     cost = f"{boxes:,.0f} labelled boxes, {queries:,.0f} questions and {duration(seconds)} of annotation time"
     after = f"{group.name}{seeds}: after round {group.rounds[-1]}"
-    mean, std = _last(group, "ap50")
+    mean, std = _last(group, "quality")
     if not math.isfinite(mean):
-        return f"{after}, {cost} were spent; AP50 was not measured there."
-    start, _, _ = spread(values(group, "ap50"))
+        return f"{after}, {cost} were spent; {group.metric} was not measured there."
+    start, _, _ = spread(values(group, "quality"))
     began = f" (it began at {points(float(start[0]))})" if len(start) > 1 and math.isfinite(start[0]) else ""
-    return f"{after} AP50 is {points(mean, std)}{began}, for {cost}."
+    return f"{after} {group.metric} is {points(mean, std)}{began}, for {cost}."
 
 
 def _last(group: Group, quantity: str) -> tuple[float, float]:
@@ -156,7 +156,7 @@ def tiles(group: Group) -> list[tuple[str, str]]:
         return []
     boxes, queries, seconds = tables.final(group, "cost_boxes", "cost_queries", "cost_seconds")
     return [
-        (points(*_last(group, "ap50")), "AP50 at the end"),
+        (points(*_last(group, "quality")), f"{group.metric} at the end"),
         (f"{boxes:,.0f}", "boxes labelled"),
         (f"{queries:,.0f}", "questions asked"),
         (duration(seconds), "annotation time"),

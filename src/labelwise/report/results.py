@@ -1,8 +1,9 @@
 """What a report is made of: plain records of a run, filled by the loop from the store, read by `report.page`.
 
 Class names are the keys of every per-class mapping; a class absent from a mapping of counts counts 0, one absent
-from `per_class_ap50` has no value. AP values are fractions in [0, 1]; the page shows them times 100. A metric that
-was not measured is None.
+from `per_class` has no value. `quality` is what a run is judged by, in all and per class: AP50 of a detector, accuracy
+of a classifier (`RunResult.metric` names it). Qualities are fractions in [0, 1]; the page shows them times 100. A
+metric that was not measured is None.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class RoundResult:
     cost_images: int
     cost_seconds: float
     ap: float | None = None
-    ap50: float | None = None
+    quality: float | None = None
     ap75: float | None = None
-    per_class_ap50: Mapping[str, float | None] = field(default_factory=dict)
+    per_class: Mapping[str, float | None] = field(default_factory=dict)
     class_counts_truth: Mapping[str, float] = field(default_factory=dict)
     class_counts_pseudo: Mapping[str, float] = field(default_factory=dict)
     class_counts_picks: Mapping[str, float] = field(default_factory=dict)
@@ -88,7 +89,8 @@ class RunResult:
     """One run: one recipe with one seed. Runs that share `name` are repetitions; their seeds differ.
 
     `settings` is what the run was made with, shown as a table (nested mappings are flattened to dotted keys);
-    `versions` names the software. `rare_classes` are averaged to the "rare-class AP50" curve; empty: no such curve.
+    `versions` names the software. `rare_classes` are averaged to a curve of their own (rare-class AP50); empty: no such
+    curve. `metric` is the name of the quality.
     """
 
     name: str
@@ -102,3 +104,4 @@ class RunResult:
     data: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     rare_classes: Sequence[str] = ()
+    metric: str = "AP50"

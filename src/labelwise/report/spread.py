@@ -34,6 +34,16 @@ class Group:
     rounds: tuple[int, ...]
 
     @property
+    def metric(self) -> str:
+        """Name of the quality: "AP50" or "accuracy"."""
+        return self.runs[0].metric if self.runs else "AP50"
+
+    def name_of(self, quantity: str) -> str:
+        """A metric as it is called."""
+        names = {"quality": self.metric, "ap": "AP", "ap75": "AP75", "rare_quality": f"rare-class {self.metric}"}
+        return names[quantity]
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs)
 
@@ -41,6 +51,11 @@ class Group:
 def groups(runs: Sequence[RunResult]) -> list[Group]:
     """One group per name, in the order in which the names first appear."""
     out = []
+    metrics = sorted({run.metric for run in runs})
+    if len(metrics) > 1:
+        raise LabelwiseError(
+            f"report: runs measured in {' and in '.join(metrics)} can't be compared; report them apart"
+        )
     for name in dict.fromkeys(run.name for run in runs):
         own = sorted((run for run in runs if run.name == name), key=lambda run: run.seed)
         seeds = [run.seed for run in own]
@@ -55,9 +70,9 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
 
 
 def read(run: RunResult, result: RoundResult, quantity: str) -> float:
-    """One number of one round, by the name of its field, or "rare_ap50"; NaN where there is none."""
-    if quantity == "rare_ap50":
-        known = [v for c in run.rare_classes if (v := result.per_class_ap50.get(c)) is not None and math.isfinite(v)]
+    """One number of one round, by the name of its field, or "rare_quality"; NaN where there is none."""
+    if quantity == "rare_quality":
+        known = [v for c in run.rare_classes if (v := result.per_class.get(c)) is not None and math.isfinite(v)]
         return sum(known) / len(known) if known else math.nan
     value: float | None = getattr(result, quantity)
     return math.nan if value is None else float(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.curves import METRICS, measured
+from labelwise.report.curves import measured
 from labelwise.report.histograms import DISTRIBUTIONS, order
 from labelwise.report.spread import Group, entropy_nats, imbalance, mean_counts, results_of, seed_counts, spread, values
 from labelwise.report.wording import DASH, count, duration, points
@@ -48,12 +48,10 @@ def rounds(group: Group) -> Table:
         "cost_queries": "Queries",
         "cost_images": "Images",
         "cost_seconds": "Seconds",
-        "ap50": "AP50",
-        "ap": "AP",
-        "ap75": "AP75",
     }
-    if "rare_ap50" in measured([group]):
-        names["rare_ap50"] = METRICS["rare_ap50"]
+    shown = ["quality", *(("ap", "ap75") if group.metric == "AP50" else ())]
+    shown += ["rare_quality"] if "rare_quality" in measured([group]) else []
+    names |= {quantity: group.name_of(quantity) for quantity in shown}
     columns = [_column(group, quantity) for quantity in names]
     rows = [[str(number), *(c[i] for c in columns)] for i, number in enumerate(group.rounds)]
     n = len(group.runs)
@@ -70,13 +68,13 @@ def rounds(group: Group) -> Table:
 
 
 def overview(groups: Sequence[Group]) -> Table:
-    """AP50 by name and round (000, Table 1) and what it cost in all; the best mean of a round is stressed."""
+    """The quality by name and round (000, Table 1) and what it cost in all; the best mean of a round is stressed."""
     numbers = sorted({r for g in groups for r in g.rounds})
     means = np.full((len(groups), len(numbers)), np.nan)
     rows = []
     for i, group in enumerate(groups):
-        mean, _, _ = spread(values(group, "ap50"))
-        own = dict(zip(group.rounds, _column(group, "ap50"), strict=True))
+        mean, _, _ = spread(values(group, "quality"))
+        own = dict(zip(group.rounds, _column(group, "quality"), strict=True))
         for r, m in zip(group.rounds, mean, strict=True):
             means[i, numbers.index(r)] = m
         cost = [count(round(v)) if math.isfinite(v) else DASH for v in final(group, "cost_boxes", "cost_queries")]
@@ -88,8 +86,13 @@ def overview(groups: Sequence[Group]) -> Table:
     strong = frozenset((int(i), int(j) + 2) for i, j in np.argwhere(is_best))
     note = "Mean ± standard deviation over the seeds. Bold: the highest mean of the round."
     heads = ["Run", "Seeds", *(f"Round {r}" for r in numbers), "Boxes", "Queries", "Annotation time"]
-    spans = [("", 2), ("AP50", len(numbers)), ("Cost in all, mean", 3)] if numbers else []
-    return Table("AP50 by round, and its cost", heads, rows, note, strong, spans=spans)
+    metric = groups[0].metric
+    spans = [("", 2), (metric, len(numbers)), ("Cost in all, mean", 3)] if numbers else []
+    return Table(f"{_capital(metric)} by round, and its cost", heads, rows, note, strong, spans=spans)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def final(group: Group, *quantities: str) -> list[float]:
@@ -100,24 +103,24 @@ def final(group: Group, *quantities: str) -> list[float]:
 
 
 def per_class(groups: Sequence[Group]) -> Table | None:
-    """AP50 per class: by round for one name, of the last round for several."""
+    """The quality per class: by round for one name, of the last round for several."""
     classes = list(dict.fromkeys(c for g in groups for c in g.classes))
     if len(groups) == 1:
         heads = [(f"Round {r}", groups[0], r) for r in groups[0].rounds]
-        caption = "AP50 per class and round"
+        caption = f"{_capital(groups[0].metric)} per class and round"
     else:
         heads = [(g.name, g, g.rounds[-1]) for g in groups if g.rounds]
-        caption = "AP50 per class after the last round"
+        caption = f"{_capital(groups[0].metric)} per class after the last round"
     columns = []
     for _, group, number in heads:
-        found = [r.per_class_ap50 for r in results_of(group, number)]
+        found = [r.per_class for r in results_of(group, number)]
         table = [[math.nan if (v := f.get(c)) is None else v for c in classes] for f in found]
         mean, std, _ = spread(np.asarray(table, float).reshape(len(found), len(classes)))
         columns.append([points(float(m), float(s)) for m, s in zip(mean, std, strict=True)])
     if not any(cell != DASH for column in columns for cell in column):
         return None
     rows = [[c, *(column[i] for column in columns)] for i, c in enumerate(classes)]
-    note = "A class without ground truth in the test split has no AP50."
+    note = f"A class without ground truth in the test split has no {groups[0].metric}."
     return Table(caption, ["Class", *(head for head, _, _ in heads)], rows, note)
 
 

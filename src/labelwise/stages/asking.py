@@ -61,7 +61,7 @@ def ask(context: Context, round: int, stage: Stage) -> None:
                 _mark(annotated, pool.truth, image, answer)
                 if query.unit == "region" and query.box is not None:
                     covered.setdefault(image, []).append(np.array(query.box, np.float32))
-                records.append((query, answer, costs.cost(query, answer, run.cost)))
+                records.append((query, answer, costs.cost(query, answer, run.cost, one_class=run.classifies)))
             ledger.record_many(records, "oracle")
             before, left = left, amount - _spent(ledger, round, unit)
             advance(int(before - left))

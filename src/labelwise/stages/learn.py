@@ -13,14 +13,17 @@ import torch
 from torch import nn
 
 from labelwise import catalog
+from labelwise.config import Run
 from labelwise.context import Context
 from labelwise.evaluate import detection
 from labelwise.labels import partial
 from labelwise.predict.run import predict_detections
+from labelwise.stages import classification
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import epochs_of, fit
+from labelwise.train.fit import Data, epochs_of, fit
+from labelwise.train.images import ImageSet
 from labelwise.types import Targets
 
 
@@ -36,7 +39,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
     targets = partial.targets(
         context.project.ledger.labels(pool),
         found,
-        lambda open_: policy.call(open_, run.labels.policy.settings),
+        lambda open_: policy.call({**open_, "round": round}, run.labels.policy.settings),
         policy.constant("NEGATIVES"),
         pool.width_px,
         pool.height_px,
@@ -51,8 +54,12 @@ def label(context: Context, round: int, stage: Stage) -> None:
 # ------------------------------------------------------------------------------------------------------------ train
 
 
+TEACHER = 1000
+"""Number of the teacher among the members (001, section 3.5)."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Checkpoint:
+class Checkpoint:
     """An unfinished training in the round's folder."""
 
     path: Path
@@ -66,17 +73,21 @@ class _Checkpoint:
 
 def build_model(context: Context, round: int, member: int = 0) -> nn.Module:
     """A fresh model of the configured kind; its random weights depend on (seed, round, member) alone."""
-    choice = context.run.model
+    stream = [context.run.seed, round, 2] + ([member] if member else [])
+    return new_model(context.run, len(context.pool.classes), stream)
+
+
+def new_model(run: Run, n_classes: int, stream: list[int]) -> nn.Module:
+    """The configured model; its random weights depend on `stream`."""
     with torch.random.fork_rng(devices=[]):
-        stream = [context.run.seed, round, 2] + ([member] if member else [])
         torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
-        method = catalog.find("models", choice.name)
-        model: nn.Module = method.call({"n_classes": len(context.pool.classes)}, choice.settings)
+        method = catalog.find("models", run.model.name)
+        model: nn.Module = method.call({"n_classes": n_classes}, run.model.settings)
         return model
 
 
 def _checkpoint(member: int) -> str:
-    return "checkpoint.safetensors" if member == 0 else f"checkpoint-{member}.safetensors"
+    return f"checkpoint{'' if member == 0 else '-teacher' if member == TEACHER else f'-{member}'}.safetensors"
 
 
 def load_model(context: Context, round: int, member: int = 0) -> nn.Module:
@@ -95,43 +106,69 @@ def train(context: Context, round: int, stage: Stage) -> None:
     """
     run = context.run
     targets: Targets = files.read_targets(context.file(round, "targets.safetensors"))
-    failed = dict(context.images("pool").warm(np.unique(targets.images)))
-    rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
-    data = TrainingSet(context.images("pool"), targets, rows, flip=run.train.flip, jitter=run.train.jitter)
+    data, failed = (classification.training_set if run.classifies else _training_set)(context, targets)
     what = _fingerprint(context, round)
+    if run.labels.teacher is not None and isinstance(data, ImageSet):
+        _trained(context, round, data, TEACHER, what)
+        data, told = classification.taught(
+            context, round, data, load_model(context, round, TEACHER), run.labels.teacher
+        )
+        stage.info.update(told)
     for member in range(run.train.members):
-        info = _trained_info(context.file(round, _checkpoint(member)), what)
-        stage.info.update(info or _train_member(context, round, data, member, what))
+        stage.info.update(_trained(context, round, data, member, what))
     stage.info["skipped"] = [(context.pool.names[i], message) for i, message in failed.items()]
+
+
+def _training_set(context: Context, targets: Targets) -> tuple[TrainingSet, dict[int, str]]:
+    """The entries whose image can be read, and number and message of the images that cannot."""
+    rule, images = context.run.train, context.images("pool")
+    failed = dict(images.warm(np.unique(targets.images)))
+    rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
+    return TrainingSet(images, targets, rows, flip=rule.flip, jitter=rule.jitter), failed
 
 
 def _fingerprint(context: Context, round: int) -> str:
     """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
     run = context.run
-    how = f"{run.seed} {round} {run.model.model_dump_json()} {run.train.model_dump_json()}"
+    how = f"{run.seed} {round} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
     return hashlib.sha256(how.encode() + context.file(round, "targets.safetensors").read_bytes()).hexdigest()
 
 
-def _trained_info(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """What a finished training told, if the checkpoint is of the same one."""
-    if not path.exists():
-        return None
-    _, metadata = files.read_tensors(path)
-    about = json.loads(metadata.get("about", "{}"))
-    return dict(about["info"]) if about.get("fingerprint") == fingerprint else None
+def _trained(context: Context, round: int, data: Data, member: int, fingerprint: str) -> dict[str, Any]:
+    """Trains a member unless its checkpoint is there already; what the training told."""
+    path = context.file(round, _checkpoint(member))
+    if path.exists():
+        about = json.loads(files.read_tensors(path)[1].get("about", "{}"))
+        if about.get("fingerprint") == fingerprint:
+            return dict(about["info"])
+    return _train_member(context, round, data, member, fingerprint)
 
 
-def _train_member(context: Context, round: int, data: TrainingSet, member: int, fingerprint: str) -> dict[str, Any]:
+def _train_member(context: Context, round: int, data: Data, member: int, fingerprint: str) -> dict[str, Any]:
     run = context.run
     model = build_model(context, round, member)
     if run.train.warm_start and round:
         model.load_state_dict(load_model(context, round - 1, member).state_dict())
-    unfinished = _Checkpoint(context.file(round, _checkpoint(member).replace("checkpoint", "training")))
+    unfinished = Checkpoint(context.file(round, _checkpoint(member).replace("checkpoint", "training")))
     steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
+    recorder = None
+    if classification.records(run, member == TEACHER) and member in (0, TEACHER):
+        recorder = classification.recorder(context, round, epochs_of(len(data), run.train))
     which = f", member {member + 1} of {run.train.members}" if run.train.members > 1 else ""
     with context.bar(f"round {round}: train on {len(data)} images{which}", steps) as advance:
         seed = run.seed if not member else int(np.random.default_rng([run.seed, member]).integers(2**31))
-        info = fit(model, data, run.train, seed=seed, round=round, checkpoint=unfinished, progress=advance)
+        info = fit(
+            model,
+            data,
+            run.train,
+            seed=seed,
+            round=round,
+            checkpoint=unfinished,
+            progress=advance,
+            after_epoch=recorder,
+        )
+    if recorder is not None:
+        recorder.finish(files.write_bytes)
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     told = {name: value for name, value in info.items() if name != "images_per_s"}  # the file depends on no clock
     # one entry alone: the order of several is not the same from file to file
@@ -145,9 +182,14 @@ def _train_member(context: Context, round: int, data: TrainingSet, member: int, 
 
 
 def evaluate(context: Context, round: int, stage: Stage) -> None:
-    """COCO metrics on the test split, into metrics.json (empty where there is no annotated test split)."""
+    """COCO metrics or accuracy on the test split, into metrics.json (empty where there is no annotated test split)."""
     metrics: dict[str, Any] = {}
-    if context.test is not None and context.test.truth is not None:
+    if context.run.classifies:
+        metrics = classification.evaluate(context, load_model(context, round), round, stage)
+        if context.run.labels.teacher is not None and metrics:
+            taught = classification.evaluate(context, load_model(context, round, TEACHER), round, stage)
+            metrics["teacher_accuracy"] = taught["accuracy"]
+    elif context.test is not None and context.test.truth is not None:
         with context.bar(f"round {round}: evaluate", len(context.test)) as advance:
             found, summary = predict_detections(
                 load_model(context, round),

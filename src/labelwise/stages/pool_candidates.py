@@ -94,11 +94,12 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
     number_of = {name: number for number, name in enumerate(context.pool.names)}
     done[[number_of[name] for name, _ in info.get("skipped", [])]] = True  # nobody can look at what cannot be read
     rows_before = 0
+    least = 0.0 if run.classifies else run.query.threshold  # a class of an image is a candidate however unsure it is
     for shards in zip(*streams, strict=True):
         first, found = shards[0]
         part = slice(first, first + found.n_images)
         here = _slice(known, part)
-        keep = [candidates(one, here, threshold=run.query.threshold) for _, one in shards]
+        keep = [candidates(one, here, threshold=least) for _, one in shards]
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
         if run.query.unit == "box":
             yield _boxes(boxes[0], first, np.flatnonzero(keep[0]) + rows_before)

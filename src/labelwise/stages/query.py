@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from labelwise import catalog
 from labelwise.config import IMAGE_INPUTS
 from labelwise.context import Context
+from labelwise.predict.classify import classify
 from labelwise.predict.run import predict as predict_pool
 from labelwise.predict.vaal import labelled_probability
+from labelwise.stages import classification
 from labelwise.stages.learn import load_model
-from labelwise.stages.pool_candidates import Candidates, covered, image_outputs, in_shards, predictions
+from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.store import files
 from labelwise.store.project import Stage
 
+PER_IMAGE = {"labelled_probability": 0, "truth_classes": 0, "image_features": 0, "history": 1}
+"""Columns of the whole pool, and which of their axes counts its images."""
 VIEWS = ("view_probs", "view_scores", "view_iou")
 
 
@@ -38,6 +43,49 @@ def predict(context: Context, round: int, stage: Stage) -> None:
     run = context.run
     done = covered(context.project.ledger.labels(context.pool), context.pool)
     wanted = np.arange(len(context.pool)) if run.needs_labelled else np.flatnonzero(~done)
+    if run.classifies:
+        _classify(context, round, stage, wanted)
+    else:
+        _detect(context, round, stage, wanted)
+    if "labelled_probability" in run.inputs:
+        said = image_outputs(context, round)
+        value = np.ones(len(done), np.float32)  # an image that cannot be read is never worth asking
+        value[said.seen] = labelled_probability(said.features[said.seen], done[said.seen], seed=[run.seed, round])
+        files.write_table(context.file(round, "labelled_probability.parquet"), {"value": value})
+
+
+def _classify(context: Context, round: int, stage: Stage, wanted: np.ndarray) -> None:
+    run, pixels = context.run, context.pixels("pool")
+    model, *members = [load_model(context, round - 1, member) for member in range(run.train.members)]
+    wanted = np.setdiff1d(wanted, list(pixels.failed))
+    with (
+        files.DetectionWriter(
+            context.file(round, predictions(1)), len(context.pool), run.predict.shard_images
+        ) as writer,
+        context.bar(f"round {round}: predict", len(wanted)) as advance,
+    ):
+        summary = classify(
+            model,
+            torch.from_numpy(pixels.squares),
+            wanted,
+            writer,
+            size_px=np.stack([context.pool.width_px, context.pool.height_px], axis=1),
+            views=[(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else [],
+            members=members if run.needs_views else (),
+            keep=run.outputs,
+            seed=run.seed,
+            round=round,
+            batch_size=run.predict.batch_size,
+            shard_images=run.predict.shard_images,
+            names=context.pool.names,
+            progress=advance,
+        )
+    stage.info["skipped"] = [(context.pool.names[i], message) for i, message in pixels.failed.items()]
+    stage.info["images_per_s"] = summary.images_per_s
+
+
+def _detect(context: Context, round: int, stage: Stage, wanted: np.ndarray) -> None:
+    run = context.run
     model, *members = [load_model(context, round - 1, member) for member in range(run.train.members)]
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
     scales = run.query.scales if run.query.unit == "region" else ()
@@ -69,11 +117,6 @@ def predict(context: Context, round: int, stage: Stage) -> None:
         if scale == 1:
             stage.info["skipped"] = [(context.pool.names[i], message) for i, message in summary.skipped]
             stage.info["images_per_s"], stage.info["without_area"] = summary.images_per_s, summary.without_area
-    if "labelled_probability" in run.inputs:
-        said = image_outputs(context, round)
-        value = np.ones(len(done), np.float32)  # an image that cannot be read is never worth asking
-        value[said.seen] = labelled_probability(said.features[said.seen], done[said.seen], seed=[run.seed, round])
-        files.write_table(context.file(round, "labelled_probability.parquet"), {"value": value})
 
 
 # ------------------------------------------------------------------------------------------------------------ score
@@ -85,14 +128,18 @@ def score(context: Context, round: int, stage: Stage) -> None:
         return
     run = context.run
     columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
-    columns += ["per_image"] if "predicted_loss" in run.outputs else []
+    columns += ["per_image"] if {"predicted_loss", "image_features"} & run.outputs else []
     annotated = context.project.ledger.labels(context.pool).annotations.labels
     menu: dict[str, Any] = {"rng": np.random.default_rng([run.seed, round])}
     menu["counts"] = np.bincount(annotated, minlength=len(context.pool.classes))
     if "labelled_probability" in run.inputs:
         stored = files.read_table(context.file(round, "labelled_probability.parquet"))
         menu["labelled_probability"] = stored["value"]
-    tables = [_score_shard(context, found, menu) for found in in_shards(context, round, columns)]
+    if run.classifies:
+        menu |= classification.menu(context, round)
+    learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
+    shards = [gather(context, round, columns)] if learns else in_shards(context, round, columns)
+    tables = [_score_shard(context, found, menu) for found in shards]
     table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
     files.write_table(context.file(round, "scores.parquet"), table)
     stage.info["candidates"] = len(table["score"])
@@ -117,7 +164,11 @@ def _scored(context: Context, found: Candidates, whole: Mapping[str, Any]) -> np
     """
     query = context.run.query
     method = catalog.find("score", query.score.name)
-    if not set(method.inputs) - {"n", "rng"}:
+    whole = dict(whole)
+    for name, axis in PER_IMAGE.items():
+        if name in whole and name in method.inputs:
+            whole[name] = np.take(whole[name], found.image, axis)
+    if not set(method.inputs) - {"n", "rng", "labelled_features", "labelled_classes", *PER_IMAGE}:
         return np.asarray(method.call({**whole, "n": len(found)}, query.score.settings), np.float64)
     values = []
     for part in found.parts:
@@ -127,8 +178,6 @@ def _scored(context: Context, found: Candidates, whole: Mapping[str, Any]) -> np
             menu |= {"view_probs": part.views.probs, "view_scores": part.views.scores, "view_iou": part.views.iou}
         if part.per_image is not None:
             menu["predicted_loss"] = part.per_image.predicted_loss[found.image - found.first]
-        if "labelled_probability" in whole:
-            menu["labelled_probability"] = whole["labelled_probability"][found.image]
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
     if query.unit == "box" or IMAGE_INPUTS & set(method.inputs):

@@ -13,6 +13,8 @@ from labelwise.choice import Step
 from labelwise.context import Context
 from labelwise.labels.frequency import frequency
 from labelwise.labels.overlap import highest, iou_pairs
+from labelwise.select._balance_target import target
+from labelwise.stages import classification
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
@@ -37,21 +39,24 @@ def select(context: Context, round: int, stage: Stage) -> None:
     run, pool = context.run, context.pool
     rng = np.random.default_rng([run.seed, round, 1])
     if round == 0:
-        image = rng.permutation(len(pool))[: run.budget.first(len(pool))]
+        amount = run.budget.first(len(pool))
+        image = classification.balanced(pool, amount, rng) if run.budget.start == "balanced" else None
+        image = rng.permutation(len(pool))[:amount] if image is None else image
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
         files.write_table(context.file(round, "picks.parquet"), {**table, "score": np.zeros(len(image))})
         return
     scored = files.read_table(context.file(round, "scores.parquet"))
-    n, amount = len(scored["score"]), run.budget.per_round[round - 1]
+    n, spend = len(scored["score"]), run.budget.per_round[round - 1]
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
-    expected = amount if fixed else amount / _obtained_per_query(context, round)
+    expected = spend if fixed else spend / _obtained_per_query(context, round)
     rows, scores = np.arange(n), scored["score"]
     reasons: dict[str, np.ndarray] = {}
-    makers = _makers(context, round, scored)
+    makers = _makers(context, round, scored, int(np.ceil(expected)))
+    spare = 1 if fixed else SPARE
     for step in run.query.select:
         last = step is run.query.select[-1]
         keep = n if last or step.keep is None else int(np.ceil(step.keep * expected))
-        rows, scores, reasons = _ranked(step, rows, scores, makers, int(np.ceil(expected)), keep, rng)
+        rows, scores, reasons = _ranked(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
     rest = np.setdiff1d(np.arange(n), rows)
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
@@ -61,12 +66,19 @@ def select(context: Context, round: int, stage: Stage) -> None:
 
 
 def _ranked(
-    step: Step, rows: np.ndarray, scores: np.ndarray, makers: Makers, expected: int, keep: int, rng: np.random.Generator
+    step: Step,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    makers: Makers,
+    expected: int,
+    keep: int,
+    spare: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """At most `keep` of the rows in the order of one selector, the scores that it gave, and its reasons."""
     method = catalog.find("select", step.name)
     stable = method.constant("PREFIX_STABLE")
-    most = min(len(rows), keep, max(RANKED, 10 * expected) if stable else max(SPARE * expected, 1))
+    most = min(len(rows), keep, max(RANKED, 10 * expected) if stable and spare > 1 else max(spare * expected, 1))
     chunk = most if stable else min(max(expected, 1), most)
     picked, reasons = [np.zeros(0, np.int64)], []
     left = np.arange(len(rows))
@@ -101,7 +113,7 @@ def _obtained_per_query(context: Context, round: int) -> float:
     return float(max(sum(getattr(cost, unit) for cost in spent) / max(queries, 1), 0.05))
 
 
-def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray]) -> Makers:
+def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray], expected: int) -> Makers:
     """Everything that a selector may name, made for some rows of the candidates when it is asked for."""
     run, pool = context.run, context.pool
     known = context.project.ledger.labels(pool)
@@ -129,6 +141,18 @@ def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray]) -> M
         every = files.read_detections(context.file(round, "predictions"), columns=())
         return frequency(every.labels, every.scores, len(pool.classes), tau=run.query.tau_frequency)
 
+    counts = np.bincount(known.annotations.labels, minlength=len(pool.classes))
+
+    def probs(rows: np.ndarray) -> np.ndarray:
+        """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
+        offsets, members = _members(found(), rows)
+        every = found().column("probs")[members]
+        out = np.full((len(rows), len(pool.classes)), 1 / len(pool.classes), np.float32)
+        some = np.diff(offsets) > 0
+        if some.any():
+            out[some] = np.add.reduceat(every, offsets[:-1][some]) / np.diff(offsets)[some, None]
+        return out
+
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if run.query.unit == "image":
@@ -139,7 +163,9 @@ def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray]) -> M
     return {
         "labels": labels,
         "frequency": lambda _: pseudo_frequency(),
-        "counts": lambda _: np.bincount(known.annotations.labels, minlength=len(pool.classes)),
+        "counts": lambda _: counts,
+        "target": lambda _: target(counts, expected),
+        "probs": probs,
         "scale": lambda rows: scored["scale"][rows],
         "features": features,
         "labelled_features": lambda _: _labelled_features(context, round, known),

@@ -20,8 +20,21 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from labelwise.config import Train
-from labelwise.train.batches import TrainingSet
 from labelwise.types import LabelwiseError
+
+
+class Data(Protocol):
+    """What is trained on: `train.batches.TrainingSet` (detectors), `train.images.ImageSet` (classifiers)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator, /) -> tuple[Any, Any]: ...
+
+    def names(self, indices: np.ndarray, /) -> str: ...
+
+
+AfterEpoch = Callable[[nn.Module, int], None]
+"""Is given the model and the number of the epoch that has ended."""
 
 
 class Checkpoint(Protocol):
@@ -49,21 +62,25 @@ def learning_rate_factor(step: int, steps: int, steps_per_epoch: int, rule: Trai
     if rule.schedule == "step":
         stretch = steps / (steps_per_epoch * rule.epochs)  # the marks move with the epochs that were stretched or cut
         passed = sum(step >= mark * stretch * steps_per_epoch for mark in rule.step_epochs)
-        return warm * 0.1**passed
+        return warm * rule.step_factor**passed
     return warm
 
 
 def fit(
     model: nn.Module,
-    data: TrainingSet,
+    data: Data,
     rule: Train,
     *,
     seed: int,
     round: int,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int], None] | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> dict[str, float]:
     """Trains `model` in place; returns steps, images per second and the last epoch's mean loss.
+
+    `after_epoch` is called before a checkpoint of that epoch is kept; after a kill it is called again for the epochs
+    since the last checkpoint.
 
     Raises:
         LabelwiseError: nothing to train on, or a loss that is not finite (names the images of its batch).
@@ -72,28 +89,32 @@ def fit(
         raise LabelwiseError(f"round {round}: no image to train on; label some first (budget.start_images)")
     if rule.devices == 1:
         fabric = Fabric(accelerator=rule.accelerator, devices=1, precision=rule.precision)
-        return _train(fabric, model, data, rule, seed, round, checkpoint, progress)
+        return _train(fabric, model, data, rule, seed, round, checkpoint, progress, after_epoch)
     on_gpu = rule.accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
     start: Literal["spawn", "fork"] = "spawn" if on_gpu else "fork"
     strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
     fabric = Fabric(accelerator=rule.accelerator, devices=rule.devices, precision=rule.precision, strategy=strategy)
     model.share_memory()  # where the first process leaves the weights
-    result: dict[str, float] = fabric.launch(_train_copy, model, data, rule, seed, round, checkpoint)  # type: ignore[arg-type]
+    result: dict[str, float] = fabric.launch(
+        _train_copy,  # type: ignore[arg-type]
+        *(model, data, rule, seed, round, checkpoint, after_epoch),
+    )
     return result
 
 
 def _train_copy(
     fabric: Fabric,
     shared: nn.Module,
-    data: TrainingSet,
+    data: Data,
     rule: Train,
     seed: int,
     round: int,
     checkpoint: Checkpoint | None,
+    after_epoch: AfterEpoch | None,
 ) -> dict[str, float]:
     """One of several processes: trains a copy of its own; the first one puts the weights into the shared model."""
     own = copy.deepcopy(shared)
-    result = _train(fabric, own, data, rule, seed, round, checkpoint, None)
+    result = _train(fabric, own, data, rule, seed, round, checkpoint, None, after_epoch)
     if fabric.is_global_zero:
         weights = own.state_dict()
         with torch.no_grad():
@@ -105,12 +126,13 @@ def _train_copy(
 def _train(
     fabric: Fabric,
     model: nn.Module,
-    data: TrainingSet,
+    data: Data,
     rule: Train,
     seed: int,
     round: int,
     checkpoint: Checkpoint | None,
     progress: Callable[[int], None] | None,
+    after_epoch: AfterEpoch | None,
 ) -> dict[str, float]:
     with _reproducible(fabric.device, rule.threads):
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
@@ -124,6 +146,8 @@ def _train(
         loss = 0.0
         for epoch in range(first, epochs):
             loss = _epoch(fabric, trained, optimiser, data, rule, (seed, round, epoch), epochs, progress)
+            if after_epoch is not None and fabric.is_global_zero:
+                after_epoch(model, epoch)
             due = time.monotonic() - saved >= rule.checkpoint_every_s
             if checkpoint is not None and due and epoch + 1 < epochs and fabric.is_global_zero:
                 tensors, metadata = _state(model, optimiser, seed, round, epoch + 1, epochs)
@@ -139,7 +163,7 @@ def _epoch(
     fabric: Fabric,
     model: Any,
     optimiser: Any,
-    data: TrainingSet,
+    data: Data,
     rule: Train,
     state: tuple[int, int, int],
     epochs: int,

@@ -1,0 +1,64 @@
+"""All images of a pool as one array of equal squares, decoded once and kept in memory: what a classifier trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from labelwise.data import image
+from labelwise.types import LabelwiseError, Pool
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """`squares[i]` is image i of the pool; `failed` says of those that cannot be read why (their squares are black)."""
+
+    squares: UInt8[np.ndarray, "images 3 size size"]
+    failed: dict[int, str]
+
+
+def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int], None] | None = None) -> Pixels:
+    """The central square of every image, resized to `size_px`.
+
+    Raises:
+        LabelwiseError: the squares would take more than `most_bytes`.
+    """
+    need = len(pool) * 3 * size_px**2
+    if need > most_bytes:
+        raise LabelwiseError(
+            f"{pool.root}: {len(pool)} images at {size_px} px take {need / 1e9:.1f} GB of memory, more than the "
+            f"{most_bytes / 1e9:.1f} GB of data.cache_gb. Raise data.cache_gb, or lower data.image_size_px"
+        )
+    report = progress or (lambda _: None)
+    if pool.pixels is not None and pool.pixels.shape[1:3] == (size_px, size_px):
+        report(len(pool))
+        return Pixels(np.ascontiguousarray(pool.pixels.transpose(0, 3, 1, 2)), {})
+    squares = np.zeros((len(pool), 3, size_px, size_px), np.uint8)
+    failed: dict[int, str] = {}
+
+    def fill(i: int) -> None:
+        try:
+            pixels = image.load(pool.path(i), at_least_px=None) if pool.pixels is None else pool.pixels[i]
+            squares[i] = _square(pixels, size_px)
+        except LabelwiseError as error:
+            failed[i] = str(error)
+
+    with ThreadPoolExecutor(image.THREADS) as threads:
+        for _ in threads.map(fill, range(len(pool))):
+            report(1)
+    return Pixels(squares, dict(sorted(failed.items())))
+
+
+def _square(pixels: np.ndarray, size_px: int) -> UInt8[np.ndarray, "3 size size"]:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    square = Image.fromarray(pixels).resize(
+        (size_px, size_px), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
+    )
+    return np.asarray(square).transpose(2, 0, 1)
