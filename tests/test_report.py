@@ -161,7 +161,7 @@ def test_balance_is_computed_per_seed_and_not_of_pooled_counts() -> None:
     picks = [{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}]  # each run asks one class only: entropy 0, pooled ln 2
     runs = [RunResult("u", s, ["a", "b"], [result(1, 0.5, class_counts_picks=p)]) for s, p in enumerate(picks)]
     row = parsed(runs).tables["u: class balance of every round"][2]
-    assert row[-2:] == ["1.00 ± 0.00 (1 absent)", "0.00 ± 0.00"]
+    assert row[-3:] == ["1.00 ± 0.00 (1 absent)", "0.00 ± 0.00", "1.00 ± 0.00"]
 
 
 @pytest.mark.usefixtures("tables_only")

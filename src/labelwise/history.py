@@ -13,7 +13,10 @@ import numpy as np
 from labelwise.context import Context
 from labelwise.evaluate import detection
 from labelwise.loop import STAGES
-from labelwise.report.results import GalleryItem, RoundResult, RunResult
+from labelwise.predict.history import read as read_history
+from labelwise.report import informativeness
+from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
+from labelwise.score import dispersion
 from labelwise.store import files
 from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
 
@@ -110,7 +113,22 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         versions=versions(),
         rare_classes=rare_classes(context),
         metric=run.metric,
+        informativeness=[_informativeness(context, r) for r in done if r] if run.classifies else [],
     )
+
+
+def _informativeness(context: Context, round: int) -> Informativeness:
+    """How often the model of a scored round is right about the images with the highest scores."""
+    scored = files.read_table(context.file(round, "scores.parquet"))
+    found = files.read_detections(context.file(round, "predictions"), columns=())
+    truth = context.pool.truth
+    if truth is None:
+        return informativeness.measure(round, np.zeros(0), np.zeros(0, bool))
+    image = scored["image"]
+    right = found.labels[found.offsets[image]] == truth.labels[image]
+    record = context.file(round - 1, "history.npy")
+    unsure = dispersion.score(read_history(record)[:, image]) if record.exists() else None
+    return informativeness.measure(round, scored["score"], right, unsure)
 
 
 def _data_name(context: Context) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from labelwise.report import curves, histograms, tables
+from labelwise.report import curves, histograms, informativeness, tables
 from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import efficiency
 from labelwise.report.gallery import galleries
@@ -84,11 +84,19 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         galleries=galleries(found),
         number_tables=[tables.rounds(g) for g in found if g.rounds],
         class_table=tables.per_class(found),
+        analyses=_analyses(found),
         answers=tables.answers(found),
         stages=tables.stages(found),
         settings=tables.settings(found),
         versions=tables.versions(found),
     )
+
+
+def _analyses(found: Sequence[Group]) -> list[informativeness.Analysis]:
+    """Of classifiers whose pool has ground truth: how wrong the model is about what it asks."""
+    several = [informativeness.by_score(found)]
+    several += [informativeness.by_dispersion(group, f"dispersion{i}") for i, group in enumerate(found)]
+    return [one for one in several if one is not None]
 
 
 def _histogram(group: Group, i: int) -> Histogram | None:

@@ -12,9 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from labelwise.types import LabelwiseError
+
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+"""Shares of the unlabelled pool, highest scores first."""
+BINS = 10
+"""Bins of label dispersion, of equal width over 0..1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Informativeness:
+    """One scored round. `accuracy[k]` is the model's on the SHARES[k] of the pool with the highest scores.
+
+    `dispersion_counts` and `dispersion_accuracy` are per bin of label dispersion (NaN
+    where a bin is empty); None where nothing was recorded.
+    """
+
+    round: int
+    accuracy: Float64[np.ndarray, " shares"]
+    dispersion_counts: Int64[np.ndarray, " bins"] | None = None
+    dispersion_accuracy: Float64[np.ndarray, " bins"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +124,4 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     rare_classes: Sequence[str] = ()
     metric: str = "AP50"
+    informativeness: Sequence[Informativeness] = ()

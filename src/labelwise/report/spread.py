@@ -116,6 +116,18 @@ def mean_counts(group: Group, round_number: int, distribution: str) -> list[floa
     return [sum(float(f.get(c, 0)) for f in found) / max(len(found), 1) for c in group.classes]
 
 
+def l1_score(counts: Iterable[float]) -> float:
+    """L1 distance to equal counts over its largest value 2b(C - 1)/C (001, Eq. 4.10): 0 even, 1 all in one class.
+
+    >>> l1_score([3, 1]), l1_score([0, 4])
+    (0.5, 1.0)
+    """
+    listed = list(counts)
+    total, n = sum(listed), len(listed)
+    largest = 2 * total * (n - 1) / n if n else 0.0
+    return sum(abs(c - total / n) for c in listed) / largest if largest > 0 else math.nan
+
+
 def imbalance(counts: Iterable[float]) -> tuple[float, int]:
     """Largest count over smallest among the classes that occur (000, figure 1), and how many classes do not occur."""
     listed = list(counts)

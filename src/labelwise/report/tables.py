@@ -10,7 +10,17 @@ import numpy as np
 
 from labelwise.report.curves import measured
 from labelwise.report.histograms import DISTRIBUTIONS, order
-from labelwise.report.spread import Group, entropy_nats, imbalance, mean_counts, results_of, seed_counts, spread, values
+from labelwise.report.spread import (
+    Group,
+    entropy_nats,
+    imbalance,
+    l1_score,
+    mean_counts,
+    results_of,
+    seed_counts,
+    spread,
+    values,
+)
 from labelwise.report.wording import DASH, count, duration, points
 
 MOST_SKIPPED = 200
@@ -86,7 +96,7 @@ def overview(groups: Sequence[Group]) -> Table:
     strong = frozenset((int(i), int(j) + 2) for i, j in np.argwhere(is_best))
     note = "Mean ± standard deviation over the seeds. Bold: the highest mean of the round."
     heads = ["Run", "Seeds", *(f"Round {r}" for r in numbers), "Boxes", "Queries", "Annotation time"]
-    metric = groups[0].metric
+    metric = groups[0].metric if groups else "AP50"
     spans = [("", 2), (metric, len(numbers)), ("Cost in all, mean", 3)] if numbers else []
     return Table(f"{_capital(metric)} by round, and its cost", heads, rows, note, strong, spans=spans)
 
@@ -104,6 +114,8 @@ def final(group: Group, *quantities: str) -> list[float]:
 
 def per_class(groups: Sequence[Group]) -> Table | None:
     """The quality per class: by round for one name, of the last round for several."""
+    if not groups:
+        return None
     classes = list(dict.fromkeys(c for g in groups for c in g.classes))
     if len(groups) == 1:
         heads = [(f"Round {r}", groups[0], r) for r in groups[0].rounds]
@@ -133,17 +145,18 @@ def class_counts(group: Group, number: int, shown: Sequence[str]) -> Table:
 
 
 def balance(group: Group, shown: Sequence[str]) -> Table:
-    """Imbalance factor and entropy of every distribution in every round."""
+    """Imbalance factor, entropy and L1 score of every distribution in every round (001, Fig. 4.8-4.10)."""
     rows = []
     for number in group.rounds:
         row = [str(number)]
         for distribution in shown:
             row += _balance_cells(group, number, distribution)
         rows.append(row)
-    heads = ["imbalance", "entropy"] * len(shown)
-    spans = [("", 1), *((DISTRIBUTIONS[d], 2) for d in shown)]
+    heads = ["imbalance", "entropy", "L1 score"] * len(shown)
+    spans = [("", 1), *((DISTRIBUTIONS[d], 3) for d in shown)]
     most = math.log(max(len(group.classes), 1))
-    note = f"Entropy in nats; {most:.2f} if all {len(group.classes)} classes were equally frequent."
+    note = f"Entropy in nats; {most:.2f} if all {len(group.classes)} classes were equally frequent. "
+    note += "L1 score: distance to equal counts, 0 to 1 (001, Eq. 4.10)."
     note += " Computed for every seed, then mean ± standard deviation." if len(group.runs) > 1 else ""
     return Table(f"{group.name}: class balance of every round", ["Round", *heads], rows, note, spans=spans)
 
@@ -151,13 +164,14 @@ def balance(group: Group, shown: Sequence[str]) -> Table:
 def _balance_cells(group: Group, number: int, distribution: str) -> list[str]:
     """Imbalance and entropy, each computed per seed: counts pooled over seeds would look more even than any run was."""
     found = [[float(m.get(c, 0)) for c in group.classes] for m in seed_counts(group, number, distribution)]
-    per_seed = [(*imbalance(counts), entropy_nats(counts)) for counts in found if sum(counts) > 0]
+    per_seed = [(*imbalance(c), entropy_nats(c), l1_score(c)) for c in found if sum(c) > 0]
     if not per_seed:
-        return [DASH, DASH]
+        return [DASH, DASH, DASH]
     mean, std, _ = spread(np.asarray(per_seed, float))
     absent = f" ({count(float(mean[1]))} absent)" if mean[1] > 0 else ""
     deviations = [f" ± {s:.2f}" if math.isfinite(s) else "" for s in std]
-    return [f"{mean[0]:.2f}{deviations[0]}{absent}", f"{mean[2]:.2f}{deviations[2]}"]
+    l1 = f"{mean[3]:.2f}{deviations[3]}" if math.isfinite(mean[3]) else DASH
+    return [f"{mean[0]:.2f}{deviations[0]}{absent}", f"{mean[2]:.2f}{deviations[2]}", l1]
 
 
 def answers(groups: Sequence[Group]) -> Table | None:
