@@ -24,6 +24,7 @@ import numpy as np
 from labelwise import context, history
 from labelwise.compare import Comparison
 from labelwise.report.compare import paired
+from labelwise.report.spread import l1_score
 
 HERE = Path(__file__).parent
 SETS = {
@@ -32,8 +33,21 @@ SETS = {
         *("random_image", "entropy_image", "coreset_image", "cald"),
         *("random", "box_uncertainty_damped", "u_cb_tspl", "mural"),
     ],
+    "images": [
+        *("random_image", "margin_image", "entropy_image", "bald_image", "coreset_image", "dispersion"),
+    ],
+    "balance": ["random_image", "entropy_image", "entropy_cb", "coreset_image", "kcenter_cb"],
+    "teacher": ["entropy_image", "ceal", "teacher_entropy", "teacher_dispersion"],
+    "features": ["random_image", "entropy_image", "svm_margin", "coreset_image"],
 }
-BASELINES = {"ablation": ("u", "random"), "methods": ("random_image", "random")}
+BASELINES = {
+    "ablation": ("u", "random"),
+    "methods": ("random_image", "random"),
+    "images": ("random_image",),
+    "balance": ("random_image", "entropy_image", "coreset_image"),
+    "teacher": ("entropy_image",),
+    "features": ("random_image",),
+}
 
 
 def gather(comparison: Comparison) -> list[dict[str, object]]:
@@ -44,14 +58,14 @@ def gather(comparison: Comparison) -> list[dict[str, object]]:
             if not (folder / "run.toml").exists():
                 continue
             opened = context.start(folder, None)
-            rare = history.rare_classes(opened)
+            rare, metric = history.rare_classes(opened), opened.run.metric
             for number in range(opened.run.rounds):
                 if opened.project.ledger.stage_done(number, "evaluate") is None:
                     break
                 result = history.round_result(opened, number)
                 rare_values = [v for c, v in result.per_class.items() if c in rare and v is not None]
                 obtained = opened.project.ledger.annotation_rows(until_round=number)
-                picks = np.bincount(obtained["label"][obtained["round"] == number])
+                picks = np.bincount(obtained["label"][obtained["round"] == number], minlength=len(opened.pool.classes))
                 share = picks[picks > 0] / max(picks.sum(), 1)
                 wall = result.stage_seconds
                 found.append(
@@ -63,9 +77,10 @@ def gather(comparison: Comparison) -> list[dict[str, object]]:
                         "boxes": result.cost_boxes,
                         "queries": result.cost_queries,
                         "annotation_s": round(result.cost_seconds),
-                        "AP50": round(100 * (result.quality or 0), 3),
+                        metric: round(100 * (result.quality or 0), 3),
                         "AP": round(100 * (result.ap or 0), 3),
-                        "rare_AP50": round(100 * float(np.mean(rare_values)), 3) if rare_values else "",
+                        f"rare_{metric}": round(100 * float(np.mean(rare_values)), 3) if rare_values else "",
+                        "picks_l1": round(l1_score(picks.tolist()), 4) if picks.sum() else "",
                         "picks_entropy_nats": round(float(-(share * np.log(share)).sum()), 4),
                         "wall_s": round(sum(wall.values()), 1),
                         "score_select_s": round(wall.get("score", 0) + wall.get("select", 0), 3),
@@ -83,25 +98,27 @@ def summarise(table: list[dict[str, object]], data: str, baselines: tuple[str, .
     """Mean and std per row and round; paired difference (same seed) against the baselines, per round and overall."""
 
     def values(row: str, column: str) -> dict[tuple[int, int], float]:
-        return {(int(r["seed"]), int(r["round"])): float(r[column] or 0) for r in table if r["row"] == row}  # type: ignore[call-overload,arg-type]
+        return {(int(r["seed"]), int(r["round"])): float(r.get(column) or 0) for r in table if r["row"] == row}  # type: ignore[call-overload,arg-type]
 
     rows = list(dict.fromkeys(str(r["row"]) for r in table))
+    metric = "AP50" if "AP50" in table[0] else "accuracy"
     lines: list[dict[str, object]] = []
     for row in rows:
-        own = values(row, "AP50")
+        own = values(row, metric)
         last = max(number for _, number in own)
         seeds = [s for s in sorted({s for s, _ in own}) if (s, last) in own]
         for number in [*range(last + 1), "mean of 1.."]:
             rounds = list(range(1, last + 1)) if isinstance(number, str) else [int(number)]
 
             line: dict[str, object] = {"data": data, "row": row, "round": number, "seeds": len(seeds)}
-            for column in ("AP50", "rare_AP50", "AP", "picks_entropy_nats", "boxes", "queries", "annotation_s"):
+            numbers = (metric, f"rare_{metric}", "AP", "picks_entropy_nats", "picks_l1")
+            for column in (*numbers, "boxes", "queries", "annotation_s"):
                 mean = matrix(values(row, column), seeds, rounds).mean(axis=1)
                 line[column] = round(float(mean.mean()), 2)
-                if column in ("AP50", "rare_AP50"):
+                if column in (metric, f"rare_{metric}", "picks_l1"):
                     line[f"{column}_std"] = round(float(mean.std(ddof=1)), 2) if len(mean) > 1 else ""
             for base in baselines:
-                a, b = (matrix(values(name, "AP50"), seeds, rounds) for name in (row, base))
+                a, b = (matrix(values(name, metric), seeds, rounds) for name in (row, base))
                 if base in rows and base != row and len(seeds) > 1 and number != 0 and np.isfinite(b).all():
                     found = paired(a, b).overall
                     line[f"minus_{base}"] = round(float(found.mean[0]), 2)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from labelwise import context, history, loop
+from labelwise.cli import app
 from labelwise.report import page
 from labelwise.store import files
 from labelwise.types import LabelwiseError
@@ -158,3 +160,35 @@ def test_what_cannot_be_run_says_so(given: list[str], message: str, data_sets: d
     asked = [s for s in settings(data_sets["ordinary"]) if s not in drop]
     with pytest.raises(LabelwiseError, match=message):
         list(loop.run(context.start(tmp_path / "p", "random_image", [*asked, *given])))
+
+
+def test_balance_tells_what_every_lambda_does(data_sets: dict, tmp_path: Path) -> None:
+    opened = context.start(tmp_path / "p", "entropy_image", settings(data_sets["ordinary"]))
+    list(loop.run(opened))
+    opened.project.close()
+    shown = CliRunner().invoke(app, ["balance", "--project", str(tmp_path / "p")])
+    assert shown.exit_code == 0 and "The smallest λ" in shown.output and "pseudo" in shown.output
+    with pytest.raises(LabelwiseError, match="round 7 has no scores"):
+        CliRunner().invoke(app, ["balance", "-p", str(tmp_path / "p"), "--round", "7"], catch_exceptions=False)
+
+
+def test_advise_gives_its_evidence() -> None:
+    few = CliRunner().invoke(app, ["advise", "--classes", "10", "--pool", "50000", "--budget", "100", "--pretrained"])
+    many = CliRunner().invoke(app, ["advise", "--classes", "10", "--pool", "50000", "--budget", "5000", "--pretrained"])
+    assert few.exit_code == many.exit_code == 0 and few.output != many.output and "Fig. 5.6" in many.output
+
+
+def test_pretrain_writes_a_body_that_a_run_starts_from(data_sets: dict, tmp_path: Path) -> None:
+    pytest.importorskip("lightly", reason="SimSiam needs the extra ssl")
+    weights = tmp_path / "simsiam.safetensors"
+    given = [x for s in settings(data_sets["ordinary"]) for x in ("-s", s)]
+    command = ["pretrain", "mnist", "-o", str(weights), "--epochs", "2", "--batch-size", "8", *given]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0 and "loss" in done.output and not list(tmp_path.glob("*unfinished*"))
+    asked = [*settings(data_sets["ordinary"]), f"model.weights={weights}", "model.frozen=true"]
+    opened = context.start(tmp_path / "p", "svm_margin", asked)
+    assert list(loop.run(opened)) == [0, 1]
+    body, _ = files.read_tensors(weights)
+    trained, _ = files.read_tensors(opened.file(1, "checkpoint.safetensors"))
+    assert all(np.array_equal(trained[f"backbone.body.{name}"], value) for name, value in body.items())
+    opened.project.close()

@@ -63,6 +63,7 @@ class Comparison:
             for part, own, start in (
                 ("data", run.data, common.data),
                 ("budget.start_images", run.budget.start_images, common.budget.start_images),
+                ("budget.start", run.budget.start, common.budget.start),
                 ("cost", run.cost, common.cost),
             ):
                 if own != start:
@@ -137,6 +138,7 @@ class Comparison:
         if not (folder / "run.toml").exists():
             common = self.config(None, seed)
             same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
+            same &= run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # recorded in training
             self._make(folder, run, self._start(seed), whole=same)
         self._refuse_other(folder, run)
         self._process(folder)

@@ -169,8 +169,10 @@ def _train_member(context: Context, round: int, data: Data, member: int, fingerp
         )
     if recorder is not None:
         recorder.finish(files.write_bytes)
+        info["record_s"] = recorder.seconds
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    told = {name: value for name, value in info.items() if name != "images_per_s"}  # the file depends on no clock
+    clocks = ("images_per_s", "record_s")  # the file depends on none
+    told = {name: value for name, value in info.items() if name not in clocks}
     # one entry alone: the order of several is not the same from file to file
     metadata = {"about": json.dumps({"round": round, "fingerprint": fingerprint, "info": told}, sort_keys=True)}
     files.write_tensors(context.file(round, _checkpoint(member)), weights, metadata)
