@@ -112,4 +112,6 @@ def balance(
         table.add_row(f"{lam:g}", *cells, f"{100 * found.gap[k]:.2g} %", style=style)
     table.add_row(f"{found.proposed:g}, pseudo labels", *(f"{v:.4g}" for v in found.pseudo), "")
     out.print(table)
-    out.print(f"The smallest λ after which the distance does not fall further: {found.proposed:g}.")
+    out.print(
+        f"The smallest λ after which the distance does not fall further: {found.proposed:g}. {found.note}".strip()
+    )

@@ -70,7 +70,8 @@ class Lambdas:
 
     `informativeness`: sum of the picks' scores. `distance`: ‖Ω - Pᵀz‖. `l1`: the L1 score of Pᵀz. `gap`: relative, to
     the LP bound. `top` and `pseudo` are the figure's horizontal lines, (informativeness, distance, l1) of the highest
-    scores and of the program with pseudo labels and the proposed λ.
+    scores and of the program with pseudo labels and the proposed λ. `note` says what decides at the proposed λ, if it
+    is one term alone (for one, where every choice has the same balance).
     """
 
     lams: Float64[np.ndarray, " m"]
@@ -81,6 +82,7 @@ class Lambdas:
     proposed: float
     top: tuple[float, float, float]
     pseudo: tuple[float, float, float]
+    note: str
 
 
 def propose_lambda(
@@ -116,7 +118,8 @@ def propose_lambda(
     plain = solve(scores, probs, target, budget, lam=0.0, norm=norm)
     distance = np.array([f.balance_term for f in found])
     range_ = max(plain.balance_term - distance.min(), 0.0)
-    proposed = float(rising[np.argmax(distance <= distance.min() + tolerance * range_)])
+    best = int(np.argmax(distance <= distance.min() + tolerance * range_))
+    proposed = float(rising[best])
     hard = solve(scores, probs, target, budget, lam=proposed, norm=norm, pseudo_labels=True)
     fill = probs[hard.rows].sum(axis=0, dtype=np.float64)
     of_hard = solve(scores[hard.rows], probs[hard.rows], target, len(hard.rows), lam=proposed, norm=norm)
@@ -129,6 +132,7 @@ def propose_lambda(
         proposed=proposed,
         top=(plain.score_term, plain.balance_term, l1_score(plain.fill)),
         pseudo=(hard.score_term, of_hard.balance_term, l1_score(fill)),
+        note=found[best].note,
     )
 
 
