@@ -193,6 +193,9 @@ def test_a_record_has_a_row_per_recorded_epoch_and_survives_a_kill(tmp_path):
             again(model, epoch)
         assert model.training
         again.finish(lambda target, content: target.write_bytes(content))
+        assert again.begun, "until the weights are kept, a killed run goes on with the record"
+        again.remove()
+        assert not again.begun
         table = read(path)
         assert table.shape == (rows, 9) and table.dtype == np.uint8 and not list(tmp_path.glob("*.partial*"))
         assert (table[:, wanted] == classes(model.eval(), pixels, wanted, 3)).all()

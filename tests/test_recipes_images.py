@@ -149,7 +149,7 @@ def test_the_first_images_of_a_long_tailed_pool_are_balanced(tmp_path: Path) -> 
     ("given", "message"),
     [
         (["query.unit=box"], 'set query.unit = "image"'),
-        (["model.name=retinanet", "budget.unit=boxes"], 'set model.name = "classifier"'),
+        (["model.name=retinanet", "budget.unit=boxes"], 'model.name = "classifier"'),
         (["data.cache_gb=0.000001"], "Raise data.cache_gb"),
         (["budget.start=balanced", "budget.start_images=300"], "has fewer"),
         (["train.members=2", 'labels.teacher={by="entropy"}'], "labels.teacher"),

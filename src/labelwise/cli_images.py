@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -57,15 +58,17 @@ def pretrain(
     run = context.resolved(config.load(context.recipe_files(recipe), settings or []), output)
     if not run.classifies or run.data.scenes is not None:
         raise LabelwiseError(f"{recipe}: pretrain takes a recipe of image classification, such as cifar10")
-    pool, _ = context.pools(run, run.data.folder(), run.data.pool_split or "", "")
+    pool, _, _ = context.pools(run, run.data.folder(), run.data.pool_split or "", "")
     with bar(f"read {len(pool)} images", len(pool)) as advance:
-        found = pixels.load(pool, run.data.image_size_px, most_bytes=run.data.cache_gb * 1e9, progress=advance)
-    model: Any = new_model(run, len(pool.classes), [seed])
+        found = pixels.load(pool, run.data.image_size_px, most_bytes=run.data.cache_gb * 1e9 / 2, progress=advance)
+    readable = np.setdiff1d(np.arange(len(pool)), list(found.failed))
+    free = run.model_copy(update={"model": run.model.model_copy(update={"frozen": False})})
+    model: Any = new_model(free, len(pool.classes), [seed])
     unfinished = Checkpoint(output.with_suffix(".unfinished.safetensors"))
-    batch = min(batch_size, len(pool))
-    with bar(f"pre-train on {len(pool)} images", epochs * (len(pool) // batch)) as advance:
+    batch = min(batch_size, len(readable))
+    with bar(f"pre-train on {len(readable)} images", epochs * (len(readable) // batch)) as advance:
         info = simsiam.pretrain(
-            found.squares.transpose(0, 2, 3, 1),
+            found.squares[readable].transpose(0, 2, 3, 1),
             classifier.Pooled(model),
             epochs=epochs,
             batch_size=batch,

@@ -144,7 +144,9 @@ class TeacherRule(Section):
     """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
 
     `by`: what it is sure of, by label dispersion over its training or by entropy; `share` of the pool (001, section
-    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool.
+    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool, and may be asked in that round.
+    With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before; in
+    round 0 it begins with the teacher's weights.
     """
 
     by: Literal["dispersion", "entropy"] = "dispersion"
@@ -214,7 +216,7 @@ class Run(Section):
         if self.needs_views and not self.predict.views and self.train.members == 1:
             found.append(
                 "predict.views is empty, yet the score or the label policy needs views; "
-                'set for example predict.views = ["flip", "downscale"]'
+                f"set for example predict.views = {['dropout'] * 2 if self.classifies else ['flip', 'downscale']}"
             )
         if self.needs_consistency and not self.predict.views:
             found.append("the label policy compares views of the image (Eq. 4); set predict.views")
@@ -228,6 +230,14 @@ class Run(Section):
             found.append("with labels.teacher the score cannot look at the history, and train.members is 1")
         if self.classifies and self.query.unit != "image":
             found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
+        if self.classifies:
+            other = [view.name for view in self.predict.views if view.name != "dropout"] if self.needs_views else []
+            if other:
+                found.append(
+                    f'a classifier compares dropout passes; set predict.views = ["dropout", "dropout"], not {other}'
+                )
+            for name in sorted({"tightness", "box_features", "predicted_loss"} & self.inputs):
+                found.append(f"{name} is of boxes; a classifier does not give it")
         for name in sorted({"history", "truth_classes"} & self.inputs):
             if not self.classifies:
                 found.append(f'the score needs {name}, which only a classifier has; set model.name = "classifier"')

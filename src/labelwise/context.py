@@ -31,12 +31,13 @@ def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[i
 
 @dataclass
 class Context:
-    """One run in one project folder."""
+    """One run in one project folder. `first_images`: how many the first round labels."""
 
     project: Project
     run: Run
     pool: Pool
     test: Pool | None
+    first_images: int
     bar: Bar = silent
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
     _pixels: dict[str, Pixels] = field(default_factory=dict)
@@ -148,8 +149,11 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     return Context(project, run, *pools(run, data.folder(), data.pool_split or "", data.test_split or ""), bar)
 
 
-def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None]:
-    """The pool and the test images that a run reads from `root`."""
+def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None, int]:
+    """The pool and the test images that a run reads from `root`, and how many images it labels first.
+
+    That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1).
+    """
     data = run.data
     pool = find.read(root, pool_split or None, data.format)
     test = find.read(root, test_split, data.format) if test_split else None
@@ -158,23 +162,29 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
     if data.most_images is not None and data.most_images < len(pool):
         drawn = np.random.default_rng(0).permutation(len(pool))[: data.most_images]
         pool = long_tail.subset(pool, np.sort(drawn))
+    first = run.budget.first(len(pool))
     if data.imbalance is not None:
-        pool = long_tail.subset(pool, _kept(pool, run))
+        pool = long_tail.subset(pool, _kept(pool, run, first))
     if run.classifies and not pool.one_class_per_image and pool.truth is not None:
         raise LabelwiseError(
             f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
             "(model.name), or a folder of classes"
         )
-    if pool.pixels is not None and not run.classifies:
-        raise LabelwiseError(f'{root}: this data set has classes but no boxes; set model.name = "classifier"')
-    return pool, test
+    if find.classifies(root, data.format) and not run.classifies:
+        raise LabelwiseError(
+            f'{root}: this data set has classes but no boxes. Set model.name = "classifier", query.unit = "image" and '
+            'labels.policy = "background", or begin with a recipe: `labelwise run cifar10 -s data.root=...`'
+        )
+    if run.classifies and len(pool.classes) == 0:
+        raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
+    return pool, test, first
 
 
-def _kept(pool: Pool, run: Run) -> np.ndarray:
+def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:
     """The images that the imbalance leaves; each class keeps enough for its share of the first round."""
     if not pool.one_class_per_image or pool.truth is None or run.data.imbalance is None:
         raise LabelwiseError("data.imbalance thins out classes of images; this data set has no class per image")
-    reserve = run.budget.first(len(pool)) // len(pool.classes)
+    reserve = -(-first // len(pool.classes)) if run.budget.start == "balanced" else 0
     return long_tail.keep(
         pool.truth.labels,
         len(pool.classes),

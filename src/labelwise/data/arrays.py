@@ -22,6 +22,7 @@ from jaxtyping import Int64, UInt8
 from labelwise.data import clean
 from labelwise.types import Boxes, LabelwiseError, Pool
 
+ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = "an .npz file with train_x, train_y, test_x, test_y (or x_train, ...; images, labels)"
 
 _SPLITS = ("train", "val", "valid", "test")

@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 from labelwise.data import _plain_pickle, _tar, clean, image
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem
 
+ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = "cifar-10-batches-py/, cifar-100-python/ or their .tar.gz; a .tar.* of train/CLASS/*.jpg, test/CLASS/*.jpg"
 
 _SPLITS = ("train", "val", "valid", "validation", "test")

@@ -24,6 +24,7 @@ import numpy as np
 from labelwise.data import clean, image
 from labelwise.types import LabelwiseError, Pool, Problem
 
+ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = 'train/CLASS/ and test/CLASS/ with images in them (CLASS/ alone: say format = "classes")'
 
 _SPLITS = ("train", "val", "valid", "validation", "test")

@@ -66,6 +66,11 @@ def reader(root: Path, format: str | None = None) -> Reader:
     return known[matches[0]]
 
 
+def classifies(root: Path, format: str | None = None) -> bool:
+    """Whether the data set has one class per image, and no boxes."""
+    return bool(getattr(reader(root, format), "ONE_CLASS_PER_IMAGE", False))
+
+
 def splits(root: Path, format: str | None = None) -> tuple[str, ...]:
     """Names of the splits of a data set."""
     return reader(root, format).splits(root)

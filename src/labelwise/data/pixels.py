@@ -31,8 +31,8 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
     need = len(pool) * 3 * size_px**2
     if need > most_bytes:
         raise LabelwiseError(
-            f"{pool.root}: {len(pool)} images at {size_px} px take {need / 1e9:.1f} GB of memory, more than the "
-            f"{most_bytes / 1e9:.1f} GB of data.cache_gb. Raise data.cache_gb, or lower data.image_size_px"
+            f"{pool.root}: {len(pool)} images at {size_px} px take {need / 1e9:.2g} GB; they may have half of "
+            f"data.cache_gb. Raise data.cache_gb to {2 * need / 1e9:.2g} or more, or lower data.image_size_px"
         )
     report = progress or (lambda _: None)
     if pool.pixels is not None and pool.pixels.shape[1:3] == (size_px, size_px):

@@ -18,6 +18,7 @@ import numpy as np
 from labelwise.data import clean
 from labelwise.types import LabelwiseError, Pool, Problem
 
+ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = "wnids.txt beside train/ and val/val_annotations.txt (Tiny ImageNet, also one folder deeper)"
 
 

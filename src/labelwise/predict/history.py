@@ -62,17 +62,30 @@ class Recorder:
     def _table(self) -> np.memmap:
         dtype = np.dtype(np.uint8 if self.n_classes <= 256 else np.uint16)
         shape = (self.records, len(self.squares))
-        if self._partial.exists():
+        try:
             found: np.memmap = np.load(self._partial, mmap_mode="r+")
             if found.shape == shape and found.dtype == dtype:
                 return found
+        except (OSError, ValueError, EOFError):  # none yet, or one that a kill cut short
+            pass
         return np.lib.format.open_memmap(self._partial, mode="w+", dtype=dtype, shape=shape)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a record of this shape to go on with; if not, the training begins anew."""
+        try:
+            return bool(np.load(self._partial, mmap_mode="r").shape == (self.records, len(self.squares)))
+        except (OSError, ValueError, EOFError):
+            return False
+
     def finish(self, write: Callable[[Path, bytes], None]) -> None:
-        """Puts the finished record into its place by `write(path, content)`."""
+        """Puts the finished record into its place by `write(path, content)`; `remove` what it was written to later."""
         if self._partial.exists():
             write(self.path, self._partial.read_bytes())
-            self._partial.unlink()
+
+    def remove(self) -> None:
+        """Once the trained weights are kept, too: until then a killed run still goes on with the record."""
+        self._partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> np.ndarray:

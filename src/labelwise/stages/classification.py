@@ -20,6 +20,7 @@ from labelwise.select._balance_target import Lambdas, propose_lambda, target
 from labelwise.stages.pool_candidates import covered, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
+from labelwise.train.fit import Data
 from labelwise.train.images import ImageSet, one_per_image
 from labelwise.types import LabelwiseError, Pool, Targets
 
@@ -74,14 +75,18 @@ def lambdas(context: Context, round: int) -> Lambdas:
     found = files.read_detections(context.file(round, "predictions"), columns=())
     probs = found.probs[found.offsets[scored["image"]]]  # one detection per image
     counts = np.bincount(ledger.annotation_rows(until_round=round - 1)["label"], minlength=n_classes)
+    if context.run.budget.unit not in ("images", "queries", "boxes"):
+        raise LabelwiseError(f"balance counts images; this project's budget is in {context.run.budget.unit}")
     budget = min(int(np.ceil(context.run.budget.per_round[round - 1])), len(probs))
     return propose_lambda(scored["score"], probs, target(counts, budget), budget)
 
 
 def squares(context: Context, which: str) -> torch.Tensor:
-    """The images as one tensor, on the GPU that will train on them, if there is one."""
+    """The images as one tensor, on the GPU that will train on them if they take half of it at most."""
+    found = torch.from_numpy(context.pixels(which).squares)
     wants_gpu = context.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.from_numpy(context.pixels(which).squares).to("cuda" if wants_gpu else "cpu")
+    fits = wants_gpu and found.nbytes < torch.cuda.mem_get_info()[0] / 2
+    return found.to("cuda") if fits else found
 
 
 def training_set(context: Context, targets: Targets) -> tuple[ImageSet, dict[int, str]]:
@@ -113,7 +118,8 @@ def taught(
         unsure = dispersion.score(history.read(context.file(round, "history.npy"))[:, wanted])
     else:
         unsure = entropy.score(probs)
-    sure = np.argsort(unsure, kind="stable")[: builtins.round(rule.share * len(pool))]
+    chance = np.random.default_rng([context.run.seed, round, 6]).random(len(wanted))
+    sure = np.lexsort((chance, entropy.score(probs), unsure))[: builtins.round(rule.share * len(pool))]
     numbers, labels = wanted[sure], probs[sure].argmax(axis=1)
     told = {"pseudo_labels": float(len(sure))}
     if pool.truth is not None and len(sure):
@@ -121,14 +127,14 @@ def taught(
     return data.extended(numbers, labels), told
 
 
-def recorder(context: Context, round: int, epochs: int) -> history.Recorder:
+def recorder(context: Context, round: int, data: Data, epochs: int) -> history.Recorder:
     """Records the predictions of what is not labelled yet, epoch by epoch, for the next round."""
     done = covered(context.project.ledger.labels(context.pool), context.pool)
     wanted = np.setdiff1d(np.flatnonzero(~done), list(context.pixels("pool").failed))
     rule = context.run.train
     return history.Recorder(
         context.file(round, "history.npy"),
-        squares(context, "pool"),
+        data.squares if isinstance(data, ImageSet) else squares(context, "pool"),
         wanted,
         len(context.pool.classes),
         epochs,
@@ -144,9 +150,11 @@ def evaluate(context: Context, model: nn.Module, round: int, stage: Stage) -> di
         return {}
     pixels = context.pixels("test")
     seen = np.setdiff1d(np.arange(len(test)), list(pixels.failed))
+    stage.info["skipped"] = [(test.names[i], message) for i, message in pixels.failed.items()]
+    if not len(seen):
+        return {}
     with context.bar(f"round {round}: evaluate", len(seen)) as advance:
         probs, _ = distributions(
             model, torch.from_numpy(pixels.squares), seen, context.run.predict.batch_size, report=advance
         )
-    stage.info["skipped"] = [(test.names[i], message) for i, message in pixels.failed.items()]
     return accuracy.evaluate(probs, test.truth.labels[seen], test.classes)

@@ -147,13 +147,16 @@ def _trained(context: Context, round: int, data: Data, member: int, fingerprint:
 def _train_member(context: Context, round: int, data: Data, member: int, fingerprint: str) -> dict[str, Any]:
     run = context.run
     model = build_model(context, round, member)
-    if run.train.warm_start and round:
-        model.load_state_dict(load_model(context, round - 1, member).state_dict())
+    if run.train.warm_start and (round or (run.labels.teacher is not None and member == 0)):
+        before = (round - 1, member) if round else (0, TEACHER)
+        model.load_state_dict(load_model(context, *before).state_dict())
     unfinished = Checkpoint(context.file(round, _checkpoint(member).replace("checkpoint", "training")))
     steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
     recorder = None
     if classification.records(run, member == TEACHER) and member in (0, TEACHER):
-        recorder = classification.recorder(context, round, epochs_of(len(data), run.train))
+        recorder = classification.recorder(context, round, data, epochs_of(len(data), run.train))
+        if not recorder.begun:
+            unfinished.path.unlink(missing_ok=True)
     which = f", member {member + 1} of {run.train.members}" if run.train.members > 1 else ""
     with context.bar(f"round {round}: train on {len(data)} images{which}", steps) as advance:
         seed = run.seed if not member else int(np.random.default_rng([run.seed, member]).integers(2**31))
@@ -177,6 +180,8 @@ def _train_member(context: Context, round: int, data: Data, member: int, fingerp
     metadata = {"about": json.dumps({"round": round, "fingerprint": fingerprint, "info": told}, sort_keys=True)}
     files.write_tensors(context.file(round, _checkpoint(member)), weights, metadata)
     unfinished.path.unlink(missing_ok=True)
+    if recorder is not None:
+        recorder.remove()
     return dict(info)
 
 

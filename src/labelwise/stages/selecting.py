@@ -34,12 +34,13 @@ def select(context: Context, round: int, stage: Stage) -> None:
 
     Every selector of the chain ranks what the one before it left, by the scores that it gave. One whose first picks are
     the same for every budget (its `PREFIX_STABLE`) ranks all; any other is given the number of queries that will
-    probably spend the budget, then what is left, and so on. What was not ranked follows by falling score.
+    probably spend the budget, then what is left, and so on. What was not ranked follows by falling score. Equal scores
+    are taken in a random order.
     """
     run, pool = context.run, context.pool
     rng = np.random.default_rng([run.seed, round, 1])
     if round == 0:
-        amount = run.budget.first(len(pool))
+        amount = context.first_images
         image = classification.balanced(pool, amount, rng) if run.budget.start == "balanced" else None
         image = rng.permutation(len(pool))[:amount] if image is None else image
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
@@ -49,7 +50,8 @@ def select(context: Context, round: int, stage: Stage) -> None:
     n, spend = len(scored["score"]), run.budget.per_round[round - 1]
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
     expected = spend if fixed else spend / _obtained_per_query(context, round)
-    rows, scores = np.arange(n), scored["score"]
+    rows = np.random.default_rng([run.seed, round, 5]).permutation(n)  # equal scores: not in the order of the pool,
+    scores = scored["score"][rows]  # which often is class by class
     reasons: dict[str, np.ndarray] = {}
     makers = _makers(context, round, scored, int(np.ceil(expected)))
     spare = 1 if fixed else SPARE
