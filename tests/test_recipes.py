@@ -14,7 +14,7 @@ from labelwise.report import page
 from labelwise.types import LabelwiseError
 
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
-DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper"}
+DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper", "cifar10_ssl_paper"}
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
 METHODS = sorted(set(context.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY)
 SIZE = (48, 40)
