@@ -1,0 +1,185 @@
+"""The sections of a run's config: what each part of run.toml may say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from labelwise import catalog
+from labelwise.choice import Choice, Step, listed, method
+from labelwise.types import LabelwiseError
+
+IMAGE_INPUTS = frozenset(
+    {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}
+)
+"""A score that names one of these scores whole images."""
+
+
+class Section(BaseModel):
+    """Settings that may not be misspelt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where images and ground truth come from. A relative `root` is looked for here, then under $LABELWISE_DATA.
+
+    `most_images`: a pool of so many, drawn at random, the same for every seed. `imbalance`: of half of the classes only
+    this share of the pool's images stays (classification; 001, section 4.5.1).
+    """
+
+    root: str = ""
+    format: str | None = None
+    pool_split: str | None = None
+    test_split: str | None = None
+    scenes: dict[str, Any] | None = None
+    most_images: int | None = Field(None, ge=1)
+    imbalance: float | None = Field(None, gt=0, le=1)
+    image_size_px: int = Field(256, ge=8, le=4096)
+    cache_gb: float = Field(2.0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if bool(self.root) == (self.scenes is not None):
+            raise ValueError("set either data.root (a folder with images) or data.scenes (generated demo data)")
+        return self
+
+    def folder(self) -> Path:
+        """The data folder: `root` as it stands, or under $LABELWISE_DATA."""
+        root = Path(self.root).expanduser()
+        base = os.environ.get("LABELWISE_DATA")
+        if not root.is_absolute() and not root.exists() and base:
+            root = Path(base) / root
+        if not root.exists():
+            raise LabelwiseError(
+                f"data.root = {self.root!r}: there is no such folder, neither here nor under $LABELWISE_DATA"
+                f" ({base or 'not set'}). Give it with --set data.root=PATH"
+            )
+        return root.resolve()
+
+
+class Train(Section):
+    """How a round trains. `min_steps` stretches the epochs of a small labelled set, so that it trains long enough.
+
+    Classifiers only: `pad_px` crops at random from the image padded by so much; `record_every` so many epochs the
+    predictions of the pool are recorded, where a method names them (label dispersion).
+    """
+
+    epochs: int = Field(12, ge=1)
+    min_steps: int = Field(0, ge=0)
+    max_steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(8, ge=1)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(2e-3, gt=0)
+    backbone_lr_factor: float = Field(1.0, ge=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    step_epochs: tuple[int, ...] = ()
+    step_factor: float = Field(0.1, gt=0, le=1)
+    clip_norm: float | None = Field(10.0, gt=0)
+    flip: float = Field(0.5, ge=0, le=1)
+    jitter: float = Field(0.0, ge=0, lt=1)
+    pad_px: int = Field(0, ge=0)
+    warm_start: bool = False
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: int = Field(1, ge=1)
+    members: int = Field(1, ge=1, le=16)
+    record_every: int = Field(1, ge=1)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    threads: int | None = Field(None, ge=1)
+    checkpoint_every_s: float = Field(60.0, ge=0)
+
+
+class Predict(Section):
+    """The one pass over the pool per view. `views` are files of predict/views."""
+
+    views: tuple[method("predict/views"), ...] = ()  # type: ignore[valid-type]
+    batch_size: int = Field(16, ge=1)
+    min_score: float = Field(0.05, ge=0, lt=1)
+    shard_images: int = Field(512, ge=1)
+
+
+class QueryRule(Section):
+    """Which questions are asked: unit x score x selectors.
+
+    `select` is one selector or a chain of them: each ranks what the one before it left, by the scores that it gave.
+    `threshold` is the least confidence of a candidate box. `aggregate` lifts box scores to images and regions.
+    `scales` are the magnifications at which region candidates are looked for; the region is as large as the image at 1.
+    """
+
+    unit: Literal["box", "image", "region"] = "box"
+    score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
+        Step(name="balance_frequency"),
+    )
+    threshold: float = Field(0.1, ge=0, lt=1)
+    aggregate: Literal["mean", "max", "sum", "random"] = "mean"
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
+    tau_frequency: tuple[float, float] = (0.8, 0.1)
+
+    @model_validator(mode="after")
+    def _fits_the_unit(self) -> QueryRule:
+        inputs = set(catalog.find("score", self.score.name).inputs)
+        if inputs & IMAGE_INPUTS and self.unit != "image":
+            raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
+        if not self.select:
+            raise ValueError("select is empty; name at least one selector")
+        if self.select[-1].keep is not None:
+            raise ValueError("the last selector keeps for nobody; remove keep, or name a selector after it")
+        return self
+
+
+class TeacherRule(Section):
+    """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
+
+    `by`: what it is sure of, by label dispersion over its training or by entropy; `share` of the pool (001, section
+    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool, and may be asked in that round.
+    With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before; in
+    round 0 it begins with the teacher's weights.
+    """
+
+    by: Literal["dispersion", "entropy"] = "dispersion"
+    share: float = Field(0.1, gt=0, le=1)
+
+
+class LabelRule(Section):
+    """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
+
+    policy: method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
+    threshold: float = Field(0.05, ge=0, lt=1)
+    images: Literal["annotated", "answered", "all"] = "annotated"
+    regions: Literal["coverage", "crops", "both"] = "coverage"
+    teacher: TeacherRule | None = None
+
+
+class Budget(Section):
+    """What may be spent: first random whole images, then `per_round` of `unit`.
+
+    `start_images`: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool. `start`: drawn at
+    random, or from every class equally many (classification with ground truth, for study: 001, section 4.5.1).
+    """
+
+    start_images: int | float = Field(0.05, gt=0)
+    start: Literal["random", "balanced"] = "random"
+    unit: Literal["boxes", "queries", "images", "seconds"] = "boxes"
+    per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
+
+    def first(self, pool: int) -> int:
+        """How many images the first round labels."""
+        if isinstance(self.start_images, int):
+            return self.start_images
+        return max(1, round(self.start_images * pool))
+
+    @model_validator(mode="after")
+    def _share_of_the_pool(self) -> Budget:
+        if isinstance(self.start_images, float) and self.start_images > 1:
+            raise ValueError(
+                f"start_images = {self.start_images} is a share of the pool above 1; "
+                "write a whole number for a count of images, for example 20"
+            )
+        return self
