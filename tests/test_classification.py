@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import labelwise.score
 from labelwise.evaluate import accuracy
 from labelwise.models import classifier
 from labelwise.predict.classify import classes, classify, distributions
@@ -16,6 +20,11 @@ from labelwise.predict.history import Recorder, read
 from labelwise.score import dispersion, misclassified, svm_margin
 from labelwise.train.images import ImageSet, augmented, one_per_image
 from labelwise.types import LabelwiseError, Rects, Targets
+
+
+def inputs(method) -> list[str]:
+    parameters = inspect.signature(method.score).parameters.values() if hasattr(method, "score") else ()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
 @dataclass
@@ -264,3 +273,42 @@ def test_accuracy_per_class_and_calibration():
     assert empty_class["per_class_accuracy"]["c"] is None and empty_class["nll"] == pytest.approx(0)
     with pytest.raises(LabelwiseError, match="do not fit"):
         accuracy.evaluate(probs, np.array([0]), ("a", "b", "c"))
+
+
+# ----------------------------------------------------------------------------------------- contract of their scores
+
+MENU = {"probs", "history", "truth_classes", "image_features", "labelled_features", "labelled_classes"}
+FOLDER = Path(labelwise.score.__file__).parent
+SCORES = [importlib.import_module(f"labelwise.score.{path.stem}") for path in sorted(FOLDER.glob("[a-z]*.py"))]
+SCORES = [m for m in SCORES if {"history", "truth_classes", "labelled_classes"} & set(inputs(m))]
+
+
+def menu(n: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(n)
+    return {
+        "probs": rng.dirichlet(np.ones(4), n).astype(np.float32),
+        "history": rng.integers(0, 4, (6, n), dtype=np.uint8),
+        "truth_classes": rng.integers(0, 4, n),
+        "image_features": rng.random((n, 3), dtype=np.float32),
+        "labelled_features": rng.random((20, 3), dtype=np.float32),
+        "labelled_classes": np.arange(20) % 4,
+    }
+
+
+@pytest.mark.parametrize("method", SCORES, ids=lambda m: m.__name__)
+def test_contract_of_the_scores_of_classifiers(method):
+    assert set(inputs(method)) <= MENU
+    assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__ and ">>>" in method.__doc__
+    given = menu(31)
+    got = method.score(*(given[name] for name in inputs(method)))
+    assert got.shape == (31,) and got.dtype == np.float64 and np.isfinite(got).all()
+    rows = np.random.default_rng(0).permutation(31)
+    moved = given | {name: given[name][rows] for name in ("probs", "truth_classes", "image_features")}
+    moved["history"] = given["history"][:, rows]
+    np.testing.assert_allclose(method.score(*(moved[name] for name in inputs(method))), got[rows], rtol=1e-6)
+    nothing = menu(0)
+    assert method.score(*(nothing[name] for name in inputs(method))).shape == (0,)
+
+
+def test_every_score_of_a_classifier_is_found():
+    assert {m.__name__.rsplit(".", 1)[1] for m in SCORES} >= {"dispersion", "misclassified", "svm_margin"}

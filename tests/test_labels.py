@@ -25,7 +25,8 @@ def inputs(policy) -> list[str]:
 
 
 def call(policy, scores, consistency):
-    menu = {"scores": scores, "consistency": consistency, "answers_per_candidate": scores + 0.01}
+    menu = {"scores": scores, "consistency": consistency, "answers_per_candidate": scores + 0.01, "round": 1}
+    menu["probs"] = np.stack([scores, 1 - scores], axis=1)
     return policy.weigh(*(menu[name] for name in inputs(policy)))
 
 
@@ -36,7 +37,7 @@ def test_all_policies_of_the_design_are_there():
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda m: m.__name__)
 def test_contract(policy):
-    assert set(inputs(policy)) <= {"scores", "consistency", "answers_per_candidate"}
+    assert set(inputs(policy)) <= {"scores", "probs", "consistency", "answers_per_candidate", "round"}
     assert policy.NEGATIVES in ("everywhere", "known")
     assert "Source:" in policy.__doc__ and "Fails when:" in policy.__doc__ and ">>>" in policy.__doc__
     rng = np.random.default_rng(0)

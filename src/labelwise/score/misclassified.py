@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from labelwise.score._rows import check_distribution
 from labelwise.types import LabelwiseError
 
 
@@ -25,8 +26,6 @@ def score(probs: Float[np.ndarray, "n C"], truth_classes: Int64[np.ndarray, " n"
         raise LabelwiseError(f"misclassified: {len(probs)} distributions and {len(truth_classes)} true classes")
     if not len(probs):
         return np.zeros(0)
-    bad = np.flatnonzero(~np.isfinite(probs).all(axis=1))
-    if len(bad):
-        raise LabelwiseError(f"misclassified: probs of row {bad[0]} are not finite; the model has diverged")
+    check_distribution("misclassified: probs", probs, 0)
     wrong = probs.argmax(axis=1) != truth_classes
     return np.where(wrong, 1 + probs.max(axis=1).astype(np.float64), 0.0)
