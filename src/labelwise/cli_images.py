@@ -62,6 +62,9 @@ def pretrain(
     with bar(f"read {len(pool)} images", len(pool)) as advance:
         found = pixels.load(pool, run.data.image_size_px, most_bytes=run.data.cache_gb * 1e9 / 2, progress=advance)
     readable = np.setdiff1d(np.arange(len(pool)), list(found.failed))
+    if len(readable) < 2:
+        why = next(iter(found.failed.values()), "the pool is empty")
+        raise LabelwiseError(f"{pool.root}: {len(readable)} readable images, pretrain needs at least 2. First: {why}")
     free = run.model_copy(update={"model": run.model.model_copy(update={"frozen": False})})
     model: Any = new_model(free, len(pool.classes), [seed])
     unfinished = Checkpoint(output.with_suffix(".unfinished.safetensors"))

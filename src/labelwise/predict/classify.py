@@ -97,7 +97,7 @@ def distributions(
     with nullcontext() if stream is None else dropping_out(model, stream):
         for images in batches(model, squares, wanted if len(wanted) else np.zeros(1, np.int64), batch_size):
             logits, feature = model(images)
-            probs.append(logits.double().softmax(dim=1).float().cpu().numpy())
+            probs.append(logits.cpu().double().softmax(dim=1).float().numpy())
             features.append(feature.float().cpu().numpy() if "image_features" in keep else np.zeros((len(images), 0)))
             if report is not None:
                 report(len(images) if len(wanted) else 0)
