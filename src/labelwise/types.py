@@ -7,7 +7,7 @@ orientation), `0 <= x1 < x2 <= width`; IoU without "+1". Ragged data is columnar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float32, Int8, Int64, UInt8
 
 from labelwise.boxes import Boxes as Boxes
 from labelwise.boxes import Rects as Rects
+from labelwise.clips import Clips as Clips
+from labelwise.clips import Tracks as Tracks
 from labelwise.columns import LabelwiseError as LabelwiseError
 from labelwise.columns import check, check_column, check_finite, check_offsets
 from labelwise.columns import image_of as image_of
@@ -58,6 +60,8 @@ class Pool:
     crowd: Rects | None = None
     problems: tuple[Problem, ...] = ()
     pixels: UInt8[np.ndarray, "images height width 3"] | None = None
+    clips: Clips | None = None
+    frames: Callable[[int], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
@@ -68,6 +72,8 @@ class Pool:
             check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
         if self.pixels is not None:
             check_column("Pool", "pixels", self.pixels, np.uint8, (len(self.names), None, None, 3))
+        if self.clips is not None:
+            check(len(self.clips) == len(self.names), f"Pool {self.root}: clips has {len(self.clips)} images")
 
     def __len__(self) -> int:
         return len(self.names)
