@@ -38,6 +38,10 @@ SETS = {
     ],
     "balance": ["random_image", "entropy_image", "entropy_cb", "coreset_image", "kcenter_cb"],
     "teacher": ["entropy_image", "ceal", "teacher_entropy", "teacher_dispersion"],
+    "video": [
+        *("random_image", "random_r", "frame_confidence", "frame_entropy", "frame_margin"),
+        *("temporal_coherence", "oracle_fp"),
+    ],
     "features": ["random_image", "entropy_image", "svm_margin", "coreset_image"],
 }
 BASELINES = {
@@ -46,6 +50,7 @@ BASELINES = {
     "images": ("random_image",),
     "balance": ("random_image", "entropy_image", "coreset_image"),
     "teacher": ("entropy_image",),
+    "video": ("random_r", "random_image"),
     "features": ("random_image",),
 }
 

@@ -16,7 +16,11 @@ from labelwise.types import LabelwiseError
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
 DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper", "cifar10_ssl_paper"}
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
-METHODS = sorted(set(context.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY)
+DATA_LAYERS |= {"drones", "roads", "roads_paper"}
+VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
+VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese"}
+"""tests/test_video_flow.py runs these."""
+METHODS = sorted(set(context.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY - VIDEOS_ONLY)
 SIZE = (48, 40)
 
 

@@ -22,7 +22,8 @@ OF_CLASSIFIERS = {"history", "truth_classes", "labelled_classes"}
 METHODS = [m for m in METHODS if not OF_CLASSIFIERS & set(inspect.signature(m.score).parameters)]
 BOX_MENU = {"n", "rng", "probs", "scores", "labels", "counts", "features", "tightness"}
 BOX_MENU |= {"view_probs", "view_scores", "view_iou"}
-IMAGE_MENU = {"offsets", "predicted_loss", "labelled_probability"}
+COUNTS = {"estimated_fp", "estimated_fn", "true_fp", "true_fn"}
+IMAGE_MENU = {"offsets", "predicted_loss", "labelled_probability"} | COUNTS
 """A method that names one of these gives one score per image, any other one per box."""
 MENU = BOX_MENU | IMAGE_MENU
 IMAGES = 12
@@ -54,6 +55,7 @@ def make_menu(n: int, classes: int = 5, views: int = 3, seed: int = 0) -> dict:
         "offsets": np.searchsorted(image, np.arange(IMAGES + 1)).astype(np.int64),
         "predicted_loss": rng.random(IMAGES, dtype=np.float32),
         "labelled_probability": rng.random(IMAGES, dtype=np.float32),
+        **{name: rng.integers(0, 5, IMAGES).astype(np.float64) for name in sorted(COUNTS)},
     }
 
 

@@ -18,7 +18,17 @@ FOLDER = Path(labelwise.select.__file__).parent
 MODULES = [importlib.import_module(f"labelwise.select.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
 METHODS = sorted((m for m in MODULES if hasattr(m, "select")), key=lambda m: m.__name__)
 MENU = {"scores", "labels", "frequency", "counts", "features", "labelled_features", "scale", "budget", "rng"}
-MENU |= {"box_offsets", "box_probs", "box_scores", "box_features", "probs", "target"}
+MENU |= {
+    "box_offsets",
+    "box_probs",
+    "box_scores",
+    "box_features",
+    "probs",
+    "target",
+    "image",
+    "videos",
+    "labelled_images",
+}
 
 
 def make_menu(n: int, budget: int, seed: int = 0, ties: bool = False) -> dict:
@@ -39,6 +49,9 @@ def make_menu(n: int, budget: int, seed: int = 0, ties: bool = False) -> dict:
         "box_features": rng.random((boxes, 6), dtype=np.float32),
         "probs": rng.dirichlet(np.ones(5), n).astype(np.float32),
         "target": np.maximum(rng.integers(0, 4, 5), 0) + budget / 5,
+        "image": rng.permutation(n + 5)[:n],
+        "videos": np.sort(rng.integers(0, 4, n + 5)),
+        "labelled_images": rng.permutation(n + 5)[:3],
         "budget": budget,
         "rng": rng,
     }

@@ -56,7 +56,7 @@ def pretrain(
     from labelwise.train import simsiam
 
     run = context.resolved(config.load(context.recipe_files(recipe), settings or []), output)
-    if not run.classifies or run.data.scenes is not None:
+    if not run.classifies or run.data.generated:
         raise LabelwiseError(f"{recipe}: pretrain takes a recipe of image classification, such as cifar10")
     pool, _, _ = context.pools(run, run.data.folder(), run.data.pool_split or "", "")
     with bar(f"read {len(pool)} images", len(pool)) as advance:

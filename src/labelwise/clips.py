@@ -74,7 +74,7 @@ class Tracks:
         check(columns % 2 == 0, f"Tracks.image: {columns} columns; expected as many frames before as after")
         check_column("Tracks", "image", self.image, np.int64, (n, columns))
         check_column("Tracks", "boxes", self.boxes, np.float32, (n, columns, 4))
-        check_finite("Tracks", "boxes", self.boxes.reshape(n, -1))
+        check_finite("Tracks", "boxes", self.boxes.reshape(n, 4 * columns))
 
     def __len__(self) -> int:
         return len(self.image)

@@ -148,7 +148,7 @@ class Comparison:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         if start is not None and whole:
-            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", ".lock*", "report.html"))
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", "cache", ".lock*", "report.html"))
             (partial / "run.toml").write_text(config.dump(run), encoding="utf-8")
         else:
             Project.create(partial, config.dump(run)).close()
@@ -160,10 +160,9 @@ class Comparison:
         log = folder.with_suffix(".log")
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         command = [sys.executable, "-m", "labelwise", "run", "--project", str(folder)]
+        shared = {"LABELWISE_CACHE": str(self.folder / "_cache"), **os.environ, "OMP_NUM_THREADS": threads}
         with log.open("a", encoding="utf-8") as output:
-            code = subprocess.run(
-                command, stdout=output, stderr=output, env={**os.environ, "OMP_NUM_THREADS": threads}, check=False
-            ).returncode
+            code = subprocess.run(command, stdout=output, stderr=output, env=shared, check=False).returncode
         if code:
             raise LabelwiseError(f"{folder} stopped with exit code {code}; its log {log} says why")
 

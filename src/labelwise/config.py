@@ -23,8 +23,12 @@ from labelwise.sections import Predict as Predict
 from labelwise.sections import QueryRule as QueryRule
 from labelwise.sections import Section as Section
 from labelwise.sections import TeacherRule as TeacherRule
+from labelwise.sections import TrackRule as TrackRule
 from labelwise.sections import Train as Train
 from labelwise.types import LabelwiseError
+
+OF_BOXES = {"tightness", "box_features", "predicted_loss", "estimated_fp", "estimated_fn", "true_fp", "true_fn"}
+"""Inputs that only a detector's boxes give."""
 
 
 class Run(Section):
@@ -37,6 +41,7 @@ class Run(Section):
     train: Train = Train()
     predict: Predict = Predict()
     query: QueryRule = QueryRule()
+    tracks: TrackRule = TrackRule()
     labels: LabelRule = LabelRule()
     budget: Budget = Budget()
     cost: CostTable = CostTable()
@@ -76,8 +81,10 @@ class Run(Section):
             found.append(
                 f'a classifier compares dropout passes; set predict.views = ["dropout", "dropout"], not {other}'
             )
-        boxes = sorted({"tightness", "box_features", "predicted_loss"} & self.inputs)
+        boxes = sorted(OF_BOXES & self.inputs)
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
+        if self.labels.propagate is not None:
+            found.append("labels.propagate moves boxes; a classifier has none")
         if self.labels.teacher is not None and ("history" in self.inputs or self.train.members > 1):
             found.append("with labels.teacher the score cannot look at the history, and train.members is 1")
         return found
@@ -139,7 +146,17 @@ class Run(Section):
     @property
     def needs_labelled(self) -> bool:
         """Whether predict must look at images that are wholly labelled, too."""
-        return bool(self.inputs & {"labelled_features", "labelled_probability"})
+        return bool(self.inputs & {"labelled_features", "labelled_probability"}) or self.needs_tracks
+
+    @property
+    def needs_tracks(self) -> bool:
+        """Whether detections are followed from frame to frame."""
+        return bool(self.inputs & {"estimated_fp", "estimated_fn"})
+
+    @property
+    def needs_clips(self) -> bool:
+        """Whether the pool must be of videos."""
+        return self.needs_tracks or self.labels.propagate is not None or "videos" in self.inputs
 
 
 def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:

@@ -12,10 +12,12 @@ import numpy as np
 
 from labelwise import catalog, config
 from labelwise.config import Run
-from labelwise.data import find, long_tail, scenes
-from labelwise.data.image import Images
+from labelwise.data import find, long_tail, roads, scenes
+from labelwise.data._frames import Frames
+from labelwise.data.image import Images, load
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
+from labelwise.data.video import every
 from labelwise.store import files
 from labelwise.store.project import Project
 from labelwise.types import LabelwiseError, Pool
@@ -60,6 +62,16 @@ class Context:
                 self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
         return self._pixels[which]
 
+    @property
+    def cache(self) -> Path:
+        """What can be computed anew: $LABELWISE_CACHE (several projects on one pool share it), or in the project."""
+        given = os.environ.get("LABELWISE_CACHE")
+        return Path(given) if given else self.project.folder / "cache"
+
+    def frame(self, image: int) -> np.ndarray:
+        """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
+        return load(self.pool.path(image)) if self.pool.frames is None else self.pool.frames(image)
+
     def file(self, round: int, name: str) -> Path:
         """A file of a round's folder."""
         return self.project.round_folder(round) / name
@@ -99,7 +111,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
         return _open(Project.open(folder), run, bar)
-    if run.data.scenes is None:
+    if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run)), run, bar)
 
@@ -119,7 +131,7 @@ def recipe_files(recipe: str) -> list[Path]:
 
 def resolved(run: Run, folder: Path) -> Run:
     """Paths made absolute, so that the project can be opened from anywhere."""
-    data = run.data if run.data.scenes is not None else run.data.model_copy(update={"root": str(run.data.folder())})
+    data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model = run.model
     weights = model.settings.get("weights", "none")
     if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
@@ -138,15 +150,26 @@ def resolved(run: Run, folder: Path) -> Run:
 
 def _open(project: Project, run: Run, bar: Bar) -> Context:
     data = run.data
-    if data.scenes is not None:
-        root = project.folder / "data"
-        if not root.exists():
-            with bar(
-                "generate scenes", int(data.scenes.get("train", 300)) + int(data.scenes.get("test", 100))
-            ) as advance:
-                scenes.write(root, **data.scenes, progress=advance)
-        return Context(project, run, *pools(run, root, "train", "test"), bar)
-    return Context(project, run, *pools(run, data.folder(), data.pool_split or "", data.test_split or ""), bar)
+    root = project.folder / "data" if data.generated else data.folder()
+    if data.generated and not root.exists():
+        _generate(run, root, bar)
+    splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
+    context = Context(project, run, *pools(run, root, *splits), bar)
+    for pool in (context.pool, context.test):
+        if pool is not None and isinstance(pool.frames, Frames):
+            pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+    return context
+
+
+def _generate(run: Run, root: Path, bar: Bar) -> None:
+    """Draws the demo data."""
+    if run.data.roads is not None:
+        with bar("generate road scenes", roads.expected_frames(**run.data.roads)) as advance:
+            roads.write(root, **run.data.roads, progress=advance)
+        return
+    settings = run.data.scenes or {}
+    with bar("generate scenes", int(settings.get("train", 300)) + int(settings.get("test", 100))) as advance:
+        scenes.write(root, **settings, progress=advance)
 
 
 def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None, int]:
@@ -159,6 +182,15 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
     test = find.read(root, test_split, data.format) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
+    if data.stride_frames > 1:
+        pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
+    if run.needs_clips and pool.clips is None:
+        raise LabelwiseError(
+            f"{root}: these images are not frames of videos, which the score, a selector or labels.propagate needs. "
+            'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
+        )
+    if data.most_images is not None and pool.clips is not None:
+        raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
         drawn = np.random.default_rng(0).permutation(len(pool))[: data.most_images]
         pool = long_tail.subset(pool, np.sort(drawn))

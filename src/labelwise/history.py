@@ -15,6 +15,7 @@ from labelwise.evaluate import detection
 from labelwise.loop import STAGES
 from labelwise.predict.history import read as read_history
 from labelwise.report import informativeness
+from labelwise.report.filmstrip import Film, FilmFrame
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
 from labelwise.store import files
@@ -113,6 +114,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         versions=versions(),
         rare_classes=rare_classes(context),
         metric=run.metric,
+        films=films(context, done[-1]) if done[-1] else [],
         informativeness=[_informativeness(context, r) for r in done if r] if run.classifies else [],
     )
 
@@ -132,7 +134,10 @@ def _informativeness(context: Context, round: int) -> Informativeness:
 
 
 def _data_name(context: Context) -> str:
-    return "generated scenes" if context.run.data.scenes is not None else context.pool.root.name
+    data = context.run.data
+    if data.generated:
+        return "generated scenes" if data.roads is None else "generated road scenes"
+    return context.pool.root.name
 
 
 def rare_classes(context: Context) -> list[str]:
@@ -188,3 +193,55 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
             )
         )
     return items
+
+
+def films(context: Context, round: int, amount: int = 4, around: int = 3) -> list[Film]:
+    """The first picks of a round among their neighbours, with the verdict of the graph on every box, where there is
+    one: a project of videos whose method looks at temporal coherence.
+    """
+    path, pool = context.file(round, "errors.parquet"), context.pool
+    if pool.clips is None or not path.exists():
+        return []
+    nodes, links = files.read_table(path), files.read_table(context.file(round, "links.parquet"))
+    number_of = {name: number for number, name in enumerate(pool.names)}
+    asked = {number_of[query.image] for query in context.project.ledger.queries(round)}
+    scores = np.bincount(nodes["image"], nodes["wrong"], minlength=len(pool))
+    found = []
+    for image in sorted(asked, key=lambda i: (-scores[i], i))[:amount]:
+        near = np.arange(max(image - around, 0), min(image + around + 1, len(pool)))
+        near = near[pool.clips.video[near] == pool.clips.video[image]]
+        rows = np.flatnonzero(np.isin(nodes["image"], near) & (~nodes["is_candidate"] | nodes["wrong"]))
+        place = {int(row): (int(f), k) for f in near for k, row in enumerate(rows[nodes["image"][rows] == f])}
+        frames = [_film_frame(context, int(f), nodes, rows[nodes["image"][rows] == f], asked) for f in near]
+        both = np.isin(links["a"], rows) & np.isin(links["b"], rows)
+        ends = zip(links["a"][both].tolist(), links["b"][both].tolist(), strict=True)
+        first = int(near[0])
+        joined = [(place[a][0] - first, place[a][1], place[b][0] - first, place[b][1]) for a, b in ends]
+        found.append(Film(f"{pool.names[image]}, round {round}", frames, joined))
+    return found
+
+
+def _film_frame(
+    context: Context, image: int, nodes: Mapping[str, np.ndarray], rows: np.ndarray, asked: set[int]
+) -> FilmFrame:
+    pool = context.pool
+    pixels, scale_xy = context.images("pool")[image]
+    kinds = [
+        "false_negative" if candidate else "false_positive" if wrong else "detection"
+        for candidate, wrong in zip(nodes["is_candidate"][rows], nodes["wrong"][rows], strict=True)
+    ]
+    boxes = np.stack([nodes[corner][rows] for corner in ("x1", "y1", "x2", "y2")], axis=1)
+    labels = nodes["label"][rows].tolist()
+    if pool.truth is not None:
+        true = slice(*pool.truth.offsets[image : image + 2])
+        boxes = np.concatenate([boxes, pool.truth.xyxy[true]])
+        labels += pool.truth.labels[true].tolist()
+        kinds += ["truth"] * (true.stop - true.start)
+    return FilmFrame(
+        np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+        pool.names[image].rsplit("/", 1)[-1],
+        (boxes * np.tile(np.asarray(scale_xy), 2)).astype(np.float32),
+        kinds,
+        [pool.classes[label] for label in labels],
+        image in asked,
+    )

@@ -14,8 +14,14 @@ from labelwise.types import LabelwiseError
 
 IMAGE_INPUTS = frozenset(
     {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}
+    | {"estimated_fp", "estimated_fn", "true_fp", "true_fn"}
 )
 """A score that names one of these scores whole images."""
+
+
+def _of_frames(value: Any) -> Any:
+    """A frame is an image of a video: "frame" and "frames" are other words for "image" and "images"."""
+    return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -28,7 +34,8 @@ class Data(Section):
     """Where images and ground truth come from. A relative `root` is looked for here, then under $LABELWISE_DATA.
 
     `most_images`: a pool of so many, drawn at random, the same for every seed. `imbalance`: of half of the classes only
-    this share of the pool's images stays (classification; 001, section 4.5.1).
+    this share of the pool's images stays (classification; 001, section 4.5.1). `stride_frames`: of videos every so many
+    frames one is in the pool and in the test split. `cache_gb` is memory, `frames_gb` disk for decoded frames.
     """
 
     root: str = ""
@@ -36,16 +43,26 @@ class Data(Section):
     pool_split: str | None = None
     test_split: str | None = None
     scenes: dict[str, Any] | None = None
+    roads: dict[str, Any] | None = None
     most_images: int | None = Field(None, ge=1)
     imbalance: float | None = Field(None, gt=0, le=1)
     image_size_px: int = Field(256, ge=8, le=4096)
     cache_gb: float = Field(2.0, ge=0)
+    stride_frames: int = Field(1, ge=1)
+    frames_gb: float = Field(4.0, ge=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
-        if bool(self.root) == (self.scenes is not None):
-            raise ValueError("set either data.root (a folder with images) or data.scenes (generated demo data)")
+        if sum((bool(self.root), self.scenes is not None, self.roads is not None)) != 1:
+            raise ValueError(
+                "set either data.root (a folder with images), or data.scenes or data.roads (generated demo data)"
+            )
         return self
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are generated into the project folder."""
+        return not self.root
 
     def folder(self) -> Path:
         """The data folder: `root` as it stands, or under $LABELWISE_DATA."""
@@ -110,7 +127,7 @@ class QueryRule(Section):
     `scales` are the magnifications at which region candidates are looked for; the region is as large as the image at 1.
     """
 
-    unit: Literal["box", "image", "region"] = "box"
+    unit: Annotated[Literal["box", "image", "region"], BeforeValidator(_of_frames)] = "box"
     score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
     select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
         Step(name="balance_frequency"),
@@ -147,6 +164,34 @@ class TeacherRule(Section):
     share: float = Field(0.1, gt=0, le=1)
 
 
+class TrackRule(Section):
+    """How detections of a video are followed and what its graph costs (001, section 2.3.2).
+
+    `tracker`: dense optical flow, computed once for all rounds, or a Siamese correlation tracker on the detector's own
+    features. `frames`: how far, forward and backward. `at`: the flow at the box's centre, or its median in the box.
+    `theta`: IoU from which (above it) a moved box and a detection are linked. A detection that is said to be no object
+    costs `cost_fp`, a candidate that is said to be one `cost_fn`, a link whose ends disagree `cost_link` (Eq. 2.2-2.4).
+    `preset` and `flow_px`: of the DIS flow, and the longest side of the frames that it looks at.
+    """
+
+    tracker: Literal["flow", "siamese"] = "flow"
+    frames: int = Field(3, ge=1, le=25)
+    at: Literal["centre", "median"] = "centre"
+    theta: float = Field(0.5, ge=0, lt=1)
+    cost_fp: float = Field(1.0, ge=0)
+    cost_fn: float = Field(1.0, ge=0)
+    cost_link: float = Field(1.0, ge=0)
+    preset: Literal["ultrafast", "fast", "medium"] = "fast"
+    flow_px: int = Field(640, ge=64)
+
+
+class Propagate(Section):
+    """Frames around a labelled one take its boxes, moved by the flow: so many `frames` on either side, at `weight`."""
+
+    frames: int = Field(1, ge=1, le=25)
+    weight: float = Field(0.5, gt=0, le=1)
+
+
 class LabelRule(Section):
     """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
 
@@ -155,6 +200,7 @@ class LabelRule(Section):
     images: Literal["annotated", "answered", "all"] = "annotated"
     regions: Literal["coverage", "crops", "both"] = "coverage"
     teacher: TeacherRule | None = None
+    propagate: Propagate | None = None
 
 
 class Budget(Section):
@@ -166,7 +212,7 @@ class Budget(Section):
 
     start_images: int | float = Field(0.05, gt=0)
     start: Literal["random", "balanced"] = "random"
-    unit: Literal["boxes", "queries", "images", "seconds"] = "boxes"
+    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(_of_frames)] = "boxes"
     per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
 
     def first(self, pool: int) -> int:

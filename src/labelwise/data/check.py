@@ -2,7 +2,8 @@
 
 Beyond what the readers find (see `clean.py`), the full check decodes every image (a truncated file has a good header)
 and compares their bytes: a duplicate within a split wastes labels, one across splits spoils the test, and one with
-another class is label noise. Of an archive or an array that was decoded when it was read, the pixels are compared.
+another class is label noise. Of an archive or an array that was decoded when it was read, the pixels are compared; of
+a video those of frames with one number: a video that is there twice shows, one that stands still does not.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) ->
                 progress(1)
     for first, *others in same.values():
         for name in others:
-            held = places[name][0].pixels is not None
+            held = places[name][0].pixels is not None or places[name][0].frames is not None
             what = f"same {'pixels' if held else 'bytes'} as {first} ({'/'.join(splits[first])})"
             across = not set(splits[name]) & set(splits[first])
             where = f"{name} ({'/'.join(splits[name])})"
@@ -115,6 +116,13 @@ def _content(place: tuple[Pool, int]) -> tuple[str, str | None]:
     pool, i = place
     if pool.pixels is not None:  # they were decoded by the reader; the shape, because the bytes alone don't tell it
         return hashlib.sha256(repr(pool.pixels.shape[1:]).encode() + pool.pixels[i].tobytes()).hexdigest(), None
+    if pool.frames is not None:
+        number = str(i if pool.clips is None else pool.clips.frame[i])
+        try:
+            pixels = pool.frames(i)
+        except LabelwiseError as error:
+            return pool.names[i], str(error)
+        return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None
     digest = hashlib.sha256(pool.path(i).read_bytes()).hexdigest()
     try:
         image.load(pool.path(i))

@@ -66,14 +66,18 @@ def pool(
     *,
     said_px: Int64[np.ndarray, "images 2"] | None = None,
     normalised: bool = False,
+    size_px: Int64[np.ndarray, "images 2"] | None = None,
 ) -> Pool:
     """The checked pool. `rows` None: no ground truth. `said_px`: width and height by the annotation, -1 if it is
-    silent. `normalised`: boxes are fractions of the image.
+    silent. `normalised`: boxes are fractions of the image. `size_px`: width and height, where the images are no files
+    of their own; then nothing is probed.
     """
     found = list(problems)
-    headers = _headers(root, names, found)
-    keep = np.array([header is not None for header in headers], bool)
-    size_px = np.array([h[:2] if h else (0, 0) for h in headers], np.int64).reshape(-1, 2)
+    keep = np.ones(len(names), bool)
+    if size_px is None:
+        headers = _headers(root, names, found)
+        keep = np.array([header is not None for header in headers], bool)
+        size_px = np.array([h[:2] if h else (0, 0) for h in headers], np.int64).reshape(-1, 2)
     if said_px is not None:
         found += _sizes(names, keep, size_px, said_px)
     truth, crowd = None, None

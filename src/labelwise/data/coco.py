@@ -4,8 +4,13 @@ Read: `annotations/instances_<split>.json`, `<split>.json` or `<split>/_annotati
 file; the images beside it in `images/<split>/`, `<split>/`, `images/`, or the folder itself. Classes are ordered by
 category id (ids need not be contiguous). `iscrowd` boxes become `Pool.crowd`. Segmentation is ignored: `bbox` counts.
 
-Written: `annotations/instances_<split>.json` and `<split>/`. A crowd region is written with the first category, because
-a `Pool` keeps no class for it.
+Images with `video_id` and `frame_id` (or `frame_index`, `frame_number`) are frames of videos: the pool then has
+`clips`, and its images stand in the order of video id and frame. The list `videos` gives names and `fps`; without
+them a video is called by its id and shown at 25 frames a second. An image without `video_id` among them is a video of
+its own.
+
+Written: `annotations/instances_<split>.json` and `<split>/`, with the fields of videos where the pool has them. A crowd
+region is written with the first category, because a `Pool` keeps no class for it.
 
 Fails when: two categories have one name (an error), or the JSON does not fit in memory.
 """
@@ -19,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from labelwise.data import _coco_video as coco_video
 from labelwise.data import clean, staging
 from labelwise.types import LabelwiseError, Pool, Problem
 
@@ -48,7 +54,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     base = root if root.is_dir() else root.parent
     content = _parse(path)
     categories = _by_id(content, "categories", path, ("name",))
-    images = _by_id(content, "images", path, ("file_name",))
+    images = coco_video.in_order(_by_id(content, "images", path, ("file_name",)), path)
     class_of = {category: number for number, category in enumerate(sorted(categories))}
     problems: list[Problem] = []
     number, names = _images(images, _Finder(base, split, path), path, problems)
@@ -71,7 +77,8 @@ def read(root: Path, split: str | None = None) -> Pool:
             rows.append((number[image], (x, y, x + w, y + h), class_of[category], crowd))
             ids.append(where)
     classes = [str(categories[category]["name"]) for category in sorted(categories)]
-    return clean.pool(base, classes, names, clean.Rows.of(rows, ids), problems, said_px=said)
+    pool = clean.pool(base, classes, names, clean.Rows.of(rows, ids), problems, said_px=said)
+    return coco_video.with_clips(pool, [(name, images[key]) for name, key in _first_of(number, names)], content, path)
 
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
@@ -106,6 +113,8 @@ def to_json(pool: Pool, names: Sequence[str]) -> str:
         "categories": [{"id": c + 1, "name": name} for c, name in enumerate(pool.classes)],
         "annotations": annotations,
     }
+    if pool.clips is not None:
+        coco_video.write(pool.clips, content)
     return json.dumps(content, separators=(",", ":"))
 
 
@@ -196,3 +205,9 @@ def _images(
             )
         number[key] = seen.setdefault(name, len(seen))
     return number, list(seen)
+
+
+def _first_of(number: dict[Any, int], names: list[str]) -> list[tuple[str, Any]]:
+    """(name, image id) of every image, of the first entry where there are several."""
+    key_of = {i: key for key, i in reversed(number.items())}
+    return [(name, key_of[i]) for i, name in enumerate(names)]

@@ -14,7 +14,8 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 
 import labelwise.data
-from labelwise.types import Boxes, LabelwiseError, Pool, Rects, image_of
+from labelwise.data._frames import joined
+from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
 _LAST = ("classes", "folder")
 """Formats that are nothing but folders of images: they count where no other does, in this order."""
@@ -95,6 +96,10 @@ def join(pools: list[Pool]) -> Pool:
     if held and (len(held) < len(pools) or len({pixels.shape[1:] for pixels in held}) > 1):
         sizes = ["image files" if p.pixels is None else "{2}x{1} px".format(*p.pixels.shape) for p in pools]
         raise LabelwiseError(f"{first.root}: the splits hold {', '.join(sizes)}; expected images of one size to join.")
+    clips = [(pool.clips, len(pool)) for pool in pools if pool.clips is not None]
+    frames = [(pool.frames, len(pool)) for pool in pools if pool.frames is not None]
+    if len(clips) not in (0, len(pools)) or len(frames) not in (0, len(pools)):
+        raise LabelwiseError(f"{first.root}: some splits are videos and others images; expected one kind to join.")
     truths = [(start, pool.truth) for start, pool in zip(starts, pools, strict=False) if pool.truth is not None]
     crowds = [(start, pool.crowd) for start, pool in zip(starts, pools, strict=False) if pool.crowd is not None]
     truth, crowd = None, None
@@ -115,4 +120,6 @@ def join(pools: list[Pool]) -> Pool:
         crowd=crowd,
         problems=tuple(problem for pool in pools for problem in pool.problems),
         pixels=np.concatenate(held) if held else None,
+        clips=Clips.join(clips) if clips else None,
+        frames=joined(frames) if frames else None,
     )

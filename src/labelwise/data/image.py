@@ -154,6 +154,16 @@ def _unreadable(path: Path, error: Exception) -> LabelwiseError:
     return LabelwiseError(f"{path}: image can't be read ({what}). Replace the file, or remove it from the data set.")
 
 
+def pixels_of(pool: Pool, image: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Pixels of an image of a pool, wherever it has them: in memory, in a video, in an image file."""
+    if pool.pixels is not None:
+        pixels: np.ndarray = pool.pixels[image]
+        return pixels
+    if pool.frames is not None:
+        return pool.frames(image)
+    return load(pool.path(image))
+
+
 class Images:
     """The images of a pool, each decoded once and resized so that its longest side is `size_px`.
 
@@ -161,7 +171,8 @@ class Images:
     `boxes * [sx, sy, sx, sy]` are the boxes in the resized image. Copies stay in memory while they fit in
     `cache_bytes`; the rest is decoded anew each time. A broken image raises `LabelwiseError`, when asked again at once.
     Threads may share one store. The arrays are read-only: they are the store's own. A pool that has its pixels in
-    memory is read from there; at its own size nothing is resized, and no second copy is kept.
+    memory is read from there; at its own size nothing is resized, and no second copy is kept. Frames of a video come
+    from `Pool.frames`.
     """
 
     def __init__(self, pool: Pool, size_px: int, cache_bytes: int = 2_000_000_000) -> None:
@@ -249,12 +260,14 @@ class Images:
 
     def _pixels(self, image: int, at_least_px: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of an image, checked against the size that the pool says."""
-        path, held = self.pool.path(image), self.pool.pixels
-        size = held.shape[2:0:-1] if held is not None else probe(path)[:2]
-        said = int(self.pool.width_px[image]), int(self.pool.height_px[image])
+        pool, path = self.pool, self.pool.path(image)
+        from_file = pool.pixels is None and pool.frames is None
+        pixels = None if from_file else pixels_of(pool, image)
+        size = probe(path)[:2] if pixels is None else pixels.shape[1::-1]
+        said = int(pool.width_px[image]), int(pool.height_px[image])
         if size != said:
             raise LabelwiseError(
                 f"{path}: the image is {size[0]}x{size[1]} px, but the pool says {said[0]}x{said[1]}: "
                 "the file has changed. Read the data set anew."
             )
-        return load(path, at_least_px=at_least_px) if held is None else held[image]
+        return load(path, at_least_px=at_least_px) if pixels is None else pixels

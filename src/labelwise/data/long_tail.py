@@ -24,6 +24,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int64
 
+from labelwise.data._frames import taken
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects
 
 
@@ -69,12 +70,19 @@ def keep(
 def subset(pool: Pool, rows: Int64[np.ndarray, " kept"]) -> Pool:
     """The images of a pool that are named, in this order, with all that belongs to them.
 
-    `problems` stay all: they tell of the data set, not of an image alone.
+    `problems` stay all: they tell of the data set, not of an image alone. Rows of a pool of videos must rise: the order
+    of its images is the order of time.
     """
     rows = np.asarray(rows, np.int64)
     bad = np.flatnonzero((rows < 0) | (rows >= len(pool)))
     if len(bad):
         raise LabelwiseError(f"subset of {pool.root}: row {rows[bad[0]]}; expected 0 to {len(pool) - 1}")
+    back = np.flatnonzero(np.diff(rows) <= 0)
+    if pool.clips is not None and len(back):
+        raise LabelwiseError(
+            f"subset of {pool.root}: row {rows[int(back[0]) + 1]} comes after row {rows[int(back[0])]}; expected "
+            "rising rows, because the images are frames of videos in order of time. Sort them"
+        )
     truth, crowd = pool.truth, pool.crowd
     if truth is not None:
         image, box = _ragged(truth.offsets, rows)
@@ -90,6 +98,8 @@ def subset(pool: Pool, rows: Int64[np.ndarray, " kept"]) -> Pool:
         truth=truth,
         crowd=crowd,
         pixels=None if pool.pixels is None else pool.pixels[rows],
+        clips=None if pool.clips is None else pool.clips.take(rows),
+        frames=None if pool.frames is None else taken(pool.frames, rows),
     )
 
 

@@ -43,8 +43,7 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
 
     def fill(i: int) -> None:
         try:
-            pixels = image.load(pool.path(i), at_least_px=None) if pool.pixels is None else pool.pixels[i]
-            squares[i] = _square(pixels, size_px)
+            squares[i] = _square(image.pixels_of(pool, i), size_px)
         except LabelwiseError as error:
             failed[i] = str(error)
 

@@ -5,19 +5,15 @@ Images become JPEG data URIs; boxes stay vectors over them, so that they are sha
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from labelwise.report.results import GalleryItem
 from labelwise.report.spread import Group
-from labelwise.report.svg import short
+from labelwise.report.svg import as_jpeg, short
 from labelwise.report.wording import plural
 
 LONGEST_SIDE_PX = 640
@@ -132,7 +128,9 @@ def picture(item: GalleryItem) -> Picture:
         _mark("truth", box, (width, height, letters), "", f"ground truth: {label}", taken)
         for box, label in zip(boxes, item.truth_labels, strict=True)
     ]
-    return Picture(_uri(item.image), width, height, _alt(item), item.caption, [*truth, *pseudo, *picks])
+    return Picture(
+        as_jpeg(item.image, LONGEST_SIDE_PX), width, height, _alt(item), item.caption, [*truth, *pseudo, *picks]
+    )
 
 
 def _pick_title(label: str, verdict: str) -> str:
@@ -187,11 +185,3 @@ def _ems(text: str) -> float:
 
 def _overlap(a: Chip, b: Chip) -> bool:
     return a.x < b.x + b.w and b.x < a.x + a.w and a.y < b.y + b.h and b.y < a.y + a.h
-
-
-def _uri(image: UInt8[np.ndarray, "H W 3"]) -> str:
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((LONGEST_SIDE_PX, LONGEST_SIDE_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

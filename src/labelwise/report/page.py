@@ -18,6 +18,7 @@ from markupsafe import Markup
 from labelwise.report import curves, histograms, informativeness, tables
 from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import efficiency
+from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
@@ -82,6 +83,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         efficiency=versus and efficiency(found, versus.baseline),
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],
         galleries=galleries(found),
+        films=strips([film for group in found for film in next((r.films for r in group.runs if r.films), ())]),
         number_tables=[tables.rounds(g) for g in found if g.rounds],
         class_table=tables.per_class(found),
         analyses=_analyses(found),

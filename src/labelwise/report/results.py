@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+from labelwise.report.filmstrip import Film
 from labelwise.types import LabelwiseError
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -125,3 +126,4 @@ class RunResult:
     rare_classes: Sequence[str] = ()
     metric: str = "AP50"
     informativeness: Sequence[Informativeness] = ()
+    films: Sequence[Film] = ()

@@ -6,6 +6,7 @@ page's font. Drawing uses the object interface only, so no state is shared betwe
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import unicodedata
@@ -16,8 +17,11 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 SERIES = tuple(f"#0f0a0{i}" for i in range(1, 9))
 """Colours of lines and bars; equally readable for colour-blind people (Okabe and Ito), never the only sign."""
@@ -97,3 +101,12 @@ def say(ax: Axes, message: str) -> None:
     """An empty panel that says why it is empty."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, transform=ax.transAxes)
+
+
+def as_jpeg(image: UInt8[np.ndarray, "H W 3"], longest_side_px: int) -> str:
+    """The image as a data URI, made smaller where it is larger."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail((longest_side_px, longest_side_px))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -32,3 +32,17 @@ def per_image(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray, empty: 
     if filled.any():
         out[..., filled] = reduce.reduceat(values.astype(np.float64, copy=False), offsets[:-1][filled], axis=-1)
     return out
+
+
+def counted(name: str, errors: str, *, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """The errors that count, per image: "fp", "fn" or "both"."""
+    if errors not in ("fp", "fn", "both"):
+        raise LabelwiseError(f'{name}: errors is {errors!r}; expected "fp", "fn" or "both"')
+    if fp.shape != fn.shape:
+        raise LabelwiseError(f"{name}: {len(fp)} counts of false positives and {len(fn)} of misses")
+    for kind, counts in (("fp", fp), ("fn", fn)):
+        bad = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0) & (counts == np.floor(counts))))
+        if len(bad):
+            raise LabelwiseError(f"{name}: {kind} of image {bad[0]} is {counts[bad[0]]}; expected a number from 0")
+    chosen: np.ndarray = (fp if errors == "fp" else fn if errors == "fn" else fp + fn).astype(np.float64)
+    return chosen

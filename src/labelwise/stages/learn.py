@@ -18,7 +18,7 @@ from labelwise.context import Context
 from labelwise.evaluate import detection
 from labelwise.labels import partial
 from labelwise.predict.run import predict_detections
-from labelwise.stages import classification
+from labelwise.stages import classification, video
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.train.batches import TrainingSet
@@ -36,8 +36,9 @@ def label(context: Context, round: int, stage: Stage) -> None:
         found = files.read_detections(context.file(round, "predictions"), columns=columns)
         found = found.take(found.scores >= run.labels.threshold)
     policy = catalog.find("labels", run.labels.policy.name)
+    known = context.project.ledger.labels(pool)
     targets = partial.targets(
-        context.project.ledger.labels(pool),
+        known,
         found,
         lambda open_: policy.call({**open_, "round": round}, run.labels.policy.settings),
         policy.constant("NEGATIVES"),
@@ -47,6 +48,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
         images=run.labels.images,
         regions=run.labels.regions,
     )
+    targets = video.with_neighbours(context, targets, known)
     files.write_targets(context.file(round, "targets.safetensors"), targets)
     stage.info["images"], stage.info["boxes"] = len(targets), len(targets.boxes)
 

@@ -14,13 +14,14 @@ from labelwise.context import Context
 from labelwise.predict.classify import classify
 from labelwise.predict.run import predict as predict_pool
 from labelwise.predict.vaal import labelled_probability
-from labelwise.stages import classification
+from labelwise.stages import classification, video
 from labelwise.stages.learn import load_model
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.store import files
 from labelwise.store.project import Stage
 
 PER_IMAGE = {"labelled_probability": 0, "truth_classes": 0, "image_features": 0, "history": 1}
+PER_IMAGE |= dict.fromkeys(("estimated_fp", "estimated_fn", "true_fp", "true_fn"), 0)
 """Columns of the whole pool, and which of their axes counts its images."""
 VIEWS = ("view_probs", "view_scores", "view_iou")
 
@@ -137,6 +138,7 @@ def score(context: Context, round: int, stage: Stage) -> None:
         menu["labelled_probability"] = stored["value"]
     if run.classifies:
         menu |= classification.menu(context, round)
+    menu |= video.judged(context, round, stage, lambda: load_model(context, round - 1))
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
     shards = [gather(context, round, columns)] if learns else in_shards(context, round, columns)
     tables = [_score_shard(context, found, menu) for found in shards]

@@ -14,7 +14,7 @@ from labelwise.context import Context
 from labelwise.labels.frequency import frequency
 from labelwise.labels.overlap import highest, iou_pairs
 from labelwise.select._balance_target import target
-from labelwise.stages import classification
+from labelwise.stages import classification, video
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
@@ -169,6 +169,9 @@ def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray], expe
         "target": lambda _: target(counts, expected),
         "probs": probs,
         "scale": lambda rows: scored["scale"][rows],
+        "image": lambda rows: scored["image"][rows],
+        "videos": lambda _: video.clips_of(context).video,
+        "labelled_images": lambda _: np.flatnonzero(covered(known, pool)),
         "features": features,
         "labelled_features": lambda _: _labelled_features(context, round, known),
         "box_offsets": lambda rows: _members(found("features"), rows)[0],

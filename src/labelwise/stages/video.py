@@ -1,0 +1,152 @@
+"""Videos in a round: the flow of the pool, detections followed and judged, boxes lent to neighbouring frames."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labelwise.context import Context
+from labelwise.evaluate import errors
+from labelwise.labels.crops import appended
+from labelwise.labels.propagate import lenders, propagate
+from labelwise.models._backbones import Trunk, WeightsInput, batch_of
+from labelwise.stages.pool_candidates import covered, predictions
+from labelwise.store import files
+from labelwise.store.project import Stage
+from labelwise.tracks import coherence, flow, follow, siamese
+from labelwise.types import Clips, Detections, Labels, LabelwiseError, Targets, Tracks, image_of
+
+
+def clips_of(context: Context) -> Clips:
+    """The clips of the pool.
+
+    Raises:
+        LabelwiseError: the pool is not of videos.
+    """
+    if context.pool.clips is None:
+        raise LabelwiseError(
+            f"{context.pool.root}: the images are not frames of videos, which this method needs. Give video files, a "
+            'COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
+        )
+    return context.pool.clips
+
+
+def optical_flow(context: Context) -> flow.Flow:
+    """The optical flow of the pool, computed where it is not there yet: once for all rounds."""
+    pool, rule, clips = context.pool, context.run.tracks, clips_of(context)
+    with context.bar("optical flow", len(pool)) as advance:
+        return flow.compute(
+            len(pool),
+            clips,
+            pool.width_px,
+            pool.height_px,
+            context.frame,
+            context.cache / "flow" / hashlib.sha256(str(pool.root.resolve()).encode()).hexdigest()[:16],
+            preset=rule.preset,
+            flow_px=rule.flow_px,
+            progress=advance,
+        )
+
+
+def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Module]) -> dict[str, Any]:
+    """The errors per image that a score may name: those that the neighbouring frames betray, and the true ones.
+
+    Every detection and candidate is written with its verdict (errors.parquet), and the links between them. `model`
+    gives the detector that made the predictions, where the tracker looks at its features.
+    """
+    run, pool, menu = context.run, context.pool, dict[str, Any]()
+    if not {"true_fp", "true_fn", "estimated_fp", "estimated_fn"} & run.inputs:
+        return menu
+    found = files.read_detections(context.file(round, predictions(1)), columns=())
+    found = found.take(found.scores >= run.query.threshold)
+    if {"true_fp", "true_fn"} & run.inputs:
+        if pool.truth is None:
+            raise LabelwiseError(f"score {run.query.score.name!r} looks at the ground truth; this pool has none")
+        true = errors.errors(found.offsets, found.boxes, found.labels, found.scores, pool.truth, pool.crowd)
+        menu["true_fp"] = np.bincount(found.image[true.false_positive], minlength=len(pool))
+        menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
+    if run.needs_tracks:
+        began = perf_counter()
+        tracks = followed(context, round, found, model)
+        stage.info["track_s"] = perf_counter() - began
+        rule = run.tracks
+        costs = {"cost_fp": rule.cost_fp, "cost_fn": rule.cost_fn, "cost_link": rule.cost_link}
+        said = coherence.estimate(found.offsets, found.boxes, found.labels, tracks, theta=rule.theta, **costs)
+        stage.info["graph_s"] = perf_counter() - began - stage.info["track_s"]
+        _write(context, round, found, said)
+        menu["estimated_fp"], menu["estimated_fn"] = said.fp, said.fn
+        stage.info["estimated_fp"], stage.info["estimated_fn"] = int(said.fp.sum()), int(said.fn.sum())
+    return menu
+
+
+def followed(context: Context, round: int, found: Detections, model: Callable[[], nn.Module]) -> Tracks:
+    """Where the detections of a round are in the frames around theirs."""
+    pool, rule, moving = context.pool, context.run.tracks, optical_flow(context)
+    size = pool.width_px, pool.height_px
+    if rule.tracker == "flow":
+        return follow.follow(found.offsets, found.boxes, moving, *size, frames=rule.frames, at=rule.at)
+    images, detector = context.images("pool"), model()
+    trunk, weights_input = cast(Trunk, detector.backbone), cast(WeightsInput, detector.weights_input)
+    device = next(detector.parameters()).device
+
+    def padded(image: int) -> Tensor:
+        pixels = torch.tensor(images[image][0], device=device).float().div_(255)
+        return batch_of([pixels], weights_input)[0][0]
+
+    shown = np.stack(size, axis=1)
+    scale_xy = np.maximum(1, np.round(shown * (images.size_px / shown.max(axis=1, keepdims=True)))) / shown
+    with context.bar(f"round {round}: follow {len(found)} boxes", len(pool)) as advance:
+        return siamese.follow(
+            found.offsets,
+            found.boxes,
+            padded,
+            scale_xy,
+            moving.joined,
+            *size,
+            lambda batch: next(iter(trunk.maps(batch)[0].values())),
+            frames=rule.frames,
+            progress=advance,
+        )
+
+
+def _write(context: Context, round: int, found: Detections, said: coherence.Estimate) -> None:
+    """errors.parquet: detections, then candidates, `wrong` where a detection is a false positive or a candidate a
+    missed object; links.parquet: pairs of its rows.
+    """
+    n, boxes = len(found), said.candidates
+    corners = np.concatenate([found.boxes, boxes.xyxy])
+    table = {
+        "image": np.concatenate([found.image, image_of(boxes.offsets)]),
+        "is_candidate": np.arange(n + len(boxes)) >= n,
+        "label": np.concatenate([found.labels, boxes.labels]),
+        "score": np.concatenate([found.scores, np.zeros(len(boxes), np.float32)]),
+        **dict(zip(("x1", "y1", "x2", "y2"), corners.T, strict=True)),
+        "wrong": np.concatenate([said.false_positive, said.false_negative]),
+    }
+    files.write_table(context.file(round, "errors.parquet"), table)
+    files.write_table(context.file(round, "links.parquet"), {"a": said.links[:, 0], "b": said.links[:, 1]})
+
+
+def with_neighbours(context: Context, targets: Targets, known: Labels) -> Targets:
+    """The targets, and the frames around the labelled ones with the boxes that these lend them."""
+    rule, pool = context.run.labels.propagate, context.pool
+    if rule is None:
+        return targets
+    boxes, rows = lenders(known, covered(known, pool))
+    tracks = follow.follow(
+        boxes.offsets,
+        boxes.xyxy,
+        optical_flow(context),
+        pool.width_px,
+        pool.height_px,
+        frames=rule.frames,
+        at=context.run.tracks.at,
+    )
+    lent = propagate(known, tracks, rows, pool.width_px, pool.height_px, weight=rule.weight)
+    return appended(targets, lent)
