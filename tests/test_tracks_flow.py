@@ -38,7 +38,7 @@ def clips_of(*lengths: int) -> Clips:
 def texture(seed: int, height: int = 300, width: int = 300) -> np.ndarray:
     """Smooth noise in colour."""
     rng = np.random.default_rng(seed)
-    image = cv2.GaussianBlur(rng.random((height, width, 3)).astype(np.float32), (0, 0), 2)
+    image = cv2.GaussianBlur(rng.random((height, width, 3)).astype(np.float32), (0, 0), 4)
     image = (image - image.mean()) / image.std() * 50 + 128
     return np.clip(image, 0, 255).astype(np.uint8)
 
@@ -287,7 +287,7 @@ def test_plain_noise_and_a_flicker_of_brightness_are_no_cuts(tmp_path: Path) -> 
     assert compute(4, clips_of(4), *sizes(4), sky, tmp_path / "sky", **SMALL).joined[:3].all()
 
     def brighter(i):
-        return np.clip(panning((1, 1))(i).astype(int) + 2 * (i % 2), 0, 255).astype(np.uint8)
+        return np.clip(panning((1, 1))(i).astype(float) * (1 - 0.08 * (i % 2)), 0, 255).astype(np.uint8)
 
     assert compute(4, clips_of(4), *sizes(4), brighter, tmp_path / "light", **SMALL).joined[:3].all()
 
@@ -324,6 +324,9 @@ def test_change_is_zero_for_the_same_image_and_large_for_another() -> None:
     assert _shots.change(a, b, still) > 2 * _shots.CUT
     black = np.zeros_like(a)
     assert _shots.change(black, black, still) == 0
+    assert _shots.change(a, (a * 0.92).astype(np.uint8), still) < 0.1  # exposure
+    grey, blue = np.full_like(a, 150), np.tile(np.array([90, 120, 210], np.uint8), (48, 64, 1))
+    assert _shots.change(grey, blue, still) > _shots.CUT
 
 
 # --- boxes along the flow ---------------------------------------------------------------------------------------------
@@ -411,11 +414,12 @@ def test_no_boxes_and_blocks(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = random_flow(rng, (6,), size, 8.0)
     none = follow(np.zeros(7, np.int64), np.zeros((0, 4), np.float32), flow, size[:, 0], size[:, 1], at=at)
     assert none.image.shape == (0, 6)
-    boxes = [*np.tile(rng.uniform(10, 40, (50, 2)), 2).astype(np.float32), 0, 0, 9, 9]
+    corner = rng.uniform(10, 40, (50, 2))
+    boxes = np.concatenate([corner, corner + 9], axis=1).astype(np.float32)
     offsets = np.array([0, 0, 50, 50, 50, 50, 50])
-    whole = follow(offsets, boxes.astype(np.float32), flow, size[:, 0], size[:, 1], at=at)
+    whole = follow(offsets, boxes, flow, size[:, 0], size[:, 1], at=at)
     monkeypatch.setattr("labelwise.tracks.follow.BLOCK", 7)
-    parts = follow(offsets, boxes.astype(np.float32), flow, size[:, 0], size[:, 1], at=at)
+    parts = follow(offsets, boxes, flow, size[:, 0], size[:, 1], at=at)
     assert (whole.boxes == parts.boxes).all()
 
 

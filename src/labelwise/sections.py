@@ -181,7 +181,7 @@ class TrackRule(Section):
     cost_fp: float = Field(1.0, ge=0)
     cost_fn: float = Field(1.0, ge=0)
     cost_link: float = Field(1.0, ge=0)
-    preset: Literal["ultrafast", "fast", "medium"] = "fast"
+    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
     flow_px: int = Field(640, ge=64)
 
 

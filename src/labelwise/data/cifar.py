@@ -80,7 +80,8 @@ def read(root: Path, split: str | None = None, *, coarse: bool = False) -> Pool:
     """Images of a split in memory, with their class."""
     source = _source(root)
     if source.layout is None:
-        return _read_files(root, source.path, split)
+        status = source.path.stat()
+        return _read_files(root, source.path, split, status.st_mtime_ns, status.st_size)
     layout = _COARSE if coarse and source.layout is _HUNDRED else source.layout
     chosen = clean.choose(root, tuple(layout.batches), split)
     files = layout.batches[chosen or "train"]
@@ -230,7 +231,8 @@ def _split_names(members: Sequence[_Member]) -> tuple[str, ...]:
     return tuple(name for name in _SPLITS if name in {m.split for m in members})
 
 
-def _read_files(root: Path, path: Path, split: str | None) -> Pool:
+@lru_cache(maxsize=2)  # pool and test split: a comparison opens many projects on the same archive
+def _read_files(root: Path, path: Path, split: str | None, _changed_ns: int, _size: int) -> Pool:
     content, members = _members(path)
     classes = sorted({m.label for m in members})
     chosen = clean.choose(root, _split_names(members), split)

@@ -37,7 +37,8 @@ def remaining(joined: Bool[np.ndarray, " images"], pair: Int64[np.ndarray, " n"]
 
     `first` is the first image of the clip: there is no pair before it.
     """
-    return (pair >= first) & joined[np.maximum(pair, 0)]
+    on: np.ndarray = (pair >= first) & joined[np.maximum(pair, 0)]
+    return on
 
 
 def place(

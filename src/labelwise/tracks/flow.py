@@ -5,7 +5,7 @@ consecutive frames in the dataset"; section 2.6.1: "the motion vectors are compu
 Differs from the paper: it uses PWC-Net. The default here is OpenCV's DIS (Kroeger et al., 2016), which needs no weights
 and no GPU; `raft_small` and `raft_large` (torchvision) work from a file of weights. Its preset `ultrafast` moved boxes
 of small objects better than `fast`, whose variational refinement smooths their motion into the still sky around them,
-at half the time (benchmarks/flow.py); for large objects before texture try `medium`. The flow is computed on images
+at 60 % of the time (benchmarks/flow.py; not measured before textured backgrounds). The flow is computed on images
 scaled so that the longest side has `flow_px` pixels, and reduced to one vector per cell of `cell_px` x `cell_px` of
 these, the mean of the cell (its median or its middle pixel track no better). Both directions are computed: backward is
 no inversion of forward.
@@ -41,11 +41,11 @@ from labelwise.tracks._shots import CUT, change
 from labelwise.tracks._tables import load, record, write
 from labelwise.types import Clips, LabelwiseError, Problem
 
-FORMAT = 1
+FORMAT = 2
 """Part of every file's name: rises when the meaning of a file changes."""
 
 SMALLEST = 16
-"""Least side, in pixels, of the image that the flow is computed on; DIS refuses less than 9."""
+"""Least side, in pixels, of the image that the flow is computed on, and a 16th of the longest: DIS needs both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +110,8 @@ class _Settings:
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the image that the flow is computed on."""
-        scale = self.flow_px / max(width, height)
-        return max(SMALLEST, round(width * scale)), max(SMALLEST, round(height * scale))
+        scale, least = self.flow_px / max(width, height), max(SMALLEST, self.flow_px // 16)
+        return max(least, round(width * scale)), max(least, round(height * scale))
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """Columns and rows of cells."""
@@ -215,7 +215,9 @@ def open_flow(
     """The flow that `compute` wrote with the same settings, memory-mapped."""
     settings = _Settings(preset, flow_px, cell_px, weights)
     sizes = np.stack([width_px, height_px], axis=1)
-    parts, problems, starts = [], [], [0]
+    parts: list[Path] = []
+    problems: list[Problem] = []
+    starts = [0]
     joined = np.zeros(len(clips), bool)
     for clip, first, path in _files(folder, clips, width_px, height_px, settings):
         rows = slice(first, first + len(clip))
@@ -305,7 +307,8 @@ def _reduce(flow: Float[np.ndarray, "h w 2"], cell_px: int) -> Float[np.ndarray,
     rows, columns = -(-h // cell_px), -(-w // cell_px)
     if (rows * cell_px, columns * cell_px) != (h, w):
         flow = cv2.copyMakeBorder(flow, 0, rows * cell_px - h, 0, columns * cell_px - w, cv2.BORDER_REPLICATE)
-    return cv2.resize(flow, (columns, rows), interpolation=cv2.INTER_AREA)
+    mean: np.ndarray = cv2.resize(flow, (columns, rows), interpolation=cv2.INTER_AREA)
+    return mean
 
 
 def _problems(clip: Clips, part: np.ndarray) -> Iterator[Problem]:

@@ -10,7 +10,8 @@ by cubic interpolation and mixed with a cosine window (0.176); its peak moves th
 the mean of the window) and the correlation normalised, as untrained features ask for. The size is kept: of the
 three scales of SiamFC, `scales` may give some, each but 1 with SiamFC's penalty 0.9745; a changed size is damped
 (0.59) as there.
-Fails when: the object is smaller than about two cells of the features (ask for larger images); when it turns or
+Fails when: the object is smaller than about two cells of the features (images twice as large did not help, see
+benchmarks/flow.py); when it turns or
 deforms within a few frames; beside its like, where the cosine window alone tells which is which.
 
 Every step starts at the place of the step before; a track ends as in `follow.py`: at a cut, or when the centre or more
@@ -144,7 +145,8 @@ class _Maps:
         half = side[:, None] * np.ones(2) / 2
         rois = np.concatenate([centre - half, centre + half], axis=1) * np.tile(scale, 2)
         where = torch.from_numpy(rois).to(found)
-        return roi_align(found, [where], cells, spatial_scale=1.0, sampling_ratio=2, aligned=True)
+        cut: Tensor = roi_align(found, [where], cells, spatial_scale=1.0, sampling_ratio=2, aligned=True)
+        return cut
 
 
 class _Tracker:
@@ -169,7 +171,8 @@ class _Tracker:
     def exemplar(self, maps: _Maps, image: int, box: Float64[np.ndarray, "n 4"]) -> Float[Tensor, "n C e e"]:
         """The features of every box with its context, of length 1."""
         found = _centred(maps.crop(image, *self.context(box), EXEMPLAR))
-        return found / found.flatten(1).norm(dim=1).clamp_min(1e-6)[:, None, None, None]
+        length: Tensor = torch.linalg.vector_norm(found, dim=(1, 2, 3), keepdim=True)
+        return found / length.clamp_min(1e-6)
 
     @torch.inference_mode()
     def find(
