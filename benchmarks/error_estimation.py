@@ -21,7 +21,6 @@ import numpy as np
 
 from labelwise import context as contexts
 from labelwise import history
-from labelwise.config import TrackRule
 from labelwise.context import Context
 from labelwise.evaluate.errors import errors
 from labelwise.labels.overlap import iou_pairs, pairs
@@ -34,9 +33,9 @@ from labelwise.types import Boxes, Detections
 
 HERE = Path(__file__).parent
 TRACKERS = {
-    "flow, centre": TrackRule(at="centre"),
-    "flow, median": TrackRule(at="median"),
-    "Siamese": TrackRule(tracker="siamese"),
+    "flow, centre": {"tracker": "flow", "at": "centre"},
+    "flow, median": {"tracker": "flow", "at": "median"},
+    "Siamese": {"tracker": "siamese"},
 }
 
 
@@ -58,12 +57,16 @@ def boxes_of(found: Detections, rows: np.ndarray) -> Boxes:
 def measure(context: Context, number: int, tracker: str) -> list[dict[str, object]]:
     pool, truth = context.pool, context.pool.truth
     assert truth is not None
-    context.run = context.run.model_copy(update={"tracks": TRACKERS[tracker]})
+    rule = context.run.tracks.model_copy(update=TRACKERS[tracker])
+    context.run = context.run.model_copy(update={"tracks": rule})
+    video.optical_flow(context)  # computed once for all, and not counted
     every = files.read_detections(context.file(number, predictions(1)), columns=())
     sure = every.scores >= context.run.query.threshold
     found = every.take(sure)
     began = perf_counter()
-    tracks = video.followed(context, number, found, lambda: load_model(context, number - 1))
+    tracks = video.followed(
+        context, number, found, video.optical_flow(context), lambda: load_model(context, number - 1)
+    )
     middle = perf_counter()
     said = coherence.estimate(found.offsets, found.boxes, found.labels, tracks)
     ended = perf_counter()

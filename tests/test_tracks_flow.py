@@ -164,11 +164,33 @@ def test_a_killed_run_goes_on_with_the_clip_that_it_was_at(tmp_path: Path) -> No
     assert flow.joined.sum() == 8
 
 
-@pytest.mark.parametrize("error", [LabelwiseError("broken"), OSError("gone")])
-def test_a_frame_that_cannot_be_read_is_joined_to_neither_neighbour(tmp_path: Path, error: Exception) -> None:
+def test_flow_of_other_frames_of_the_same_names_is_not_taken_for_this(tmp_path: Path) -> None:
+    clips = clips_of(4)
+    right = compute(4, clips, *sizes(4), panning((3, 0)), tmp_path, **SMALL, stamps=list("abcd"))
+    left = compute(4, clips, *sizes(4), panning((-3, 0)), tmp_path, **SMALL, stamps=list("abce"))
+    assert np.sign(np.median(right.between(0)[0, ..., 0])) == -np.sign(np.median(left.between(0)[0, ..., 0])) != 0
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+    again = open_flow(tmp_path, clips, *sizes(4), **SMALL, stamps=list("abcd"))
+    assert (again.between(0) == right.between(0)).all()
+    with pytest.raises(LabelwiseError, match="no flow of the clip"):
+        open_flow(tmp_path, clips, *sizes(4), **SMALL)
+
+
+def test_a_passing_error_ends_the_run_and_is_not_kept(tmp_path: Path) -> None:
     def read(i: int) -> np.ndarray:
         if i == 2:
-            raise error
+            raise OSError("gone")
+        return panning((1, 0))(i)
+
+    with pytest.raises(LabelwiseError, match="gone"):
+        compute(6, clips_of(6), *sizes(6), read, tmp_path, **SMALL)
+    assert compute(6, clips_of(6), *sizes(6), panning((1, 0)), tmp_path, **SMALL).joined[:5].all()
+
+
+def test_a_frame_that_cannot_be_read_is_joined_to_neither_neighbour(tmp_path: Path) -> None:
+    def read(i: int) -> np.ndarray:
+        if i == 2:
+            raise LabelwiseError("broken")
         return panning((1, 0))(i)
 
     flow = compute(6, clips_of(6), *sizes(6), read, tmp_path, **SMALL)
@@ -541,16 +563,10 @@ def test_siamese_odd_input() -> None:
         siamese.follow(np.array([0, 1, 1]), box * np.nan, black, one, joined, *size, shrink)
 
 
-def test_leftovers_carry_the_suffix_that_the_store_removes(tmp_path: Path) -> None:
-    from labelwise.store import atomic
-    from labelwise.tracks import _tables
-
-    seen: list[str] = []
-
-    def rows():
-        seen.extend(path.name for path in tmp_path.iterdir())
-        yield np.zeros((), record(1, 1))
-
-    _tables.write(tmp_path / "a.npy", rows(), 1)
-    assert seen == [atomic.temporary(tmp_path / "a.npy").name]
-    assert str(os.getpid()) in seen[0]
+def test_what_a_killed_run_left_is_removed_when_nobody_writes_to_it(tmp_path: Path) -> None:
+    old, new = tmp_path / ".a.npy.1.labelwise-tmp", tmp_path / ".b.npy.2.labelwise-tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    compute(2, clips_of(2), *sizes(2), panning((1, 0)), tmp_path, **SMALL)
+    assert not old.exists() and new.exists()

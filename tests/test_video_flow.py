@@ -108,9 +108,9 @@ def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: 
 def test_the_second_round_computes_no_flow(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path / "shared"))
     list(loop.run(started(clips, tmp_path / "one", "temporal_coherence", "budget.per_round=[3]")))
-    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared" / "flow").glob("*/*.npy")}
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared" / "flow").glob("*.npy")}
     list(loop.run(started(clips, tmp_path / "two", "temporal_coherence")))
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared" / "flow").glob("*/*.npy")}
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared" / "flow").glob("*.npy")}
     assert len(stamps) == 3 and after == stamps
 
 

@@ -138,6 +138,7 @@ class Comparison:
         if not (folder / "run.toml").exists():
             common = self.config(None, seed)
             same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
+            same &= run.labels.propagate is None  # it trains on lent boxes from the first round on
             same &= run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # recorded in training
             self._make(folder, run, self._start(seed), whole=same)
         self._refuse_other(folder, run)
@@ -154,15 +155,18 @@ class Comparison:
             Project.create(partial, config.dump(run)).close()
         if start is not None and (start / "data").exists():
             (partial / "data").symlink_to((start / "data").resolve())
+        shared = self.folder / "_cache"  # of videos: decoded frames and optical flow
+        shared.mkdir(exist_ok=True)
+        (partial / "cache").symlink_to(shared.resolve())
         partial.rename(folder)
 
     def _process(self, folder: Path) -> None:
         log = folder.with_suffix(".log")
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         command = [sys.executable, "-m", "labelwise", "run", "--project", str(folder)]
-        shared = {"LABELWISE_CACHE": str(self.folder / "_cache"), **os.environ, "OMP_NUM_THREADS": threads}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
         with log.open("a", encoding="utf-8") as output:
-            code = subprocess.run(command, stdout=output, stderr=output, env=shared, check=False).returncode
+            code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
         if code:
             raise LabelwiseError(f"{folder} stopped with exit code {code}; its log {log} says why")
 

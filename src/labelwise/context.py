@@ -156,7 +156,7 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
     context = Context(project, run, *pools(run, root, *splits), bar)
     for pool in (context.pool, context.test):
-        if pool is not None and isinstance(pool.frames, Frames):
+        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
             pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     return context
 

@@ -210,13 +210,14 @@ def films(context: Context, round: int, amount: int = 4, around: int = 3) -> lis
     for image in sorted(asked, key=lambda i: (-scores[i], i))[:amount]:
         near = np.arange(max(image - around, 0), min(image + around + 1, len(pool)))
         near = near[pool.clips.video[near] == pool.clips.video[image]]
+        near = np.setdiff1d(near, [number for number, _ in context.images("pool").warm(near)])  # unreadable ones
         rows = np.flatnonzero(np.isin(nodes["image"], near) & (~nodes["is_candidate"] | nodes["wrong"]))
         place = {int(row): (int(f), k) for f in near for k, row in enumerate(rows[nodes["image"][rows] == f])}
         frames = [_film_frame(context, int(f), nodes, rows[nodes["image"][rows] == f], asked) for f in near]
         both = np.isin(links["a"], rows) & np.isin(links["b"], rows)
         ends = zip(links["a"][both].tolist(), links["b"][both].tolist(), strict=True)
-        first = int(near[0])
-        joined = [(place[a][0] - first, place[a][1], place[b][0] - first, place[b][1]) for a, b in ends]
+        at = {int(f): k for k, f in enumerate(near)}
+        joined = [(at[place[a][0]], place[a][1], at[place[b][0]], place[b][1]) for a, b in ends]
         found.append(Film(f"{pool.names[image]}, round {round}", frames, joined))
     return found
 

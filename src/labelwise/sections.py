@@ -142,6 +142,9 @@ class QueryRule(Section):
         inputs = set(catalog.find("score", self.score.name).inputs)
         if inputs & IMAGE_INPUTS and self.unit != "image":
             raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
+        for step in self.select:
+            if self.unit != "image" and {"videos", "image"} & set(catalog.find("select", step.name).inputs):
+                raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
         if not self.select:
@@ -178,9 +181,9 @@ class TrackRule(Section):
     frames: int = Field(3, ge=1, le=25)
     at: Literal["centre", "median"] = "centre"
     theta: float = Field(0.5, ge=0, lt=1)
-    cost_fp: float = Field(1.0, ge=0)
-    cost_fn: float = Field(1.0, ge=0)
-    cost_link: float = Field(1.0, ge=0)
+    cost_fp: float = Field(1.0, ge=0, le=1000)
+    cost_fn: float = Field(1.0, ge=0, le=1000)
+    cost_link: float = Field(1.0, ge=0, le=1000)
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
     flow_px: int = Field(640, ge=64)
 

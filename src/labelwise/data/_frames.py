@@ -46,6 +46,14 @@ class _Shared:
                 self.slots.popitem(last=False)  # a thread that is reading it ends in peace
             return slot
 
+    def keep(self, index: Index, frame: int, picture: Any) -> None:
+        """Keeps a decoded frame on disk; where the disk does not take it, no more frames are kept."""
+        if self.kept is not None:
+            try:
+                self.kept.keep(index, frame, picture)
+            except OSError:
+                self.kept = None
+
 
 class Frames:
     """`Pool.frames` of a pool of video files: `frames(i)` is image i, RGB as displayed.
@@ -108,7 +116,7 @@ class Frames:
         if kept is not None and shared.keep_passed:
 
             def passed(number: int, other: Any) -> None:
-                kept.keep(index, number, other)
+                shared.keep(index, number, other)
 
         slot = shared.slot(index.path)
         with slot.lock:
@@ -118,8 +126,7 @@ class Frames:
             except LabelwiseError as error:
                 shared.broken[key] = str(error)
                 raise
-        if kept is not None:
-            kept.keep(index, k, picture)
+        shared.keep(index, k, picture)
         return picture
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, cast
@@ -20,7 +19,7 @@ from labelwise.stages.pool_candidates import covered, predictions
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.types import Clips, Detections, Labels, LabelwiseError, Targets, Tracks, image_of
+from labelwise.types import Clips, Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
 
 
 def clips_of(context: Context) -> Clips:
@@ -47,11 +46,24 @@ def optical_flow(context: Context) -> flow.Flow:
             pool.width_px,
             pool.height_px,
             context.frame,
-            context.cache / "flow" / hashlib.sha256(str(pool.root.resolve()).encode()).hexdigest()[:16],
+            context.cache / "flow",
             preset=rule.preset,
             flow_px=rule.flow_px,
+            stamps=_stamps(pool),
             progress=advance,
         )
+
+
+def _stamps(pool: Pool) -> list[str]:
+    """Of every image its name, and its file's size and time of change: another file of that name is another image."""
+    seen: dict[str, str] = {}
+    for name in pool.names:
+        file = name.split("#")[0]  # a frame of a video file
+        if file not in seen:
+            path = pool.root / file
+            status = path.stat() if path.exists() else None
+            seen[file] = "" if status is None else f"{status.st_size} {status.st_mtime_ns}"
+    return [f"{name} {seen[name.split('#')[0]]}" for name in pool.names]
 
 
 def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Module]) -> dict[str, Any]:
@@ -73,7 +85,10 @@ def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Mo
         menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
     if run.needs_tracks:
         began = perf_counter()
-        tracks = followed(context, round, found, model)
+        moving = optical_flow(context)
+        if round == 1:  # once is enough
+            stage.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
+        tracks = followed(context, round, found, moving, model)
         stage.info["track_s"] = perf_counter() - began
         rule = run.tracks
         costs = {"cost_fp": rule.cost_fp, "cost_fn": rule.cost_fn, "cost_link": rule.cost_link}
@@ -85,9 +100,11 @@ def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Mo
     return menu
 
 
-def followed(context: Context, round: int, found: Detections, model: Callable[[], nn.Module]) -> Tracks:
+def followed(
+    context: Context, round: int, found: Detections, moving: flow.Flow, model: Callable[[], nn.Module]
+) -> Tracks:
     """Where the detections of a round are in the frames around theirs."""
-    pool, rule, moving = context.pool, context.run.tracks, optical_flow(context)
+    pool, rule = context.pool, context.run.tracks
     size = pool.width_px, pool.height_px
     if rule.tracker == "flow":
         return follow.follow(found.offsets, found.boxes, moving, *size, frames=rule.frames, at=rule.at)

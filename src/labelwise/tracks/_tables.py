@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
 from labelwise.types import LabelwiseError
+
+PARTIAL = ".labelwise-tmp"
+LEFT_S = 3600.0
 
 
 def record(rows: int, columns: int) -> np.dtype[np.void]:
@@ -29,8 +35,7 @@ def record(rows: int, columns: int) -> np.dtype[np.void]:
 
 def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
     """Writes a table row by row under a temporary name, which then takes the place of `path`."""
-    # The suffix is the one whose leftovers the store removes when it opens a project.
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.labelwise-tmp")
+    partial_path = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
     try:
         with partial_path.open("wb") as file:
             for i, row in enumerate(rows):
@@ -45,6 +50,14 @@ def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
         raise LabelwiseError(f"cannot write {path}: {error}. Nothing was changed; free space and run again") from error
     finally:
         partial_path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed runs left; a file that nobody has written to for an hour is nobody's."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        with suppress(OSError):  # another run removed it
+            if time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink()
 
 
 def load(path: Path, dtype: np.dtype[np.void] | None = None, count: int = 0) -> np.ndarray | None:

@@ -18,7 +18,7 @@ images differ, where one cannot be read, and at a clip's end. Frames that are mi
 
 One `.npy` file per clip, its name a hash of the settings and of the clip (name, frame numbers, sizes): a row per image
 (`record`), memory-mapped when opened. A file appears whole or not at all, so a killed run goes on with the next clip.
-The pixels are not part of the name: delete the folder where a video was replaced by another of its name and length.
+The pixels are not part of the name, `stamps` are: without them, flow of other frames of these names is taken for this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,7 +38,7 @@ from jaxtyping import Bool, Float, Float16, Float64, Int64
 
 from labelwise.tracks._engines import Between, Pixels, Prepare, Preset, dis, one_opencv_thread, opencv, raft
 from labelwise.tracks._shots import CUT, change
-from labelwise.tracks._tables import load, record, write
+from labelwise.tracks._tables import load, record, remove_leftovers, write
 from labelwise.types import Clips, LabelwiseError, Problem
 
 FORMAT = 2
@@ -118,18 +118,10 @@ class _Settings:
         w, h = self.size(width, height)
         return -(-w // self.cell_px), -(-h // self.cell_px)
 
-    def name(self, clip: Clips, sizes: np.ndarray, weights: str) -> str:
+    def name(self, clip: Clips, sizes: np.ndarray, stamps: Sequence[str], weights: str) -> str:
         """The name of a clip's file."""
-        key = [
-            FORMAT,
-            self.preset,
-            weights,
-            self.flow_px,
-            self.cell_px,
-            clip.names[0],
-            clip.frame.tolist(),
-            sizes.tolist(),
-        ]
+        how = [FORMAT, self.preset, weights, self.flow_px, self.cell_px]
+        key = [*how, clip.names[0], clip.frame.tolist(), sizes.tolist(), list(stamps)]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] + ".npy"
 
 
@@ -145,6 +137,7 @@ def compute(
     flow_px: int = 640,
     cell_px: int = 8,
     weights: Path | None = None,
+    stamps: Sequence[str] = (),
     device: str = "cpu",
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
@@ -157,12 +150,14 @@ def compute(
         width_px: of every image.
         height_px: of every image.
         read: the pixels of an image; called in order within a clip, from several threads. A frame for which it raises
-            `LabelwiseError` or `OSError` is joined to neither neighbour and becomes a problem of the result.
+            `LabelwiseError` is joined to neither neighbour and becomes a problem of the result.
         folder: where the files are; made if it is missing.
         preset: of DIS, from the fastest to the most exact; or RAFT, which needs `weights`.
         flow_px: longest side of the image on which the flow is computed.
         cell_px: side of a cell, in pixels of that image.
         weights: a file of torchvision's weights for RAFT.
+        stamps: of every image what tells it from others of the same name, such as its file's size and time; part of
+            the name of the clip's file, so that flow of other pixels is not taken for this.
         device: where RAFT runs.
         threads: clips at a time.
         progress: is told how many more images are done.
@@ -187,7 +182,8 @@ def compute(
         write(path, _rows(settings, sizes, lambda i: read(first + i), prepare, between, done), len(clip))
 
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = list(_files(folder, clips, width_px, height_px, settings))
+    remove_leftovers(folder)
+    wanted = list(_files(folder, clips, width_px, height_px, settings, stamps))
     with one_opencv_thread(), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         jobs = [pool.submit(one, *item) for item in wanted]
         try:
@@ -196,9 +192,8 @@ def compute(
         finally:
             for job in jobs:
                 job.cancel()
-    return open_flow(
-        folder, clips, width_px, height_px, preset=preset, flow_px=flow_px, cell_px=cell_px, weights=weights
-    )
+    how: dict[str, Any] = {"preset": preset, "flow_px": flow_px, "cell_px": cell_px, "weights": weights}
+    return open_flow(folder, clips, width_px, height_px, **how, stamps=stamps)
 
 
 def open_flow(
@@ -211,6 +206,7 @@ def open_flow(
     flow_px: int = 640,
     cell_px: int = 8,
     weights: Path | None = None,
+    stamps: Sequence[str] = (),
 ) -> Flow:
     """The flow that `compute` wrote with the same settings, memory-mapped."""
     settings = _Settings(preset, flow_px, cell_px, weights)
@@ -219,7 +215,7 @@ def open_flow(
     problems: list[Problem] = []
     starts = [0]
     joined = np.zeros(len(clips), bool)
-    for clip, first, path in _files(folder, clips, width_px, height_px, settings):
+    for clip, first, path in _files(folder, clips, width_px, height_px, settings, stamps):
         rows = slice(first, first + len(clip))
         part = load(path, _dtype(settings, sizes[rows]), len(clip))
         if part is None:
@@ -239,7 +235,12 @@ def open_flow(
 
 
 def _files(
-    folder: Path, clips: Clips, width_px: np.ndarray, height_px: np.ndarray, settings: _Settings
+    folder: Path,
+    clips: Clips,
+    width_px: np.ndarray,
+    height_px: np.ndarray,
+    settings: _Settings,
+    stamps: Sequence[str],
 ) -> Iterator[tuple[Clips, int, Path]]:
     """Every clip by itself, its first image and its file."""
     weights = "" if settings.weights is None else hashlib.sha256(settings.weights.read_bytes()).hexdigest()
@@ -249,7 +250,7 @@ def _files(
         name = clips.names[clips.video[start]]
         frame = clips.frame[start:end]
         clip = Clips((name,), np.zeros(len(frame), np.int64), frame, clips.time_s[start:end])
-        yield clip, int(start), folder / settings.name(clip, sizes[start:end], weights)
+        yield clip, int(start), folder / settings.name(clip, sizes[start:end], stamps[start:end], weights)
 
 
 def _dtype(settings: _Settings, sizes: np.ndarray) -> np.dtype[np.void]:
@@ -276,7 +277,7 @@ def _rows(
     for i, (width, height) in enumerate(sizes.tolist()):
         try:
             pixels = read(i)
-        except (LabelwiseError, OSError):
+        except LabelwiseError:  # any other error ends the run: what passes by must not be kept
             pixels = None
         now = None
         if pixels is not None and pixels.shape == (height, width, 3):
