@@ -81,7 +81,7 @@ def read(root: Path, split: str | None = None, *, coarse: bool = False) -> Pool:
     source = _source(root)
     if source.layout is None:
         status = source.path.stat()
-        return _read_files(root, source.path, split, status.st_mtime_ns, status.st_size)
+        return _archive(root, source.path, split, status.st_mtime_ns, status.st_size)
     layout = _COARSE if coarse and source.layout is _HUNDRED else source.layout
     chosen = clean.choose(root, tuple(layout.batches), split)
     files = layout.batches[chosen or "train"]
@@ -232,7 +232,11 @@ def _split_names(members: Sequence[_Member]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=2)  # pool and test split: a comparison opens many projects on the same archive
-def _read_files(root: Path, path: Path, split: str | None, _changed_ns: int, _size: int) -> Pool:
+def _archive(root: Path, path: Path, split: str | None, _changed_ns: int, _size: int) -> Pool:
+    return _read_files(root, path, split)
+
+
+def _read_files(root: Path, path: Path, split: str | None) -> Pool:
     content, members = _members(path)
     classes = sorted({m.label for m in members})
     chosen = clean.choose(root, _split_names(members), split)
