@@ -16,7 +16,7 @@ from labelwise.types import LabelwiseError
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}
 DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper", "cifar10_ssl_paper"}
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
-DATA_LAYERS |= {"drones", "roads", "roads_paper"}
+DATA_LAYERS |= {"drones", "roads"}
 VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
 VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese"}
 """tests/test_video_flow.py runs these."""
@@ -135,6 +135,12 @@ def test_what_a_method_asks_of_a_model_both_detectors_give(
     assert list(loop.run(opened)) == [0, 1]
     assert [q for q in opened.project.ledger.queries(1) if q.unit == opened.run.query.unit]
     opened.project.close()
+
+
+@pytest.mark.parametrize("name", sorted(DATA_LAYERS))
+def test_a_data_recipe_is_a_run_by_itself(name: str) -> None:
+    """`labelwise compare` begins every method from it."""
+    assert config.load(context.recipes()[name]).name
 
 
 def test_every_recipe_says_what_it_is_and_how_to_run_it() -> None:

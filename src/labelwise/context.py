@@ -20,7 +20,7 @@ from labelwise.data.pixels import load as load_pixels
 from labelwise.data.video import every
 from labelwise.store import files
 from labelwise.store.project import Project
-from labelwise.types import LabelwiseError, Pool
+from labelwise.types import Clips, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar (description, total) and gives the function that advances it."""
@@ -184,11 +184,8 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
         raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
     if data.stride_frames > 1:
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
-    if run.needs_clips and pool.clips is None:
-        raise LabelwiseError(
-            f"{root}: these images are not frames of videos, which the score, a selector or labels.propagate needs. "
-            'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
-        )
+    if run.needs_clips:
+        clips_of(pool)
     if data.most_images is not None and pool.clips is not None:
         raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
@@ -210,6 +207,20 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
     if run.classifies and len(pool.classes) == 0:
         raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
     return pool, test, first
+
+
+def clips_of(pool: Pool) -> Clips:
+    """The clips of a pool of videos.
+
+    Raises:
+        LabelwiseError: it is of images.
+    """
+    if pool.clips is None:
+        raise LabelwiseError(
+            f"{pool.root}: these images are not frames of videos, which the score, a selector or labels.propagate needs. "
+            'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
+        )
+    return pool.clips
 
 
 def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:

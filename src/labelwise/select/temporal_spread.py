@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int, Int64
-from scipy.ndimage import maximum_filter1d
 
 from labelwise.select._order import check
 from labelwise.types import LabelwiseError
@@ -64,7 +63,7 @@ def select(
     order = np.lexsort((np.arange(len(scores)), -scores.astype(np.float64)))
     rank = np.empty(len(scores), np.int64)
     rank[order] = np.arange(len(scores))
-    free = _free(rank, image, videos, labelled_images, exclude)
+    free = _free(order, image, videos, labelled_images, exclude)
     turn = _turn(rank, videos[image], free) if per_video else np.zeros(len(scores), np.int64)
     rows = np.lexsort((rank, np.where(free, turn, 0), ~free))[:k].astype(np.int64)
     if not explain:
@@ -76,24 +75,24 @@ def select(
     }
 
 
-def _free(rank: np.ndarray, image: np.ndarray, videos: np.ndarray, labelled: np.ndarray, exclude: int) -> np.ndarray:
-    """The frames that a greedy choice by rank takes, each shutting out its neighbours.
+def _free(order: np.ndarray, image: np.ndarray, videos: np.ndarray, labelled: np.ndarray, exclude: int) -> np.ndarray:
+    """The frames that a greedy choice in this order takes, each shutting out its neighbours.
 
-    All frames that are the best within reach are taken at once, until none is left: the same as one after the other.
+    A plain loop, over bytes: 0.1 s for 129,000 frames whatever their order, where sweeps of local maxima are quadratic
+    for scores that fall along a video.
     """
-    at = np.arange(len(videos)) + videos * exclude  # on one line, where frames of different videos are out of reach
-    reach, length = 2 * exclude + 1, int(at[-1]) + 1 if len(at) else 0
-    line, shut, taken = np.zeros(length, np.int64), np.zeros(length, np.uint8), np.zeros(length, bool)
-    line[at[image]] = len(rank) - rank  # the best has the largest number; 0: nobody
-    shut[at[labelled]] = 1
-    while True:
-        line[maximum_filter1d(shut, reach, mode="constant") > 0] = 0
-        if not line.any():
-            break
-        best = (line > 0) & (maximum_filter1d(line, reach, mode="constant") == line)
-        taken |= best
-        shut = best.astype(np.uint8)
-    free: np.ndarray = taken[at[image]]
+    free = np.zeros(len(order), bool)
+    at = (
+        np.arange(len(videos)) + (videos + 1) * exclude
+    )  # on one line, where frames of different videos are out of reach
+    shut = bytearray(int(at[-1]) + exclude + 1 if len(at) else 0)
+    reach = bytes([1]) * (2 * exclude + 1)
+    for place in at[labelled].tolist():
+        shut[place - exclude : place + exclude + 1] = reach
+    for row, place in zip(order.tolist(), at[image[order]].tolist(), strict=True):
+        if not shut[place]:
+            free[row] = True
+            shut[place - exclude : place + exclude + 1] = reach
     return free
 
 

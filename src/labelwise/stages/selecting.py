@@ -10,11 +10,11 @@ import numpy as np
 
 from labelwise import catalog
 from labelwise.choice import Step
-from labelwise.context import Context
+from labelwise.context import Context, clips_of
 from labelwise.labels.frequency import frequency
 from labelwise.labels.overlap import highest, iou_pairs
 from labelwise.select._balance_target import target
-from labelwise.stages import classification, video
+from labelwise.stages import classification
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
@@ -170,7 +170,7 @@ def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray], expe
         "probs": probs,
         "scale": lambda rows: scored["scale"][rows],
         "image": lambda rows: scored["image"][rows],
-        "videos": lambda _: video.clips_of(context).video,
+        "videos": lambda _: clips_of(pool).video,
         "labelled_images": lambda _: np.flatnonzero(covered(known, pool)),
         "features": features,
         "labelled_features": lambda _: _labelled_features(context, round, known),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelwise.context import Context
+from labelwise.context import Context, clips_of
 from labelwise.evaluate import errors
 from labelwise.labels.crops import appended
 from labelwise.labels.propagate import lenders, propagate
@@ -19,30 +19,16 @@ from labelwise.stages.pool_candidates import covered, predictions
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.types import Clips, Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
-
-
-def clips_of(context: Context) -> Clips:
-    """The clips of the pool.
-
-    Raises:
-        LabelwiseError: the pool is not of videos.
-    """
-    if context.pool.clips is None:
-        raise LabelwiseError(
-            f"{context.pool.root}: the images are not frames of videos, which this method needs. Give video files, a "
-            'COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
-        )
-    return context.pool.clips
+from labelwise.types import Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
 
 
 def optical_flow(context: Context) -> flow.Flow:
     """The optical flow of the pool, computed where it is not there yet: once for all rounds."""
-    pool, rule, clips = context.pool, context.run.tracks, clips_of(context)
+    pool, rule = context.pool, context.run.tracks
     with context.bar("optical flow", len(pool)) as advance:
         return flow.compute(
             len(pool),
-            clips,
+            clips_of(pool),
             pool.width_px,
             pool.height_px,
             context.frame,
