@@ -217,7 +217,7 @@ def clips_of(pool: Pool) -> Clips:
     """
     if pool.clips is None:
         raise LabelwiseError(
-            f"{pool.root}: these images are not frames of videos, which the score, a selector or labels.propagate needs. "
+            f"{pool.root}: these images are not frames of videos, which a score, selector or labels.propagate needs. "
             'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
         )
     return pool.clips
