@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -289,11 +288,3 @@ def crop(box: BoxTuple, region: BoxTuple) -> BoxTuple | None:
     x1, y1, x2, y2 = (max(box[0], region[0]), max(box[1], region[1]), min(box[2], region[2]), min(box[3], region[3]))
     area = (box[2] - box[0]) * (box[3] - box[1])
     return (x1, y1, x2, y2) if max(x2 - x1, 0.0) * max(y2 - y1, 0.0) > IN_REGION * area else None
-
-
-def split_opinions(answers: Sequence[Answer]) -> dict[int, list[Answer]]:
-    """The answers of each query, in the order of the file."""
-    found: dict[int, list[Answer]] = defaultdict(list)
-    for answer in answers:
-        found[answer.query].append(answer)
-    return found

@@ -20,7 +20,7 @@ class Annotation:
         by = raw.get("completed_by")
         email = by.get("email") if isinstance(by, dict) else None
         number = by.get("id") if isinstance(by, dict) else by
-        self.rest = {
+        self.rest: dict[str, Any] = {
             "who": str(email) if email else f"label studio user {number if number is not None else '?'}",
             "seconds": float(seconds) if is_number(seconds) and seconds > 0 else 0.0,  # type: ignore[operator,arg-type]
         }

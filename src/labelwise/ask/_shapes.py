@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from labelwise.ask._exchange import (
     REGION,
@@ -41,6 +42,11 @@ class Shape:
     answer: str = NEW
     fix_class: str = ""
     where: str = ""
+
+    @property
+    def corners(self) -> BoxTuple:
+        """The box of a shape that we made."""
+        return cast(BoxTuple, self.box)
 
     @property
     def attributes(self) -> dict[str, str]:

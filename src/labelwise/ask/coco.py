@@ -30,8 +30,13 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
     category = {name: k for k, name in enumerate((*pool.classes, REGION), start=1)}
     annotations = []
     for k, shape in enumerate(made, start=1):
-        x1, y1, x2, y2 = shape.box  # type: ignore[misc]
-        row = {"id": k, "image_id": number[shape.image], "category_id": category[shape.label], "iscrowd": 0}
+        x1, y1, x2, y2 = shape.corners
+        row: dict[str, Any] = {
+            "id": k,
+            "image_id": number[shape.image],
+            "category_id": category[shape.label],
+            "iscrowd": 0,
+        }
         row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
         annotations.append(row | {"attributes": shape.attributes})
     return {

@@ -114,7 +114,7 @@ def _bytes(root: ET.Element) -> bytes:
 
 
 def _box(parent: ET.Element, shape: Shape, **more: str) -> None:
-    corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(repr, shape.box), strict=True))  # type: ignore[call-overload]
+    corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(repr, shape.corners), strict=True))
     order = "-1" if shape.label == REGION else "0"  # below the candidates, so that a click finds these
     element = ET.SubElement(parent, "box", {**more, "occluded": "0", **corners, "z_order": order})
     for name, value in shape.attributes.items():

@@ -107,7 +107,7 @@ def _answer(judge: Judge, query: Query, row: dict[str, Any], who: str, where: st
     if len(objects) < len(listed):
         return None
     by = row.get("who")
-    rest = {"who": by if isinstance(by, str) and by else who, "seconds": float(seconds)}
+    rest: dict[str, Any] = {"who": by if isinstance(by, str) and by else who, "seconds": float(seconds)}
     rest["note"] = row["note"] if isinstance(row.get("note"), str) else ""
     if verdict == "object":
         return judge.one(query, *objects[0][:2], where, **rest)

@@ -57,10 +57,10 @@ def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> 
     ET.SubElement(view, "Header", value="$ask", size="4")
     choice = {"toName": "image", "choice": "single", "showInline": "true"}
     if kind == "class":
-        classes = ET.SubElement(view, "Choices", name="class", **choice)
+        classes = ET.SubElement(view, "Choices", {"name": "class", **choice})
         for number, name in enumerate(pool.classes):
-            ET.SubElement(classes, "Choice", value=name, **_hotkey(number))
-    verdicts = ET.SubElement(view, "Choices", name="verdict", **choice)
+            ET.SubElement(classes, "Choice", {"value": name, **_hotkey(number)})
+    verdicts = ET.SubElement(view, "Choices", {"name": "verdict", **choice})
     for word, key in {"box": _BOX, "class": (("skip", "s"),)}.get(kind, _WHOLE):
         ET.SubElement(verdicts, "Choice", value=word, hotkey=key)
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true", zoomControl="true", rotateControl="false")
@@ -70,7 +70,7 @@ def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> 
         labels = ET.SubElement(view, "RectangleLabels", name="object", toName="image", canRotate="false")
         for number, name in enumerate(pool.classes):
             colour = _COLOURS[number % len(_COLOURS)]
-            ET.SubElement(labels, "Label", value=name, background=colour, **_hotkey(number))
+            ET.SubElement(labels, "Label", {"value": name, "background": colour, **_hotkey(number)})
     ET.SubElement(view, "TextArea", name="note", toName="image", placeholder="a remark; why, if skipped", rows="1")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")
