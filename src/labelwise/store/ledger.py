@@ -260,8 +260,8 @@ class Ledger:
     # ---- cost -----------------------------------------------------------------------------------------------------
 
     def cost_by_round(self) -> dict[int, Cost]:
-        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image. An answer
-        that was taken back has cost its time alone.
+        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image.
+        An answer that was taken back has cost its time alone.
         """
         a = t.answers.c
         once = [sa.func.sum(sa.case((STANDING, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]

@@ -31,12 +31,12 @@ def known_of(ledger: Ledger, image: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def counts(ledger: Ledger, round: int, who: str) -> dict[str, int]:
-    """How many queries of a round are there, are answered, are held by somebody, and how many `who` has answered."""
+def counts(ledger: Ledger, round: int) -> dict[str, Any]:
+    """How many queries of a round are there, are answered, are held by somebody; and `by` whom how many answers are."""
     asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
-    mine = sa.select(sa.func.count()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    mine = mine.where((_a.who == who) & (_q.round == round) & t.withdrawn.c.answer_id.is_(None))
+    each = sa.select(_a.who, sa.func.count()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
+    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None)).group_by(_a.who)
     with ledger._read() as connection:
         total = int(connection.execute(asked).scalar_one())
         still_open = int(connection.execute(asked.where(UNANSWERED)).scalar_one())
@@ -44,7 +44,7 @@ def counts(ledger: Ledger, round: int, who: str) -> dict[str, int]:
             "asked": total,
             "answered": total - still_open,
             "held": int(connection.execute(held).scalar_one()),
-            "mine": int(connection.execute(mine).scalar_one()),
+            "by": {who: int(number) for who, number in connection.execute(each)},
         }
 
 

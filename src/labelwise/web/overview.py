@@ -11,7 +11,7 @@ from labelwise.types import Cost
 MOST_ASKED = 200
 
 
-def standing(context: Context, who: str) -> dict[str, Any]:
+def standing(context: Context) -> dict[str, Any]:
     """The state of the run ("open", "busy" with a stage, "done"), and the counts of the round that is asking."""
     ledger, run = context.project.ledger, context.run
     stages = ledger.stages()
@@ -31,7 +31,7 @@ def standing(context: Context, who: str) -> dict[str, Any]:
     spent = float(getattr(ledger.cost_by_round().get(round, Cost()), unit))
     amount = float(run.budget.per_round[round - 1]) if round else float(run.budget.first(len(context.pool)))
     found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "spent": spent, "budget": amount}
-    return found | progress.counts(ledger, round, who)
+    return found | progress.counts(ledger, round)
 
 
 def _last(stages: list[dict[str, Any]]) -> int:

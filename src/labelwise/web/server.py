@@ -2,11 +2,11 @@
 
 Every route is synchronous and short; FastAPI runs them in threads. An answer is acknowledged when it is in the ledger.
 """
-
-from __future__ import annotations
+# no `from __future__ import annotations` here: FastAPI reads the signatures of the routes, which name local types
 
 import hashlib
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,6 +90,8 @@ class Page:
         self.leases = Leases(self.ledger, lease_s)
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
+        self._standing: dict[str, Any] = standing(context)
+        self._counted_until, self._counting = 0.0, threading.Lock()
         self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
 
     def give(self, person: Person, want: Want) -> dict[str, Any]:
@@ -100,8 +102,16 @@ class Page:
         return {"queries": [self.shown.query(lease) for lease in leases], "progress": self.progress(person)}
 
     def progress(self, person: Person) -> dict[str, Any]:
-        """How the round stands, for this person."""
-        return standing(self.context, person.name)
+        """How the round stands, for this person; not counted anew while the last count is fresh for its price."""
+        if time.monotonic() > self._counted_until and self._counting.acquire(blocking=False):
+            try:
+                begun = time.monotonic()
+                self._standing = standing(self.context)
+                self._counted_until = time.monotonic() + 20 * (time.monotonic() - begun)
+            finally:
+                self._counting.release()
+        found = dict(self._standing)
+        return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
 
     def record(self, person: Person, said: Said) -> dict[str, Any]:
         """Stores an answer with its price."""
