@@ -38,7 +38,7 @@ def ask(context: Context, round: int, stage: Stage) -> None:
             advance(int(spent) - shown)
             shown = int(spent)
             still_open = _open(context, round, picks, unit, amount - spent)
-            late = deadline is not None and time.time() > deadline
+            late = deadline is not None and time.time() > deadline and _something(context)
             if spent >= amount - 1e-9 or not still_open or late:
                 break
             time.sleep(run.ask.poll_s)
@@ -56,6 +56,12 @@ def _deadline(context: Context, round: int) -> float | None:
     if not path.exists():
         files.write_json(path, {"since": time.time()})
     return float(files.read_json(path)["since"]) + 3600 * context.run.ask.deadline_h
+
+
+def _something(context: Context) -> bool:
+    """Whether anything is labelled: before that there is nothing to train on, and no deadline helps."""
+    cost = context.project.ledger.cost()
+    return cost.boxes + cost.images > 0
 
 
 def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str, left: float) -> int:

@@ -15,7 +15,7 @@ from labelwise.types import Query
 _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 
 
-def known_of(ledger: Ledger, image: str) -> dict[str, list[dict[str, Any]]]:
+def known_of(ledger: Ledger, image: str) -> dict[str, Any]:
     """The current annotations and covered rectangles of one image."""
     n, newer = t.annotation_table, t.annotation_table.alias("newer")
     current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)

@@ -107,11 +107,22 @@ class Page:
             try:
                 begun = time.monotonic()
                 self._standing = standing(self.context)
-                self._counted_until = time.monotonic() + 20 * (time.monotonic() - begun)
+                self._counted_until = time.monotonic() + min(1.0, 20 * (time.monotonic() - begun))
             finally:
                 self._counting.release()
         found = dict(self._standing)
         return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
+
+    def _count(self, person: Person, more: int) -> None:
+        by = self._standing.get("by")
+        if by is not None:
+            by[person.name] = by.get(person.name, 0) + more
+
+    def undo(self, person: Person, window: Window) -> dict[str, Any]:
+        """Takes the last answer back and shows its query again."""
+        lease = self.leases.undo(person.name, window.tab, time.time())
+        self._count(person, -1)
+        return {"query": self.shown.query(lease), "progress": self.progress(person)}
 
     def record(self, person: Person, said: Said) -> dict[str, Any]:
         """Stores an answer with its price."""
@@ -123,6 +134,7 @@ class Page:
             return costs.cost(query, timed, run.cost, one_class=run.classifies)
 
         done = self.leases.answer(answer, said.lease, price, time.time(), tab=said.tab)
+        self._count(person, 0 if done.repeated else 1)
         return {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated}
 
 
@@ -210,8 +222,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
 
     @app.post("/api/undo")
     def undo(person: Someone, body: Window) -> dict[str, Any]:
-        lease = page.leases.undo(person.name, body.tab, time.time())
-        return {"query": page.shown.query(lease), "progress": page.progress(person)}
+        return page.undo(person, body)
 
     @app.post("/api/heartbeat")
     def heartbeat(person: Someone, body: Window) -> dict[str, Any]:
