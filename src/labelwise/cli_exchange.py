@@ -59,7 +59,7 @@ def export_(
     elif server is not None:
         if to != "label_studio":
             raise LabelwiseError(f"--server is of Label Studio, not {to}: leave it out, and a file is written")
-        number = _send(server, opened, round, images)
+        number = _send(server, opened, round, images, folder)
         missing = list(exchange.cannot_carry(to))
         out.print(f"{server}/projects/{number}: answer there; then:", soft_wrap=True, markup=False)
         back = f"labelwise import {number} --server {server} --project {project}"
@@ -123,7 +123,7 @@ def import_(
     out.print(f"{taken.written} answers recorded, {taken.known} were there before", highlight=False)
 
 
-def _send(address: str, opened: Context, round: int | None, images: str | None) -> int:
+def _send(address: str, opened: Context, round: int | None, images: str | None, folder: Path) -> int:
     """Makes a Label Studio project of the open queries; its number there."""
     from labelwise.ask import label_studio
     from labelwise.ask.label_studio_server import Server
@@ -132,6 +132,8 @@ def _send(address: str, opened: Context, round: int | None, images: str | None) 
     queries = exchange.open_queries(opened, round)
     tasks = exchange.tasks(opened, "label_studio", queries, image_url=images)
     config = label_studio.config(queries, opened.pool, one_class=opened.run.classifies)
+    if exchange.draw(opened, queries, folder / "images"):
+        out.print(f"The frames to serve by {images or label_studio.LOCAL_FILES}: {folder / 'images'}", markup=False)
     server = Server(address, os.environ.get(TOKEN, ""))
     number = server.create(f"{opened.run.name}, round {queries[0].round}", config)
     server.send(number, tasks)

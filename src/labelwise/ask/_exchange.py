@@ -40,6 +40,8 @@ SAME_PX = 0.02
 """Up to which difference a box is the one that was sent: tools write pixels with two decimals."""
 ROUNDING_PX = 0.05
 """An overhang over the image that is rounding."""
+MIN_SIDE_PX = 0.01
+"""A thinner box is a slip of the mouse, and none in float32."""
 OUTSIDE_PX = 1.0
 """An overhang that the ledger takes; more is a mistake."""
 _REFERENCE = re.compile(r"([0-9a-f]{8,64})-([0-9]{1,18})-([0-9a-f]{12})")
@@ -115,7 +117,7 @@ def _fits(box: Sequence[float], size: tuple[int, int]) -> bool:
     most = size[0] + OUTSIDE_PX, size[1] + OUTSIDE_PX
     whole = all(map(math.isfinite, box)) and min(x1, y1) >= -OUTSIDE_PX and x2 <= most[0] and y2 <= most[1]
     cut = inside(box, size)
-    return whole and cut[0] < cut[2] and cut[1] < cut[3]
+    return whole and min(cut[2] - cut[0], cut[3] - cut[1]) >= MIN_SIDE_PX
 
 
 def _class_faults(classes: Sequence[str]) -> Iterable[str]:

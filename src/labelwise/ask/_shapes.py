@@ -33,7 +33,10 @@ ATTRIBUTES = ("query", "answer", "fix_class")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A box of a file; `box` is as the file says it, so it may be anything when it comes back."""
+    """A box of a file; `box` is as the file says it, so it may be anything when it comes back.
+
+    `size`: width and height of the image by the file, None where it is silent.
+    """
 
     image: str
     label: str
@@ -42,6 +45,7 @@ class Shape:
     answer: str = NEW
     fix_class: str = ""
     where: str = ""
+    size: tuple[object, object] | None = None
 
     @property
     def corners(self) -> BoxTuple:
@@ -77,7 +81,13 @@ def read(
     new: dict[str, list[Shape]] = {}
     areas: list[tuple[Query, Shape]] = []
     places: dict[int | None, str] = {}
+    other = {shape.image: shape for shape in given if _of_another_size(judge, shape)}
+    for image, shape in other.items():
+        what = f"{image} was shown as {shape.size} pixels; it has {judge.sizes[image]}"
+        judge.tell("another image", shape.where, what)
     for shape in given:
+        if shape.image in other:
+            continue
         if not shape.query:
             if shape.answer != KNOWN:
                 new.setdefault(shape.image, []).append(shape)
@@ -96,6 +106,10 @@ def read(
     for shape in (one for left in new.values() for one in left):
         judge.tell("not asked", shape.where, f"a box on {shape.image} where no answered query covers it", "left out")
     return found, judge.problems
+
+
+def _of_another_size(judge: Judge, shape: Shape) -> bool:
+    return shape.size is not None and judge.sizes.get(shape.image, shape.size) != shape.size
 
 
 def _asked(judge: Judge, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str) -> Answer | None:

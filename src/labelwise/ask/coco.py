@@ -67,9 +67,14 @@ def answers(
     categories, more = _named(raw["categories"], "name", "categories")
     doubts += more
     given: list[Shape] = []
+    sizes = {
+        row["id"]: (row["width"], row["height"])
+        for row in raw["images"]
+        if isinstance(row, dict) and isinstance(row.get("id"), int) and {"width", "height"} <= row.keys()
+    }
     for k, row in enumerate(raw["annotations"], start=1):
         where = f"annotation {row.get('id', '?')} (entry {k})" if isinstance(row, dict) else f"annotation entry {k}"
-        shape = _shape(row, images, categories, where)
+        shape = _shape(row, images, categories, sizes, where)
         if isinstance(shape, Shape):
             given.append(shape)
         else:
@@ -98,7 +103,9 @@ def _named(rows: list[Any], key: str, where: str) -> tuple[dict[int, str], list[
     return found, problems
 
 
-def _shape(row: Any, images: dict[int, str], categories: dict[int, str], where: str) -> Shape | str:
+def _shape(
+    row: Any, images: dict[int, str], categories: dict[int, str], sizes: dict[int, tuple[Any, Any]], where: str
+) -> Shape | str:
     """One annotation, or what is wrong with it."""
     if not isinstance(row, dict):
         return f"{str(row)[:80]}; expected an object"
@@ -113,4 +120,4 @@ def _shape(row: Any, images: dict[int, str], categories: dict[int, str], where: 
     if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
     query, answer, fix = (str(attributes.get(key) or "") for key in ("query", "answer", "fix_class"))
-    return Shape(images[image], categories[category], box, query, answer or "new", fix, where)
+    return Shape(images[image], categories[category], box, query, answer or "new", fix, where, sizes.get(image))

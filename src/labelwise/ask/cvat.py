@@ -13,6 +13,7 @@ import says so).
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ CANNOT_CARRY = (
     "pixels beyond two decimals: CVAT rounds when it exports",
 )
 FILE = "annotations.xml"
+_SIZE = re.compile("[0-9]{1,9}")
 
 
 def config(pool: Pool) -> str:
@@ -150,7 +152,9 @@ def _tracks(made: Sequence[Shape], pool: Pool, clips: Clips, number: dict[str, i
     return _bytes(root)
 
 
-def _shape(box: ET.Element, image: str, label: str, where: str, doubts: list[Problem]) -> Shape:
+def _shape(
+    box: ET.Element, image: str, label: str, where: str, doubts: list[Problem], size: tuple[int, int] | None = None
+) -> Shape:
     """A box element; coordinates that are no numbers stay text, which the judge refuses."""
     told = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
     corners: list[object] = []
@@ -164,7 +168,7 @@ def _shape(box: ET.Element, image: str, label: str, where: str, doubts: list[Pro
             Problem("rotated box", where, f"rotation {box.get('rotation')}; expected an upright box", REFUSED)
         )
     query, answer, fix = (told.get(name, "") for name in ATTRIBUTES)
-    return Shape(image, label, corners, query, answer or NEW, fix, where)
+    return Shape(image, label, corners, query, answer or NEW, fix, where, size)
 
 
 def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
@@ -174,10 +178,12 @@ def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
         if name in seen:
             doubts.append(Problem("duplicate id", f"image {name}", "it stands in the file twice", REFUSED))
         seen.add(name)
+        told = image.get("width", ""), image.get("height", "")
+        size = (int(told[0]), int(told[1])) if all(map(_SIZE.fullmatch, told)) else None
         for k, element in enumerate(image, start=1):
             where = f"image {name}, shape {k}"
             if element.tag == "box":
-                yield _shape(element, name, element.get("label", ""), where, doubts)
+                yield _shape(element, name, element.get("label", ""), where, doubts, size)
             else:
                 doubts.append(Problem("no box", where, f"a {element.tag}; expected a box", "left out"))
 

@@ -10,7 +10,6 @@ import says so). Not tested against FiftyOne itself, which wants a MongoDB serve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from labelwise.ask._exchange import REFUSED, is_number, parsed, size_of
@@ -67,7 +66,7 @@ def answers(
             doubts.append(Problem("no sample", where, what, REFUSED))
             continue
         for j, row in enumerate(field["detections"], start=1):
-            given.append(_shape(row, name, sizes[name], f"{where} ({name}), detection {j}"))
+            given.append(_shape(row, name, sizes.get(name, (1, 1)), _told(sample), f"{where} ({name}), detection {j}"))
     found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
     if not any(shape.query for shape in given):
         what = "no detection has the attribute `query`: it was dropped, or this is another file"
@@ -78,13 +77,20 @@ def answers(
 def _name(sample: dict[str, Any], pool: Pool) -> str | None:
     """The image's name in the pool: FiftyOne makes `filepath` absolute, so ours stands beside it."""
     name = sample.get("labelwise_image")
-    if isinstance(name, str) and name in pool.names:
+    if isinstance(name, str):
         return name
-    path = PurePosixPath(str(sample.get("filepath", "")))
-    return str(path) if str(path) in pool.names else None
+    path = sample.get("filepath")
+    return path if isinstance(path, str) and path in pool.names else None
 
 
-def _shape(row: Any, image: str, size: tuple[int, int], where: str) -> Shape:
+def _told(sample: dict[str, Any]) -> tuple[object, object] | None:
+    """The size of the image by the sample's metadata."""
+    metadata = sample.get("metadata")
+    both = isinstance(metadata, dict) and {"width", "height"} <= metadata.keys()
+    return (metadata["width"], metadata["height"]) if both and isinstance(metadata, dict) else None
+
+
+def _shape(row: Any, image: str, size: tuple[int, int], told: tuple[object, object] | None, where: str) -> Shape:
     """A detection; what is none becomes a shape that the judge refuses."""
     raw = row if isinstance(row, dict) else {}
     box: Any = raw.get("bounding_box")
@@ -92,4 +98,4 @@ def _shape(row: Any, image: str, size: tuple[int, int], where: str) -> Shape:
         x, y, w, h = box
         box = [x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]]
     query, answer, fix = (str(raw.get(key) or "") for key in ("query", "answer", "fix_class"))
-    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where)
+    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where, told)

@@ -24,6 +24,20 @@ CHUNK = 500
 """Tasks in one request."""
 
 
+class _SameServer(urllib.request.HTTPRedirectHandler):
+    """Does not carry the token to another server."""
+
+    def redirect_request(self, req: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
+        there = urlsplit(str(rest[-1]))
+        here = urlsplit(req.full_url)
+        if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+            raise ValueError(f"it sends us on to {there.scheme}://{there.netloc}; give that address if you trust it")
+        return super().redirect_request(req, *rest)
+
+
+_OPENER = urllib.request.build_opener(_SameServer())
+
+
 class Server:
     """A Label Studio server and who we are there."""
 
@@ -91,7 +105,7 @@ class Server:
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(self.url + path, content, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
+            with _OPENER.open(request, timeout=self.timeout_s) as response:
                 said = response.read()
         except urllib.error.HTTPError as error:
             with error:

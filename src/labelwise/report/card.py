@@ -59,7 +59,7 @@ def text(card: Card) -> str:
 
 
 def _rounds(card: Card) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for round in sorted(set(card.cost_by_round) | {query.round for query, _ in card.standing}):
         here = [(query, answer) for query, answer in card.standing if query.round == round]
         units = ", ".join(sorted({query.unit for query, _ in here}))

@@ -64,11 +64,11 @@ def coco(
         part: whether these images were looked at in part only.
     """
     id_of = {pool.names[image]: k for k, image in enumerate(images.tolist(), start=1)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in annotations:
         if row["image"] in id_of:
             x1, y1, x2, y2 = (float(row[key]) for key in ("x1", "y1", "x2", "y2"))
-            made = {"id": len(rows) + 1, "image_id": id_of[row["image"]], "category_id": int(row["label"]) + 1}
+            made: dict[str, Any] = {"id": len(rows) + 1, "image_id": id_of[row["image"]], "category_id": int(row["label"]) + 1}
             made |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             made |= {"iscrowd": 0, "segmentation": [], "attributes": {key: row.get(key) for key in _ATTRIBUTES}}
             rows.append(made)

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from labelwise import catalog
 from labelwise.ask import coco as coco_queries
 from labelwise.ask import cost as costs
 from labelwise.ask import cvat, fiftyone, label_studio
 from labelwise.ask import files as own
+from labelwise.ask._exchange import REFUSED as REFUSED
 from labelwise.context import Context
 from labelwise.data import voc, yolo
 from labelwise.report import card, training_set
 from labelwise.store import exchange, files
-from labelwise.store.atomic import to_json
+from labelwise.store.atomic import replacing, to_json
 from labelwise.store.exchange import Taken
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
 TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
 SETS = ("coco", "yolo", "voc")
-REFUSED = "refused"
 
 
 def open_queries(context: Context, round: int | None) -> list[Query]:
@@ -48,11 +49,32 @@ def tasks(context: Context, tool: str, queries: Sequence[Query], *, image_url: s
     classifies = context.run.classifies
     if tool == "label_studio":
         url = label_studio.LOCAL_FILES if image_url is None else image_url
+        url = url.replace("{name}", "{name}.png") if _has_no_files(pool) else url
         more: dict[str, Any] = {"one_class": classifies, "image_url": url}
         return label_studio.tasks(queries, pool, known, project=project, **more)
     if classifies and tool != "json":
         raise LabelwiseError(f"{tool} files cannot carry the class of a whole image; take label_studio or json")
     return _module(tool).tasks(queries, pool, known, project=project)
+
+
+def _has_no_files(pool: Pool) -> bool:
+    return pool.pixels is not None or pool.frames is not None
+
+
+def draw(context: Context, queries: Sequence[Query], folder: Path) -> list[Path]:
+    """Writes the asked images as PNG, where they are frames of videos or of an archive and no files of their own."""
+    pool, made = context.pool, []
+    if not _has_no_files(pool):
+        return []
+    number = {name: k for k, name in enumerate(pool.names)}
+    for name in dict.fromkeys(query.image for query in queries):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise LabelwiseError(f"{name}: cannot be written below {folder}; rename the image")
+        shown = context.frame(number[name]) if pool.pixels is None else pool.pixels[number[name]]
+        made.append(folder / f"{name}.png")
+        with replacing(made[-1]) as partial:
+            Image.fromarray(shown).save(partial, format="PNG")
+    return made
 
 
 def write_queries(
@@ -71,7 +93,8 @@ def write_queries(
         contents["samples.json" if tool == "fiftyone" else "queries.json"] = to_json(made, 1)
     for name, content in contents.items():
         files.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
-    return len(queries), [folder / name for name in contents]
+    drawn = draw(context, queries, folder / "images") if tool != "cvat" else []
+    return len(queries), [*(folder / name for name in contents), *([folder / "images"] if drawn else [])]
 
 
 def cannot_carry(tool: str) -> tuple[str, ...]:
@@ -158,7 +181,7 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     if folder.exists() and any(folder.iterdir()):
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
-    labels, rows = ledger.labels(pool), exchange.annotations(ledger)
+    labels, rows = ledger.labels(pool), exchange.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
     said, project = [], exchange.project_id(ledger)
     if format == "coco":

@@ -52,7 +52,7 @@ def _unprefixed(row: sa.RowMapping) -> Any:
     return {key.removeprefix("answer_"): value for key, value in row.items() if key.startswith("answer_")}
 
 
-def annotations(ledger: Ledger) -> list[dict[str, Any]]:
+def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
     """Every current annotation, oldest first, with its origin, round, query, when it was made and by whom."""
     n = t.annotation_table
     newer = n.alias("newer")
