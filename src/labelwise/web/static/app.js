@@ -307,6 +307,7 @@ function help() {
 function skipping() {
   $("skip-reasons").replaceChildren(...SKIPS.map((text, k) => button(text, String(k + 1), () => skipped(text))));
   $("skip").addEventListener("keydown", (event) => {
+    event.stopPropagation(); // or the key would answer the next query as well
     const k = Number(event.key) - 1;
     if (event.target !== $("skip-note") && SKIPS[k]) { event.preventDefault(); skipped(SKIPS[k]); }
   });
@@ -343,7 +344,7 @@ function standing() {
   else {
     $("bar").max = progress.budget || 1;
     $("bar").value = Math.min(progress.spent, progress.budget);
-    $("counts").textContent = `Round ${progress.round}: ${Math.round(progress.spent)} of ${Math.round(progress.budget)} ${progress.unit} · ${progress.mine ?? 0} answers by you`;
+    $("counts").textContent = `Round ${progress.round}: ${Math.round(progress.spent)} of ${Math.round(progress.budget)} ${progress.unit} · you: ${progress.mine ?? 0}`;
   }
   if (!queue.length) cover(idle());
 }
