@@ -193,7 +193,7 @@ def known(images: Pool) -> Boxes:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(conversation=conversations())
 def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], dict[int, Said]]) -> None:
     queries, said = conversation
@@ -367,9 +367,12 @@ def test_label_studio_edited_by_hand_is_refused() -> None:
         result: list[Any] = task["annotations"][0]["result"]
         return result
 
+    def one(task: Any, id: str) -> Any:
+        return next(result for result in of(task) if result["id"] == id)
+
     assert kind(lambda task: None) == []
-    assert kind(lambda task: of(task)[0]["value"].update(x=3)) == ["edited by hand"], "the region was moved"
-    assert kind(lambda task: of(task)[1]["value"].update(x=3)) == ["edited by hand"], "a box of before was moved"
+    assert kind(lambda task: one(task, "r-0-2")["value"].update(x=3)) == ["edited by hand"], "the region was moved"
+    assert kind(lambda task: one(task, "c-0")["value"].update(x=3)) == ["edited by hand"], "a box of before was moved"
     assert kind(lambda task: task["data"].update(name="c.jpg")) == ["edited by hand"]
     assert kind(lambda task: of(task).append(choice("verdict", "skip"))) == ["half-finished"], "both were chosen"
     assert kind(lambda task: of(task).pop()) == ["half-finished"], "without `complete` nothing is covered"
@@ -432,7 +435,7 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize("tool", ["label_studio", "json", "coco", "fiftyone"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_file_with_anything_in_it_never_crashes_the_reader(tool: str, data: Any) -> None:
     queries = [query(0, "box", (10, 20, 30, 40)), query(1, "box", (50, 60, 70, 80))]

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from labelwise.ask._exchange import VERDICTS, BoxTuple, Judge, is_number, near
+from labelwise.ask._exchange import MIN_SIDE_PX, REGION, VERDICTS, BoxTuple, Judge, is_number, near
 from labelwise.types import Answer, Query
+
+
+def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
+    """What lies above, below, left and right of a region; None where there is nothing.
+
+    >>> around((2.0, 0.0, 6.0, 5.0), (10, 8))
+    [None, (0.0, 5.0, 10.0, 8.0), (0.0, 0.0, 2.0, 5.0), (6.0, 0.0, 10.0, 5.0)]
+    """
+    (x1, y1, x2, y2), (width, height) = region, map(float, size)
+    rest = [(0.0, 0.0, width, y1), (0.0, y2, width, height), (0.0, y1, x1, y2), (x2, y1, width, y2)]
+    return [box if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE_PX else None for box in rest]
 
 
 class Annotation:
@@ -91,13 +102,10 @@ class Annotation:
         if kind in ("choices", "textarea") and name in self.choices:
             given = value.get("choices" if kind == "choices" else "text", [])
             self.choices[name] += given if isinstance(given, list) else [given]
-        elif (name, kind) == ("asked", "rectangle") and self.query.unit == "region":
-            if not self.judge.unchanged(self.query, self._pixels(result)):
-                self.judge.tell(
-                    "edited by hand", where, f"the region of query {self.query.id} was moved, or another drawn"
-                )
         elif (name, kind) == ("object", "rectanglelabels"):
-            if result.get("id") == f"q-{self.query.id}":
+            if value.get("rectanglelabels") == [REGION] or str(result.get("id")).startswith("r-"):
+                self._check_region(result, where)
+            elif result.get("id") == f"q-{self.query.id}":
                 self.candidate.append(result)
             elif result.get("readonly") and str(result.get("id")).startswith("c-"):
                 self._check_context(result, where)
@@ -105,6 +113,16 @@ class Annotation:
                 self.new.append((result, where))
         else:
             self.judge.tell("edited by hand", where, f"a {kind} of {name!r}: not in the configuration that was sent")
+
+    def _check_region(self, result: dict[str, Any], where: str) -> None:
+        """A dark part is as it was sent; any other box of that label is a slip."""
+        place, box = str(result.get("id")).removeprefix(f"r-{self.query.id}-"), self._pixels(result)
+        dark = around(self.judge.asked_box(self.query), self.judge.sizes[self.query.image])
+        sent = dark[int(place)] if self.query.unit == "region" and place in ("0", "1", "2", "3") else None
+        labelled = result["value"].get("rectanglelabels") == [REGION]
+        if sent is None or box is None or not near(sent, box) or not labelled:
+            what = f"a box of {REGION} that is not as it was sent with query {self.query.id}"
+            self.judge.tell("edited by hand", where, what)
 
     def _check_context(self, result: dict[str, Any], where: str) -> None:
         number, known = str(result["id"])[2:], self.data.get("known")

@@ -1,9 +1,10 @@
 """Label Studio: one task per query, answered by explicit choices (tested with the community server 1.23.2).
 
 A *box* query is a task with the candidate and, read-only, the boxes that were annotated before; the answer is accept,
-reject, duplicate or skip, and the class is that of the box. A *region* query shows the region; a region and an *image*
-are answered by the choice "complete", without which nothing counts as looked at. A *classification* query is answered
-by the class. Label Studio's own skip button skips.
+reject, duplicate or skip, and the class is that of the box. A *region* query darkens all but the region (a box over the
+region itself would catch the mouse, and nothing could be drawn there). A region and an *image* are answered by the
+choice "complete", without which nothing counts as looked at. A *classification* query is answered by the class. Label
+Studio's own skip button skips.
 
 Label Studio takes boxes outside the image and unknown classes without a word, so `tasks` checks before anything is
 sent. Its coordinates are percentages of the image; they come back without drift (tests: below 0.01 px).
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from labelwise.ask._exchange import (
+    REGION,
     BoxTuple,
     Judge,
     check_queries,
@@ -29,7 +31,7 @@ from labelwise.ask._exchange import (
     reference,
     size_of,
 )
-from labelwise.ask._label_studio import Annotation
+from labelwise.ask._label_studio import Annotation, around
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
 CANNOT_CARRY = (
@@ -43,7 +45,7 @@ _BOX = (("accept", "a"), ("reject", "x"), ("duplicate", "d"), ("skip", "s"))
 _WHOLE = (("complete", "a"), ("skip", "s"))
 _ASK = {
     "box": "Is this box one object? Mend its edges or its class if need be, then accept. The other boxes are done.",
-    "region": "Draw every object of the marked region that has no box yet, then choose complete.",
+    "region": "Draw every object of the bright part that has no box yet, then choose complete.",
     "image": "Draw every object of the image that has no box yet, then choose complete.",
     "class": "Which class is this image of?",
 }
@@ -54,7 +56,7 @@ def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> 
     """The labelling configuration (XML) for queries of one unit; `one_class`: an image is asked for its class alone."""
     kind = _kind(queries, one_class)
     view = ET.Element("View")
-    ET.SubElement(view, "Header", value="$ask", size="4")
+    ET.SubElement(view, "Header", value="$ask", size="5")
     choice = {"toName": "image", "choice": "single", "showInline": "true"}
     if kind == "class":
         classes = ET.SubElement(view, "Choices", {"name": "class", **choice})
@@ -63,14 +65,14 @@ def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> 
     verdicts = ET.SubElement(view, "Choices", {"name": "verdict", **choice})
     for word, key in {"box": _BOX, "class": (("skip", "s"),)}.get(kind, _WHOLE):
         ET.SubElement(verdicts, "Choice", value=word, hotkey=key)
-    ET.SubElement(view, "Image", name="image", value="$image", zoom="true", zoomControl="true", rotateControl="false")
-    if kind == "region":
-        ET.SubElement(view, "Rectangle", name="asked", toName="image", strokeColor="#000000", fillOpacity="0.0")
     if kind != "class":
         labels = ET.SubElement(view, "RectangleLabels", name="object", toName="image", canRotate="false")
         for number, name in enumerate(pool.classes):
             colour = _COLOURS[number % len(_COLOURS)]
             ET.SubElement(labels, "Label", {"value": name, "background": colour, **_hotkey(number)})
+    if kind == "region":
+        ET.SubElement(labels, "Label", value=REGION, background="#000000")
+    ET.SubElement(view, "Image", name="image", value="$image", zoom="true", zoomControl="true", rotateControl="false")
     ET.SubElement(view, "TextArea", name="note", toName="image", placeholder="a remark; why, if skipped", rows="1")
     ET.indent(view)
     return ET.tostring(view, encoding="unicode")
@@ -113,7 +115,9 @@ def tasks(
         size = sizes[query.image]
         result = [_region(f"c-{k}", box, size, pool.classes[c], readonly=True) for k, (box, c) in enumerate(before)]
         if kind == "region" and query.box is not None:
-            result.insert(0, _region(f"r-{query.id}", inside(query.box, size), size, None, readonly=True))
+            for k, rest in enumerate(around(inside(query.box, size), size)):
+                if rest is not None:
+                    result.append(_region(f"r-{query.id}-{k}", rest, size, REGION, readonly=True))
         if kind == "box" and query.box is not None and query.label is not None:
             result.append(_region(f"q-{query.id}", inside(query.box, size), size, pool.classes[query.label]))
         predictions = [{"model_version": MODEL_VERSION, "result": result}] if result else []
@@ -180,17 +184,14 @@ def _data(query: Query, pool: Pool, project: str, kind: str) -> dict[str, Any]:
     return {"labelwise": reference(project, query), "name": query.image, "unit": kind, "box": box}
 
 
-def _region(
-    id: str, box: BoxTuple, size: tuple[int, int], label: str | None, *, readonly: bool = False
-) -> dict[str, Any]:
+def _region(id: str, box: BoxTuple, size: tuple[int, int], label: str, *, readonly: bool = False) -> dict[str, Any]:
     """A rectangle as Label Studio writes it: percentages of the image."""
     (x1, y1, x2, y2), (width, height) = box, size
-    value = {"x": 100 * x1 / width, "y": 100 * y1 / height, "rotation": 0}
+    value = {"x": 100 * x1 / width, "y": 100 * y1 / height, "rotation": 0, "rectanglelabels": [label]}
     value |= {"width": 100 * (x2 - x1) / width, "height": 100 * (y2 - y1) / height}
-    kind, name = ("rectangle", "asked") if label is None else ("rectanglelabels", "object")
-    made = {"id": id, "type": kind, "from_name": name, "to_name": "image", "readonly": readonly, "image_rotation": 0}
-    made |= {"original_width": width, "original_height": height}
-    return made | {"value": value if label is None else value | {"rectanglelabels": [label]}}
+    made = {"id": id, "type": "rectanglelabels", "from_name": "object", "to_name": "image", "value": value}
+    made |= {"readonly": readonly, "image_rotation": 0}
+    return made | {"original_width": width, "original_height": height}
 
 
 def _asked(task: Any, judge: Judge, pool: Pool, where: str, one_class: bool) -> Query | None:
