@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import webbrowser
 from pathlib import Path
@@ -49,6 +50,6 @@ def serve(
         secret = page.people.invite(name, "annotator", time.time())
         out.print(f"Link for {name}: {at}/enter#{secret}", soft_wrap=True, highlight=False, markup=False)
     if browser and host in ("127.0.0.1", "localhost"):
-        webbrowser.open(link)
+        threading.Timer(1.0, webbrowser.open, [link]).start()  # when the server listens
     everything = server.create(page, server.LOOPBACK | names)
     uvicorn.run(everything, host=host, port=port, log_level="warning", server_header=False, access_log=False)

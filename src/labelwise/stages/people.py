@@ -15,7 +15,7 @@ from labelwise.context import Context
 from labelwise.stages import asking
 from labelwise.store import files
 from labelwise.store.leases import Leases
-from labelwise.store.progress import dearest
+from labelwise.store.progress import dearest, spent_and_open
 from labelwise.store.project import Stage
 from labelwise.types import LabelwiseError
 
@@ -34,10 +34,10 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     deadline, shown = _deadline(context, round), 0
     with context.bar(f"round {round}: people answer ({unit}; `labelwise serve`)", int(amount)) as advance:
         while True:
-            spent = asking._spent(ledger, round, unit)
+            spent, still_open = spent_and_open(ledger, round, unit)
             advance(int(spent) - shown)
             shown = int(spent)
-            still_open = _open(context, round, picks, unit, amount - spent)
+            still_open += _open(context, round, picks, unit, amount - spent, still_open)
             late = deadline is not None and time.time() > deadline and _something(context)
             if spent >= amount - 1e-9 or not still_open or late:
                 break
@@ -64,23 +64,22 @@ def _something(context: Context) -> bool:
     return cost.boxes + cost.images > 0
 
 
-def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str, left: float) -> int:
-    """Opens as many queries as the budget allows; how many are open now."""
+def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str, left: float, still_open: int) -> int:
+    """Opens as many more queries as the budget allows; returns how many."""
     run, pool, ledger = context.run, context.pool, context.project.ledger
     query_unit = run.query.unit if round else "image"
-    still_open = ledger.open_queries(round)
-    most = people.room(query_unit, unit, left, len(still_open), dearest(ledger, query_unit, unit))
-    if most:
-        asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
-        covered: dict[int, list[np.ndarray]] = {}
-        if query_unit == "region":
-            known = ledger.labels(pool).coverage
-            covered = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
-            number_of = {name: number for number, name in enumerate(pool.names)}
-            for query in still_open:
-                covered.setdefault(number_of[query.image], []).append(np.array(query.box, np.float32))
-        chosen = asking._next(pool, picks, run.query.unit, round, asked, most, covered)
-        if chosen:
-            ledger.add_queries(round, chosen)
-        return len(still_open) + len(chosen)
-    return len(still_open)
+    most = people.room(query_unit, unit, left, still_open, dearest(ledger, query_unit, unit))
+    if not most:
+        return 0
+    asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
+    covered: dict[int, list[np.ndarray]] = {}
+    if query_unit == "region":
+        known = ledger.labels(pool).coverage
+        covered = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
+        number_of = {name: number for number, name in enumerate(pool.names)}
+        for query in ledger.open_queries(round):
+            covered.setdefault(number_of[query.image], []).append(np.array(query.box, np.float32))
+    chosen = asking._next(pool, picks, run.query.unit, round, asked, most, covered)
+    if chosen:
+        ledger.add_queries(round, chosen)
+    return len(chosen)

@@ -263,14 +263,18 @@ class Ledger:
         """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image.
         An answer that was taken back has cost its time alone.
         """
+        with self._read() as connection:
+            return self.costs_within(connection)
+
+    def costs_within(self, connection: sa.Connection) -> dict[int, Cost]:
+        """`cost_by_round` as part of a larger transaction."""
         a = t.answers.c
         once = [sa.func.sum(sa.case((STANDING, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
         asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
         sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
         tables = t.answers.join(t.queries).outerjoin(t.withdrawn)
         select = sa.select(t.queries.c.round, *sums).select_from(tables).group_by(t.queries.c.round)
-        with self._read() as connection:
-            rows = connection.execute(select.order_by(t.queries.c.round)).all()
+        rows = connection.execute(select.order_by(t.queries.c.round)).all()
         return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
 
     def cost(self, until_round: int | None = None) -> Cost:

@@ -10,7 +10,7 @@ from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger
 from labelwise.store.opinions import STANDING, UNANSWERED, standing_rows
-from labelwise.types import Query
+from labelwise.types import Cost, Query
 
 _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 
@@ -67,6 +67,17 @@ def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | 
     with ledger._read() as connection:
         rows = connection.execute(select.order_by(_q.rank).limit(most)).mappings().all()
     return [(query_from_row(row), row["who"]) for row in rows]
+
+
+def spent_and_open(ledger: Ledger, round: int, budget_unit: str) -> tuple[float, int]:
+    """What a round has cost and how many of its queries are open, at one and the same instant.
+
+    Read one after the other, an answer between the two would count as neither, and one query too many be opened.
+    """
+    still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED)
+    with ledger._read() as connection:
+        cost = ledger.costs_within(connection).get(round, Cost())
+        return float(getattr(cost, budget_unit)), int(connection.execute(still_open).scalar_one())
 
 
 def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:

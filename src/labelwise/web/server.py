@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
@@ -28,7 +28,8 @@ from labelwise.web.overview import overview, standing
 from labelwise.web.shown import Shown
 
 STATIC = Path(__file__).parent / "static"
-FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".js", ".css", ".svg")}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
 PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html"}
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -177,17 +178,21 @@ def _on_errors(app: FastAPI) -> None:
 def _for_everyone(app: FastAPI, page: Page) -> None:
     app.state.where = str(page.context.project.folder)
 
+    def file(name: str) -> Response:
+        if name not in FILES:
+            raise HTTPException(404, "there is no such file")
+        kind = KINDS[FILES[name].suffix]
+        return Response(FILES[name].read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
     def shell(name: str) -> Any:
-        return lambda: FileResponse(STATIC / name, headers={"cache-control": "no-cache"})
+        return lambda: file(name)
 
     for path, name in PAGES.items():
         app.get(path, include_in_schema=False)(shell(name))
 
     @app.get("/static/{name}", include_in_schema=False)
-    def static(name: str) -> FileResponse:
-        if name not in FILES:
-            raise HTTPException(404, "there is no such file")
-        return FileResponse(FILES[name], headers={"cache-control": "no-cache"})
+    def static(name: str) -> Response:
+        return file(name)
 
     @app.post("/api/enter")
     def enter(body: Enter, request: Request, response: Response) -> dict[str, str]:

@@ -19,6 +19,8 @@ SIDES = (320, 1280, 2560)
 """Longest side of the copies of an image that the page may ask for, in pixels."""
 MOST_PIXELS = 120_000_000
 KEPT_BYTES = 256_000_000
+DECODERS = 3
+"""Images that are decoded at a time; each may take 3 bytes for every one of its pixels."""
 
 
 def spoken(answer: Answer) -> dict[str, Any]:
@@ -34,7 +36,8 @@ class Shown:
         self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
-        self._lock, self._decoding = threading.Lock(), threading.Lock()
+        self._lock, self._film = threading.Lock(), threading.Lock()
+        self._decoding = threading.BoundedSemaphore(DECODERS)
 
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
@@ -83,7 +86,8 @@ class Shown:
                 return self._kept[number, side]
         if int(pool.width_px[number]) * int(pool.height_px[number]) > MOST_PIXELS:
             raise LabelwiseError(f"image {number} has more than {MOST_PIXELS} pixels: too large for the page")
-        content = self._encode(number, side)
+        with self._decoding:
+            content = self._encode(number, side)
         with self._lock:
             if (number, side) not in self._kept:
                 self._kept[number, side] = content
@@ -97,7 +101,7 @@ class Shown:
         if pool.pixels is not None:
             image = Image.fromarray(pool.pixels[number])
         elif pool.frames is not None:
-            with self._decoding:  # one film is read by one reader
+            with self._film:  # one film is read by one reader
                 image = Image.fromarray(self._context.frame(number))
         else:
             image = Image.fromarray(self._context.frame(number))
