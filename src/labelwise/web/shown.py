@@ -18,6 +18,8 @@ from labelwise.types import Answer, LabelwiseError, Query
 SIDES = (320, 1280, 2560)
 """Longest side of the copies of an image that the page may ask for, in pixels."""
 MOST_PIXELS = 120_000_000
+STRIP = 2
+"""Frames of a video that are shown before and after the one that is asked about."""
 KEPT_BYTES = 256_000_000
 DECODERS = 3
 """Images that are decoded at a time; each may take 3 bytes for every one of its pixels."""
@@ -51,6 +53,7 @@ class Shown:
             "rank": query.rank,
             "kind": "class" if self._context.run.classifies else query.unit,
             "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
+            "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
             "label": query.label,
             "score": query.score,
@@ -58,6 +61,15 @@ class Shown:
             "before": None if lease.before is None else spoken(lease.before),
             **known_of(self._context.project.ledger, query.image),
         }
+
+    def _neighbours(self, image: int) -> list[dict[str, float]]:
+        """The frames around a frame of a video, itself included: image numbers and when they are shown, in seconds."""
+        clips = self._context.pool.clips
+        if clips is None:
+            return []
+        near = range(max(0, image - STRIP), min(len(clips), image + STRIP + 1))
+        same = [k for k in near if clips.video[k] == clips.video[image]]
+        return [{"number": k, "time_s": round(float(clips.time_s[k]), 2)} for k in same]
 
     def check(self, query: Query, answer: Answer) -> None:
         """Refuses what the ledger cannot know: an object outside the region, a class where a class is asked for."""

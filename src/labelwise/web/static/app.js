@@ -171,6 +171,15 @@ function ask(query) {
   $("why").open = false;
   const parts = [["score", query.score], ...Object.entries(query.reason)];
   $("reasons").replaceChildren(...parts.flatMap(([name, value]) => [node("dt", name), node("dd", typeof value === "number" ? value.toPrecision(4) : value)]));
+  const own = query.strip.find((frame) => frame.number === query.image.number)?.time_s;
+  $("strip").hidden = query.strip.length < 2;
+  $("strip").replaceChildren(...query.strip.map((frame) => {
+    const made = node("figure"), picture = node("img"), late = frame.time_s - own;
+    picture.src = `/api/images/${frame.number}/320`;
+    picture.alt = late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame";
+    made.append(picture, node("figcaption", late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one"));
+    return made;
+  }));
   $("file").textContent = `${query.image.name} · round ${query.round}, rank ${query.rank + 1}`;
   $("said").textContent = kinds[query.kind][0];
 }
