@@ -8,7 +8,7 @@ const IDLE_MS = 60_000; // a longer pause is no labelling time
 const SKIPS = ["cannot tell what it is", "the image is broken or missing", "the rules do not say", "too many objects to label"];
 const KEYS = {
   box: [["A, Enter", "there is such an object: accept"], ["1 … 9, 0", "there is an object of this class"], ["C", "find a class by typing"], ["R, X", "reject: no object here"], ["D", "duplicate: labelled before"]],
-  draw: [["drag", "draw a box"], ["B", "a new box by the keyboard"], ["1 … 9, 0", "class of the chosen box and of the next"], ["C", "find a class by typing"], ["[ ]", "choose another box"], ["Del", "remove the chosen box"], ["A, Enter", "everything in here is labelled"]],
+  draw: [["drag", "draw a box"], ["B", "a new box by the keyboard"], ["1 … 9, 0", "class of the chosen box and of the next"], ["C", "find a class by typing"], ["[ ]", "choose another box"], ["Esc", "choose no box: a class is then for the next one"], ["Del", "remove the chosen box"], ["A, Enter", "everything in here is labelled"]],
   class: [["1 … 9, 0", "this is the class"], ["A, Enter", "the class that was predicted"], ["C", "find a class by typing"]],
   all: [["arrows", "move the box by a pixel"], ["Shift + arrows", "resize it"], ["Alt with these", "by 10 pixels"], ["S", "skip, with a reason"], ["Z", "undo"], ["F, W", "show the query, the whole image"], ["+ −, wheel", "zoom"], ["?", "this list"]],
 };
@@ -115,7 +115,8 @@ async function undo() {
 
 async function show() {
   const query = current();
-  $("panel").inert = !query;
+  for (const part of ["verdicts", "classes", "why", "file", "strip"]) $(part).hidden = !query || (part === "strip" && query.strip.length < 2);
+  document.querySelector("[data-do=skip]").disabled = !query;
   cover(query ? null : idle());
   if (!query) {
     stage.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], limit: null, draws: false });
@@ -163,8 +164,8 @@ function ask(query) {
   [$("question").textContent, $("hint").textContent] = kinds[query.kind];
   const buttons = {
     box: [["accept", "Accept", "A", true], ["reject", "No object", "R"], ["duplicate", "Duplicate", "D"]],
-    image: [["accept", "Everything is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove box", "Del"]],
-    region: [["accept", "Everything in here is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove box", "Del"]],
+    image: [["accept", "Everything is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
+    region: [["accept", "Everything in here is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
     class: query.label === null ? [] : [["accept", `It is ${nameOf(query.label)}`, "A", true]],
   };
   $("verdicts").replaceChildren(...buttons[query.kind].map(([what, text, key, main]) => button(text, key, () => perform(what), main, what)));
@@ -172,7 +173,6 @@ function ask(query) {
   const parts = [["score", query.score], ...Object.entries(query.reason)];
   $("reasons").replaceChildren(...parts.flatMap(([name, value]) => [node("dt", name), node("dd", typeof value === "number" ? value.toPrecision(4) : value)]));
   const own = query.strip.find((frame) => frame.number === query.image.number)?.time_s;
-  $("strip").hidden = query.strip.length < 2;
   $("strip").replaceChildren(...query.strip.map((frame) => {
     const made = node("figure"), picture = node("img"), late = frame.time_s - own;
     picture.src = `/api/images/${frame.number}/320`;
@@ -198,7 +198,7 @@ function idle() {
   if (me.answered_by !== "people") return "This project is answered by the simulated oracle.\nStart it with: labelwise run --oracle people";
   if (progress.state === "done") return "All rounds are done. Thank you!";
   if (progress.state === "busy") return `The model is busy${progress.stage ? ` (${progress.stage})` : ""}.\nThe next questions come by themselves.`;
-  return "Every open question is in somebody's hands.\nMore may come.";
+  return "Nothing is open for you now: every question is answered, or somebody has it.\nMore come by themselves.";
 }
 
 function cover(text) {
@@ -250,6 +250,7 @@ const actions = {
   skip() { $("skip-note").value = ""; $("skip").showModal(); },
   add(query) { if (draws(query)) stage.add(); },
   remove() { stage.remove(); },
+  "no-box"() { if (draws(current())) { stage.selected = -1; stage.draw(); described(); } },
   "next-box"() { stage.choose(1); },
   "last-box"() { stage.choose(-1); },
   find() { $("find").focus(); $("find").select(); },
@@ -264,7 +265,7 @@ function perform(what) {
 
 const pressed = {
   a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
-  b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", c: "find", "/": "find", "?": "help",
+  b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help",
 };
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 

@@ -92,7 +92,8 @@ export class Stage {
     const unit = this.scale;
     const path = ([x1, y1, x2, y2]) => `M${x1} ${y1}H${x2}V${y2}H${x1}Z`;
     const far = [-1e5, -1e5, 1e5, 1e5];
-    this.dim.setAttribute("d", this.focus ? path(far) + path(this.focus) : "");
+    const lit = this.draws || !this.boxes.length ? this.focus : this.boxes[0].box; // a candidate stays lit as it moves
+    this.dim.setAttribute("d", lit ? path(far) + path(lit) : "");
     this.dim.classList.toggle("strong", this.draws);
     this.back.replaceChildren();
     this.front.replaceChildren();
