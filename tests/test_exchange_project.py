@@ -188,7 +188,7 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     text = (tmp_path / "set" / "DATA_CARD.md").read_text()
     for part_of_it in (
         "Of 6 images of the pool 2 were looked at as a whole, 3 in part",
-        "entropy",
+        "query.score",
         "5 queries",
         "ann@x",
     ):
@@ -298,5 +298,5 @@ def test_an_import_killed_at_any_statement_has_written_nothing_or_all(opened: Co
     while killed_at(statement, opened.project.folder, content):
         assert opened.project.ledger.cost().queries == 0
         statement += 1
-    assert statement > 8
+    assert statement > 4
     assert opened.project.ledger.cost().queries == 2
