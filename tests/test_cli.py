@@ -27,7 +27,7 @@ def call(*arguments: str) -> str:
 
 def test_every_command_of_the_design_is_there() -> None:
     whole = {"demo", "init", "check", "run", "compare", "status", "list", "report"}
-    assert whole | {"advise", "balance", "pretrain"} | set(STAGES) == set(COMMANDS)
+    assert whole | {"advise", "balance", "pretrain", "serve", "export", "import"} | set(STAGES) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

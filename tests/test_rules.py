@@ -71,6 +71,9 @@ def test_a_stage_imports_only_types_catalog_config_and_itself(path: Path) -> Non
             "compare",
             "cli",
             "cli_images",
+            "cli_exchange",
+            "cli_web",
+            "web",
             "advise",
         }, f"new room {own!r}"
 

@@ -99,12 +99,14 @@ def run(
     recipe: Annotated[str | None, typer.Argument(help="Recipes or run.toml files, joined by +.")] = None,
     project: ProjectOption = Path(),
     settings: SetOption = None,
+    oracle: Annotated[str | None, typer.Option(help="Who answers: oracle (simulated) or people.")] = None,
 ) -> None:
-    """Runs all rounds of a recipe or of a project; continues where a killed run stopped.
+    """Runs all rounds of a recipe or of a project; continues where a killed run stopped. With `--oracle people`
+    every round waits for the answers that come from `labelwise serve`.
 
     Example: `labelwise run bccd+u_cb_tspl --project runs/bccd --set seed=1`
     """
-    _run(recipe, project, settings or [])
+    _run(recipe, project, [*(settings or []), *([f"ask.who={oracle}"] if oracle else [])])
 
 
 def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
@@ -338,9 +340,10 @@ def _stage_command(name: str, what: str) -> None:
 _stage_command("predict", "Runs the model of the round before over the pool, once per view.")
 _stage_command("score", "Scores how much each candidate is worth labelling.")
 _stage_command("select", "Ranks the candidates for the budget.")
-_stage_command("ask", "Lets the simulated oracle answer until the budget is spent.")
+_stage_command("ask", "Lets the oracle, or people, answer until the budget is spent.")
 _stage_command("label", "Builds the training targets by the label policy.")
 _stage_command("train", "Trains the model of this round.")
 _stage_command("evaluate", "Measures AP on the test split.")
 
-importlib.import_module("labelwise.cli_images")  # adds its commands to `app`
+for more in ("cli_images", "cli_web", "cli_exchange"):
+    importlib.import_module(f"labelwise.{more}")  # adds its commands to `app`

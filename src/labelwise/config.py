@@ -16,6 +16,7 @@ from labelwise import catalog
 from labelwise.ask.cost import CostTable
 from labelwise.choice import Choice, method
 from labelwise.sections import IMAGE_INPUTS as IMAGE_INPUTS
+from labelwise.sections import AskRule as AskRule
 from labelwise.sections import Budget as Budget
 from labelwise.sections import Data as Data
 from labelwise.sections import LabelRule as LabelRule
@@ -44,6 +45,7 @@ class Run(Section):
     tracks: TrackRule = TrackRule()
     labels: LabelRule = LabelRule()
     budget: Budget = Budget()
+    ask: AskRule = AskRule()
     cost: CostTable = CostTable()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +178,8 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
     That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1).
     """
     data = run.data
-    pool = find.read(root, pool_split or None, data.format)
-    test = find.read(root, test_split, data.format) if test_split else None
+    pool = _named(find.read(root, pool_split or None, data.format), data.classes)
+    test = _named(find.read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
     if data.stride_frames > 1:
@@ -221,6 +221,18 @@ def clips_of(pool: Pool) -> Clips:
             'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
         )
     return pool.clips
+
+
+def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:
+    """A pool without annotations gets the classes that the config names."""
+    if not classes or pool.classes == classes:
+        return pool
+    if pool.classes:
+        raise LabelwiseError(
+            f"data.classes is {', '.join(classes)}, but {pool.root} has annotations of {', '.join(pool.classes)}. "
+            "Remove data.classes: it is for images without annotations"
+        )
+    return replace(pool, classes=classes)
 
 
 def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labelwise.context import Context
-from labelwise.stages import asking, learn, query, selecting
+from labelwise.stages import learn, people, query, selecting
 from labelwise.types import LabelwiseError
 
 STAGES = {
     "predict": query.predict,  # the only place where a model meets the pool; its outputs are stored
     "score": query.score,  # arrays -> how much each candidate is worth labelling
     "select": selecting.select,  # arrays -> a ranking that fits the budget
-    "ask": asking.ask,  # the oracle answers until the budget of the round is spent
+    "ask": people.ask,  # the oracle, or people, answer until the budget of the round is spent
     "label": learn.label,  # ledger + predictions -> boxes with weights, by the label policy
     "train": learn.train,  # weighted losses
     "evaluate": learn.evaluate,  # AP on the test images

@@ -36,10 +36,12 @@ class Data(Section):
     `most_images`: a pool of so many, drawn at random, the same for every seed. `imbalance`: of half of the classes only
     this share of the pool's images stays (classification; 001, section 4.5.1). `stride_frames`: of videos every so many
     frames one is in the pool and in the test split. `cache_gb` is memory, `frames_gb` disk for decoded frames.
+    `classes`: the names of the classes, for images without annotations.
     """
 
     root: str = ""
     format: str | None = None
+    classes: tuple[str, ...] = ()
     pool_split: str | None = None
     test_split: str | None = None
     scenes: dict[str, Any] | None = None
@@ -193,6 +195,18 @@ class Propagate(Section):
 
     frames: int = Field(1, ge=1, le=25)
     weight: float = Field(0.5, gt=0, le=1)
+
+
+class AskRule(Section):
+    """Who answers: the simulated `oracle`, from the ground truth, or `people`, on the page of `labelwise serve`.
+
+    A round that waits for people looks for their answers every `poll_s` seconds. After `deadline_h` hours it goes on
+    with what there is; a later answer counts in the next round.
+    """
+
+    who: Literal["oracle", "people"] = "oracle"
+    deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
+    poll_s: float = Field(1.0, gt=0, le=3600)
 
 
 class LabelRule(Section):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
 from labelwise.store import schema as t
+from labelwise.store.opinions import UNANSWERED, standing_rows
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
@@ -20,9 +21,9 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
     n = len(pool)
     index = _pool_index(connection, pool, where)
     annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_CURRENT), 6)
-    covered = _fetch(connection, _select(t.coverage), 5)
-    background = _fetch(connection, _select(t.background), 5)
-    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries).join(t.answers))
+    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all")), 5)
+    background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background")), 5)
+    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~UNANSWERED)
     answered = np.zeros(n, np.bool_)
     answered[_of(index, _fetch(connection, select, 1))] = True
     return Labels(

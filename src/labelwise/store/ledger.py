@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from labelwise.store import schema as t
 from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.store.known import read_annotations, read_labels
+from labelwise.store.opinions import STANDING, UNANSWERED
 from labelwise.store.pool_changes import refuse_changed_images, refuse_other_classes
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
@@ -137,8 +138,7 @@ class Ledger:
 
     def open_queries(self, round: int) -> list[Query]:
         """The queries of a round that nobody has answered, by rank."""
-        unanswered = ~sa.exists().where(t.answers.c.query_id == t.queries.c.id)
-        return self._queries((t.queries.c.round == round) & unanswered)
+        return self._queries((t.queries.c.round == round) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
         select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
@@ -152,7 +152,7 @@ class Ledger:
         a = t.answers.c
         select = sa.select(a.query_id, a.verdict).select_from(t.answers.join(t.queries)).order_by(t.queries.c.rank)
         with self._read() as connection:
-            rows = connection.execute(select.where((t.queries.c.round == round) & (a.ordinal == 0)))
+            rows = connection.execute(select.where((t.queries.c.round == round) & STANDING))
             return {row[0]: row[1] for row in rows}
 
     def record(self, query: Query, answer: Answer, cost: Cost, origin: str) -> None:
@@ -164,42 +164,51 @@ class Ledger:
 
     def record_many(self, records: Sequence[tuple[Query, Answer, Cost]], origin: str) -> None:
         """`record` for many answers in one transaction: all of them are stored, or none."""
-        if not records:
-            return
-        created = now()
-        n_classes = len(self.classes())
-        with self._write() as connection:
-            sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
-            check_answers(records, sizes, n_classes)
-            n_answers = self._answers_before(connection, [query for query, _, _ in records])
-            rows, counts = [], []
-            for _query, answer, cost in records:
-                ordinal = n_answers[answer.query]
-                n_answers[answer.query] += 1
-                rows.append(answer_row(answer, cost, ordinal, created))
-                counts.append(ordinal == 0)
-            insert = sa.insert(t.answers).returning(t.answers.c.id, sort_by_parameter_order=True)
-            ids = connection.execute(insert, rows).scalars().all()
-            first = [
-                (query, answer, answer_id)
-                for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
-                if is_first
-            ]
-            for table, inserts in label_rows(first, sizes, origin, created):
-                if inserts:
-                    connection.execute(sa.insert(table), inserts)
+        if records:
+            with self._write() as connection:
+                self.record_within(connection, records, origin)
 
-    def _answers_before(self, connection: sa.Connection, queries: Sequence[Query]) -> dict[int, int]:
-        """How many answers each query has; a query that differs from the stored one is an error."""
+    def record_within(
+        self, connection: sa.Connection, records: Sequence[tuple[Query, Answer, Cost]], origin: str
+    ) -> list[tuple[int, bool]]:
+        """`record_many` as part of a larger transaction; tells each answer's id and whether it counts."""
+        created = now()
+        classes = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar() or ()
+        sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
+        check_answers(records, sizes, len(classes))
+        before = self._answers_before(connection, [query for query, _, _ in records])
+        rows, counts = [], []
+        for _query, answer, cost in records:
+            ordinal, counting = before[answer.query]
+            before[answer.query] = (ordinal + 1, counting + 1)
+            rows.append(answer_row(answer, cost, ordinal, created))
+            counts.append(counting == 0)
+        insert = sa.insert(t.answers).returning(t.answers.c.id, sort_by_parameter_order=True)
+        ids = connection.execute(insert, rows).scalars().all()
+        first = [
+            (query, answer, answer_id)
+            for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
+            if is_first
+        ]
+        for table, inserts in label_rows(first, sizes, origin, created):
+            if inserts:
+                connection.execute(sa.insert(table), inserts)
+        return list(zip(map(int, ids), counts, strict=True))
+
+    def _answers_before(self, connection: sa.Connection, queries: Sequence[Query]) -> dict[int, tuple[int, int]]:
+        """How many answers each query has, and how many were not withdrawn; a query unlike the stored is an error."""
         ids = sorted({query.id for query in queries if query.id is not None})
         stored: dict[int, Query] = {}
-        n_answers: dict[int, int] = {}
+        n_answers: dict[int, tuple[int, int]] = {}
+        valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
+        both = t.answers.outerjoin(t.withdrawn)
         for start in range(0, len(ids), 1000):  # a database takes only so many values in one statement
             some = ids[start : start + 1000]
             found = sa.select(t.queries).where(t.queries.c.id.in_(some)).with_for_update()
             stored |= {row["id"]: query_from_row(row) for row in connection.execute(found).mappings()}
-            count = sa.select(t.answers.c.query_id, sa.func.count()).where(t.answers.c.query_id.in_(some))
-            n_answers |= {row[0]: row[1] for row in connection.execute(count.group_by(t.answers.c.query_id))}
+            count = sa.select(t.answers.c.query_id, sa.func.count(), valid).select_from(both)
+            count = count.where(t.answers.c.query_id.in_(some)).group_by(t.answers.c.query_id)
+            n_answers |= {row[0]: (row[1], row[2]) for row in connection.execute(count)}
         for query in queries:
             same = stored.get(query.id) if query.id is not None else None
             if same is None or (same.image, same.unit, same.box) != (query.image, query.unit, query.box):
@@ -207,7 +216,7 @@ class Ledger:
                     f"query {query.id} (round {query.round}, rank {query.rank}, image {query.image}) is not in the "
                     f"ledger {self.where}: it was replaced, or never added. Take the queries from `open_queries`"
                 )
-        return {query_id: n_answers.get(query_id, 0) for query_id in ids}
+        return {query_id: n_answers.get(query_id, (0, 0)) for query_id in ids}
 
     def correct(self, annotation_id: int, box: BoxTuple, label: int | None, who: str) -> int:
         """Supersedes an annotation; `label` None withdraws it (there is no object). Returns the new row's id."""
@@ -251,13 +260,21 @@ class Ledger:
     # ---- cost -----------------------------------------------------------------------------------------------------
 
     def cost_by_round(self) -> dict[int, Cost]:
-        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image."""
-        a = t.answers.c
-        once = [sa.func.sum(sa.case((a.ordinal == 0, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
-        sums = (once[0], sa.func.sum(a.cost_queries), once[1], sa.func.sum(a.cost_seconds))
-        select = sa.select(t.queries.c.round, *sums).select_from(t.answers.join(t.queries)).group_by(t.queries.c.round)
+        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image.
+        An answer that was taken back has cost its time alone.
+        """
         with self._read() as connection:
-            rows = connection.execute(select.order_by(t.queries.c.round)).all()
+            return self.costs_within(connection)
+
+    def costs_within(self, connection: sa.Connection) -> dict[int, Cost]:
+        """`cost_by_round` as part of a larger transaction."""
+        a = t.answers.c
+        once = [sa.func.sum(sa.case((STANDING, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
+        asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
+        sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
+        tables = t.answers.join(t.queries).outerjoin(t.withdrawn)
+        select = sa.select(t.queries.c.round, *sums).select_from(tables).group_by(t.queries.c.round)
+        rows = connection.execute(select.order_by(t.queries.c.round)).all()
         return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
 
     def cost(self, until_round: int | None = None) -> Cost:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, Double, ForeignKey, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 from labelwise.store.atomic import to_json
 from labelwise.types import LabelwiseError
@@ -122,7 +122,52 @@ def _rect_table(name: str) -> Table:
 coverage = _rect_table("coverage")
 background = _rect_table("background")
 
-APPEND_ONLY = (annotation_table, answers, coverage, background)
+withdrawn = Table(  # an answer that its author took back: it counts no longer, what it cost in time does
+    "withdrawn",
+    metadata,
+    Column("answer_id", Integer, ForeignKey("answers.id"), primary_key=True, autoincrement=False),
+    Column("who", Text, nullable=False),
+    Column("created", Text, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("query_id", Integer, ForeignKey("queries.id", ondelete="CASCADE"), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("tab", Text, nullable=False),  # one person may work in two windows
+    Column("secret", Text, nullable=False, unique=True),  # SHA-256 of it
+    Column("issued", Double, nullable=False),  # seconds since 1970, by the server's clock
+    Column("expires", Double, nullable=False),
+    Column("ended", Text),  # null: it is held; else why it ended
+    Column("answer_id", Integer, ForeignKey("answers.id")),
+)
+_held = leases.c.ended.is_(None)
+Index("one_holder", leases.c.query_id, unique=True, sqlite_where=_held, postgresql_where=_held)
+Index("leases_of_a_person", leases.c.who, sqlite_where=_held, postgresql_where=_held)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),  # "owner" or "annotator"
+    Column("secret", Text, unique=True),  # SHA-256 of the invitation's; null: revoked
+    Column("created", Double, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token", Text, primary_key=True),  # SHA-256 of the cookie
+    Column("name", Text, ForeignKey("people.name"), nullable=False),
+    Column("csrf", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn)
+LATER = (withdrawn, leases, people, sessions)
+"""Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""
 
 
 # ---- SQLite only, from here ---------------------------------------------------------------------------------------
@@ -145,8 +190,8 @@ def _on_begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _create_triggers(connection: sa.Connection) -> None:
-    for table in APPEND_ONLY:
+def _create_triggers(connection: sa.Connection, tables: Iterable[Table]) -> None:
+    for table in tables:
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
@@ -223,7 +268,7 @@ def _check_or_create(connection: sa.Connection, where: str, *, create: bool) -> 
     if create and not tables:
         metadata.create_all(connection)
         if connection.dialect.name == "sqlite":
-            _create_triggers(connection)
+            _create_triggers(connection, APPEND_ONLY)
         connection.execute(sa.insert(meta), {"key": "schema_version", "value": SCHEMA_VERSION})
         return
     found = None
@@ -236,3 +281,8 @@ def _check_or_create(connection: sa.Connection, where: str, *, create: bool) -> 
             f"{where} was made by a newer labelwise (schema {found}, this one reads up to {SCHEMA_VERSION}): "
             "upgrade labelwise"
         )
+    missing = [table for table in LATER if table.name not in tables]
+    if missing:
+        metadata.create_all(connection, tables=missing)
+        if connection.dialect.name == "sqlite":
+            _create_triggers(connection, [table for table in missing if table in APPEND_ONLY])

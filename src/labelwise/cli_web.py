@@ -1,0 +1,55 @@
+"""The command of the labelling page: serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelwise.cli import ProjectOption, app, bar, out
+from labelwise.types import LabelwiseError
+
+
+@app.command()
+def serve(
+    project: ProjectOption = Path(),
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8765,
+    host_name: Annotated[list[str] | None, typer.Option(help="Another name of this machine (repeat).")] = None,
+    invite: Annotated[list[str] | None, typer.Option(help="Prints an invitation link for NAME (repeat).")] = None,
+    https: Annotated[bool, typer.Option(help="Browsers come by https, through a proxy before this server.")] = False,
+    browser: Annotated[bool, typer.Option(help="Opens the page in your browser.")] = True,
+) -> None:
+    """Opens the page on which people answer; `labelwise run --oracle people` asks and trains beside it.
+
+    Example: `labelwise serve --project runs/cats --invite Ada --invite Bo`
+    """
+    try:
+        import uvicorn
+
+        from labelwise.web import server
+    except ImportError as error:
+        raise LabelwiseError(f"the page needs the extra `web`: install labelwise[web] ({error})") from None
+    from labelwise import context
+
+    opened = context.start(project, None, [], bar)
+    if opened.run.ask.who != "people":
+        out.print(
+            "The simulated oracle answers this project: `labelwise run --oracle people` makes it wait for people."
+        )
+    page = server.Page(opened, secure=https)
+    names = frozenset({host, *(host_name or [])}) - {"0.0.0.0", "::"}
+    at = f"{'https' if https else 'http'}://{(host_name or [host if host != '0.0.0.0' else '127.0.0.1'])[0]}:{port}"
+    link = f"{at}/enter#{page.people.invite('owner', 'owner', time.time())}"
+    out.print(f"Your own link (keep it to yourself): {link}", soft_wrap=True, highlight=False)
+    for name in invite or []:
+        secret = page.people.invite(name, "annotator", time.time())
+        out.print(f"Link for {name}: {at}/enter#{secret}", soft_wrap=True, highlight=False, markup=False)
+    if browser and host in ("127.0.0.1", "localhost"):
+        threading.Timer(1.0, webbrowser.open, [link]).start()  # when the server listens
+    everything = server.create(page, server.LOOPBACK | names)
+    uvicorn.run(everything, host=host, port=port, log_level="warning", server_header=False, access_log=False)

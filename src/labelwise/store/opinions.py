@@ -1,0 +1,85 @@
+"""Which answer of a query counts: the first that its author has not taken back. Taking one back deletes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from labelwise.store import schema as t
+from labelwise.store.answers import label_rows, query_from_row
+from labelwise.types import Answer
+
+_a = t.answers.c
+_earlier = t.answers.alias("earlier")
+
+
+def _withdrawn(answers: sa.FromClause) -> sa.Exists:
+    return sa.exists().where(t.withdrawn.c.answer_id == answers.c.id).correlate(answers)
+
+
+_first = (_earlier.c.query_id == _a.query_id) & (_earlier.c.ordinal < _a.ordinal) & ~_withdrawn(_earlier)
+
+STANDING = ~_withdrawn(t.answers) & ~sa.exists().where(_first).correlate(t.answers)
+"""Of a row of `answers`: it is the one that counts."""
+
+_any = t.answers.alias("any_answer")
+UNANSWERED = ~sa.exists().where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any)).correlate(t.queries)
+"""Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
+
+
+def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
+    """Of a row of coverage or background: it follows from an answer that counts.
+
+    A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
+    counts must have this verdict, and of several rows the newest is meant.
+    """
+    touched = sa.select(_a.query_id).select_from(t.answers.join(t.withdrawn))
+    newer = table.alias("newer")
+    newest = ~sa.exists().where((newer.c.query_id == table.c.query_id) & (newer.c.id > table.c.id)).correlate(table)
+    said = sa.exists().where((_a.query_id == table.c.query_id) & (_a.verdict == verdict) & STANDING).correlate(table)
+    return table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
+
+
+def answer_of(row: sa.RowMapping) -> Answer:
+    """An answer as it was given."""
+    boxes = tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in row["boxes"])
+    labels = tuple(row["labels"])
+    return Answer(row["query_id"], row["verdict"], boxes, labels, row["who"], row["seconds"], row["note"])
+
+
+def origin_of(who: str) -> str:
+    """What an annotation says of where it comes from."""
+    return who if who == "oracle" else f"person {who}"
+
+
+def withdraw(
+    connection: sa.Connection, answer_id: int, who: str, sizes: Mapping[str, tuple[int, int]], created: str
+) -> None:
+    """Takes an answer back: its annotations are superseded, and the second opinion after it counts, if there is one."""
+    counted = connection.execute(sa.select(t.answers).where((_a.id == answer_id) & STANDING)).mappings().one_or_none()
+    connection.execute(sa.insert(t.withdrawn), {"answer_id": answer_id, "who": who, "created": created})
+    if counted is None:  # a second opinion: nothing follows from it
+        return
+    n = t.annotation_table
+    newer = n.alias("newer")
+    current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
+    made = connection.execute(sa.select(n).where((n.c.answer_id == answer_id) & current)).mappings().all()
+    gone = [
+        {
+            **{name: row[name] for name in ("image", "x1", "y1", "x2", "y2", "round", "query_id")},
+            "supersedes": row["id"],
+        }
+        for row in made
+    ]
+    if gone:
+        added = {"label": None, "origin": origin_of(who), "created": created}
+        connection.execute(sa.insert(n), [row | added for row in gone])
+    of_query = (_a.query_id == counted["query_id"]) & STANDING
+    next_one = connection.execute(sa.select(t.answers).where(of_query)).mappings().one_or_none()
+    if next_one is not None:
+        row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()
+        opinion = (query_from_row(row), answer_of(next_one), next_one["id"])
+        for table, inserts in label_rows([opinion], sizes, origin_of(next_one["who"]), created):
+            if inserts:
+                connection.execute(sa.insert(table), inserts)

@@ -1,0 +1,106 @@
+"""Who may answer: people with a role, their invitations, and the sessions of their browsers.
+
+Secrets are random (256 bits) and stand in the ledger as SHA-256 only; there are no passwords. An invitation is a link
+that its holder may use as often as needed, until it is revoked or a new one is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from labelwise.store import schema as t
+from labelwise.store.ledger import Ledger
+from labelwise.types import LabelwiseError
+
+Role = Literal["owner", "annotator"]
+SESSION_S = 7 * 24 * 3600.0
+LONGEST_NAME = 60
+
+_p, _s = t.people.c, t.sessions.c
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is at a browser. `csrf` must come with every change that this browser asks for."""
+
+    name: str
+    role: Role
+    csrf: str
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class People:
+    """The people of a project."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def invite(self, name: str, role: Role, at: float) -> str:
+        """Makes the secret of an invitation; an older one of this name is void from now on, its sessions too."""
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip() or name == "oracle":
+            raise LabelwiseError(
+                f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
+            )
+        secret = secrets.token_urlsafe(32)
+        with self._ledger._write() as connection:
+            before = connection.execute(sa.select(_p.role).where(_p.name == name)).scalar()
+            if before not in (None, role):
+                raise LabelwiseError(f"{name!r} is known as {before}, not {role}: take another name")
+            connection.execute(sa.delete(t.sessions).where(_s.name == name))
+            if before is None:
+                new = {"name": name, "role": role, "secret": _hash(secret), "created": at}
+                connection.execute(sa.insert(t.people), new)
+            else:
+                connection.execute(sa.update(t.people).where(_p.name == name).values(secret=_hash(secret)))
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Shuts a person out at once; what they answered stays."""
+        with self._ledger._write() as connection:
+            connection.execute(sa.delete(t.sessions).where(_s.name == name))
+            found = connection.execute(sa.update(t.people).where(_p.name == name).values(secret=None)).rowcount
+        if not found:
+            raise LabelwiseError(f"nobody is called {name!r} here")
+
+    def enter(self, secret: str, at: float, *, old: str | None = None) -> tuple[str, Person] | None:
+        """A new session for whoever has an invitation: (cookie, person). The `old` session of this browser ends, so
+        that a cookie that was planted before is worth nothing.
+        """
+        with self._ledger._write() as connection:
+            if old is not None:
+                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
+            connection.execute(sa.delete(t.sessions).where(_s.expires <= at))
+            who = connection.execute(sa.select(_p.name, _p.role).where(_p.secret == _hash(secret))).one_or_none()
+            if who is None:
+                return None
+            token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+            session = {"token": _hash(token), "name": who[0], "csrf": csrf, "expires": at + SESSION_S}
+            connection.execute(sa.insert(t.sessions), session)
+            return token, Person(who[0], who[1], csrf)
+
+    def session(self, token: str, at: float) -> Person | None:
+        """Whose session this is; None where it is unknown, expired or revoked."""
+        join = t.sessions.join(t.people)
+        select = sa.select(_p.name, _p.role, _s.csrf).select_from(join)
+        with self._ledger._read() as connection:
+            row = connection.execute(select.where((_s.token == _hash(token)) & (_s.expires > at))).one_or_none()
+        return None if row is None else Person(row[0], row[1], row[2])
+
+    def leave(self, token: str) -> None:
+        """Ends a session."""
+        with self._ledger._write() as connection:
+            connection.execute(sa.delete(t.sessions).where(_s.token == _hash(token)))
+
+    def everyone(self) -> list[dict[str, Any]]:
+        """Names, roles, and whether the invitation still holds."""
+        with self._ledger._read() as connection:
+            rows = connection.execute(sa.select(t.people).order_by(_p.name)).mappings()
+            return [{"name": r["name"], "role": r["role"], "invited": r["secret"] is not None} for r in rows]

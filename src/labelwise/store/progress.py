@@ -1,0 +1,89 @@
+"""What the labelling page shows beside the query: what is known of an image, how far a round is, who did what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from labelwise.store import schema as t
+from labelwise.store.answers import query_from_row
+from labelwise.store.ledger import Ledger
+from labelwise.store.opinions import STANDING, UNANSWERED, standing_rows
+from labelwise.types import Cost, Query
+
+_a, _q, _l = t.answers.c, t.queries.c, t.leases.c
+
+
+def known_of(ledger: Ledger, image: str) -> dict[str, Any]:
+    """The current annotations and covered rectangles of one image."""
+    n, newer = t.annotation_table, t.annotation_table.alias("newer")
+    current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
+    corners = ("x1", "y1", "x2", "y2")
+    with ledger._read() as connection:
+        boxes = connection.execute(sa.select(n).where((n.c.image == image) & current).order_by(n.c.id)).mappings().all()
+        c = t.coverage
+        here = sa.select(c).where((c.c.image == image) & standing_rows(c, "all")).order_by(c.c.id)
+        covered = connection.execute(here).mappings().all()
+    return {
+        "boxes": [{"box": [row[k] for k in corners], "label": row["label"]} for row in boxes],
+        "covered": [[row[k] for k in corners] for row in covered],
+    }
+
+
+def counts(ledger: Ledger, round: int) -> dict[str, Any]:
+    """How many queries of a round are there, are answered, are held by somebody; and `by` whom how many answers are."""
+    asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
+    held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
+    each = sa.select(_a.who, sa.func.count()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
+    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None)).group_by(_a.who)
+    with ledger._read() as connection:
+        total = int(connection.execute(asked).scalar_one())
+        still_open = int(connection.execute(asked.where(UNANSWERED)).scalar_one())
+        return {
+            "asked": total,
+            "answered": total - still_open,
+            "held": int(connection.execute(held).scalar_one()),
+            "by": {who: int(number) for who, number in connection.execute(each)},
+        }
+
+
+def by_person(ledger: Ledger) -> list[dict[str, Any]]:
+    """Per person, unit and verdict: answers that were not taken back, those that count, their mean seconds."""
+    joined = t.answers.join(t.queries).outerjoin(t.withdrawn)
+    counted = sa.func.sum(sa.case((STANDING, 1), else_=0))
+    columns = (_a.who, _q.unit, _a.verdict, sa.func.count(), counted, sa.func.avg(_a.cost_seconds))
+    select = sa.select(*columns).select_from(joined).where(t.withdrawn.c.answer_id.is_(None))
+    select = select.group_by(_a.who, _q.unit, _a.verdict).order_by(_a.who, _q.unit, _a.verdict)
+    names = ("who", "unit", "verdict", "answers", "counting", "seconds")
+    with ledger._read() as connection:
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(select)]
+
+
+def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | None]]:
+    """The open queries of a round by rank, each with who holds it."""
+    join = t.queries.outerjoin(t.leases, (_l.query_id == _q.id) & _l.ended.is_(None))
+    select = sa.select(t.queries, _l.who).select_from(join).where((_q.round == round) & UNANSWERED)
+    with ledger._read() as connection:
+        rows = connection.execute(select.order_by(_q.rank).limit(most)).mappings().all()
+    return [(query_from_row(row), row["who"]) for row in rows]
+
+
+def spent_and_open(ledger: Ledger, round: int, budget_unit: str) -> tuple[float, int]:
+    """What a round has cost and how many of its queries are open, at one and the same instant.
+
+    Read one after the other, an answer between the two would count as neither, and one query too many be opened.
+    """
+    still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED)
+    with ledger._read() as connection:
+        cost = ledger.costs_within(connection).get(round, Cost())
+        return float(getattr(cost, budget_unit)), int(connection.execute(still_open).scalar_one())
+
+
+def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:
+    """The largest cost of an answer to a query of this unit; None where nobody has answered one."""
+    column = t.answers.c[f"cost_{budget_unit}"]
+    select = sa.select(sa.func.max(column)).select_from(t.answers.join(t.queries)).where(_q.unit == query_unit)
+    with ledger._read() as connection:
+        found = connection.execute(select).scalar()
+    return None if found is None else float(found)

@@ -1,0 +1,1 @@
+"""The labelling page: server and static files; reads and writes only through the store."""

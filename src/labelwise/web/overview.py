@@ -1,0 +1,74 @@
+"""How a project stands: for everyone the round's progress, for the owner people, curve, and what is asked and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelwise.context import Context
+from labelwise.store import files, progress
+from labelwise.types import Cost
+
+MOST_ASKED = 200
+
+
+def standing(context: Context) -> dict[str, Any]:
+    """The state of the run ("open", "busy" with a stage, "done"), and the counts of the round that is asking."""
+    ledger, run = context.project.ledger, context.run
+    stages = ledger.stages()
+    asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
+    if not asking or run.ask.who != "people":
+        evaluated = sum(row["stage"] == "evaluate" and row["state"] == "done" for row in stages)
+        busy = [row for row in stages if row["state"] == "started"]
+        state = "done" if evaluated >= run.rounds else "busy"
+        return {
+            "state": state,
+            "stage": busy[-1]["stage"] if busy else "",
+            "round": _last(stages),
+            "rounds": run.rounds,
+        }
+    round = max(asking)
+    unit = run.budget.unit if round else "images"
+    spent = float(getattr(ledger.cost_by_round().get(round, Cost()), unit))
+    amount = float(run.budget.per_round[round - 1]) if round else float(run.budget.first(len(context.pool)))
+    found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "spent": spent, "budget": amount}
+    return found | progress.counts(ledger, round)
+
+
+def _last(stages: list[dict[str, Any]]) -> int:
+    return max((row["round"] for row in stages), default=0)
+
+
+def overview(context: Context) -> dict[str, Any]:
+    """The learning curve so far, the work of every person, and the open queries with the parts of their scores."""
+    ledger, run = context.project.ledger, context.run
+    stages = ledger.stages()
+    rounds = sorted({row["round"] for row in stages})
+    curve, spent = [], ledger.cost_by_round()
+    total = Cost()
+    for round in rounds:
+        cost = spent.get(round, Cost())
+        total = Cost(*(getattr(total, k) + getattr(cost, k) for k in ("boxes", "queries", "images", "seconds")))
+        path = context.file(round, "metrics.json")
+        metrics = files.read_json(path) if path.exists() else {}
+        quality = metrics.get("accuracy" if run.classifies else "ap50")
+        sums = {"boxes": total.boxes, "queries": total.queries, "images": total.images, "seconds": total.seconds}
+        curve.append({"round": round, "quality": quality, **sums})
+    asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
+    asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
+    return {
+        "metric": run.metric,
+        "curve": curve,
+        "work": progress.by_person(ledger),
+        "asked": [
+            {
+                "rank": query.rank,
+                "image": query.image,
+                "unit": query.unit,
+                "label": query.label,
+                "score": query.score,
+                "reason": dict(query.reason),
+                "holder": holder,
+            }
+            for query, holder in asked
+        ],
+    }

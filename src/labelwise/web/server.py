@@ -1,0 +1,271 @@
+"""The server of the labelling page: a thin door to the store (DESIGN section 5). See `access` for who may come in.
+
+Every route is synchronous and short; FastAPI runs them in threads. An answer is acknowledged when it is in the ledger.
+"""
+# no `from __future__ import annotations` here: FastAPI reads the signatures of the routes, which name local types
+
+import hashlib
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp
+
+from labelwise.ask import cost as costs
+from labelwise.context import Context
+from labelwise.store.leases import LeaseError, Leases
+from labelwise.store.people import People, Person
+from labelwise.types import Answer, Cost, LabelwiseError, Query
+from labelwise.web.access import Access, Guard, error
+from labelwise.web.overview import overview, standing
+from labelwise.web.shown import Shown
+
+STATIC = Path(__file__).parent / "static"
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
+PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html"}
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Corners = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+
+
+class Body(BaseModel):
+    """What a browser sends; anything unknown is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Enter(Body):
+    """A login."""
+
+    secret: str = Field(max_length=200)
+
+
+class Window(Body):
+    """A browser window, by the random name that it gave itself."""
+
+    tab: str = Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")
+
+
+class Want(Window):
+    """A window that holds some queries and wants to have `most`."""
+
+    holding: list[Number] = Field(default=[], max_length=12)
+    most: int = Field(3, ge=0, le=6)
+
+
+class Said(Want):
+    """An answer, and what the window wants next."""
+
+    query: Number
+    lease: str = Field(max_length=64)
+    verdict: Literal["object", "background", "duplicate", "all", "skipped"]
+    boxes: list[Corners] = Field(default=[], max_length=2000)
+    labels: list[Number] = Field(default=[], max_length=2000)
+    seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
+    note: str = Field("", max_length=500)
+
+
+class Named(Body):
+    """A person."""
+
+    name: str = Field(max_length=200)
+
+
+class Page:
+    """One project that is open for people."""
+
+    def __init__(self, context: Context, *, secure: bool = False, lease_s: float = 120.0) -> None:
+        self.context = context
+        self.ledger = context.project.ledger
+        self.people = People(self.ledger)
+        self.leases = Leases(self.ledger, lease_s)
+        self.shown = Shown(context)
+        mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
+        self._standing: dict[str, Any] = standing(context)
+        self._counted_until, self._counting = 0.0, threading.Lock()
+        self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
+
+    def give(self, person: Person, want: Want) -> dict[str, Any]:
+        """The next queries for a window, and how the round stands."""
+        leases = []
+        if self.context.run.ask.who == "people":
+            leases = self.leases.take(person.name, want.tab, time.time(), most=want.most, holding=want.holding)
+        return {"queries": [self.shown.query(lease) for lease in leases], "progress": self.progress(person)}
+
+    def progress(self, person: Person) -> dict[str, Any]:
+        """How the round stands, for this person; not counted anew while the last count is fresh for its price."""
+        if time.monotonic() > self._counted_until and self._counting.acquire(blocking=False):
+            try:
+                begun = time.monotonic()
+                self._standing = standing(self.context)
+                self._counted_until = time.monotonic() + min(1.0, 20 * (time.monotonic() - begun))
+            finally:
+                self._counting.release()
+        found = dict(self._standing)
+        return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
+
+    def _count(self, person: Person, more: int) -> None:
+        by = self._standing.get("by")
+        if by is not None:
+            by[person.name] = by.get(person.name, 0) + more
+
+    def undo(self, person: Person, window: Window) -> dict[str, Any]:
+        """Takes the last answer back and shows its query again."""
+        lease = self.leases.undo(person.name, window.tab, time.time())
+        self._count(person, -1)
+        return {"query": self.shown.query(lease), "progress": self.progress(person)}
+
+    def record(self, person: Person, said: Said) -> dict[str, Any]:
+        """Stores an answer with its price."""
+        run = self.context.run
+        answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
+
+        def price(query: Query, timed: Answer) -> Cost:
+            self.shown.check(query, timed)
+            return costs.cost(query, timed, run.cost, one_class=run.classifies)
+
+        done = self.leases.answer(answer, said.lease, price, time.time(), tab=said.tab)
+        self._count(person, 0 if done.repeated else 1)
+        return {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated}
+
+
+def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
+    """The whole server of a page, answering to these host names."""
+    app = FastAPI(title="labelwise", docs_url=None, redoc_url=None, openapi_url=None)
+    _on_errors(app)
+    _for_everyone(app, page)
+    _for_people(app, page)
+    _for_the_owner(app, page)
+    return Guard(app, hosts)
+
+
+def _on_errors(app: FastAPI) -> None:
+    @app.exception_handler(StarletteHTTPException)
+    def http(_request: Request, problem: StarletteHTTPException) -> JSONResponse:
+        return error(problem.status_code, str(problem.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, problem: RequestValidationError) -> JSONResponse:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if isinstance(part, str | int))
+        return error(422, f"{where}: {first['msg']}")
+
+    @app.exception_handler(LeaseError)
+    def forged(_request: Request, problem: LeaseError) -> JSONResponse:
+        return error(403, str(problem))
+
+    @app.exception_handler(LabelwiseError)
+    def refused(request: Request, problem: LabelwiseError) -> JSONResponse:
+        where = str(request.app.state.where)
+        return error(409, str(problem).replace(where, "the project") if where else str(problem))
+
+    @app.exception_handler(Exception)
+    def broken(_request: Request, _problem: Exception) -> JSONResponse:
+        logging.getLogger("labelwise").error("the page failed", exc_info=_problem)
+        return error(500, "something went wrong; the server's log has the details")
+
+
+def _for_everyone(app: FastAPI, page: Page) -> None:
+    app.state.where = str(page.context.project.folder)
+
+    def file(name: str) -> Response:
+        if name not in FILES:
+            raise HTTPException(404, "there is no such file")
+        kind = KINDS[FILES[name].suffix]
+        return Response(FILES[name].read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+    def shell(name: str) -> Any:
+        return lambda: file(name)
+
+    for path, name in PAGES.items():
+        app.get(path, include_in_schema=False)(shell(name))
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        return file(name)
+
+    @app.post("/api/enter")
+    def enter(body: Enter, request: Request, response: Response) -> dict[str, str]:
+        token, person = page.access.enter(request, body.secret)
+        response.set_cookie(value=token, max_age=7 * 24 * 3600, **page.access.settings())
+        return {"role": person.role}
+
+
+def _for_people(app: FastAPI, page: Page) -> None:
+    Someone = Annotated[Person, Depends(page.access.person)]
+
+    @app.get("/api/me")
+    def me(person: Someone) -> dict[str, Any]:
+        run = page.context.run
+        known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
+        kind = "class" if run.classifies else run.query.unit
+        return known | {"classes": page.context.pool.classes, "kind": kind, "answered_by": run.ask.who}
+
+    @app.post("/api/leave")
+    def leave(_person: Someone, request: Request, response: Response) -> dict[str, bool]:
+        page.people.leave(request.cookies[page.access.cookie])
+        response.delete_cookie(**page.access.settings())
+        return {"left": True}
+
+    @app.post("/api/next")
+    def next_(person: Someone, body: Want) -> dict[str, Any]:
+        return page.give(person, body)
+
+    @app.post("/api/answers")
+    def answers(person: Someone, body: Said) -> dict[str, Any]:
+        return page.record(person, body) | page.give(person, body)
+
+    @app.post("/api/undo")
+    def undo(person: Someone, body: Window) -> dict[str, Any]:
+        return page.undo(person, body)
+
+    @app.post("/api/heartbeat")
+    def heartbeat(person: Someone, body: Window) -> dict[str, Any]:
+        held = page.leases.renew(person.name, body.tab, time.time())
+        return {"held": held, "progress": page.progress(person)}
+
+    @app.post("/api/release")
+    def release(person: Someone, body: Window) -> dict[str, bool]:
+        page.leases.release(person.name, body.tab)
+        return {"released": True}
+
+    @app.get("/api/images/{number}/{side}")
+    def image(_person: Someone, number: Number, side: Number) -> Response:
+        try:
+            content = page.shown.jpeg(number, side)
+        except LabelwiseError:
+            raise HTTPException(404, f"image {number} cannot be read") from None
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+    @app.get("/api/progress")
+    def progress_(person: Someone) -> dict[str, Any]:
+        return page.progress(person)
+
+
+def _for_the_owner(app: FastAPI, page: Page) -> None:
+    Owner = Annotated[Person, Depends(page.access.owner)]
+
+    @app.get("/api/owner/overview")
+    def whole(_person: Owner) -> dict[str, Any]:
+        return overview(page.context) | {"people": page.people.everyone()}
+
+    @app.post("/api/owner/invite")
+    def invite(_person: Owner, body: Named) -> dict[str, str]:
+        return {"name": body.name, "link": f"/enter#{page.people.invite(body.name, 'annotator', time.time())}"}
+
+    @app.post("/api/owner/revoke")
+    def revoke(person: Owner, body: Named) -> dict[str, bool]:
+        if body.name == person.name:
+            raise HTTPException(409, "you cannot shut yourself out")
+        page.people.revoke(body.name)
+        return {"revoked": True}

@@ -1,0 +1,123 @@
+"""What the page is shown: a query as JSON, and the pixels of an image of the pool, resized and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from labelwise.context import Context
+from labelwise.store.leases import Lease
+from labelwise.store.progress import known_of
+from labelwise.types import Answer, LabelwiseError, Query
+
+SIDES = (320, 1280, 2560)
+"""Longest side of the copies of an image that the page may ask for, in pixels."""
+MOST_PIXELS = 120_000_000
+STRIP = 2
+"""Frames of a video that are shown before and after the one that is asked about."""
+KEPT_BYTES = 256_000_000
+DECODERS = 3
+"""Images that are decoded at a time; each may take 3 bytes for every one of its pixels."""
+
+
+def spoken(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON."""
+    return {"verdict": answer.verdict, "boxes": answer.boxes, "labels": answer.labels, "note": answer.note}
+
+
+class Shown:
+    """The queries and images of one project, for its page."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._number = {name: number for number, name in enumerate(context.pool.names)}
+        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock, self._film = threading.Lock(), threading.Lock()
+        self._decoding = threading.BoundedSemaphore(DECODERS)
+
+    def query(self, lease: Lease) -> dict[str, Any]:
+        """Everything that the page needs to show one query."""
+        query, pool = lease.query, self._context.pool
+        number = self._number.get(query.image)
+        size = (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number]))
+        return {
+            "query": query.id,
+            "lease": lease.secret,
+            "round": query.round,
+            "rank": query.rank,
+            "kind": "class" if self._context.run.classifies else query.unit,
+            "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
+            "strip": [] if number is None else self._neighbours(number),
+            "box": query.box,
+            "label": query.label,
+            "score": query.score,
+            "reason": dict(query.reason),
+            "before": None if lease.before is None else spoken(lease.before),
+            **known_of(self._context.project.ledger, query.image),
+        }
+
+    def _neighbours(self, image: int) -> list[dict[str, float]]:
+        """The frames around a frame of a video, itself included: image numbers and when they are shown, in seconds."""
+        clips = self._context.pool.clips
+        if clips is None:
+            return []
+        near = range(max(0, image - STRIP), min(len(clips), image + STRIP + 1))
+        same = [k for k in near if clips.video[k] == clips.video[image]]
+        return [{"number": k, "time_s": round(float(clips.time_s[k]), 2)} for k in same]
+
+    def check(self, query: Query, answer: Answer) -> None:
+        """Refuses what the ledger cannot know: an object outside the region, a class where a class is asked for."""
+        if answer.verdict != "all":
+            return
+        if self._context.run.classifies and len(answer.labels) != 1:
+            raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
+        if query.unit == "region" and query.box is not None:
+            low, high = np.array(query.box[:2]) - 1, np.array(query.box[2:]) + 1
+            for k, box in enumerate(answer.boxes):
+                if (np.array(box[:2]) < low).any() or (np.array(box[2:]) > high).any():
+                    raise LabelwiseError(f"query {query.id}, box {k}: {box} lies outside the region {query.box}")
+
+    def jpeg(self, number: int, side: int) -> bytes:
+        """An image of the pool as JPEG, at most `side` pixels long; small sides are kept in memory.
+
+        Raises:
+            LabelwiseError: there is no such image, it is gone, or it is too large to be decoded safely.
+        """
+        pool = self._context.pool
+        if side not in SIDES or not 0 <= number < len(pool):
+            raise LabelwiseError(f"image {number} at {side} pixels: there is no such image")
+        with self._lock:
+            if (number, side) in self._kept:
+                self._kept.move_to_end((number, side))
+                return self._kept[number, side]
+        if int(pool.width_px[number]) * int(pool.height_px[number]) > MOST_PIXELS:
+            raise LabelwiseError(f"image {number} has more than {MOST_PIXELS} pixels: too large for the page")
+        with self._decoding:
+            content = self._encode(number, side)
+        with self._lock:
+            if (number, side) not in self._kept:
+                self._kept[number, side] = content
+                self._bytes += len(content)
+            while self._bytes > KEPT_BYTES:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return content
+
+    def _encode(self, number: int, side: int) -> bytes:
+        pool = self._context.pool
+        if pool.pixels is not None:
+            image = Image.fromarray(pool.pixels[number])
+        elif pool.frames is not None:
+            with self._film:  # one film is read by one reader
+                image = Image.fromarray(self._context.frame(number))
+        else:
+            image = Image.fromarray(self._context.frame(number))
+        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        out = BytesIO()
+        image.save(out, "JPEG", quality=88)
+        return out.getvalue()

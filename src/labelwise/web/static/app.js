@@ -1,0 +1,426 @@
+// The queue of one person: shows a query, takes the answer by one key, and goes on at once. The next queries and their
+// images are here already; answers travel behind the person's back and are kept until the server has stored them.
+import { Outbox, Refused, get, login, post } from "./api.js";
+import { Stage } from "./stage.js";
+
+const AHEAD = 3; // the query that is shown and two more
+const IDLE_MS = 60_000; // a longer pause is no labelling time
+const SKIPS = ["cannot tell what it is", "the image is broken or missing", "the rules do not say", "too many objects to label"];
+const KEYS = {
+  box: [["A, Enter", "there is such an object: accept"], ["1 … 9, 0", "there is an object of this class"], ["C", "find a class by typing"], ["R, X", "reject: no object here"], ["D", "duplicate: labelled before"]],
+  draw: [["drag", "draw a box"], ["B", "a new box by the keyboard"], ["1 … 9, 0", "class of the chosen box and of the next"], ["C", "find a class by typing"], ["[ ]", "choose another box"], ["Esc", "choose no box: a class is then for the next one"], ["Del", "remove the chosen box"], ["A, Enter", "everything in here is labelled"]],
+  class: [["1 … 9, 0", "this is the class"], ["A, Enter", "the class that was predicted"], ["C", "find a class by typing"]],
+  all: [["arrows", "move the box by a pixel"], ["Shift + arrows", "resize it"], ["Alt with these", "by 10 pixels"], ["S", "skip, with a reason"], ["Z", "undo"], ["F, W", "show the query, the whole image"], ["+ −, wheel", "zoom"], ["?", "this list"]],
+};
+const $ = (id) => document.getElementById(id);
+const tab = sessionStorage.getItem("tab") ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
+sessionStorage.setItem("tab", tab);
+
+let me = null, queue = [], label = 0, progress = null, found = [], unsent = false;
+let clock = { spent: 0, since: 0, last: 0 };
+const pictures = new Map();
+const stage = new Stage($("stage"), described);
+const outbox = new Outbox({ stored, refused, waiting });
+
+const current = () => queue[0];
+const draws = (query) => query.kind === "image" || query.kind === "region";
+const nameOf = (k) => me.classes[k] ?? `class ${k}`;
+const keyOf = (k) => (k < 9 ? String(k + 1) : k === 9 ? "0" : "");
+stage.tagOf = nameOf;
+
+// ---- the queue
+
+const url = (query) => `/api/images/${query.image.number}/${Math.max(...query.image.size) > 1280 ? 2560 : 1280}`;
+
+function prefetch(query) {
+  if (pictures.has(url(query))) return pictures.get(url(query));
+  const picture = new Image();
+  picture.src = url(query);
+  const ready = picture.decode().then(() => picture, () => null);
+  pictures.set(url(query), ready);
+  if (pictures.size > 40) pictures.delete(pictures.keys().next().value);
+  return ready;
+}
+
+function take(reply) {
+  progress = reply.progress ?? progress;
+  for (const query of reply.queries ?? []) {
+    if (queue.some((other) => other.query === query.query)) continue;
+    queue.push(query);
+    prefetch(query);
+  }
+}
+
+async function fill() {
+  const reply = await post("/api/next", { tab, holding: held(), most: AHEAD + outbox.size });
+  const empty = !queue.length;
+  take(reply);
+  if (empty) show();
+  standing();
+}
+
+const held = () => [...queue, ...outbox.items.map((item) => item.query)].map((query) => query.query);
+
+function answer(verdict, boxes = [], labels = [], note = "") {
+  const query = current();
+  if (!query || query.shown === undefined) return;
+  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds: seconds() };
+  query.draft = { boxes: stage.boxes, label };
+  queue.shift();
+  outbox.add({
+    query,
+    body: (rest) => ({ ...body, holding: [...queue, ...rest.map((item) => item.query)].map((q) => q.query), most: Math.min(6, AHEAD + rest.length) }),
+  });
+  if (progress?.state === "open") progress = { ...progress, mine: (progress.mine ?? 0) + 1 };
+  $("said").textContent = `${wording(verdict)}.`;
+  show();
+}
+
+const wording = (verdict) => ({ object: "Object", background: "No object", duplicate: "Duplicate", all: "Labelled", skipped: "Skipped" })[verdict];
+
+function waiting(n) {
+  if (n) message(`${n} answer${n > 1 ? "s" : ""} not stored yet: the server cannot be reached. Keep this page open.`);
+  else if (unsent) message("");
+  unsent = n > 0;
+}
+
+function stored(_item, reply) {
+  if (reply.counts === false && !reply.repeated) message("Somebody else had answered this one; your answer is kept as a second opinion.", 5000);
+  const empty = !queue.length;
+  take(reply);
+  if (empty) show();
+  standing();
+}
+
+function refused(item, problem) {
+  if (problem.status === 401 || problem.status === 403) return leave(problem.message);
+  message(`Not stored: ${problem.message}. Please answer it again.`, 12_000);
+  queue.unshift(item.query);
+  show();
+}
+
+async function undo() {
+  await outbox.running;
+  try {
+    const reply = await post("/api/undo", { tab });
+    queue = [reply.query, ...queue.filter((query) => query.query !== reply.query.query)];
+    progress = reply.progress;
+    message("Taken back: answer it again.", 2500);
+    show();
+    standing();
+  } catch (problem) { failed(problem); }
+}
+
+// ---- showing a query
+
+async function show() {
+  const query = current();
+  for (const part of ["verdicts", "classes", "why", "file", "strip"]) $(part).hidden = !query || (part === "strip" && query.strip.length < 2);
+  document.querySelector("[data-do=skip]").disabled = !query;
+  cover(query ? null : idle());
+  if (!query) {
+    stage.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], limit: null, draws: false });
+    $("question").textContent = "Nothing to answer now";
+    $("hint").textContent = "";
+    return;
+  }
+  const { image, box, before } = query, made = before?.verdict === "skipped" ? null : before;
+  label = made?.labels?.[0] ?? query.label ?? label;
+  stage.label = label;
+  let boxes = [];
+  if (query.draft) boxes = query.draft.boxes;
+  else if (draws(query)) boxes = (made?.boxes ?? []).map((b, k) => ({ box: [...b], label: made.labels[k], tag: nameOf(made.labels[k]) }));
+  else if (query.kind === "box") boxes = [{ box: [...(made?.boxes?.[0] ?? box)], label, tag: nameOf(label) }];
+  stage.reset({
+    size: image.size,
+    url: url(query),
+    focus: query.kind === "class" || query.kind === "image" ? null : box,
+    known: query.kind === "class" ? [] : query.boxes.map((known) => ({ box: known.box, tag: nameOf(known.label) })),
+    covered: query.kind === "class" ? [] : query.covered,
+    limit: query.kind === "region" ? box : null,
+    boxes,
+    draws: draws(query),
+  });
+  ask(query);
+  $("find").value = "";
+  list();
+  query.shown = Date.now();
+  clock = { spent: 0, since: Date.now(), last: Date.now() };
+  const picture = await prefetch(query);
+  if (query !== current()) return;
+  if (!picture) {
+    cover("This image cannot be read.\nPress S to skip it.");
+    pictures.delete(url(query));
+  }
+}
+
+function ask(query) {
+  const kinds = {
+    box: [`Is this: ${nameOf(label)}?`, "Mend the box by dragging or with the arrow keys, then accept."],
+    image: ["Label every object in the image", "Drag to draw a box. When everything is labelled, say so."],
+    region: ["Label every object in the lit region", "Drag to draw a box. When everything in the region is labelled, say so."],
+    class: ["Which class is this image?", query.label === null ? "" : `Predicted: ${nameOf(query.label)}`],
+  };
+  [$("question").textContent, $("hint").textContent] = kinds[query.kind];
+  const buttons = {
+    box: [["accept", "Accept", "A", true], ["reject", "No object", "R"], ["duplicate", "Duplicate", "D"]],
+    image: [["accept", "Everything is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
+    region: [["accept", "Everything in here is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
+    class: query.label === null ? [] : [["accept", `It is ${nameOf(query.label)}`, "A", true]],
+  };
+  $("verdicts").replaceChildren(...buttons[query.kind].map(([what, text, key, main]) => button(text, key, () => perform(what), main, what)));
+  $("why").open = false;
+  const parts = [["score", query.score], ...Object.entries(query.reason)];
+  $("reasons").replaceChildren(...parts.flatMap(([name, value]) => [node("dt", name), node("dd", typeof value === "number" ? value.toPrecision(4) : value)]));
+  const own = query.strip.find((frame) => frame.number === query.image.number)?.time_s;
+  $("strip").replaceChildren(...query.strip.map((frame) => {
+    const made = node("figure"), picture = node("img"), late = frame.time_s - own;
+    picture.src = `/api/images/${frame.number}/320`;
+    picture.alt = late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame";
+    made.append(picture, node("figcaption", late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one"));
+    return made;
+  }));
+  $("file").textContent = `${query.image.name} · round ${query.round}, rank ${query.rank + 1}`;
+  $("said").textContent = kinds[query.kind][0];
+}
+
+function described() {
+  const query = current();
+  if (query && draws(query)) {
+    const n = stage.boxes.length;
+    $("hint").textContent = n ? `${n} box${n > 1 ? "es" : ""} drawn${stage.selected >= 0 ? `; chosen: ${nameOf(stage.boxes[stage.selected].label)}` : ""}.` : "No box drawn yet.";
+    if (stage.selected >= 0) { label = stage.boxes[stage.selected].label; stage.label = label; list(); }
+  }
+}
+
+function idle() {
+  if (!progress) return "Loading …";
+  if (me.answered_by !== "people") return "This project is answered by the simulated oracle.\nStart it with: labelwise run --oracle people";
+  if (progress.state === "done") return "All rounds are done. Thank you!";
+  if (progress.state === "busy") return `The model is busy${progress.stage ? ` (${progress.stage})` : ""}.\nThe next questions come by themselves.`;
+  return "Nothing is open for you now: every question is answered, or somebody has it.\nMore come by themselves.";
+}
+
+function cover(text) {
+  $("cover").hidden = text === null;
+  $("cover").textContent = text ?? "";
+}
+
+// ---- classes
+
+function list() {
+  const typed = $("find").value.trim().toLowerCase();
+  const rank = (name) => (name.toLowerCase().startsWith(typed) ? 0 : name.toLowerCase().includes(typed) ? 1 : 2);
+  found = me.classes.map((name, k) => [rank(name), k]).filter(([r]) => r < 2).sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, k]) => k);
+  $("class-list").replaceChildren(...found.slice(0, 60).map((k) => {
+    const made = button(nameOf(k), keyOf(k), () => classify(k));
+    made.setAttribute("aria-pressed", String(k === label));
+    return made;
+  }));
+  if (!found.length) $("class-list").replaceChildren(node("p", "No class of that name. Ask the owner of the project."));
+}
+
+/** For a box and for an image's class this is the answer; where boxes are drawn it is their class. */
+function classify(k) {
+  const query = current();
+  if (!query || k >= me.classes.length) return;
+  label = k;
+  stage.label = k;
+  if (query.kind === "box") answer("object", [stage.boxes[0].box], [k]);
+  else if (query.kind === "class") answer("all", [[0, 0, ...query.image.size]], [k]);
+  else {
+    const item = stage.boxes[stage.selected];
+    if (item) Object.assign(item, { label: k, tag: nameOf(k) });
+    stage.draw();
+    described();
+    list();
+  }
+}
+
+// ---- what keys and buttons do
+
+const actions = {
+  accept(query) {
+    if (query.kind === "box") answer("object", [stage.boxes[0].box], [label]);
+    else if (query.kind === "class") { if (query.label !== null) classify(query.label); }
+    else answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
+  },
+  reject(query) { if (query.kind === "box") answer("background"); },
+  duplicate(query) { if (query.kind === "box") answer("duplicate"); },
+  skip() { $("skip-note").value = ""; $("skip").showModal(); },
+  add(query) { if (draws(query)) stage.add(); },
+  remove() { stage.remove(); },
+  "no-box"() { if (draws(current())) { stage.selected = -1; stage.draw(); described(); } },
+  "next-box"() { stage.choose(1); },
+  "last-box"() { stage.choose(-1); },
+  find() { $("find").focus(); $("find").select(); },
+};
+const views = { fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help };
+
+function perform(what) {
+  active();
+  if (views[what]) views[what]();
+  else if (current()) actions[what](current());
+}
+
+const pressed = {
+  a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
+  b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help",
+};
+const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || event.isComposing) return;
+  if (event.target === $("find")) return finding(event);
+  if (event.ctrlKey || event.metaKey) return event.key === "z" && event.ctrlKey ? (event.preventDefault(), perform("undo")) : undefined;
+  const key = event.key.toLowerCase();
+  const control = event.target.closest("button, a, summary, input");
+  if (control && (key === "enter" || key === " ")) return; // the control that has the focus is meant
+  if (arrows[event.key]) {
+    const step = event.altKey ? 10 : 1;
+    if (current() && stage.nudge(arrows[event.key][0] * step, arrows[event.key][1] * step, event.shiftKey)) event.preventDefault();
+    return active();
+  }
+  if (event.altKey) return;
+  if (/^[0-9]$/.test(key)) {
+    if (event.repeat) return;
+    active();
+    return classify(key === "0" ? 9 : Number(key) - 1);
+  }
+  if (!pressed[key] || (event.repeat && !["zoom-in", "zoom-out"].includes(pressed[key]))) return;
+  event.preventDefault();
+  perform(pressed[key]);
+});
+
+function finding(event) {
+  if (event.key === "Enter" && found.length) {
+    event.preventDefault();
+    $("find").blur();
+    classify(found[0]);
+  } else if (event.key === "Escape") {
+    $("find").value = "";
+    $("find").blur();
+    list();
+  }
+}
+
+function help() {
+  const kind = current() ? (draws(current()) ? "draw" : current().kind) : "box";
+  $("keys").replaceChildren(...[...KEYS[kind], ...KEYS.all].map(([key, what]) => {
+    const row = node("tr");
+    row.append(node("th", key), node("td", what));
+    return row;
+  }));
+  $("help").showModal();
+}
+
+function skipping() {
+  $("skip-reasons").replaceChildren(...SKIPS.map((text, k) => button(text, String(k + 1), () => skipped(text))));
+  $("skip").addEventListener("keydown", (event) => {
+    event.stopPropagation(); // or the key would answer the next query as well
+    const k = Number(event.key) - 1;
+    if (event.target !== $("skip-note") && SKIPS[k]) { event.preventDefault(); skipped(SKIPS[k]); }
+  });
+  $("skip").querySelector("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const note = $("skip-note").value.trim();
+    if (note) skipped(note);
+    else $("skip-note").focus();
+  });
+  $("skip-back").addEventListener("click", () => $("skip").close());
+}
+
+function skipped(note) {
+  $("skip").close();
+  answer("skipped", [], [], note);
+}
+
+// ---- time, progress, messages
+
+function active() {
+  const now = Date.now();
+  clock.spent += Math.min(now - clock.last, IDLE_MS);
+  clock.last = now;
+}
+
+function seconds() {
+  active();
+  return Math.round(clock.spent) / 1000;
+}
+
+function standing() {
+  if (!progress) return;
+  if (progress.state !== "open") $("counts").textContent = `Round ${progress.round}: ${progress.state === "done" ? "all done" : progress.stage || "waiting"}`;
+  else {
+    $("bar").max = progress.budget || 1;
+    $("bar").value = Math.min(progress.spent, progress.budget);
+    $("counts").textContent = `Round ${progress.round}: ${Math.round(progress.spent)} of ${Math.round(progress.budget)} ${progress.unit} · you: ${progress.mine ?? 0}`;
+  }
+  if (!queue.length) cover(idle());
+}
+
+let timer = 0;
+function message(text, for_ms = 0) {
+  clearTimeout(timer);
+  $("message").hidden = !text;
+  $("message").textContent = text;
+  if (for_ms) timer = setTimeout(() => message(""), for_ms);
+}
+
+function failed(problem) {
+  if (problem instanceof Refused && problem.status === 401) return leave(problem.message);
+  message(problem.message, 6000);
+}
+
+function leave(why) {
+  queue = [];
+  cover(`${why}.\nOpen your invitation link again.`);
+  $("panel").inert = true;
+}
+
+function node(name, text = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
+}
+
+function button(text, key, act, main = false, what = "") {
+  const made = node("button");
+  made.type = "button";
+  made.append(node("span", text), ...(key ? [node("kbd", key)] : []));
+  made.classList.toggle("main", main);
+  if (what) made.dataset.verdict = what;
+  made.addEventListener("click", () => { active(); act(); $("stage").focus({ preventScroll: true }); });
+  return made;
+}
+
+async function beat() {
+  if (!queue.length) return;
+  const reply = await post("/api/heartbeat", { tab });
+  progress = reply.progress;
+  queue = queue.filter((query, k) => k === 0 || reply.held.includes(query.query));
+  standing();
+}
+
+async function start() {
+  try { me = await login(); } catch (problem) { return leave(problem.message); }
+  $("project").textContent = me.project;
+  $("who").textContent = me.name;
+  $("owner-link").hidden = me.role !== "owner";
+  $("help-button").addEventListener("click", help);
+  for (const made of document.querySelectorAll("[data-do]")) made.addEventListener("click", () => perform(made.dataset.do));
+  $("find").addEventListener("input", list);
+  $("stage").addEventListener("pointerdown", active);
+  document.addEventListener("visibilitychange", () => { if (document.hidden) active(); else clock.last = Date.now(); });
+  addEventListener("beforeunload", (event) => { if (outbox.size) event.preventDefault(); });
+  addEventListener("pagehide", () => { post("/api/release", { tab }, true).catch(() => {}); });
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  skipping();
+  list();
+  await fill().catch(failed);
+  show();
+  setInterval(() => beat().catch(failed), 30_000);
+  setInterval(() => { if (queue.length < AHEAD && !outbox.size && !document.hidden) fill().catch(failed); }, 2_000);
+}
+
+start();

@@ -1,0 +1,100 @@
+// Progress for the owner: learning curve, people, what is being asked and why. Everything from data is text, never HTML.
+import { get, login, post } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+let me = null;
+
+function node(name, text = "", kind = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function table(id, columns, rows) {
+  const head = node("tr"), body = node("tbody"), top = node("thead");
+  head.append(...columns.map(([name, , number]) => { const th = node("th", name, number ? "number" : ""); th.scope = "col"; return th; }));
+  top.append(head);
+  for (const row of rows) {
+    const line = node("tr");
+    for (const [, read, number] of columns) {
+      const value = read(row), cell = value instanceof Node ? node("td") : node("td", value ?? "–", number ? "number" : "");
+      if (value instanceof Node) cell.append(value);
+      line.append(cell);
+    }
+    body.append(line);
+  }
+  $(id).replaceChildren(top, body);
+}
+
+function draw(curve, metric) {
+  const points = curve.filter((p) => p.quality !== null && p.quality !== undefined);
+  const svg = $("curve"), make = (name, attributes, text = "") => {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.textContent = text;
+    svg.append(made);
+  };
+  svg.replaceChildren();
+  if (!points.length) return make("text", { x: 20, y: 40 }, "No round has been measured yet.");
+  const most = Math.max(...points.map((p) => p.boxes), 1), top = Math.max(...points.map((p) => p.quality), 0.01) * 1.1;
+  const at = (p) => [50 + (p.boxes / most) * 560, 220 - (p.quality / top) * 190];
+  make("line", { x1: 50, y1: 220, x2: 620, y2: 220 });
+  make("line", { x1: 50, y1: 20, x2: 50, y2: 220 });
+  make("polyline", { points: points.map((p) => at(p).join(",")).join(" ") });
+  for (const p of points) {
+    const [x, y] = at(p);
+    make("circle", { cx: x, cy: y, r: 4 });
+    make("text", { x: Math.min(x, 580), y: y - 10 }, (100 * p.quality).toFixed(1));
+  }
+  make("text", { x: 50, y: 246 }, `labelled boxes, up to ${most}`);
+  make("text", { x: 8, y: 14 }, `${metric}, %`);
+}
+
+async function show() {
+  const found = await get("/api/owner/overview");
+  draw(found.curve, found.metric);
+  const whole = (name) => (row) => String(Math.round(row[name]));
+  table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
+    ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
+  table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
+  table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
+    ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
+  const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
+  table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", (r) => (r.label === null ? r.unit : `${r.unit}: ${me.classes[r.label]}`)],
+    ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
+}
+
+function actions(name) {
+  const both = node("div", "", "row"), link = node("button", "New link"), out = node("button", "Revoke");
+  link.addEventListener("click", () => invite(name));
+  out.addEventListener("click", () => post("/api/owner/revoke", { name }).then(show).catch(failed));
+  both.append(link, out);
+  return both;
+}
+
+async function invite(name) {
+  const made = await post("/api/owner/invite", { name }).catch(failed);
+  if (!made) return;
+  $("link").textContent = `Send this to ${made.name}, and to nobody else: ${location.origin}${made.link}`;
+  await show();
+}
+
+function failed(problem) {
+  $("message").hidden = false;
+  $("message").textContent = problem.message;
+}
+
+async function start() {
+  me = await login();
+  $("project").textContent = me.project;
+  $("invite").addEventListener("submit", (event) => {
+    event.preventDefault();
+    invite($("name").value.trim()).then(() => { $("name").value = ""; });
+  });
+  await show();
+  setInterval(() => { if (!document.hidden) show().catch(failed); }, 10_000);
+}
+
+start().catch(failed);

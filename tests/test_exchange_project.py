@@ -1,0 +1,302 @@
+"""Exchange of a whole project: imports are all or nothing, a file twice writes nothing, exports invent no negatives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+from test_exchange import PEOPLE, Said
+from typer.testing import CliRunner
+
+from labelwise import cli, cli_exchange, context
+from labelwise.context import Context
+from labelwise.data import find, scenes
+from labelwise.stages import exchange
+from labelwise.store import exchange as store
+from labelwise.types import Answer, Cost, LabelwiseError, Query
+
+assert cli_exchange.PANEL
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Context]:
+    """A project of 6 images that has asked 2 images, 2 boxes and a region, and has no answer."""
+    scenes.write(tmp_path / "d", train=6, test=1, size_px=96, digits=(2, 4), scale=(0.2, 0.4))
+    made = context.start(tmp_path / "p", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
+    ledger, names = made.project.ledger, made.pool.names
+    ledger.add_images(made.pool)
+    ledger.add_queries(0, [Query(0, k, names[k], "image") for k in range(2)])
+    box = Query(1, 0, names[2], "box", (10.5, 20, 30, 40), 3, 0.5, {"entropy": 0.5})
+    ledger.add_queries(1, [box, replace(box, rank=1, image=names[3])])
+    ledger.add_queries(2, [Query(2, 0, names[4], "region", (0, 0, 48, 48))])
+    yield made
+    made.project.close()
+
+
+def said(made: Context, queries: list[Query]) -> dict[int, Said]:
+    one = ((12.0, 20.0, 30.0, 40.0), made.pool.classes[3])
+    of = {"box": Said("accept", (one,)), "region": Said("complete", (one,)), "image": Said("complete", (one, one))}
+    return {query.id or 0: of[query.unit] for query in queries}
+
+
+def reply(made: Context, tool: str, round: int) -> bytes:
+    """What comes back from a tool for the open queries of a round."""
+    queries = exchange.open_queries(made, round)
+    sent = exchange.tasks(made, tool, queries)
+    size = {"size": (96, 96)} if tool == "label_studio" else {}
+    return PEOPLE[tool](sent, said(made, queries), **size)
+
+
+def state(made: Context) -> tuple[Any, ...]:
+    ledger = made.project.ledger
+    labels = ledger.labels(made.pool)
+    return (
+        store.standing(ledger),
+        ledger.cost(),
+        labels.annotations.xyxy.tolist(),
+        labels.coverage.xyxy.tolist(),
+        labels.background.xyxy.tolist(),
+    )
+
+
+@pytest.mark.parametrize("tool", exchange.TOOLS)
+@pytest.mark.parametrize("round", [0, 1, 2])
+def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
+    content = reply(opened, tool, round)
+    assert exchange.tool_of(content) == tool
+    n = len(opened.project.ledger.open_queries(round))
+    taken = exchange.take_in(opened, content, tool)
+    assert (taken.written, taken.known, taken.problems) == (n, 0, ())
+    assert opened.project.ledger.open_queries(round) == []
+    after = state(opened)
+    assert len(after[2]) == (4 if round == 0 else n)
+    assert len(after[3]) == (0 if round == 1 else n), "images and regions are covered from now on, boxes are not"
+    assert exchange.take_in(opened, content, tool) == store.Taken(0, n)
+    assert state(opened) == after
+
+
+def test_one_problem_refuses_the_whole_file(opened: Context) -> None:
+    content = json.loads(reply(opened, "json", 1))
+    content["answers"][1]["objects"][0]["class"] = "no class"
+    before = state(opened)
+    taken = exchange.take_in(opened, json.dumps(content).encode(), "json")
+    assert (taken.written, [p.kind for p in taken.problems]) == (0, ["unknown class"])
+    assert state(opened) == before
+
+
+def test_another_answer_is_a_problem_or_a_second_opinion(opened: Context) -> None:
+    content = reply(opened, "json", 1)
+    exchange.take_in(opened, content, "json")
+    before = state(opened)
+    other = json.loads(content)
+    other["answers"][0] |= {"who": "bob", "verdict": "background", "objects": []}
+    taken = exchange.take_in(opened, json.dumps(other).encode(), "json")
+    assert (taken.written, taken.known, [p.kind for p in taken.problems]) == (0, 1, ["answered before"])
+    assert "answered by ann@x.org (object), here by bob (background)" in taken.problems[0].what
+    assert state(opened) == before
+    taken = exchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True)
+    assert (taken.written, taken.known, taken.problems) == (1, 1, ())
+    assert state(opened)[2:] == before[2:], "a second opinion makes no labels"
+    assert state(opened)[1].queries == 3
+    assert exchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True).written == 0
+
+
+def test_two_people_in_one_file_need_a_word(opened: Context) -> None:
+    content = json.loads(reply(opened, "json", 1))
+    content["answers"].append(content["answers"][0] | {"who": "bob"})
+    text = json.dumps(content).encode()
+    assert [p.kind for p in exchange.take_in(opened, text, "json").problems] == ["answered twice"]
+    assert exchange.take_in(opened, text, "json", second_opinions=True).written == 3
+
+
+def test_half_a_file_is_taken_where_one_says_so(opened: Context) -> None:
+    content = json.loads(reply(opened, "label_studio", 1))
+    content[0]["annotations"] = []
+    text = json.dumps(content).encode()
+    assert exchange.take_in(opened, text, "label_studio").written == 0
+    taken = exchange.take_in(opened, text, "label_studio", unfinished=True)
+    assert (taken.written, [p.handling for p in taken.problems]) == (1, ["left open"])
+    assert len(opened.project.ledger.open_queries(1)) == 1
+
+
+def test_what_a_file_says_is_what_the_page_would_have_written(opened: Context, tmp_path: Path) -> None:
+    content = reply(opened, "label_studio", 2)
+    exchange.take_in(opened, content, "label_studio")
+    ((query, answer),) = store.standing(opened.project.ledger)
+    assert query.id is not None
+    assert answer == Answer(query.id, "all", ((12.0, 20.0, 30.0, 40.0),), (3,), "ann@x.org", 3.5)
+    assert opened.project.ledger.cost() == Cost(boxes=1, queries=1, images=0, seconds=3.5)
+    (row,) = store.current_annotations(opened.project.ledger)
+    assert (row["origin"], row["who"]) == ("import label_studio", "ann@x.org")
+
+
+def test_another_project_is_another_project(opened: Context, tmp_path: Path) -> None:
+    content = reply(opened, "coco", 1)
+    other = context.start(tmp_path / "q", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
+    other.project.ledger.add_images(other.pool)
+    for round in range(3):
+        there = [replace(query, id=None) for query in opened.project.ledger.queries(round)]
+        other.project.ledger.add_queries(round, there)
+    taken = exchange.take_in(other, content, "coco")
+    assert [p.kind for p in taken.problems] == ["another project"] * 2
+    other.project.close()
+
+
+# ---- the training set ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answered(opened: Context) -> Context:
+    for round in range(3):
+        content = json.loads(reply(opened, "json", round))
+        if round == 0:  # the second image is looked at and empty
+            content["answers"][1]["objects"] = []
+        assert exchange.take_in(opened, json.dumps(content).encode(), "json").problems == ()
+    return opened
+
+
+@pytest.mark.parametrize("format", exchange.SETS)
+def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
+    answered: Context, format: str, tmp_path: Path
+) -> None:
+    told = exchange.write_set(answered, format, tmp_path / "set")
+    if format == "coco":
+        content = json.loads((tmp_path / "set" / "annotations" / "instances_train.json").read_text())
+        assert [image["file_name"] for image in content["images"]] == list(answered.pool.names[:2])
+        assert [row["image_id"] for row in content["annotations"]] == [1, 1]
+        assert content["annotations"][0]["attributes"]["who"] == "ann@x.org"
+        part = json.loads((tmp_path / "set" / "partly_labelled.json").read_text())
+        assert [image["file_name"] for image in part["images"]] == list(answered.pool.names[2:5])
+        assert [len(image["labelwise"]["coverage"]) for image in part["images"]] == [0, 0, 1]
+        assert part["info"]["description"].startswith("PARTLY LABELLED")
+        assert any("1 images that nobody looked at" in line for line in told)
+    else:
+        back = find.read(tmp_path / "set", "train")
+        assert len(back) == 2 and back.truth is not None
+        assert np.diff(back.truth.offsets).tolist() == [2, 0]
+        assert np.allclose(back.truth.xyxy, [[12, 20, 30, 40]] * 2, atol=0.01)
+        assert any("3 images with 3 boxes" in line for line in told)
+    text = (tmp_path / "set" / "DATA_CARD.md").read_text()
+    for part_of_it in (
+        "Of 6 images of the pool 2 were looked at as a whole, 3 in part",
+        "query.score",
+        "5 queries",
+        "ann@x",
+    ):
+        assert part_of_it in text.replace("\\", "")
+    with pytest.raises(LabelwiseError, match="exists already"):
+        exchange.write_set(answered, format, tmp_path / "set")
+
+
+def test_boxes_alone_make_no_yolo_set(opened: Context, tmp_path: Path) -> None:
+    exchange.take_in(opened, reply(opened, "json", 1), "json")
+    with pytest.raises(LabelwiseError, match="no image was looked at as a whole"):
+        exchange.write_set(opened, "yolo", tmp_path / "set")
+
+
+# ---- the commands -------------------------------------------------------------------------------------------------
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], env={"COLUMNS": "300"}, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_commands_go_out_and_back(opened: Context, tmp_path: Path) -> None:
+    folder = opened.project.folder
+    shown = call("export", "queries", "--to", "json", "--project", folder, "--round", 1, "-o", tmp_path / "out")
+    assert "2 open queries" in shown
+    for tool in ("label_studio", "cvat", "coco", "fiftyone"):
+        shown = call("export", "queries", "--to", tool, "--project", folder)
+        assert "1 open queries" in shown and "Not carried" in shown
+    assert (folder / "export" / "queries_label_studio" / "config.xml").is_file()
+    (tmp_path / "back.json").write_bytes(reply(opened, "json", 1))
+    assert "2 answers recorded, 0 were there before" in call("import", tmp_path / "back.json", "--project", folder)
+    assert "0 answers recorded, 2 were there before" in call("import", tmp_path / "back.json", "--project", folder)
+    assert "DATA_CARD.md" in call("export", "labels", "--to", "coco", "--project", folder, "-o", tmp_path / "set")
+
+
+def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context, tmp_path: Path) -> None:
+    names = tuple(f"v/a.mp4#{k:06d}" for k in range(6))
+    was = dict(zip(opened.pool.names, names, strict=True))
+    opened.pool = replace(opened.pool, names=names, frames=lambda k: np.full((96, 96, 3), k, np.uint8))
+    queries = [replace(query, image=was[query.image]) for query in exchange.open_queries(opened, 1)]
+    assert [np.asarray(Image.open(path)).max() for path in exchange.draw(opened, queries, tmp_path)] == [2, 3]
+    assert (tmp_path / "v" / "a.mp4#000002.png").is_file()
+    opened.pool = replace(opened.pool, names=("../up.mp4#0", *names[1:]))
+    with pytest.raises(LabelwiseError, match="cannot be written below"):
+        exchange.draw(opened, [replace(queries[0], image="../up.mp4#0")], tmp_path)
+
+
+def test_a_refused_import_shows_every_problem(opened: Context, tmp_path: Path, capsys: Any) -> None:
+    content = json.loads(reply(opened, "json", 1))
+    for row in content["answers"]:
+        row["objects"][0]["class"] = "[cat]"
+    (tmp_path / "back.json").write_text(json.dumps(content))
+    result = CliRunner().invoke(cli.app, ["import", str(tmp_path / "back.json"), "-p", str(opened.project.folder)])
+    assert isinstance(result.exception, LabelwiseError)
+    assert "2 problems, nothing was written" in str(result.exception)
+    assert result.output.count("'[cat]' is not a class") == 2
+    assert opened.project.ledger.cost().queries == 0
+
+
+def test_wrong_use_is_told(opened: Context, tmp_path: Path) -> None:
+    folder = opened.project.folder
+    with pytest.raises(LabelwiseError, match="no open query"):
+        exchange.open_queries(opened, 9)
+    with pytest.raises(LabelwiseError, match="Did you mean 'coco'"):
+        exchange.write_set(opened, "cocoo", tmp_path / "x")
+    with pytest.raises(LabelwiseError, match="cannot read"):
+        call("import", tmp_path / "none.json", "--project", folder)
+    (tmp_path / "odd").write_text("hello")
+    with pytest.raises(LabelwiseError, match="--from"):
+        call("import", tmp_path / "odd", "--project", folder)
+    with pytest.raises(LabelwiseError, match="number of a Label Studio project"):
+        call("import", "x", "--server", "http://127.0.0.1:9", "--project", folder)
+    with pytest.raises(LabelwiseError, match="the token of Label Studio is empty"):
+        call("import", "3", "--server", "http://127.0.0.1:9", "--project", folder)
+
+
+def killed_at(statement: int, folder: Path, content: bytes) -> bool:
+    """Whether a process of its own that imports was killed at this statement of its database."""
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            made = context.start(folder, None)
+            seen = 0
+
+            def count(*_: Any) -> None:
+                nonlocal seen
+                seen += 1
+                if seen == statement:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sa.event.listen(made.project.ledger._engine, "before_cursor_execute", count)
+            exchange.take_in(made, content, "json")
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def test_an_import_killed_at_any_statement_has_written_nothing_or_all(opened: Context) -> None:
+    content = reply(opened, "json", 1)
+    statement = 1
+    while killed_at(statement, opened.project.folder, content):
+        assert opened.project.ledger.cost().queries == 0
+        statement += 1
+    assert statement > 4
+    assert opened.project.ledger.cost().queries == 2

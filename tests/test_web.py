@@ -1,0 +1,724 @@
+"""The labelling page: leases and second thoughts in the store, the door of the server, a round with people."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelwise import context, loop
+from labelwise.ask import oracle, people
+from labelwise.context import Context
+from labelwise.store.leases import LeaseError, Leases
+from labelwise.store.ledger import Ledger
+from labelwise.store.people import SESSION_S, People
+from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+def small_pool() -> Pool:
+    return Pool(Path("data"), ("cat", "dog"), ("a.jpg", "b.jpg"), np.full(2, 64, np.int64), np.full(2, 48, np.int64))
+
+
+def box_query(rank: int, image: str = "a.jpg") -> Query:
+    return Query(1, rank, image, "box", (1.0 + rank % 30, 2.0, 40.0, 20.0), 1, 0.25, {"entropy": 0.1})
+
+
+def price(_query: Query, answer: Answer) -> Cost:
+    return Cost(len(answer.boxes), 1, int(answer.verdict == "all"), answer.seconds)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path / "ledger.sqlite", create=True)
+    opened.add_images(small_pool())
+    opened.mark_started(1, "ask")
+    yield opened
+    opened.close()
+
+
+def says(lease: Any, verdict: str, who: str = "Ada", boxes: Any = (), labels: Any = (), seconds: float = 1.0) -> Answer:
+    return Answer(lease.query.id, verdict, boxes, labels, who, seconds)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ leases
+
+
+def test_the_best_ranked_query_that_nobody_holds_is_given(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(k) for k in (2, 0, 1)])
+    leases = Leases(ledger, lease_s=60)
+    [first] = leases.take("Ada", "tab-ada-1", 0.0)
+    [second] = leases.take("Bo", "tab-bo-11", 0.0)
+    assert (first.query.rank, second.query.rank) == (0, 1) and first.expires == 60
+    assert [lease.query.rank for lease in leases.take("Cy", "tab-cy-11", 0.0, most=3)] == [2]
+    assert leases.take("Di", "tab-di-11", 0.0) == []
+    assert leases.renew("Ada", "tab-ada-1", 50.0) == [first.query.id]
+    [late] = leases.take("Di", "tab-di-11", 61.0)
+    assert late.query.rank == 1, "Bo's lease is over, Ada's was renewed"
+    leases.release("Ada", "tab-ada-1")
+    assert [lease.query.rank for lease in leases.take("Bo", "tab-bo-11", 61.0)] == [0]
+
+
+def test_a_reloaded_window_gets_its_queries_again_and_another_window_does_not(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(k) for k in range(6)])
+    leases = Leases(ledger)
+    before = leases.take("Ada", "tab-ada-1", 0.0, most=3)
+    again = leases.take("Ada", "tab-ada-1", 1.0, most=3)
+    assert [x.query.id for x in before] == [x.query.id for x in again] and before[0].secret != again[0].secret
+    holding = [x.query.id for x in again[1:] if x.query.id is not None]
+    assert [x.query.rank for x in leases.take("Ada", "tab-ada-1", 1.0, most=3, holding=holding)] == [0]
+    assert [x.query.rank for x in leases.take("Ada", "tab-ada-2", 1.0, most=3)] == [3, 4, 5]
+    late = leases.answer(says(before[0], "background"), before[0].secret, price, 2.0)
+    assert late.counts, "the answer of the page that was reloaded is not lost"
+
+
+def test_one_person_cannot_hold_everything(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(k) for k in range(40)])
+    leases = Leases(ledger)
+    held = [len(leases.take("Ada", f"tab-ada-{k}", 0.0, most=6)) for k in range(5)]
+    assert held == [6, 6, 0, 0, 0]
+
+
+def test_an_answer_ends_the_lease_and_sent_twice_is_stored_once(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger)
+    [lease] = leases.take("Ada", "tab-ada-1", 100.0)
+    first = leases.answer(says(lease, "background", seconds=9.0), lease.secret, price, 103.0)
+    again = leases.answer(says(lease, "background"), lease.secret, price, 104.0)
+    assert first.counts and again.counts and again.repeated and again.answer_id == first.answer_id
+    assert ledger.cost() == Cost(0, 1, 0, 3.0), "nobody looks at a query for longer than it has been given out"
+    assert ledger.open_queries(1) == [] and leases.take("Ada", "tab-ada-1", 105.0) == []
+
+
+def test_a_forged_lease_is_refused(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0), box_query(1)])
+    leases = Leases(ledger)
+    [ada], [bo] = leases.take("Ada", "tab-ada-1", 0.0), leases.take("Bo", "tab-bo-11", 0.0)
+    for answer, secret in (
+        (says(ada, "background"), "guessed"),
+        (says(ada, "background"), bo.secret),
+        (says(ada, "background", "Bo"), ada.secret),
+        (says(bo, "background"), ada.secret),
+    ):
+        with pytest.raises(LeaseError, match="no such lease"):
+            leases.answer(answer, secret, price, 1.0)
+    assert ledger.cost() == Cost()
+
+
+def test_the_answer_to_an_expired_lease_is_a_second_opinion(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger, lease_s=10)
+    [slow] = leases.take("Ada", "tab-ada-1", 0.0)
+    [quick] = leases.take("Bo", "tab-bo-11", 11.0)
+    assert leases.answer(says(quick, "object", "Bo", [(1, 2, 9, 9)], [0]), quick.secret, price, 12.0).counts
+    assert not leases.answer(says(slow, "background"), slow.secret, price, 13.0).counts
+    labels = ledger.labels(small_pool())
+    assert len(labels.annotations) == 1 and len(labels.background.xyxy) == 0
+    assert ledger.cost() == Cost(1, 2, 0, 2.0) and ledger.verdicts(1) == {quick.query.id: "object"}
+
+
+def test_an_answer_that_does_not_fit_leaves_the_lease_as_it_was(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger)
+    [lease] = leases.take("Ada", "tab-ada-1", 0.0)
+    for boxes, labels in (([(0, 0, 99, 9)], [0]), ([(0, 0, 9, 9)], [2]), ([(9, 9, 9, 9)], [0]), ([], [])):
+        with pytest.raises(LabelwiseError, match="answer to query"):
+            leases.answer(says(lease, "object", boxes=boxes, labels=labels), lease.secret, price, 1.0)
+    assert leases.answer(says(lease, "object", boxes=[(0, 0, 9, 9)], labels=[1]), lease.secret, price, 1.0).counts
+
+
+def test_many_people_at_once_answer_every_query_once(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(k, "ab"[k % 2] + ".jpg") for k in range(120)])
+    leases, answered, errors = Leases(ledger), [], []
+
+    def work(who: str) -> None:
+        try:
+            while got := leases.take(who, f"tab-{who}-1", time.time(), most=2):
+                for lease in got:
+                    answered.append(lease.query.id)
+                    done = leases.answer(says(lease, "background", who), lease.secret, price, time.time())
+                    assert done.counts and not done.repeated
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"person{k}",)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and sorted(answered) == sorted(q.id for q in ledger.queries(1) if q.id)
+    assert ledger.cost().queries == 120 and ledger.open_queries(1) == []
+
+
+def test_nothing_is_given_between_two_rounds(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0), box_query(1), box_query(2)])
+    leases = Leases(ledger)
+    [held] = leases.take("Ada", "tab-ada-1", 0.0)
+    assert leases.close_round(1) == 2, "what nobody was shown goes"
+    ledger.mark_done(1, "ask", {}, 1.0)
+    assert leases.take("Ada", "tab-ada-1", 1.0) == [] and leases.round() is None
+    assert leases.answer(says(held, "background"), held.secret, price, 2.0).counts, "a late answer is kept"
+    with pytest.raises(LabelwiseError, match="no answer to take back"):
+        leases.undo("Ada", "tab-ada-1", 3.0)
+
+
+# ------------------------------------------------------------------------------------------------- second thoughts
+
+
+@pytest.mark.parametrize("again", ["object", "background", "duplicate", "skipped"])
+@pytest.mark.parametrize("verdict", ["object", "background", "duplicate", "skipped"])
+def test_an_answer_taken_back_leaves_no_labels_and_no_row_is_lost(ledger: Ledger, verdict: str, again: str) -> None:
+    def answer(lease: Any, verdict: str) -> None:
+        boxes, labels = ([(1.0, 2.0, 9.0, 9.0)], [1]) if verdict == "object" else ([], [])
+        assert leases.answer(says(lease, verdict, boxes=boxes, labels=labels), lease.secret, price, 2.0).counts
+
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger)
+    [lease] = leases.take("Ada", "tab-ada-1", 0.0)
+    answer(lease, verdict)
+    back = leases.undo("Ada", "tab-ada-1", 3.0)
+    assert back.query.id == lease.query.id and back.before is not None and back.before.verdict == verdict
+    labels = ledger.labels(small_pool())
+    assert (len(labels.annotations), len(labels.background.xyxy), labels.answered.any()) == (0, 0, False)
+    assert ledger.cost() == Cost(0, 0, 0, 1.0), "the time was spent, nothing else"
+    assert ledger.verdicts(1) == {} and len(ledger.open_queries(1)) == 1
+    answer(back, again)
+    labels = ledger.labels(small_pool())
+    assert (len(labels.annotations), len(labels.background.xyxy)) == (again == "object", again == "background")
+    assert ledger.verdicts(1) == {lease.query.id: again} and ledger.cost().queries == 1
+
+
+def test_coverage_comes_back_once(ledger: Ledger) -> None:
+    ledger.add_queries(1, [Query(1, 0, "a.jpg", "image"), Query(1, 1, "b.jpg", "region", (0.0, 0.0, 20.0, 20.0))])
+    leases = Leases(ledger)
+    for lease in leases.take("Ada", "tab-ada-1", 0.0, most=2):
+        leases.answer(says(lease, "all", boxes=[(1, 1, 9, 9)], labels=[0]), lease.secret, price, 1.0)
+    for verdict, covered in (("skipped", [1, 0]), ("all", [1, 1]), ("all", [1, 1]), ("skipped", [1, 0])):
+        back = leases.undo("Ada", "tab-ada-1", 2.0)
+        assert np.diff(ledger.labels(small_pool()).coverage.offsets).tolist() == [1, 0]
+        leases.answer(says(back, verdict), back.secret, price, 3.0)
+        labels = ledger.labels(small_pool())
+        assert np.diff(labels.coverage.offsets).tolist() == covered and np.diff(labels.annotations.offsets)[1] == 0
+
+
+def test_a_second_opinion_counts_when_the_first_is_taken_back(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger, lease_s=10)
+    [slow] = leases.take("Ada", "tab-ada-1", 0.0)
+    [quick] = leases.take("Bo", "tab-bo-11", 11.0)
+    leases.answer(says(quick, "background", "Bo"), quick.secret, price, 12.0)
+    leases.answer(says(slow, "object", boxes=[(1, 2, 9, 9)], labels=[1]), slow.secret, price, 13.0)
+    back = leases.undo("Bo", "tab-bo-11", 14.0)
+    labels = ledger.labels(small_pool())
+    assert labels.annotations.labels.tolist() == [1] and len(labels.background.xyxy) == 0
+    assert not leases.answer(says(back, "duplicate", "Bo"), back.secret, price, 15.0).counts
+    with pytest.raises(LabelwiseError, match="no answer to take back"):
+        leases.undo("Cy", "tab-cy-11", 16.0)
+
+
+def test_taking_back_reaches_only_so_far_and_only_ones_own(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(k) for k in range(25)])
+    leases = Leases(ledger)
+    for k in range(25):
+        [lease] = leases.take("Ada", "tab-ada-1", float(k))
+        leases.answer(says(lease, "background"), lease.secret, price, float(k))
+    taken = []
+    with pytest.raises(LabelwiseError, match="only the last 20"):
+        for k in range(25):
+            taken.append(leases.undo("Ada", f"tab-ada-{k}", 50.0).query.rank)
+    assert taken == list(range(24, 4, -1))
+
+
+def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    old = Ledger.open(path, create=True)
+    with old._write() as connection:
+        for name in ("withdrawn", "leases", "sessions", "people"):
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+    old.close()
+    opened = Ledger.open(path)
+    assert Leases(opened).round() is None and People(opened).everyone() == []
+    with opened._read() as connection:
+        triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
+    assert {"withdrawn_no_update", "withdrawn_no_delete"} <= set(triggers)
+    opened.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ people
+
+
+def test_invitations_sessions_and_their_end(ledger: Ledger) -> None:
+    people = People(ledger)
+    secret = people.invite("Ada", "annotator", 0.0)
+    assert people.enter("wrong", 0.0) is None
+    entered = people.enter(secret, 0.0)
+    assert entered is not None
+    token, ada = entered
+    assert (ada.name, ada.role) == ("Ada", "annotator") and people.session(token, 1.0) == ada
+    second = people.enter(secret, 1.0, old=token)
+    assert second is not None and second[0] != token
+    assert people.session(token, 2.0) is None, "the session of before ends at a login"
+    assert people.session(second[0], 1.0 + SESSION_S) is None, "a session ends by itself"
+    people.revoke("Ada")
+    assert people.session(second[0], 2.0) is None and people.enter(secret, 2.0) is None
+    for name in ("", " Ada", "a\nb", "oracle", "x" * 61):
+        with pytest.raises(LabelwiseError, match="cannot be a person's name"):
+            people.invite(name, "annotator", 0.0)
+    with pytest.raises(LabelwiseError, match="known as annotator"):
+        people.invite("Ada", "owner", 0.0)
+    with ledger._read() as connection:
+        stored = [str(tuple(row)) for row in connection.exec_driver_sql("SELECT * FROM people")]
+    assert secret not in "".join(stored)
+
+
+def test_how_many_questions_may_be_open() -> None:
+    assert people.room("box", "boxes", 5, 2, None) == 3
+    assert people.room("box", "boxes", 0, 0, None) == 0
+    assert people.room("image", "boxes", 7, 0, None) == 1 and people.room("image", "boxes", 7, 1, None) == 0
+    assert people.room("image", "boxes", 7, 1, 2.0) == 2
+    assert people.room("image", "seconds", 1.0, 0, 30.0) == 1, "the last question may cost more than is left"
+    assert people.room("box", "queries", 1e6, 0, None) == people.MOST_OPEN
+    with pytest.raises(LabelwiseError, match="nan left"):
+        people.room("box", "boxes", float("nan"), 0, None)
+
+
+# ------------------------------------------------------------------------------------------- the server, by its routes
+
+
+def project(
+    folder: Path, *settings: str, images: int = 6, size: tuple[int, int] = (64, 48), bare: bool = False
+) -> Context:
+    """A project that people answer, on a small data set; nothing is asked yet."""
+    root = folder / "data"
+    (root / "images").mkdir(parents=True)
+    records: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    for i in range(images):
+        rng = np.random.default_rng(i)
+        name = f"{i:02d}.png"
+        pixels = rng.integers(0, 60, (*size[::-1], 3), dtype=np.uint8)
+        records.append({"id": i, "file_name": name, "width": size[0], "height": size[1]})
+        for _ in range(2):
+            x, y, w, h = (
+                int(v) for v in (rng.integers(0, 20), rng.integers(0, 20), rng.integers(8, 20), rng.integers(8, 20))
+            )
+            pixels[y : y + h, x : x + w] = rng.integers(80, 255, 3)
+            box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
+            boxes.append({"id": len(boxes), "image_id": i, "category_id": int(rng.integers(2)), **box})
+        Image.fromarray(pixels).save(root / "images" / name)
+    classes = [{"id": 0, "name": "cat"}, {"id": 1, "name": NASTY}]
+    if not bare:
+        table = {"images": records, "annotations": boxes, "categories": classes}
+        (root / "annotations.json").write_text(json.dumps(table))
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        f'model = "fakes.detector"\nname = "small"\n[data]\nroot = "{root.as_posix()}"\nimage_size_px = 48\n'
+        '[train]\nepochs = 1\n[predict]\nviews = ["flip"]\n[query]\nthreshold = 0.05\n[budget]\nstart_images = 2\n'
+        'per_round = [4]\n[ask]\nwho = "people"\npoll_s = 0.02\n'
+    )
+    return context.start(folder / "project", str(recipe), list(settings))
+
+
+def ask(opened: Context, *queries: Query) -> None:
+    opened.project.ledger.add_images(opened.pool)
+    opened.project.ledger.mark_started(queries[0].round, "ask")
+    opened.project.ledger.add_queries(queries[0].round, queries)
+
+
+def about(rank: int, opened: Context, unit: Any = "box") -> Query:
+    box = None if unit == "image" else (2.0 + rank, 3.0, 30.0, 31.0)
+    name = opened.pool.names[rank % len(opened.pool)]
+    return Query(1, rank, name, unit, box, 1 if unit == "box" else None, 0.5 - rank / 100, {"entropy": 0.25})
+
+
+class Browser:
+    """One window of one person."""
+
+    def __init__(self, client: Any, secret: str, tab: str = "window-1") -> None:
+        self.client, self.tab = client, tab
+        self.client.cookies.clear()
+        reply = client.post("/api/enter", json={"secret": secret})
+        assert reply.status_code == 200, reply.text
+        self.cookies = dict(client.cookies)
+        self.me = self.get("/api/me").json()
+
+    def get(self, path: str) -> Any:
+        return self._with(lambda: self.client.get(path))
+
+    def post(self, path: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
+        sent = {"x-csrf-token": self.me["csrf"], **headers}
+        return self._with(
+            lambda: self.client.post(path, json={"tab": self.tab} if body is None else body, headers=sent)
+        )
+
+    def _with(self, call: Any) -> Any:
+        self.client.cookies.clear()
+        self.client.cookies.update(getattr(self, "cookies", {}))
+        return call()
+
+    def next(self, most: int = 1, holding: tuple[int, ...] = ()) -> list[dict[str, Any]]:
+        reply = self.post("/api/next", {"tab": self.tab, "holding": list(holding), "most": most})
+        assert reply.status_code == 200, reply.text
+        return list(reply.json()["queries"])
+
+    def say(self, query: dict[str, Any], verdict: str, **more: Any) -> Any:
+        body = {"tab": self.tab, "most": 0, "query": query["query"], "lease": query["lease"], "verdict": verdict}
+        return self.post("/api/answers", body | more)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    testclient = pytest.importorskip("starlette.testclient")
+    pytest.importorskip("httpx")
+    server = pytest.importorskip("labelwise.web.server")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    class Site:
+        """A project with its server; `ada` and `bo` are annotators."""
+
+        def open(self, *settings: str, **how: Any) -> Context:
+            self.context = project(tmp_path, *settings, **how)
+            self.page = server.Page(self.context)
+            self.client = testclient.TestClient(
+                server.create(self.page), base_url="http://127.0.0.1:8765", raise_server_exceptions=False
+            )
+            return self.context
+
+        def browser(self, name: str = "Ada", role: Any = "annotator", tab: str = "window-1") -> Browser:
+            return Browser(self.client, self.page.people.invite(name, role, time.time()), tab)
+
+    made = Site()
+    yield made
+    made.context.project.close()
+
+
+def test_every_verdict_goes_into_the_ledger_as_it_was_given(site: Any) -> None:
+    opened = site.open()
+    ask(opened, *(about(k, opened) for k in range(4)), about(4, opened, "image"), about(5, opened, "region"))
+    ada, ledger = site.browser(), opened.project.ledger
+    assert ada.me["classes"] == ["cat", NASTY] and ada.me["kind"] == "box"
+    taken = ada.next(most=6)
+    assert [query["rank"] for query in taken] == [0, 1, 2, 3, 4, 5]
+    assert taken[0]["box"] == [2, 3, 30, 31] and taken[0]["reason"] == {"entropy": 0.25} and taken[0]["label"] == 1
+    time.sleep(0.05)
+    assert ada.say(taken[0], "object", boxes=[[2.5, 3, 30, 31]], labels=[0], seconds=0.03).json()["counts"]
+    ada.say(taken[1], "background")
+    ada.say(taken[2], "duplicate")
+    ada.say(taken[3], "skipped", note="too dark")
+    ada.say(taken[4], "all", boxes=[[0, 0, 8, 8], [1, 1, 9, 9]], labels=[0, 1])
+    reply = ada.say(taken[5], "all", boxes=[[8, 4, 20, 20]], labels=[1]).json()
+    assert reply["progress"]["mine"] >= 5 and reply["progress"]["state"] == "open"
+    verdicts = [ledger.verdicts(1)[query["query"]] for query in taken]
+    assert verdicts == ["object", "background", "duplicate", "skipped", "all", "all"]
+    labels = ledger.labels(opened.pool)
+    assert np.diff(labels.annotations.offsets).tolist() == [1, 0, 0, 0, 2, 1]
+    assert np.diff(labels.coverage.offsets).tolist() == [0, 0, 0, 0, 1, 1]
+    assert np.diff(labels.background.offsets).tolist() == [0, 1, 0, 0, 0, 0]
+    with ledger._read() as connection:
+        rows = connection.exec_driver_sql("SELECT who, seconds, note FROM answers ORDER BY id").all()
+        origins = connection.exec_driver_sql("SELECT DISTINCT origin FROM annotations").scalars().all()
+    assert {row[0] for row in rows} == {"Ada"} and rows[0][1] == 0.03 and rows[3][2] == "too dark"
+    assert origins == ["person Ada"]
+    assert ledger.cost().seconds == pytest.approx(0.03 + 2 + 2 + 2 + (7.8 + 14) + (7.8 + 7)), "else from the table"
+
+
+def test_undo_over_the_page_and_what_is_shown_of_an_image(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened), about(6, opened))
+    ada = site.browser()
+    [first] = ada.next()
+    ada.say(first, "object", boxes=[[2, 3, 20, 21]], labels=[0])
+    [second] = ada.next()
+    assert second["boxes"] == [{"box": [2, 3, 20, 21], "label": 0}], "the same image: its objects are shown"
+    back = ada.post("/api/undo").json()["query"]
+    assert back["query"] == first["query"] and back["lease"] != first["lease"]
+    assert back["before"] == {"verdict": "object", "boxes": [[2, 3, 20, 21]], "labels": [0], "note": ""}
+    assert ada.say(back, "background").json()["counts"]
+    assert opened.project.ledger.verdicts(1) == {first["query"]: "background"}
+    ada.post("/api/undo")
+    assert ada.post("/api/undo").status_code == 409
+
+
+def test_classification_takes_one_class_and_a_region_its_own_boxes(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened, "region"))
+    ada = site.browser()
+    [query] = ada.next()
+    outside = ada.say(query, "all", boxes=[[0, 0, 20, 20]], labels=[0])
+    assert outside.status_code == 409 and "outside the region" in outside.json()["error"]
+    assert ada.say(query, "all", boxes=[[2, 3, 20, 20]], labels=[0]).status_code == 200
+    assert opened.project.ledger.open_queries(1) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"boxes": [[0, 0, 9, 900]], "labels": [0]},
+        {"boxes": [[0, 0, 9, 9]], "labels": [7]},
+        {"boxes": [[0, 0, 9, 9]], "labels": []},
+        {"boxes": [[9, 9, 0, 0]], "labels": [0]},
+        {"boxes": [[0, 0, 9]], "labels": [0]},
+        {"boxes": [[0, 0, 9, 1e999]], "labels": [0]},
+        {"boxes": [[0, 0, 9, "x"]], "labels": [0]},
+        {"boxes": [[0, 0, 9, 9]] * 2001, "labels": [0] * 2001},
+        {"boxes": [[0, 0, 9, 9]], "labels": [0], "seconds": -1},
+        {"boxes": [[0, 0, 9, 9]], "labels": [0], "who": "Bo"},
+        {"verdict": "maybe"},
+        {"verdict": "all"},
+        {"query": 10**30},
+        {"tab": "../../etc"},
+        {"note": "x" * 501},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_refused_with_a_reason(site: Any, change: dict[str, Any]) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened))
+    ada = site.browser()
+    [query] = ada.next()
+    body = {"tab": ada.tab, "query": query["query"], "lease": query["lease"], "verdict": "object"} | change
+    sent = json.dumps(body).replace("Infinity", "1e999")
+    headers = {"x-csrf-token": ada.me["csrf"], "content-type": "application/json"}
+    reply = ada._with(lambda: site.client.post("/api/answers", content=sent, headers=headers))
+    assert reply.status_code in (409, 422) and reply.json()["error"] and "Traceback" not in reply.text
+    assert str(opened.project.folder) not in reply.text
+    assert opened.project.ledger.cost() == Cost(), "nothing of it was stored"
+
+
+# ---------------------------------------------------------------------------------------------------------- security
+
+
+def test_nobody_comes_in_without_an_invitation(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened))
+    for path in ("/api/me", "/api/progress", "/api/images/0/320", "/api/owner/overview"):
+        assert site.client.get(path).status_code == 401
+    for path in ("next", "answers", "undo", "heartbeat", "release", "leave", "owner/invite", "owner/revoke"):
+        assert site.client.post(f"/api/{path}", json={"tab": "window-1"}).status_code == 401
+    for path in ("/openapi.json", "/docs", "/api", "/static/", "/static/server.py"):
+        assert site.client.get(path).status_code == 404
+
+
+def test_a_change_needs_the_csrf_token_of_the_very_session(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened))
+    ada, bo = site.browser("Ada"), site.browser("Bo")
+    for wrong in ("", "guess", bo.me["csrf"], "ü"):
+        headers = {b"x-csrf-token": wrong.encode(), b"content-type": b"application/json"}
+        reply = ada._with(lambda h=headers: site.client.post("/api/next", content=b'{"tab": "window-1"}', headers=h))
+        assert reply.status_code == 403 and "CSRF" in reply.json()["error"]
+    assert ada.next() != []
+
+
+def test_the_cookie_is_out_of_reach_and_new_at_every_login(site: Any) -> None:
+    site.open()
+    secret = site.page.people.invite("Ada", "annotator", time.time())
+    name = site.page.access.cookie
+    planted = {name: "planted-by-somebody-else"}
+    site.client.cookies.update(planted)
+    first = site.client.post("/api/enter", json={"secret": secret})
+    flags = first.headers["set-cookie"].lower()
+    assert "httponly" in flags and "samesite=strict" in flags and "path=/" in flags
+    token = first.cookies[name]
+    assert token != planted[name] and secret not in first.text
+    again = site.client.post("/api/enter", json={"secret": secret})
+    assert again.cookies[name] != token
+    site.client.cookies.clear()
+    site.client.cookies.update({name: token})
+    assert site.client.get("/api/me").status_code == 401, "the session of before the login is over"
+    site.client.cookies.clear()
+    site.client.cookies.update(planted)
+    assert site.client.get("/api/me").status_code == 401, "a planted cookie never becomes a session"
+
+
+def test_an_annotator_is_no_owner(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened))
+    ada, owner = site.browser("Ada"), site.browser("me", "owner")
+    assert ada.get("/api/owner/overview").status_code == 403
+    assert ada.post("/api/owner/invite", {"name": "Eve"}).status_code == 403
+    assert ada.post("/api/owner/revoke", {"name": "me"}).status_code == 403
+    made = owner.post("/api/owner/invite", {"name": "Bo"}).json()
+    assert made["link"].startswith("/enter#")
+    bo = Browser(site.client, made["link"].split("#")[1])
+    bo.say(bo.next()[0], "background")
+    found = owner.get("/api/owner/overview").json()
+    assert [person["name"] for person in found["people"]] == ["Ada", "Bo", "me"]
+    assert found["work"] == [
+        {"who": "Bo", "unit": "box", "verdict": "background", "answers": 1, "counting": 1, "seconds": 2.0}
+    ]
+    assert owner.post("/api/owner/revoke", {"name": "Bo"}).status_code == 200
+    assert bo.get("/api/me").status_code == 401
+    assert owner.post("/api/owner/revoke", {"name": "me"}).status_code == 409
+    assert owner.post("/api/owner/revoke", {"name": "nobody"}).status_code == 409
+
+
+def test_one_persons_lease_is_no_use_to_another(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened), about(1, opened))
+    ada, bo = site.browser("Ada"), site.browser("Bo")
+    [hers], [his] = ada.next(), bo.next()
+    assert hers["query"] != his["query"]
+    assert bo.say(hers, "background").status_code == 403
+    assert bo.say({**his, "lease": "guessed"}, "background").status_code == 403
+    assert bo.say({**his, "query": 999}, "background").status_code == 403
+    assert opened.project.ledger.cost() == Cost()
+
+
+def test_images_are_given_by_number_and_nothing_else_is(site: Any) -> None:
+    opened = site.open()
+    ada = site.browser()
+    reply = ada.get("/api/images/0/320")
+    assert (
+        reply.status_code == 200 and reply.headers["content-type"] == "image/jpeg" and reply.content[:2] == b"\xff\xd8"
+    )
+    for path in (
+        "/api/images/6/320",
+        "/api/images/-1/320",
+        "/api/images/0/321",
+        "/api/images/..%2f..%2frun.toml/320",
+        "/api/images/%2e%2e/320",
+        "/static/..%2f..%2fserver.py",
+        "/static/%2e%2e/server.py",
+        "/static/....//server.py",
+        "/../run.toml",
+    ):
+        reply = ada.get(path)
+        assert reply.status_code in (404, 422), path
+        assert b"fakes.detector" not in reply.content and b"FastAPI" not in reply.content
+    opened.pool.path(1).unlink()
+    assert ada.get("/api/images/1/320").status_code == 404, "an image that was deleted after it was asked about"
+
+
+def test_a_bomb_is_not_decoded(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labelwise.web import shown
+
+    site.open()
+    ada = site.browser()
+    monkeypatch.setattr(shown, "MOST_PIXELS", 64 * 48 - 1)
+    assert ada.get("/api/images/0/320").status_code == 404
+
+
+def test_large_bodies_and_foreign_host_names_are_refused(site: Any) -> None:
+    site.open()
+    ada = site.browser()
+    large = b'{"tab": "' + b"x" * 300_000 + b'"}'
+    headers = {"x-csrf-token": ada.me["csrf"], "content-type": "application/json"}
+    assert ada._with(lambda: site.client.post("/api/next", content=large, headers=headers)).status_code == 413
+    pieces = lambda: iter([large[:100_000], large[100_000:200_000], large[200_000:]])  # noqa: E731
+    assert ada._with(lambda: site.client.post("/api/next", content=pieces(), headers=headers)).status_code == 413
+    assert ada._with(lambda: site.client.get("/api/me", headers={"host": "evil.example"})).status_code == 400
+    assert ada._with(lambda: site.client.get("/api/me", headers={"host": "localhost:8765"})).status_code == 200
+
+
+def test_guessing_is_slowed_down(site: Any) -> None:
+    site.open()
+    said = [site.client.post("/api/enter", json={"secret": f"guess {k}"}).status_code for k in range(12)]
+    assert said[:10] == [401] * 10 and said[10:] == [429] * 2
+
+
+def test_every_reply_has_the_headers_and_no_page_has_script_in_it(site: Any) -> None:
+    site.open()
+    ada = site.browser()
+    for path in ("/", "/enter", "/owner", "/static/app.js", "/api/me", "/api/nothing", "/api/images/0/320"):
+        reply = ada.get(path)
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "script-src 'self'" in policy
+        assert (
+            reply.headers["x-content-type-options"] == "nosniff" and reply.headers["referrer-policy"] == "no-referrer"
+        )
+    for path in ("/", "/enter", "/owner"):
+        text = ada.get(path).text
+        assert "<style" not in text and " style=" not in text and " onclick" not in text
+        assert all(tag.split(">")[1].startswith("</script") for tag in text.split("<script")[1:])
+    static = Path(__file__).parents[1] / "src" / "labelwise" / "web" / "static"
+    for path in static.glob("*.js"):
+        assert not [w for w in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(") if w in path.read_text()], path
+
+
+def test_a_fault_of_ours_shows_no_trace(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.open()
+    ada = site.browser()
+    monkeypatch.setattr(site.page.leases, "take", lambda *_a, **_k: 1 / 0)
+    reply = ada.post("/api/next")
+    assert reply.status_code == 500 and "division" not in reply.text and "Traceback" not in reply.text
+
+
+# ------------------------------------------------------------------------------------------------ a round with people
+
+
+def answer_like_the_oracle(site: Any, browser: Browser, stop: threading.Event) -> None:
+    """Answers what the page asks as the simulated oracle would, until told to stop."""
+    pool, seen = site.context.pool, set()
+    while not stop.is_set():
+        for query in browser.next(most=2):
+            image = query["image"]["number"]
+            asked = Query(
+                query["round"], query["rank"], query["image"]["name"], query["kind"], query["box"], id=query["query"]
+            )
+            known = np.array([(row in seen) for row in range(len(pool.truth))])
+            got = oracle.answer(asked, pool.truth, image, known)
+            for row in range(pool.truth.offsets[image], pool.truth.offsets[image + 1]):
+                if pool.truth.xyxy[row].tolist() in [list(box) for box in got.boxes]:
+                    seen.add(row)
+            reply = browser.say(query, got.verdict, boxes=got.boxes, labels=got.labels, seconds=0.5)
+            assert reply.status_code == 200, reply.text
+        time.sleep(0.02)
+
+
+def test_a_whole_run_with_people(site: Any) -> None:
+    opened = site.open()
+    ledger, stop = opened.project.ledger, threading.Event()
+    ledger.add_images(opened.pool)
+    browser = site.browser()
+    person = threading.Thread(target=answer_like_the_oracle, args=(site, browser, stop))
+    person.start()
+    try:
+        assert list(loop.run(opened)) == [0, 1]
+    finally:
+        stop.set()
+        person.join()
+    cost = ledger.cost_by_round()
+    assert cost[0].images == 2 and cost[0].queries == 2
+    done = ledger.stage_done(1, "ask")
+    assert done is not None and cost[1].boxes <= 4 and (cost[1].boxes == 4 or done["ranking_exhausted"])
+    until = time.time() + 20  # the progress that is shown may be a second old
+    while browser.get("/api/progress").json()["state"] != "done":
+        assert time.time() < until
+        time.sleep(0.2)
+    assert (
+        site.browser("me", "owner").get("/api/owner/overview").json()["curve"][1]["boxes"]
+        == cost[1].boxes + cost[0].boxes
+    )
+
+
+def test_images_without_annotations_and_a_deadline(site: Any) -> None:
+    opened = site.open('data.classes=["cat","dog"]', "ask.deadline_h=0.00003", "budget.per_round=[3]", bare=True)
+    assert opened.pool.classes == ("cat", "dog") and opened.pool.truth is None
+    opened.project.ledger.add_images(opened.pool)
+    done: list[int] = []
+    run = threading.Thread(target=lambda: done.append(next(loop.run(opened))))
+    run.start()
+    ada, asked = site.browser(), []
+    until = time.time() + 120
+    while not asked and time.time() < until:
+        time.sleep(0.3)  # the deadline passes, but nothing is labelled yet
+        asked = ada.next()
+    assert ada.say(asked[0], "all", boxes=[[1, 1, 20, 20]], labels=[1]).status_code == 200
+    run.join(120)
+    assert done == [0]
+    info = opened.project.ledger.stage_done(0, "ask")
+    assert info is not None and info["deadline_reached"] and info["left_of_budget"] == 1
+
+
+def test_the_simulated_oracle_asks_nobody(site: Any) -> None:
+    opened = site.open("ask.who=oracle")
+    ask(opened, about(0, opened))
+    assert site.browser().next() == []

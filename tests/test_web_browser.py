@@ -1,0 +1,351 @@
+"""The labelling page in a real Chromium: a person's path by keyboard, mouse and touch, asserted against the ledger.
+
+Screenshots go to $LABELWISE_ARTEFACTS (default: the test's temporary folder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from labelwise import context
+from labelwise.types import Query
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+CLASSES = ("cat", "dog", "bird", "horse", "fish", "cow", "sheep", "duck", "goose", "hen", "zebra")
+SIZE = (640, 480)
+BOX = (200.0, 150.0, 320.0, 260.0)
+
+
+def images(root: Path, n: int) -> None:
+    (root / "images").mkdir(parents=True)
+    records = []
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        slope = np.linspace(40, 110, SIZE[0])[None, :, None] + rng.normal(0, 6, (*SIZE[::-1], 3))
+        picture = Image.fromarray(slope.clip(0, 255).astype(np.uint8))
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle(BOX, fill=(30 + 20 * (i % 8), 160, 90))
+        draw.ellipse((430, 60, 540, 170), fill=(190, 120, 40))
+        draw.rectangle((60, 330, 190, 430), fill=(90, 90, 200))
+        picture.save(root / "images" / f"{i:02d}.png")
+        records.append({"id": i, "file_name": f"{i:02d}.png", "width": SIZE[0], "height": SIZE[1]})
+    whole = [{"id": i, "image_id": i, "category_id": 0, "bbox": [0, 0, *SIZE], "iscrowd": 0} for i in range(n)]
+    names = [{"id": k, "name": name} for k, name in enumerate(CLASSES)]
+    (root / "annotations.json").write_text(json.dumps({"images": records, "annotations": whole, "categories": names}))
+
+
+class Site:
+    """A project that people answer, its server in a thread, and the owner's link."""
+
+    def __init__(self, folder: Path, unit: str, n: int) -> None:
+        import uvicorn
+
+        from labelwise.web import server
+
+        images(folder / "data", max(n, 2))
+        recipe = folder / "recipe.toml"
+        classifies = unit == "class"
+        query = 'score = "entropy"\nselect = "top"\nunit = "image"' if classifies else f'unit = "{unit}"'
+        budget = 'unit = "images"' if classifies else ""
+        rest = '[labels]\npolicy = "background"' if classifies else '[predict]\nviews = ["flip"]'
+        recipe.write_text(
+            f'name = "farm"\nmodel = "{"classifier" if classifies else "fakes.detector"}"\n'
+            f'[data]\nroot = "{(folder / "data").as_posix()}"\n[query]\n{query}\n{rest}\n'
+            f'[ask]\nwho = "people"\n[budget]\n{budget}\nper_round = [{n}]\n'
+        )
+        self.opened = context.start(folder / "project", str(recipe))
+        self.ledger, self.pool = self.opened.project.ledger, self.opened.pool
+        self.ledger.add_images(self.pool)
+        self.ledger.mark_started(1, "ask")
+        kind = "image" if unit == "class" else unit
+        box = {"box": (BOX[0] + 4, BOX[1] + 4, BOX[2] + 4, BOX[3] + 4), "region": (150.0, 100.0, 450.0, 325.0)}.get(
+            kind
+        )
+        label = 1 if unit in ("box", "class") else None
+        reason = {"consistency": 0.62, "frequency": 0.9}
+        queries = [Query(1, k, self.pool.names[k], kind, box, label, 0.9 - k / 100, reason) for k in range(n)]  # type: ignore[arg-type]
+        self.ledger.add_queries(1, queries)
+        self.page = server.Page(self.opened)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        config = uvicorn.Config(server.create(self.page), host="127.0.0.1", port=self.port, log_level="error")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        until = time.time() + 60
+        while not self.server.started and time.time() < until:
+            time.sleep(0.05)
+
+    def link(self, name: str, role: Any = "owner") -> str:
+        return f"http://127.0.0.1:{self.port}/enter#{self.page.people.invite(name, role, time.time())}"
+
+    def answers(self) -> list[dict[str, Any]]:
+        """The answers that count, in the order of their queries."""
+        with self.ledger._read() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT q.rank, a.verdict, a.boxes, a.labels, a.note, a.seconds FROM answers a JOIN queries q ON "
+                "q.id = a.query_id WHERE a.id NOT IN (SELECT answer_id FROM withdrawn) ORDER BY q.rank"
+            ).mappings()
+            return [{**row, "boxes": json.loads(row["boxes"]), "labels": json.loads(row["labels"])} for row in rows]
+
+    def stored(self, n: int) -> list[dict[str, Any]]:
+        """The answers, once there are `n` of them."""
+        until = time.time() + 30
+        while len(self.answers()) < n and time.time() < until:
+            time.sleep(0.05)
+        return self.answers()
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.opened.project.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with contextlib.ExitStack() as stack:
+
+        def opened(unit: str, n: int) -> Site:
+            made = Site(tmp_path, unit, n)
+            stack.callback(made.close)
+            return made
+
+        yield opened
+
+
+@pytest.fixture
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+class View:
+    """One window; anything that the page complains about in the console is a failure."""
+
+    def __init__(
+        self, browser: Any, site: Site, folder: Path, *, width: int = 1366, height: int = 768, **how: Any
+    ) -> None:
+        self.site = site
+        self.folder = Path(os.environ.get("LABELWISE_ARTEFACTS", folder))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.complaints: list[str] = []
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        self.page.goto(site.link("Ada"))
+        self.page.wait_for_selector("#verdicts button, #class-list button", state="visible")
+        self.wait_for_rank(0)
+
+    def wait_for_rank(self, rank: int) -> None:
+        self.wait_for_text("#file", rf"rank {rank + 1}$")
+
+    def wait_for_text(self, selector: str, pattern: str) -> None:
+        """Without `wait_for_function`, which the page's content policy forbids."""
+        self.page.locator(selector).filter(has_text=re.compile(pattern)).wait_for(state="attached")
+
+    def keys(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def picture(self, name: str) -> None:
+        self.page.wait_for_timeout(400)
+        self.page.screenshot(path=str(self.folder / f"{name}.png"))
+
+    def screen(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel of the image is on the screen."""
+        matrix = "document.querySelector('#stage').getScreenCTM()"
+        script = f"([x, y]) => {{ const p = new DOMPoint(x, y).matrixTransform({matrix}); return [p.x, p.y]; }}"
+        sx, sy = self.page.evaluate(script, [x, y])
+        return float(sx), float(sy)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.screen(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.screen((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
+        self.page.mouse.move(*self.screen(*end))
+        self.page.mouse.up()
+
+    def touch(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        session = self.context.new_cdp_session(self.page)
+        points = [
+            self.screen(start[0] + (end[0] - start[0]) * k / 4, start[1] + (end[1] - start[1]) * k / 4)
+            for k in range(5)
+        ]
+        for kind, point in [("touchStart", points[0]), *(("touchMove", p) for p in points[1:]), ("touchEnd", None)]:
+            touches = [] if point is None else [{"x": point[0], "y": point[1]}]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+
+def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("box", 20)
+    view = View(chromium, here, tmp_path, has_touch=True)
+    page = view.page
+    asked = (BOX[0] + 4, BOX[1] + 4, BOX[2] + 4, BOX[3] + 4)
+    assert page.inner_text("#question") == "Is this: dog?"
+    view.picture("box_1366")
+    view.keys("a")  # 0: as it is
+    view.wait_for_rank(1)
+    view.keys("ArrowLeft", "ArrowLeft", "ArrowUp", "Shift+ArrowRight", "Shift+Alt+ArrowDown", "Enter")  # 1: nudged
+    view.wait_for_rank(2)
+    view.keys("1")  # 2: another class
+    view.wait_for_rank(3)
+    view.keys("c")  # 3: a class by typing
+    page.keyboard.type("zeb")
+    view.keys("Enter")
+    view.wait_for_rank(4)
+    view.keys("r")  # 4: no object
+    view.wait_for_rank(5)
+    view.keys("d")  # 5: duplicate
+    view.wait_for_rank(6)
+    view.keys("s")  # 6: skipped
+    view.picture("skip_1366")
+    view.keys("1")
+    view.wait_for_rank(7)
+    view.drag((asked[2], asked[3]), (asked[2] + 20, asked[3] + 10))  # 7: by mouse
+    view.picture("box_dragged_1366")
+    view.keys("a")
+    view.wait_for_rank(8)
+    view.touch((asked[0], asked[1]), (asked[0] - 10, asked[1] - 6))  # 8: by touch
+    view.keys("a")
+    view.wait_for_rank(9)
+    view.keys("x", "z")  # 9: rejected, taken back, accepted
+    view.wait_for_text("#message", "Taken back")
+    view.wait_for_rank(9)
+    view.keys("a")
+    for rank in range(10, 20):
+        view.wait_for_rank(rank)
+        view.keys("0" if rank % 2 else "x")
+    got = here.stored(20)
+    assert [row["rank"] for row in got] == list(range(20))
+    verdicts = ["object"] * 4 + ["background", "duplicate", "skipped"] + ["object"] * 3 + ["background", "object"] * 5
+    assert [row["verdict"] for row in got] == verdicts
+    assert got[0]["boxes"] == [list(asked)] and got[0]["labels"] == [1]
+    assert got[1]["boxes"] == [[asked[0] - 2, asked[1] - 1, asked[2] - 1, asked[3] + 9]]
+    assert (got[2]["labels"], got[3]["labels"], got[11]["labels"]) == ([0], [10], [9])
+    assert got[6]["note"] == "cannot tell what it is"
+    np.testing.assert_allclose(got[7]["boxes"], [[asked[0], asked[1], asked[2] + 20, asked[3] + 10]], atol=0.6)
+    np.testing.assert_allclose(got[8]["boxes"], [[asked[0] - 10, asked[1] - 6, asked[2], asked[3]]], atol=0.6)
+    assert all(0 < row["seconds"] < 60 for row in got)
+    page.wait_for_selector("#cover", state="visible")
+    view.picture("waiting_1366")
+    page.goto(f"http://127.0.0.1:{here.port}/owner")
+    page.wait_for_selector("#work td")
+    assert "Ada" in page.inner_text("#people")
+    view.picture("owner_1366")
+    assert view.complaints == []
+
+
+def test_a_region_and_an_image_on_a_phone(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("region", 3)
+    view = View(chromium, here, tmp_path, width=390, height=844, has_touch=True, device_scale_factor=2)
+    view.page.tap("#class-list button:nth-child(3)")
+    view.touch((200, 150), (320, 260))
+    view.touch((160, 280), (600, 400))  # drawn beyond the region: kept inside
+    view.picture("region_390")
+    view.page.tap("[data-verdict=accept]")
+    view.wait_for_rank(1)
+    view.touch((200, 150), (320, 260))
+    view.page.tap("[data-verdict=remove]")
+    view.page.tap("[data-verdict=accept]")  # looked at and empty
+    view.wait_for_rank(2)
+    view.keys("b", "1", "Shift+ArrowRight", "Enter")  # drawn by the keyboard
+    got = here.stored(3)
+    assert [row["verdict"] for row in got] == ["all"] * 3 and got[1]["boxes"] == []
+    assert got[0]["labels"] == [2, 2] and got[2]["labels"] == [0]
+    np.testing.assert_allclose(got[0]["boxes"], [[200, 150, 320, 260], [160, 280, 450, 325]], atol=1.5)
+    assert np.diff(here.ledger.labels(here.pool).coverage.offsets).tolist() == [1, 1, 1]
+    assert view.complaints == []
+
+
+def test_a_box_on_a_phone(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("box", 2)
+    view = View(chromium, here, tmp_path, width=390, height=844, has_touch=True, is_mobile=True, device_scale_factor=2)
+    view.picture("box_390")
+    view.page.tap("[data-verdict=reject]")
+    view.wait_for_rank(1)
+    view.page.tap("#class-list button:nth-child(2)")
+    assert [row["verdict"] for row in here.stored(2)] == ["background", "object"]
+    wide = view.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390, "nothing is cut off at the side"
+    assert view.complaints == []
+
+
+def test_images_are_drawn_on_and_classes_take_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("image", 2)
+    view = View(chromium, here, tmp_path)
+    view.keys("3")
+    view.drag((200, 150), (320, 260))
+    view.keys("1")
+    view.drag((430, 60), (540, 170))
+    view.picture("image_1366")
+    view.keys("[", "Delete", "Enter")
+    view.wait_for_rank(1)
+    view.keys("s")
+    view.page.fill("#skip-note", "mirror image")
+    view.keys("Enter")
+    got = here.stored(2)
+    assert [row["verdict"] for row in got] == ["all", "skipped"] and got[1]["note"] == "mirror image"
+    assert got[0]["labels"] == [0]
+    np.testing.assert_allclose(got[0]["boxes"], [[430, 60, 540, 170]], atol=1)
+    assert view.complaints == []
+
+
+def test_a_class_is_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("class", 4)
+    view = View(chromium, here, tmp_path)
+    view.picture("class_1366")
+    for rank, key in enumerate(("1", "3", "Enter", "0")):
+        view.wait_for_rank(rank)
+        view.keys(key)
+    got = here.stored(4)
+    assert [row["labels"] for row in got] == [[0], [2], [1], [9]]
+    assert all(row["boxes"] == [[0, 0, *SIZE]] for row in got)
+    assert view.complaints == []
+
+
+def test_from_key_to_the_next_query(site: Any, chromium: Any, tmp_path: Path) -> None:
+    """The wait that a person feels: from the key to the next query on the screen."""
+    here = site("box", 20)
+    view = View(chromium, here, tmp_path)
+    script = """async () => {
+      const file = document.querySelector('#file'), times = [];
+      for (let k = 0; k < 10; k++) {
+        const before = file.textContent, begun = performance.now();
+        document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'a', bubbles: true }));
+        while (file.textContent === before) await new Promise((go) => requestAnimationFrame(go));
+        times.push(performance.now() - begun);
+        await new Promise((go) => setTimeout(go, 1500));
+      }
+      return times;
+    }"""
+    times = view.page.evaluate(script)
+    (view.folder / "key_to_next_ms.json").write_text(json.dumps(times))
+    assert np.median(times) <= 100
+    assert view.complaints == []
