@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 from labelwise import context, history, loop
 from labelwise.evaluate.errors import errors
 from labelwise.report import page
+from labelwise.stages import video
 from labelwise.store import files
+from labelwise.tracks import flow
 from labelwise.types import LabelwiseError, image_of
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: `uv sync --extra video`")
@@ -154,3 +157,32 @@ def test_images_that_are_no_frames_are_refused(clips: Path, tmp_path: Path) -> N
         started(still, tmp_path / "refused", "temporal_coherence")
     with pytest.raises(LabelwiseError, match="stride_frames"):
         started(clips, tmp_path / "drawn", "random_image", "data.most_images=5")
+
+
+def test_raft_is_a_setting(clips: Path, tmp_path: Path) -> None:
+    import torch
+    from torchvision.models.optical_flow import raft_small
+
+    with pytest.raises(LabelwiseError, match="raft_large need a file"):
+        started(clips, tmp_path / "none", "temporal_coherence", "tracks.preset=raft_small")
+    with pytest.raises(LabelwiseError, match="no such file"):
+        started(clips, tmp_path / "none", "temporal_coherence", "tracks={preset='raft_small', flow_weights='x.pth'}")
+    torch.manual_seed(0)
+    torch.save(raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
+    rule = f"tracks={{preset='raft_small', flow_weights='{tmp_path / 'raft.pth'}', flow_px=64}}"
+    opened = started(clips, tmp_path / "raft", "temporal_coherence", rule)
+    moving = video.optical_flow(opened)
+    assert len(moving.starts) == len(context.clips_of(opened.pool).names) + 1
+    assert np.isfinite(moving.between(0).astype(np.float32)).all()
+
+
+def test_runs_that_begin_together_share_the_flow(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path / "shared"))
+    both = [started(clips, tmp_path / name, "temporal_coherence") for name in ("a", "b")]
+    computed = []
+    dis = flow.dis
+    monkeypatch.setattr(flow, "dis", lambda preset: computed.append(preset) or dis(preset))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(video.optical_flow, both)
+    assert len(computed) == len(context.clips_of(both[0].pool).names)
+    assert [part.read_bytes() for part in first.parts] == [part.read_bytes() for part in second.parts]

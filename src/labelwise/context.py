@@ -68,6 +68,14 @@ class Context:
         given = os.environ.get("LABELWISE_CACHE")
         return Path(given) if given else self.project.folder / "cache"
 
+    @property
+    def device(self) -> str:
+        """The device that the config asks for, where models look at the pool."""
+        import torch
+
+        wants_gpu = self.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return "cuda" if wants_gpu else "cpu"
+
     def frame(self, image: int) -> np.ndarray:
         """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
         return load(self.pool.path(image)) if self.pool.frames is None else self.pool.frames(image)
@@ -132,20 +140,27 @@ def recipe_files(recipe: str) -> list[Path]:
 def resolved(run: Run, folder: Path) -> Run:
     """Paths made absolute, so that the project can be opened from anywhere."""
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
-    model = run.model
+    model, tracks = run.model, run.tracks
     weights = model.settings.get("weights", "none")
     if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
-        places = [Path(weights), Path(os.environ.get("LABELWISE_DATA", ".")) / weights]
-        found = next((p for p in places if p.exists()), None)
-        if found is None:
-            raise LabelwiseError(
-                f"model.weights = {weights!r}: no such file here or under $LABELWISE_DATA; "
-                'give another with --set model.weights=PATH, or "none" to train from scratch'
-            )
-        model = model.model_copy(update={"weights": str(found.resolve())})
-    return config.parse(
-        run.model_copy(update={"data": data, "model": model}).model_dump(exclude_none=True), str(folder)
-    )
+        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
+    if tracks.flow_weights is not None:
+        file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
+        tracks = tracks.model_copy(update={"flow_weights": file})
+    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks})
+    return config.parse(changed.model_dump(exclude_none=True), str(folder))
+
+
+def _file(key: str, given: str, otherwise: str) -> str:
+    """The absolute path of a file that a setting names."""
+    places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
+    found = next((p for p in places if p.exists()), None)
+    if found is None:
+        raise LabelwiseError(
+            f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "
+            f"({otherwise})"
+        )
+    return str(found.resolve())
 
 
 def _open(project: Project, run: Run, bar: Bar) -> Context:

@@ -176,7 +176,8 @@ class TrackRule(Section):
     features. `frames`: how far, forward and backward. `at`: the flow at the box's centre, or its median in the box.
     `theta`: IoU from which (above it) a moved box and a detection are linked. A detection that is said to be no object
     costs `cost_fp`, a candidate that is said to be one `cost_fn`, a link whose ends disagree `cost_link` (Eq. 2.2-2.4).
-    `preset` and `flow_px`: of the DIS flow, and the longest side of the frames that it looks at.
+    `preset` and `flow_px`: of the DIS flow, and the longest side of the frames that it looks at; `raft_small` and
+    `raft_large` need `flow_weights`, a file of torchvision's weights.
     """
 
     tracker: Literal["flow", "siamese"] = "flow"
@@ -186,8 +187,18 @@ class TrackRule(Section):
     cost_fp: float = Field(1.0, ge=0, le=1000)
     cost_fn: float = Field(1.0, ge=0, le=1000)
     cost_link: float = Field(1.0, ge=0, le=1000)
-    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+    preset: Literal["ultrafast", "fast", "medium", "raft_small", "raft_large"] = "ultrafast"
+    flow_weights: str | None = None
     flow_px: int = Field(640, ge=64)
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> TrackRule:
+        if self.preset.startswith("raft") != (self.flow_weights is not None):
+            raise ValueError(
+                f"tracks.preset {self.preset!r} with tracks.flow_weights {self.flow_weights}: raft_small and "
+                "raft_large need a file of torchvision's weights, ultrafast, fast and medium (DIS) take none"
+            )
+        return self
 
 
 class Propagate(Section):

@@ -97,8 +97,7 @@ def load_model(context: Context, round: int, member: int = 0) -> nn.Module:
     tensors, _ = files.read_tensors(context.file(round, _checkpoint(member)))
     model = build_model(context, round, member)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
-    wants_gpu = context.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return model.to("cuda" if wants_gpu else "cpu").eval()
+    return model.to(context.device).eval()
 
 
 def train(context: Context, round: int, stage: Stage) -> None:

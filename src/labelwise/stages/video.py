@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from labelwise.types import Detections, Labels, LabelwiseError, Pool, Targets, T
 def optical_flow(context: Context) -> flow.Flow:
     """The optical flow of the pool, computed where it is not there yet: once for all rounds."""
     pool, rule = context.pool, context.run.tracks
+    weights = None if rule.flow_weights is None else Path(rule.flow_weights)
     with context.bar("optical flow", len(pool)) as advance:
         return flow.compute(
             len(pool),
@@ -35,6 +37,8 @@ def optical_flow(context: Context) -> flow.Flow:
             context.cache / "flow",
             preset=rule.preset,
             flow_px=rule.flow_px,
+            weights=weights,
+            device=context.device,
             stamps=_stamps(pool),
             progress=advance,
         )

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Bool, Float, Float16, Float64, Int64
 
 from labelwise.tracks._engines import Between, Pixels, Prepare, Preset, dis, one_opencv_thread, opencv, raft
@@ -182,9 +183,10 @@ def compute(
         write(path, _rows(settings, sizes, lambda i: read(first + i), prepare, between, done), len(clip))
 
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
     wanted = list(_files(folder, clips, width_px, height_px, settings, stamps))
-    with one_opencv_thread(), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+    # one process at a time: runs that begin together on one pool share the work of the first
+    with FileLock(folder / "lock"), one_opencv_thread(), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        remove_leftovers(folder)
         jobs = [pool.submit(one, *item) for item in wanted]
         try:
             for job in jobs:
