@@ -13,17 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.data import _decode, coco, find, long_tail, pixels, video
+from labelwise.data import _decode, coco, find, long_tail, pixels, video, voc, yolo
 from labelwise.data import frames as frame_folders
 from labelwise.data._frames import Frames
 from labelwise.data._kept import Kept, rgb
 from labelwise.data.check import check
-from labelwise.data.image import Images
+from labelwise.data.image import Images, load
 from labelwise.types import Clips, LabelwiseError, Pool
 
 av = pytest.importorskip("av", reason="PyAV is not installed: uv sync --extra video")
@@ -273,6 +274,21 @@ def test_labels_and_splits_by_clip(tmp_path: Path) -> None:
     assert both.frames is not None and test.frames is not None
     assert (both.frames(24 + 5) == test.frames(5)).all()
     assert check(root) == () or {p.kind for p in check(root)} == {"duplicate image"}
+
+
+@pytest.mark.parametrize("format", [coco, yolo, voc], ids=lambda module: module.__name__.split(".")[-1])
+def test_frames_are_written_as_images(tmp_path: Path, format: ModuleType) -> None:
+    birds = {f"b{i}": [[["bird", 11, 21, 5, 6]], [], [["bird", 1, 1, 96, 64]], []] for i in range(3)}
+    pool = find.read(annotated(tmp_path / "videos", birds), "train")
+    assert pool.truth is not None and pool.frames is not None
+    format.write(pool, tmp_path / "stills", "train")
+    stills = find.read(tmp_path / "stills", "train")
+    assert stills.problems == () and stills.truth is not None
+    assert [Path(name).name for name in stills.names[:2]] == ["b0.mp4__000000.png", "b0.mp4__000001.png"]
+    assert stills.truth.offsets.tolist() == pool.truth.offsets.tolist()
+    assert np.allclose(stills.truth.xyxy, pool.truth.xyxy, atol=1e-3)
+    for frame in range(len(pool)):
+        assert (load(stills.path(frame)) == pool.frames(frame)).all()
 
 
 def test_the_splits_of_few_clips_and_of_folders(tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ class Context:
 
     def frame(self, image: int) -> np.ndarray:
         """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
-        return load(self.pool.path(image)) if self.pool.frames is None else self.pool.frames(image)
+        pool = self.pool
+        if pool.pixels is not None:
+            return np.asarray(pool.pixels[image])
+        return load(pool.path(image)) if pool.frames is None else pool.frames(image)
 
     def file(self, round: int, name: str) -> Path:
         """A file of a round's folder."""

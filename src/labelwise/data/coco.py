@@ -86,7 +86,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
     path = root / "annotations" / _FILE.format(split)
     if path.exists():
         raise LabelwiseError(f"{path}: exists already. Choose another folder or split, or remove it first.")
-    names = staging.flat_names(pool.names)
+    names = staging.file_names(pool)
     with staging.folder(root / split) as folder:
         staging.images(pool, names, folder, copy_images)
     staging.text(path, to_json(pool, names))

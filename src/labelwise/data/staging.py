@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 from labelwise.types import LabelwiseError, Pool
 
 
@@ -59,10 +61,21 @@ def flat_names(names: Sequence[str]) -> list[str]:
     return [f"{s.stem}__{s.suffix[1:]}{s.suffix}" for s in stems]  # a.png and a.jpg side by side
 
 
+def file_names(pool: Pool) -> list[str]:
+    """`flat_names` of a pool; frames of videos and pixels of an archive become PNG files."""
+    if pool.frames is None and pool.pixels is None:
+        return flat_names(pool.names)
+    return flat_names([name.replace("#", "__") + ".png" for name in pool.names])
+
+
 def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
-    """Copy the images of a pool into a folder under new names, or link them there."""
+    """Copy the images of a pool into a folder under new names, or link them; what is no file is written as PNG."""
     to.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
+        drawn = pool.pixels[i] if pool.pixels is not None else pool.frames(i) if pool.frames is not None else None
+        if drawn is not None:
+            Image.fromarray(drawn).save(to / name)
+            continue
         source = pool.path(i).resolve()
         if not source.is_file():
             raise LabelwiseError(f"{source}: no such image file. Read the data set anew before you write it.")

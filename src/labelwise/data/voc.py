@@ -91,7 +91,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
     if (root / "classes.txt").exists() and (root / "classes.txt").read_text(encoding="utf-8") != classes:
         raise LabelwiseError(f"{root / 'classes.txt'}: has other classes than the pool. Choose another folder.")
-    names = staging.flat_names(pool.names)
+    names = staging.file_names(pool)
     temporary = root / f".{split}"
     with staging.folder(temporary) as folder:
         staging.images(pool, names, folder / "JPEGImages", copy_images)

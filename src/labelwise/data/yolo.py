@@ -87,7 +87,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
     content: dict[str, Any] = _parse(path) if path.exists() else {}
     if content and _classes(path, content) != list(pool.classes):
         raise LabelwiseError(f"{path}: has other classes than the pool. Choose another folder.")
-    names = staging.flat_names(pool.names)
+    names = staging.file_names(pool)
     with staging.folder(root / split) as folder:
         staging.images(pool, names, folder / "images", copy_images)
         (folder / "labels").mkdir()

@@ -70,7 +70,7 @@ def draw(context: Context, queries: Sequence[Query], folder: Path) -> list[Path]
     for name in dict.fromkeys(query.image for query in queries):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise LabelwiseError(f"{name}: cannot be written below {folder}; rename the image")
-        shown = context.frame(number[name]) if pool.pixels is None else pool.pixels[number[name]]
+        shown = context.frame(number[name])
         made.append(folder / f"{name}.png")
         with replacing(made[-1]) as partial:
             Image.fromarray(shown).save(partial, format="PNG")
@@ -218,9 +218,8 @@ def _write_plain(
 ) -> dict[str, str]:
     """YOLO or VOC: only what was looked at as a whole."""
     pool = context.pool
-    if context.run.classifies or pool.pixels is not None or pool.frames is not None:
-        what = "classes of whole images" if context.run.classifies else "frames and pixels that are no image files"
-        raise LabelwiseError(f"{format} cannot carry {what}; export to coco")
+    if context.run.classifies:
+        raise LabelwiseError(f"{format} cannot carry classes of whole images; export to coco")
     if not len(whole):
         raise LabelwiseError(
             f"no image was looked at as a whole, and {format} takes everything without a box for background. "
@@ -231,7 +230,9 @@ def _write_plain(
     number[whole] = np.arange(len(whole))
     truth = Boxes.from_rows(number[boxes.image[rows]], boxes.xyxy[rows], boxes.labels[rows], len(whole))
     size = pool.width_px[whole], pool.height_px[whole]
-    some = Pool(pool.root, pool.classes, tuple(pool.names[k] for k in whole), *size, truth=truth)
+    names = tuple(pool.names[k] for k in whole)
+    drawn = (lambda k: context.frame(int(whole[k]))) if _has_no_files(pool) else None  # they become PNG
+    some = Pool(pool.root, pool.classes, names, *size, truth=truth, frames=drawn)
     (yolo if format == "yolo" else voc).write(some, folder, "train", copy_images=copy_images)
     return {"train" if format == "yolo" else "ImageSets/Main/train.txt": f"{len(whole)} images, looked at as a whole"}
 
