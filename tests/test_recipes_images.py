@@ -95,6 +95,16 @@ def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: d
     opened.project.close()
 
 
+@pytest.mark.parametrize("method", ["teacher_dispersion", "teacher_entropy"])
+def test_lent_classes_are_not_asked_in_that_round(method: str, data_sets: dict, tmp_path: Path) -> None:
+    opened = context.start(tmp_path / "p", method, [*settings(data_sets["ordinary"]), "labels.teacher.share=0.5"])
+    list(loop.run(opened))
+    lent = files.read_table(opened.file(0, "pseudo_labels.parquet"))
+    assert len(lent["image"]) == 12 and set(lent["label"].tolist()) <= {0, 1, 2}
+    asked = {q.image for q in opened.project.ledger.queries(1)}
+    assert len(asked) == 4 and not asked & {opened.pool.names[i] for i in lent["image"]}
+
+
 def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: Path) -> None:
     asked = [*settings(data_sets["ordinary"]), "train.epochs=6", "train.checkpoint_every_s=0"]
     whole = context.start(tmp_path / "whole", "dispersion", asked)

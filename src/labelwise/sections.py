@@ -160,7 +160,8 @@ class TeacherRule(Section):
     """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
 
     `by`: what it is sure of, by label dispersion over its training or by entropy; `share` of the pool (001, section
-    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool, and may be asked in that round.
+    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool, and the round's questions are
+    about the remaining ones.
     With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before; in
     round 0 it begins with the teacher's weights.
     """

@@ -17,7 +17,7 @@ from labelwise.predict import history
 from labelwise.predict.classify import distributions
 from labelwise.score import dispersion, entropy
 from labelwise.select._balance_target import Lambdas, propose_lambda, target
-from labelwise.stages.pool_candidates import covered, image_outputs
+from labelwise.stages.pool_candidates import PSEUDO, covered, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
 from labelwise.train.fit import Data
@@ -108,7 +108,7 @@ def taught(
     context: Context, round: int, data: ImageSet, teacher: nn.Module, rule: TeacherRule
 ) -> tuple[ImageSet, dict[str, float]]:
     """The training set with the teacher's surest predictions on what is not labelled, and how many of them are right
-    (where the ground truth is known).
+    (where the ground truth is known). They are written, so that the next round asks about the remaining images.
     """
     pool, pixels = context.pool, context.pixels("pool")
     done = covered(context.project.ledger.labels(pool), pool)
@@ -121,6 +121,7 @@ def taught(
     chance = np.random.default_rng([context.run.seed, round, 6]).random(len(wanted))
     sure = np.lexsort((chance, entropy.score(probs), unsure))[: builtins.round(rule.share * len(pool))]
     numbers, labels = wanted[sure], probs[sure].argmax(axis=1)
+    files.write_table(context.file(round, PSEUDO), {"image": numbers, "label": labels})
     told = {"pseudo_labels": float(len(sure))}
     if pool.truth is not None and len(sure):
         told["pseudo_right"] = float((pool.truth.labels[numbers] == labels).mean())

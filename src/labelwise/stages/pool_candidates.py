@@ -19,6 +19,9 @@ from labelwise.labels.windows import windows
 from labelwise.store import files
 from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Pool, Rects, image_of
 
+PSEUDO = "pseudo_labels.parquet"
+"""Of a round with a teacher: the images that it lent a class, and which."""
+
 NOWHERE = np.float32(-1)
 """Corner of a candidate that is no rectangle."""
 
@@ -93,6 +96,7 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
     info = context.project.ledger.stage_done(round, "predict") or {}
     number_of = {name: number for number, name in enumerate(context.pool.names)}
     done[[number_of[name] for name, _ in info.get("skipped", [])]] = True  # nobody can look at what cannot be read
+    done = done if run.labels.teacher is None else _or_lent(context, round, done)
     rows_before = 0
     least = 0.0 if run.classifies else run.query.threshold  # a class of an image is a candidate however unsure it is
     for shards in zip(*streams, strict=True):
@@ -109,6 +113,18 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
             size = np.stack([context.pool.width_px[part], context.pool.height_px[part]], axis=1).astype(np.float64)
             yield _regions(boxes, first, size, run.data.image_size_px, scales)
         rows_before += len(found)
+
+
+def _or_lent(context: Context, round: int, done: np.ndarray) -> np.ndarray:
+    """With the images whose class the teacher lent to the model that asks: "we run the auxiliary model on the remaining
+    images" (001, section 3.5). Where these are fewer than the budget, all may be asked.
+    """
+    path, budget = context.file(round - 1, PSEUDO), context.run.budget
+    lent = np.zeros(len(done), bool)
+    if path.exists():
+        lent[files.read_table(path)["image"]] = True
+    least = budget.per_round[round - 1] if budget.unit in ("images", "boxes", "queries") else 1
+    return done | lent if (~(done | lent)).sum() >= least else done
 
 
 def gather(context: Context, round: int, columns: Collection[str]) -> Candidates:
