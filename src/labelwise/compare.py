@@ -161,6 +161,8 @@ class Comparison:
         partial.rename(folder)
 
     def _process(self, folder: Path) -> None:
+        if (folder / "report.html").exists():  # a run's last act
+            return
         log = folder.with_suffix(".log")
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         command = [sys.executable, "-m", "labelwise", "run", "--project", str(folder)]
