@@ -40,7 +40,7 @@ SETS = {
     "teacher": ["entropy_image", "ceal", "teacher_entropy", "teacher_dispersion"],
     "video": [
         *("random_image", "random_r", "frame_confidence", "frame_entropy", "frame_margin"),
-        *("temporal_coherence", "oracle_fp"),
+        *("temporal_coherence", "oracle_fp", "random_r_propagate"),
     ],
     "features": ["random_image", "entropy_image", "svm_margin", "coreset_image"],
 }

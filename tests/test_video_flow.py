@@ -128,9 +128,7 @@ def test_every_method_of_the_chapter_runs(clips: Path, tmp_path: Path, method: s
 
 
 def test_neighbours_borrow_boxes_and_are_trained_on(clips: Path, tmp_path: Path) -> None:
-    opened = started(
-        clips, tmp_path / "lent", "random_r", "budget.per_round=[3]", "labels.propagate={frames=1, weight=0.5}"
-    )
+    opened = started(clips, tmp_path / "lent", "random_r_propagate", "budget.per_round=[3]")
     list(loop.run(opened))
     targets = files.read_targets(opened.file(1, "targets.safetensors"))
     lent = targets.origin == 1
