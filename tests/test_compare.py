@@ -15,7 +15,7 @@ import pytest
 from labelwise import compare, history
 from labelwise.compare import Comparison
 from labelwise.context import start
-from labelwise.report import efficiency
+from labelwise.report import efficiency, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups
 from labelwise.types import LabelwiseError
@@ -35,27 +35,29 @@ TINY = (
 )
 
 
-def comparison(folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1)) -> Comparison:
-    return Comparison(folder, "scenes", methods, seeds, TINY)
+def comparison(folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1), all_data: bool = False) -> Comparison:
+    return Comparison(folder, "scenes", methods, seeds, TINY, all_data)
 
 
 def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path: Path) -> None:
-    wanted = comparison(tmp_path / "c", "random", "mc_dropout", seeds=(0,))
-    assert wanted.check() == 1 + 2
-    arguments = ["compare", "random", "mc_dropout", "--data", "scenes", "--seeds", "1"]
+    wanted = comparison(tmp_path / "c", "random", "mc_dropout", seeds=(0,), all_data=True)
+    assert wanted.check() == 1 + 2 + 1
+    arguments = ["compare", "random", "mc_dropout", "--data", "scenes", "--seeds", "1", "--all-data"]
     arguments += ["--folder", str(wanted.folder), *(part for value in TINY for part in ("--set", value))]
     process = subprocess.Popen([sys.executable, "-m", "labelwise", *arguments], start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while wanted.rounds_done() < 1 and time.monotonic() < deadline:
         time.sleep(0.1)
     subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
     process.wait()
-    assert 1 <= wanted.rounds_done() < 3, "killed in the middle"
+    assert 1 <= wanted.rounds_done() < 4, "killed in the middle"
     seen: list[int] = []
     wanted.run(2, seen.append)
-    assert wanted.rounds_done() == 3 and sum(seen) == 3
+    assert wanted.rounds_done() == 4 and sum(seen) == 4
     runs = [history.run_result(start(path, None)) for path in wanted.projects()]
-    assert [(r.name, len(r.rounds)) for r in runs] == [("random", 2), ("mc_dropout", 2)]
+    assert [(r.name, len(r.rounds)) for r in runs] == [("random", 2), ("mc_dropout", 2), ("all data", 1)]
+    assert runs[2].rounds[0].cost_images == 16 and [g.is_all_data for g in groups(runs)] == [False, False, True]
+    assert "Share of all data" in page.html(runs, title="c")
     assert runs[0].rounds[0].cost_boxes == runs[1].rounds[0].cost_boxes, "the same start images"
     first, own = (wanted.folder / name / "rounds/000/metrics.json" for name in ("_start_seed0", "random_seed0"))
     assert json.loads(first.read_text()) == json.loads(own.read_text()), "the same first model"
@@ -116,6 +118,19 @@ def test_area_and_cost_against_a_fine_grid(seed: int) -> None:
     at = np.flatnonzero(height >= level)
     got = efficiency.cost_to_reach(cost, value, level)
     assert np.isnan(got) if not len(at) else got == pytest.approx(grid[at[0]], abs=1e-2)
+
+
+def test_the_share_of_all_data_by_hand() -> None:
+    def run(name: str, seed: int, *rounds: tuple[int, float]) -> RunResult:
+        found = [RoundResult(i, 0, 0, images, 0.0, quality=quality) for i, (images, quality) in enumerate(rounds)]
+        return RunResult(name, seed, ["a"], found, pool_images=40)
+
+    runs = [run("u", 0, (2, 0.3), (4, 0.6)), run("u", 1, (2, 0.5), (4, 0.6)), run("all", 0, (40, 0.8))]
+    u, whole = groups(runs)
+    assert whole.is_all_data and not u.is_all_data
+    table = tables.relative([u], whole)
+    assert table.rows == [["u", "50.0 ± 17.7 % at 5 %", "75.0 ± 0.0 % at 10 %"]]
+    assert "AP50 over the 80.0 of a model of all images" in table.note
 
 
 def test_a_level_at_the_start_or_never_and_an_empty_range() -> None:

@@ -71,6 +71,7 @@ def test_a_stage_imports_only_types_catalog_config_and_itself(path: Path) -> Non
             "compare",
             "cli",
             "cli_images",
+            "cli_compare",
             "cli_exchange",
             "cli_web",
             "web",

@@ -116,7 +116,7 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
         opened = context.start(folder, recipe, settings, bar)
         for round in loop.run(opened):
             _print_round(opened, round)
-    _write_report([folder], folder / "report.html", None)
+    write_report([folder], folder / "report.html", None)
 
 
 def _print_round(opened: Any, round: int) -> None:
@@ -131,46 +131,6 @@ def _print_round(opened: Any, round: int) -> None:
     )
     for name, message in result.skipped:
         out.print(f"  skipped {_plain(name)}: {_plain(message)}")
-
-
-@app.command()
-def compare(
-    recipes: Annotated[list[str], typer.Argument(help="Method recipes; the first is the baseline.")],
-    data: Annotated[str, typer.Option("--data", help="The data recipe that all of them run on.")] = "scenes",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of each.")] = 3,
-    folder: Annotated[Path | None, typer.Option(help="Where the runs go [default: runs/compare/DATA].")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one torch thread each.")] = 2,
-    settings: SetOption = None,
-    background: Annotated[bool, typer.Option("--background", help="Go on without this terminal.")] = False,
-) -> None:
-    """Runs several methods side by side, several seeds each, and writes one report; continues where it was stopped.
-
-    Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 3`
-    """
-    from labelwise.compare import Comparison, in_background, label
-
-    chosen = folder or Path("runs") / "compare" / label(data)
-    comparison = Comparison(chosen, data, tuple(recipes), tuple(range(seeds)), tuple(settings or ()))
-    total = comparison.check()
-    if background:
-        arguments = ["compare", *recipes, "--data", data, "--seeds", str(seeds), "--folder", str(chosen)]
-        arguments += ["--jobs", str(jobs), *(part for value in settings or () for part in ("--set", value))]
-        number, log = in_background(arguments, chosen), chosen / "compare.log"
-        out.print(
-            f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {chosen / 'report.html'}"
-        )
-        return
-    with _resumable_comparison(), bar(f"{len(recipes)} methods x {seeds} seeds: rounds", total) as advance:
-        comparison.run(jobs, advance)
-    _write_report(comparison.projects(), chosen / "report.html", label(recipes[0]))
-
-
-@contextmanager
-def _resumable_comparison() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise LabelwiseError("stopped. Every finished stage is kept; the same command continues") from None
 
 
 @app.command()
@@ -235,10 +195,11 @@ def report(
 
     Example: `labelwise report runs/tspl_seed* runs/random_seed* --baseline random -o report.html`
     """
-    _write_report(projects, output, baseline)
+    write_report(projects, output, baseline)
 
 
-def _write_report(projects: list[Path], output: Path, baseline: str | None) -> None:
+def write_report(projects: list[Path], output: Path, baseline: str | None) -> None:
+    """Writes the report of one project, or of several side by side."""
     from labelwise import context, history
     from labelwise.report import page
 
@@ -345,5 +306,5 @@ _stage_command("label", "Builds the training targets by the label policy.")
 _stage_command("train", "Trains the model of this round.")
 _stage_command("evaluate", "Measures AP on the test split.")
 
-for more in ("cli_images", "cli_web", "cli_exchange"):
+for more in ("cli_compare", "cli_images", "cli_web", "cli_exchange"):
     importlib.import_module(f"labelwise.{more}")  # adds its commands to `app`

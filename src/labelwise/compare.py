@@ -27,13 +27,18 @@ from labelwise.types import LabelwiseError
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and where: projects are `folder/<method>_seed<seed>`."""
+    """What is compared, and where: projects are `folder/<method>_seed<seed>`.
+
+    `all_data`: a model is trained on the whole pool as well, once per seed; the report says which share of its quality
+    the others reach.
+    """
 
     folder: Path
     data: str
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: tuple[str, ...] = ()
+    all_data: bool = False
 
     def project(self, method: str, seed: int) -> Path:
         """The project folder of one run."""
@@ -42,6 +47,7 @@ class Comparison:
     def projects(self) -> list[Path]:
         """All projects that have been begun, method by method."""
         found = [self.project(method, seed) for method in self.methods for seed in self.seeds]
+        found += [self._whole(seed) for seed in self.seeds if self.all_data]
         return [path for path in found if (path / "run.toml").exists()]
 
     def config(self, method: str | None, seed: int) -> Run:
@@ -57,7 +63,7 @@ class Comparison:
             raise LabelwiseError("compare: nothing to compare; name at least one recipe and one seed")
         if len({label(method) for method in self.methods}) < len(self.methods):
             raise LabelwiseError(f"compare: a recipe is listed twice: {', '.join(self.methods)}")
-        total, common = len(self.seeds), self.config(None, self.seeds[0])
+        total, common = len(self.seeds) * (1 + self.all_data), self.config(None, self.seeds[0])
         for method in self.methods:
             run = self.config(method, self.seeds[0])
             for part, own, start in (
@@ -75,14 +81,19 @@ class Comparison:
         return total
 
     def rounds_done(self) -> int:
-        """How many rounds of all runs are finished (the common start counts once per seed)."""
-        starts = sum((self._start(seed) / "rounds" / "000" / "metrics.json").exists() for seed in self.seeds)
+        """How many rounds of all runs are finished (the common start and all data count once per seed)."""
+        once = [self._start(seed) for seed in self.seeds]
+        once += [self._whole(seed) for seed in self.seeds if self.all_data]
+        starts = sum((folder / "rounds" / "000" / "metrics.json").exists() for folder in once)
         every = (self.project(method, seed) / "rounds" for method in self.methods for seed in self.seeds)
         later = [path for rounds in every for path in rounds.glob("*/metrics.json") if path.parent.name != "000"]
         return starts + len(later)
 
     def _start(self, seed: int) -> Path:
         return self.folder / f"_start_seed{seed}"
+
+    def _whole(self, seed: int) -> Path:
+        return self.folder / f"_all_seed{seed}"
 
     def run(self, jobs: int, progress: Callable[[int], None]) -> None:
         """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
@@ -106,6 +117,7 @@ class Comparison:
         with ThreadPoolExecutor(jobs) as pool:
             starts = {seed: pool.submit(self._run_start, seed) for seed in self.seeds}
             runs = [pool.submit(self._run_method, method, seed, starts[seed]) for method, seed in pairs]
+            runs += [pool.submit(self._run_whole, seed, starts[seed]) for seed in self.seeds if self.all_data]
             try:
                 while not all(done.done() for done in runs):
                     time.sleep(1)
@@ -141,6 +153,16 @@ class Comparison:
             same &= run.labels.propagate is None  # it trains on lent boxes from the first round on
             same &= run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # recorded in training
             self._make(folder, run, self._start(seed), whole=same)
+        self._refuse_other(folder, run)
+        self._process(folder)
+
+    def _run_whole(self, seed: int, start: Future[None]) -> None:
+        start.result()
+        folder, run = self._whole(seed), self.config(None, seed)
+        everything = run.budget.model_copy(update={"start_images": 1.0, "start": "random"})
+        run = run.model_copy(update={"name": "all data", "budget": everything})
+        if not (folder / "run.toml").exists():
+            self._make(folder, run, self._start(seed))
         self._refuse_other(folder, run)
         self._process(folder)
 

@@ -114,6 +114,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         versions=versions(),
         rare_classes=rare_classes(context),
         metric=run.metric,
+        pool_images=len(context.pool),
         films=films(context, done[-1]) if done[-1] else [],
         informativeness=[_informativeness(context, r) for r in done if r] if run.classifies else [],
     )

@@ -60,6 +60,8 @@ def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | 
 def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> str:
     """The page as text."""
     found = groups(runs)
+    whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
+    found = [g for g in found if g is not whole]
     versus = contrast(found, baseline)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -75,6 +77,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         sentences=sentences(found),
         tiles=tiles(found[0]) if len(found) == 1 else [],
         overview=tables.overview(found) if len(found) > 1 else None,
+        relative=whole and tables.relative(found, whole),
         skipped=tables.skipped(found),
         curves=chart and Markup(chart),
         band=any(len(g.runs) > 1 for g in found),

@@ -110,7 +110,7 @@ class RunResult:
 
     `settings` is what the run was made with, shown as a table (nested mappings are flattened to dotted keys);
     `versions` names the software. `rare_classes` are averaged to a curve of their own (rare-class AP50); empty: no such
-    curve. `metric` is the name of the quality.
+    curve. `metric` is the name of the quality. `pool_images`: how many images there are to label; 0: not known.
     """
 
     name: str
@@ -125,5 +125,6 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     rare_classes: Sequence[str] = ()
     metric: str = "AP50"
+    pool_images: int = 0
     informativeness: Sequence[Informativeness] = ()
     films: Sequence[Film] = ()

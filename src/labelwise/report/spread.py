@@ -44,6 +44,11 @@ class Group:
         return names[quantity]
 
     @property
+    def is_all_data(self) -> bool:
+        """Whether the first model was trained on the whole pool already: what the others are measured against."""
+        return all(run.rounds and 0 < run.pool_images <= run.rounds[0].cost_images for run in self.runs)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs)
 

@@ -101,6 +101,26 @@ def overview(groups: Sequence[Group]) -> Table:
     return Table(f"{_capital(metric)} by round, and its cost", heads, rows, note, strong, spans=spans)
 
 
+def relative(groups: Sequence[Group], whole: Group) -> Table:
+    """Share of the quality of a model of all data, at each share of the images (001, Table 2.2: "Rel.")."""
+    most = final(whole, "quality")[0]
+    numbers = sorted({r for g in groups for r in g.rounds})
+    rows = []
+    for group in groups:
+        mean, std, _ = spread(values(group, "quality") / most) if most > 0 else 3 * [np.full(len(group.rounds), np.nan)]
+        pool = group.runs[0].pool_images
+        images = spread(values(group, "cost_images"))[0] / pool if pool else np.full(len(group.rounds), np.nan)
+        cells = {
+            number: f"{points(float(m), float(s))} % at {100 * float(share):.3g} %" if math.isfinite(m) else DASH
+            for number, m, s, share in zip(group.rounds, mean, std, images, strict=True)
+        }
+        rows.append([group.name, *(cells.get(number, DASH) for number in numbers)])
+    note = f"{_capital(whole.metric)} over the {points(most)} of a model of all images, and the share of the "
+    note += "images that were labelled by then. Mean ± standard deviation over the seeds."
+    heads = ["Run", *(f"Round {number}" for number in numbers)]
+    return Table(f"Share of all data's {whole.metric}, at which share of the images", heads, rows, note)
+
+
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
