@@ -377,7 +377,7 @@ class Browser:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     testclient = pytest.importorskip("starlette.testclient")
-    pytest.importorskip("httpx")
+    pytest.importorskip("httpx2")
     server = pytest.importorskip("labelwise.web.server")
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 

@@ -1,0 +1,264 @@
+"""A real Label Studio server: queries go there, are answered by its interface and by its page, and come back.
+
+Slow (the server migrates its database first). Its program is found by $LABEL_STUDIO or on the PATH, and no dependency:
+
+    python3 -m venv ls && ls/bin/pip install label-studio
+    LABEL_STUDIO=ls/bin/label-studio pytest -m slow tests/test_exchange_label_studio.py
+
+$LABEL_STUDIO_URL names a server that runs already, with the user and token below.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_exchange import Said, by_label_studio
+from test_exchange_project import state
+from typer.testing import CliRunner
+
+from labelwise import cli, context
+from labelwise.ask.label_studio_server import Server
+from labelwise.context import Context
+from labelwise.data import scenes
+from labelwise.types import Query
+
+pytestmark = pytest.mark.slow
+
+SIDE_PX = 96
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+MAIL, PASSWORD = "ann@example.org", "a-long-password-1"
+WAIT_S = 600
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a fresh server."""
+    running = os.environ.get("LABEL_STUDIO_URL")
+    if running:
+        yield running
+        return
+    program = os.environ.get("LABEL_STUDIO") or shutil.which("label-studio")
+    if program is None:
+        pytest.skip("no Label Studio: give its program by $LABEL_STUDIO")
+    folder, port = tmp_path_factory.mktemp("studio"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [program, "start", "--no-browser", "--data-dir", str(folder), "--port", str(port)]
+    command += ["--username", MAIL, "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token"]
+    environment = {**os.environ, "HOME": str(folder), "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false"}
+    environment.pop("PYTHONPATH", None)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            began = time.monotonic()
+            while not answers(f"{url}/health"):
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+                assert time.monotonic() - began < WAIT_S, (folder / "log").read_text()[-2000:]
+                time.sleep(1)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return int(reply.status) == 200
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Iterator[str]:
+    """Where Label Studio finds the images."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    scenes.write(tmp_path / "d", train=10, test=1, size_px=SIDE_PX, digits=(2, 4), scale=(0.2, 0.4))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "d" / "train")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{{name}}"
+    server.shutdown()
+    server.server_close()
+
+
+def twin(tmp_path: Path, name: str) -> Context:
+    """A project that asks 25 boxes (round 0) and 25 regions (round 1); every call makes the same."""
+    opened = context.start(tmp_path / name, "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
+    ledger, names = opened.project.ledger, opened.pool.names
+    ledger.add_images(opened.pool)
+    boxes = [(3.0 + k, 10.5, 40.0 + k, 50.25 + k / 3) for k in range(25)]
+    regions = [(float(k), 0.0, 60.0 + k, 64.0) for k in range(25)]
+    for round, unit, places in ((0, "box", boxes), (1, "region", regions)):
+        label = 3 if unit == "box" else None
+        asked = [
+            Query(round, k, names[k % 10], unit, box, label, 0.5, {"entropy": 0.5})  # type: ignore[arg-type]
+            for k, box in enumerate(places)
+        ]
+        ledger.mark_started(round, "ask")
+        ledger.add_queries(round, asked)
+    return opened
+
+
+def said(opened: Context, round: int) -> dict[int, Said]:
+    """What Ann says: every verdict, boxes as they are and moved, none to two objects in a region."""
+    classes, found = opened.pool.classes, {}
+    for query in opened.project.ledger.queries(round):
+        assert query.id is not None and query.box is not None
+        x1, y1, x2, y2 = query.box
+        k = query.rank
+        if query.unit == "box":
+            moved = (x1 + (k % 3), y1 + 0.5, x2, y2 - (k % 2)), classes[k % len(classes)]
+            words = (Said("accept", (moved,)), Said("reject"), Said("duplicate"), Said("skip"))
+            found[query.id] = words[0] if k < 15 else words[k % 4]
+        else:
+            objects = tuple(
+                ((x1 + 5 * j, y1 + 5, x1 + 5 * j + 20, y1 + 30.5), classes[(k + j) % len(classes)])
+                for j in range(k % 3)
+            )
+            found[query.id] = Said("skip") if k % 8 == 7 else Said("complete", objects)
+    return found
+
+
+def by_the_page(opened: Context, round: int) -> None:
+    """The same answers on labelwise's own page."""
+    from starlette.testclient import TestClient
+    from test_web import Browser
+
+    from labelwise.web import server
+
+    page = server.Page(opened)
+    client = TestClient(server.create(page), base_url="http://127.0.0.1:8765")
+    ann = Browser(client, page.people.invite(f"Ann {round}", "annotator", time.time()))
+    words, number = said(opened, round), {name: k for k, name in enumerate(opened.pool.classes)}
+    verdicts = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
+    while taken := ann.next(most=1):
+        [query] = taken
+        word, objects = words[query["query"]]
+        drawn = {"boxes": [list(box) for box, _ in objects], "labels": [number[name] for _, name in objects]}
+        reply = ann.say(query, verdicts.get(word, word), **(drawn if word in ("accept", "complete") else {}))
+        assert reply.status_code == 200, reply.text
+
+
+def called(url: str, path: str, body: dict[str, Any]) -> Any:
+    headers = {"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers, method="POST")
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.loads(reply.read())
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def send(url: str, images: str, opened: Context, round: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The open queries of a round to the server; the number of the project there."""
+    where = ["--project", str(opened.project.folder), "--round", str(round), "--images", images, "--server", url]
+    shown = run(monkeypatch, "export", "queries", "--to", "label_studio", *where)
+    return int(shown.partition("/projects/")[2].partition(":")[0])
+
+
+def test_the_ledger_is_the_one_that_the_page_writes(
+    studio: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = twin(tmp_path, "page"), twin(tmp_path, "studio")
+    for round in (0, 1):
+        by_the_page(ours, round)
+        number = send(studio, images, theirs, round, monkeypatch)
+        tasks = Server(studio, TOKEN).fetch(number)
+        assert len(tasks) == 25
+        for task in json.loads(by_label_studio(deepened(tasks), said(theirs, round), (SIDE_PX, SIDE_PX))):
+            [annotation] = task["annotations"]
+            sent = {"result": annotation["result"], "lead_time": 3.5}
+            called(studio, f"/api/tasks/{task['source']}/annotations/", sent)
+        assert "25 answers recorded, 0 were there" in run(
+            monkeypatch, "import", str(number), "--server", studio, "--project", str(theirs.project.folder)
+        )
+        assert "0 answers recorded, 25 were there" in run(
+            monkeypatch, "import", str(number), "--server", studio, "--project", str(theirs.project.folder)
+        )
+        assert ours.project.ledger.verdicts(round) == theirs.project.ledger.verdicts(round)
+    (_, cost, *known), (_, other_cost, *other) = state(ours), state(theirs)
+    assert (cost.boxes, cost.queries, cost.images) == (other_cost.boxes, other_cost.queries, other_cost.images)
+    assert cost.queries == 50 and cost.boxes >= 20
+    for table, same in zip(known, other, strict=True):
+        assert len(table) == len(same)
+        for row, twin_row in zip(table, same, strict=True):
+            assert row == pytest.approx(twin_row, abs=0.01)
+    labels = [one.project.ledger.labels(one.pool).annotations for one in (ours, theirs)]
+    assert labels[0].labels.tolist() == labels[1].labels.tolist()
+    assert labels[0].offsets.tolist() == labels[1].offsets.tolist()
+    for opened in (ours, theirs):
+        opened.project.close()
+
+
+def deepened(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks as `by_label_studio` expects them: with the predictions' results, and the number kept."""
+    return [{**task, "source": task["id"]} for task in tasks]
+
+
+def test_a_box_is_answered_on_its_own_page(
+    studio: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH")
+    opened = twin(tmp_path, "ui")
+    number = send(studio, images, opened, 0, monkeypatch)
+    first = Server(studio, TOKEN).fetch(number)[0]
+    artefacts = Path(os.environ.get("CI_ARTIFACTS", tmp_path))
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.set_default_timeout(120_000)
+        page.goto(f"{studio}/user/login/")
+        page.fill("input[name=email]", MAIL)
+        page.fill("input[name=password]", PASSWORD)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url("**/projects**")
+        page.goto(f"{studio}/projects/{number}/data?task={first['id']}")
+        page.wait_for_selector("text=accept")
+        page.wait_for_timeout(3000)
+        page.screenshot(path=artefacts / "label_studio_box.png")
+        page.get_by_text("accept", exact=False).last.click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_timeout(3000)
+        page.screenshot(path=artefacts / "label_studio_done.png")
+        browser.close()
+    done = {**Server(studio, TOKEN).fetch(number)[0]}
+    assert len(done["annotations"]) == 1, "it was submitted"
+    project = str(opened.project.folder)
+    shown = run(monkeypatch, "import", str(number), "--server", studio, "--project", project, "--unfinished")
+    assert "1 answers recorded" in shown
+    [query] = [q for q in opened.project.ledger.queries(0) if q.rank == 0]
+    assert opened.project.ledger.verdicts(0) == {query.id: "object"}
+    labels = opened.project.ledger.labels(opened.pool).annotations
+    assert labels.xyxy.tolist() == [pytest.approx(query.box, abs=0.01)] and labels.labels.tolist() == [3]
+    opened.project.close()
