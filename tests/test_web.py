@@ -452,9 +452,14 @@ def test_classification_takes_one_class_and_a_region_its_own_boxes(site: Any) ->
     ask(opened, about(0, opened, "region"))
     ada = site.browser()
     [query] = ada.next()
-    outside = ada.say(query, "all", boxes=[[0, 0, 20, 20]], labels=[0])
-    assert outside.status_code == 409 and "outside the region" in outside.json()["error"]
-    assert ada.say(query, "all", boxes=[[2, 3, 20, 20]], labels=[0]).status_code == 200
+    boxes = [[2, 3, 20, 20], [1, 3, 21, 23], [0, 3, 5, 20], [2, 3, 30.01, 31]]
+    said = ada.say(query, "all", boxes=boxes, labels=[0, 1, 0, 1]).json()
+    assert said["told"] == [
+        "box 2 was cut to the region",
+        "box 3 was left out: no more than 70% of it lies in the region",
+    ]
+    kept = opened.project.ledger.labels(opened.pool).annotations
+    assert kept.xyxy.tolist() == [[2, 3, 20, 20], [2, 3, 21, 23], [2, 3, 30, 31]] and kept.labels.tolist() == [0, 1, 1]
     assert opened.project.ledger.open_queries(1) == []
 
 

@@ -1,6 +1,6 @@
 """The labelling page in a real Chromium: a person's path by keyboard, mouse and touch, asserted against the ledger.
 
-Screenshots go to $LABELWISE_ARTEFACTS (default: the test's temporary folder).
+Screenshots go to $CI_ARTIFACTS (default: the test's temporary folder); look at them after a change of the page.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class View:
         self, browser: Any, site: Site, folder: Path, *, width: int = 1366, height: int = 768, **how: Any
     ) -> None:
         self.site = site
-        self.folder = Path(os.environ.get("LABELWISE_ARTEFACTS", folder))
+        self.folder = Path(os.environ.get("CI_ARTIFACTS", folder))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
         self.page = self.context.new_page()

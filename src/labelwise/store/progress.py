@@ -12,22 +12,31 @@ from labelwise.store.ledger import Ledger
 from labelwise.store.opinions import STANDING, UNANSWERED, standing_rows
 from labelwise.types import Cost, Query
 
+MOST_SHOWN = 500
+"""Known boxes of one image that its page shows."""
+
 _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 
 
+_n, _newer, _c = t.annotation_table, t.annotation_table.alias("newer"), t.coverage
+_corners = ("x1", "y1", "x2", "y2")
+_CURRENT = _n.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == _n.c.id).correlate(_n)
+_BOXES = sa.select(*(_n.c[k] for k in _corners), _n.c.label).where((_n.c.image == sa.bindparam("name")) & _CURRENT)
+_BOXES = _BOXES.order_by(_n.c.id.desc()).limit(MOST_SHOWN)
+_COVERED = sa.select(*(_c.c[k] for k in _corners)).where(
+    (_c.c.image == sa.bindparam("name")) & standing_rows(_c, "all")
+)
+_COVERED = _COVERED.order_by(_c.c.id.desc()).limit(MOST_SHOWN)
+
+
 def known_of(ledger: Ledger, image: str) -> dict[str, Any]:
-    """The current annotations and covered rectangles of one image."""
-    n, newer = t.annotation_table, t.annotation_table.alias("newer")
-    current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
-    corners = ("x1", "y1", "x2", "y2")
+    """The current annotations and covered rectangles of one image, oldest first; the newest `MOST_SHOWN` of them."""
     with ledger._read() as connection:
-        boxes = connection.execute(sa.select(n).where((n.c.image == image) & current).order_by(n.c.id)).mappings().all()
-        c = t.coverage
-        here = sa.select(c).where((c.c.image == image) & standing_rows(c, "all")).order_by(c.c.id)
-        covered = connection.execute(here).mappings().all()
+        boxes = connection.execute(_BOXES, {"name": image}).all()
+        covered = connection.execute(_COVERED, {"name": image}).all()
     return {
-        "boxes": [{"box": [row[k] for k in corners], "label": row["label"]} for row in boxes],
-        "covered": [[row[k] for k in corners] for row in covered],
+        "boxes": [{"box": list(row[:4]), "label": row[4]} for row in reversed(boxes)],
+        "covered": [list(row) for row in reversed(covered)],
     }
 
 
