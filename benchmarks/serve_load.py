@@ -189,8 +189,8 @@ def check(folder: Path, said: list[tuple[int, str, int, bool]], queries: int) ->
     }
 
 
-def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float]:
-    """Starts the server and the annotators, kills the server now and then; what they report, and the seconds."""
+def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float, float]:
+    """Starts server and annotators, kills the server now and then; what they report, and the seconds: wall, its CPU."""
     secrets = make(folder, arguments.queries, arguments.people)
     server = serve(folder)
     wait_for_server()
@@ -202,7 +202,7 @@ def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float]
         person.start()
     try:
         hear(out, len(people))
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), cpu_s(server.pid)
         start.set()
         chance = random.Random(arguments.seed)
         for _ in range(arguments.kills):
@@ -212,10 +212,19 @@ def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float]
             server = serve(folder)
             wait_for_server()
         found = hear(out, len(people))
-        return found, time.perf_counter() - begun
+        return found, time.perf_counter() - begun, cpu_s(server.pid) - cpu
     finally:
         server.terminate()
         server.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """The processor time of a process so far; not a number where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def keep(result: dict[str, Any]) -> None:
@@ -259,7 +268,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found, seconds = load(Path(name), arguments)
+        found, seconds, cpu = load(Path(name), arguments)
         checked = check(Path(name), [one for said, _ in found for one in said], arguments.queries)
     times = np.concatenate([np.array(t) for _, t in found])
     result: dict[str, Any] = {k: getattr(arguments, k) for k in ("people", "queries", "kills")}
@@ -267,6 +276,7 @@ def main() -> None:
     result["answers_per_s"] = round(len(times) / seconds, 1)
     result |= {f"p{p}_ms": round(float(np.percentile(times, p)), 1) for p in (50, 95, 99)}
     result["max_ms"] = round(float(times.max()), 1)
+    result["server_cpu_ms_per_answer"] = None if arguments.kills else round(1000 * cpu / len(times), 2)
     keep(result)
     print(json.dumps(result, indent=1))
     if result["lost"] or result["answered_twice"] or result["unanswered"]:

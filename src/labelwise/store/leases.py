@@ -24,6 +24,7 @@ from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger, now
 from labelwise.store.opinions import STANDING, answer_of, origin_of, wants, withdraw
+from labelwise.store.together import Together
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 LEASE_S = 120.0
@@ -88,6 +89,7 @@ class Leases:
 
     def __init__(self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1) -> None:
         self._ledger = ledger
+        self._together = Together(ledger)
         self.lease_s = lease_s
         self.overlap = overlap
         self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is open for them
@@ -112,8 +114,7 @@ class Leases:
         queries that nobody holds; `alike`: only those of the same predicted class, that of the best-ranked one or of
         what the window holds. None when the round asks nothing now.
         """
-        with self._ledger._write() as connection:
-            return self._take(connection, who, tab, at, most, holding, alike)
+        return self._together.do(lambda connection: self._take(connection, who, tab, at, most, holding, alike))
 
     def _take(
         self,
@@ -182,16 +183,19 @@ class Leases:
     def renew(self, who: str, tab: str, at: float) -> list[int]:
         """The heartbeat of a window: its leases last `lease_s` from now; returns the queries that it still holds."""
         mine = (_l.who == who) & (_l.tab == tab) & _l.ended.is_(None)
-        with self._ledger._write() as connection:
+        renewed = sa.update(t.leases).where(mine).values(expires=at + self.lease_s).returning(_l.query_id)
+
+        def step(connection: sa.Connection) -> list[int]:
             self._expire(connection, at)
-            renewed = sa.update(t.leases).where(mine).values(expires=at + self.lease_s).returning(_l.query_id)
             return sorted(connection.execute(renewed).scalars())
+
+        return self._together.do(step)
 
     def release(self, who: str, tab: str) -> None:
         """A window closes: what it holds goes back at once."""
         mine = (_l.who == who) & (_l.tab == tab) & _l.ended.is_(None)
-        with self._ledger._write() as connection:
-            connection.execute(sa.update(t.leases).where(mine).values(ended="released"))
+        released = sa.update(t.leases).where(mine).values(ended="released")
+        self._together.do(lambda connection: connection.execute(released))
 
     def answer(
         self, answer: Answer, secret: str, price: Callable[[Query, Answer], Cost], at: float, *, fit: Fit | None = None
@@ -205,8 +209,7 @@ class Leases:
             LeaseError: this person never held a lease of this query with this secret.
             LabelwiseError: the answer does not fit the query (it can be mended and sent again).
         """
-        with self._ledger._write() as connection:
-            return self._answer(connection, answer, secret, price, at, fit)
+        return self._together.do(lambda connection: self._answer(connection, answer, secret, price, at, fit))
 
     def answer_and_take(
         self,
@@ -220,9 +223,12 @@ class Leases:
         **wanted: Any,
     ) -> tuple[Recorded, list[Lease]]:
         """`answer` and then `take`, in one transaction; `wanted`: its `most`, `holding`, `alike`."""
-        with self._ledger._write() as connection:
+
+        def step(connection: sa.Connection) -> tuple[Recorded, list[Lease]]:
             done = self._answer(connection, answer, secret, price, at, fit)
             return done, self._take(connection, answer.who, tab, at, **wanted)
+
+        return self._together.do(step)
 
     def _answer(
         self,
@@ -252,33 +258,31 @@ class Leases:
         Raises:
             LabelwiseError: there is nothing to take back, or the query is in somebody else's hands now.
         """
+        return self._together.do(lambda connection: self._undo(connection, who, tab, at))
+
+    def _undo(self, connection: sa.Connection, who: str, tab: str, at: float) -> Lease:
         a = t.answers.c
-        with self._ledger._write() as connection:
-            round = _open_round(connection)
-            select = sa.select(t.answers, t.withdrawn.c.answer_id.label("gone")).select_from(
-                t.answers.join(t.queries).outerjoin(t.withdrawn)
-            )
-            last = select.where((a.who == who) & (_q.round == round)).order_by(a.id.desc()).limit(UNDO_DEPTH)
-            rows = (
-                [row for row in connection.execute(last).mappings() if row["gone"] is None] if round is not None else []
-            )
-            if not rows:
-                raise LabelwiseError(
-                    f"there is no answer to take back: only the last {UNDO_DEPTH} of the open round are"
-                )
-            row = rows[0]
-            stored = connection.execute(sa.select(t.queries).where(_q.id == row["query_id"])).mappings().one()
-            query = query_from_row(stored)
-            self._expire(connection, at)
-            of_query = (_l.query_id == query.id) & _l.ended.is_(None)
-            holder = connection.execute(sa.select(_l.who).where(of_query)).scalar()
-            if holder not in (None, who):
-                raise LabelwiseError(f"query {query.id} is in the hands of another person now; it cannot be taken back")
-            withdraw(connection, row["id"], who, self._ledger._sizes_of(connection, {query.image}), now())
-            connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
-            self._from = {key: min(rank, query.rank) for key, rank in self._from.items() if key[0] == query.round}
-            [lease] = self._issue(connection, [query], who, tab, at)
-            return replace(lease, before=answer_of(row))
+        round = _open_round(connection)
+        select = sa.select(t.answers, t.withdrawn.c.answer_id.label("gone")).select_from(
+            t.answers.join(t.queries).outerjoin(t.withdrawn)
+        )
+        last = select.where((a.who == who) & (_q.round == round)).order_by(a.id.desc()).limit(UNDO_DEPTH)
+        rows = [row for row in connection.execute(last).mappings() if row["gone"] is None] if round is not None else []
+        if not rows:
+            raise LabelwiseError(f"there is no answer to take back: only the last {UNDO_DEPTH} of the open round are")
+        row = rows[0]
+        stored = connection.execute(sa.select(t.queries).where(_q.id == row["query_id"])).mappings().one()
+        query = query_from_row(stored)
+        self._expire(connection, at)
+        of_query = (_l.query_id == query.id) & _l.ended.is_(None)
+        holder = connection.execute(sa.select(_l.who).where(of_query)).scalar()
+        if holder not in (None, who):
+            raise LabelwiseError(f"query {query.id} is in the hands of another person now; it cannot be taken back")
+        withdraw(connection, row["id"], who, self._ledger._sizes_of(connection, {query.image}), now())
+        connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
+        self._from = {key: min(rank, query.rank) for key, rank in self._from.items() if key[0] == query.round}
+        [lease] = self._issue(connection, [query], who, tab, at)
+        return replace(lease, before=answer_of(row))
 
     def close_round(self, round: int) -> int:
         """Removes the open queries of a round that nobody was ever shown; returns how many.

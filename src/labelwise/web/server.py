@@ -92,6 +92,7 @@ class Page:
     def __init__(self, context: Context, *, secure: bool = False, lease_s: float = 120.0) -> None:
         self.context = context
         self.ledger = context.project.ledger
+        self.classifies = context.run.classifies
         self.people = People(self.ledger)
         self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
         self.shown = Shown(context)
@@ -138,14 +139,14 @@ class Page:
 
     def record(self, person: Person, said: Said) -> dict[str, Any]:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
-        run, told = self.context.run, list[str]()
+        table, told = self.context.run.cost, list[str]()
         answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
 
         def fit(query: Query, given: Answer) -> Answer:
             return self.shown.fit(query, given, told)
 
         def price(query: Query, timed: Answer) -> Cost:
-            return costs.cost(query, timed, run.cost, one_class=run.classifies)
+            return costs.cost(query, timed, table, one_class=self.classifies)
 
         done, leases = self.leases.answer_and_take(
             answer, said.lease, price, time.time(), tab=said.tab, fit=fit, **said.wanted()
@@ -228,7 +229,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
-        kind = "class" if run.classifies else run.query.unit
+        kind = "class" if page.classifies else run.query.unit
         return known | {"classes": page.context.pool.classes, "kind": kind, "answered_by": run.ask.who}
 
     @app.post("/api/leave")

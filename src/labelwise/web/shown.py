@@ -37,6 +37,7 @@ class Shown:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._classifies = context.run.classifies  # it looks at the model's file: not for every query
         self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
@@ -53,7 +54,7 @@ class Shown:
             "lease": lease.secret,
             "round": query.round,
             "rank": query.rank,
-            "kind": "class" if self._context.run.classifies else query.unit,
+            "kind": "class" if self._classifies else query.unit,
             "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
             "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
@@ -80,7 +81,7 @@ class Shown:
         """
         if answer.verdict != "all":
             return answer
-        if self._context.run.classifies and len(answer.labels) != 1:
+        if self._classifies and len(answer.labels) != 1:
             raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
         if query.unit != "region" or query.box is None or len(answer.boxes) != len(answer.labels):
             return answer
