@@ -116,9 +116,13 @@ class Page:
         found = dict(self._standing)
         return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
 
+    def due(self) -> bool:
+        """Whether the last count is no longer fresh for its price."""
+        return time.monotonic() > self._counted_until
+
     def count(self) -> None:
-        """Counts anew, unless the last count is fresh for its price; the routes do so when their reply is sent."""
-        if time.monotonic() > self._counted_until and self._counting.acquire(blocking=False):
+        """Counts anew, if that is due; the routes do so when their reply is sent."""
+        if self.due() and self._counting.acquire(blocking=False):
             try:
                 begun = time.monotonic()
                 self._standing = standing(self.context)
@@ -222,8 +226,9 @@ def _for_people(app: FastAPI, page: Page) -> None:
     Someone = Annotated[Person, Depends(page.access.person)]
 
     def said(content: dict[str, Any], after: BackgroundTasks) -> JSONResponse:
-        after.add_task(page.count)
-        return JSONResponse(content, background=after)
+        if page.due():
+            after.add_task(page.count)
+        return JSONResponse(content)
 
     @app.get("/api/me")
     def me(person: Someone) -> dict[str, Any]:
