@@ -166,6 +166,7 @@ def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
     _on_errors(app)
     _for_everyone(app, page)
     _for_people(app, page)
+    _for_answers(app, page)
     _for_the_owner(app, page)
     return Guard(app, hosts)
 
@@ -225,23 +226,40 @@ def _for_everyone(app: FastAPI, page: Page) -> None:
 def _for_people(app: FastAPI, page: Page) -> None:
     Someone = Annotated[Person, Depends(page.access.person)]
 
-    def said(content: dict[str, Any], after: BackgroundTasks) -> JSONResponse:
-        if page.due():
-            after.add_task(page.count)
-        return JSONResponse(content)
-
     @app.get("/api/me")
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
         kind = "class" if page.classifies else run.query.unit
-        return known | {"classes": page.context.pool.classes, "kind": kind, "answered_by": run.ask.who}
+        return known | {
+            "classes": page.context.pool.classes,
+            "kind": kind,
+            "answered_by": run.ask.who,
+            "overlap": run.ask.overlap,
+        }
 
     @app.post("/api/leave")
     def leave(_person: Someone, request: Request, response: Response) -> dict[str, bool]:
         page.people.leave(request.cookies[page.access.cookie])
         response.delete_cookie(**page.access.settings())
         return {"left": True}
+
+    @app.get("/api/images/{number}/{side}")
+    def image(_person: Someone, number: Number, side: Number) -> Response:
+        try:
+            content = page.shown.jpeg(number, side)
+        except LabelwiseError:
+            raise HTTPException(404, f"image {number} cannot be read") from None
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+
+def _for_answers(app: FastAPI, page: Page) -> None:
+    Someone = Annotated[Person, Depends(page.access.person)]
+
+    def said(content: dict[str, Any], after: BackgroundTasks) -> JSONResponse:
+        if page.due():
+            after.add_task(page.count)
+        return JSONResponse(content)
 
     @app.post("/api/next")
     def next_(person: Someone, body: Want, after: BackgroundTasks) -> JSONResponse:
@@ -264,14 +282,6 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def release(person: Someone, body: Window) -> dict[str, bool]:
         page.leases.release(person.name, body.tab)
         return {"released": True}
-
-    @app.get("/api/images/{number}/{side}")
-    def image(_person: Someone, number: Number, side: Number) -> Response:
-        try:
-            content = page.shown.jpeg(number, side)
-        except LabelwiseError:
-            raise HTTPException(404, f"image {number} cannot be read") from None
-        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
     @app.get("/api/progress")
     def progress_(person: Someone) -> dict[str, Any]:
