@@ -533,6 +533,8 @@ def test_the_cookie_is_out_of_reach_and_new_at_every_login(site: Any) -> None:
     assert "httponly" in flags and "samesite=strict" in flags and "path=/" in flags
     token = first.cookies[name]
     assert token != planted[name] and secret not in first.text
+    assert site.client.post("/api/enter", json={"secret": "wrong"}).status_code == 401
+    assert site.client.get("/api/me").status_code == 200, "a link that does not work logs nobody out"
     again = site.client.post("/api/enter", json={"secret": secret})
     assert again.cookies[name] != token
     site.client.cookies.clear()

@@ -53,6 +53,14 @@ def images(root: Path, n: int) -> None:
     (root / "annotations.json").write_text(json.dumps({"images": records, "annotations": whole, "categories": names}))
 
 
+def tested_on_itself(root: Path) -> list[str]:
+    """A test split that holds the images of the pool, so that there is a curve; the settings that name the two."""
+    for split in ("pool", "test"):
+        shutil.copy(root / "annotations.json", root / f"{split}.json")
+    (root / "annotations.json").unlink()
+    return ["data.pool_split=pool", "data.test_split=test"]
+
+
 def film(root: Path, n: int) -> None:
     """A folder of frames: one film of `n` frames and ten more."""
     images(root, n + 10)
@@ -82,9 +90,10 @@ class Site:
             f'[ask]\nwho = "people"\npoll_s = 0.1\n[train]\nepochs = 1\n'
             f"[budget]\n{budget}\nper_round = [{n}]\nstart_images = 2\n"
         )
+        tested = [] if asks else tested_on_itself(folder / "data")
         names = ", ".join(f'"{name}"' for name in CLASSES)
         frames = ['data.format="frames"', f"data.classes=[{names}]"] if unit == "frame" else []
-        self.opened = context.start(folder / "project", str(recipe), frames)
+        self.opened = context.start(folder / "project", str(recipe), frames + tested)
         self.ledger, self.pool = self.opened.project.ledger, self.opened.pool
         self.ledger.add_images(self.pool)
         kind = "image" if unit in ("class", "frame") else unit

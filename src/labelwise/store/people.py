@@ -85,12 +85,12 @@ class People:
         that a cookie that was planted before is worth nothing.
         """
         with self._forgetting(), self._ledger._write() as connection:
-            if old is not None:
-                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
             connection.execute(sa.delete(t.sessions).where(_s.expires <= at))
             who = connection.execute(sa.select(_p.name, _p.role).where(_p.secret == _hash(secret))).one_or_none()
             if who is None:
                 return None
+            if old is not None:
+                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
             token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
             session = {"token": _hash(token), "name": who[0], "csrf": csrf, "expires": at + SESSION_S}
             connection.execute(sa.insert(t.sessions), session)

@@ -198,6 +198,7 @@ function tiles() {
   for (const query of queue) query.shown ??= Date.now();
   grid.show(queue, nameOf);
   const predicted = current().label;
+  cover(null);
   $("question").textContent = "Which class are these images?";
   $("verdicts").replaceChildren(...(predicted === null ? [] : [button(`They are ${nameOf(predicted)}`, "A", () => perform("accept"), true, "accept")]), button("All / none", "E", () => grid.all(), false, "all"));
   for (const part of ["why", "strip"]) $(part).hidden = true;
@@ -209,7 +210,7 @@ function tiles() {
 function ask(query) {
   const kinds = {
     box: [`Is this: ${nameOf(label)}?`, "Mend the box by dragging or with the arrow keys, then accept."],
-    image: ["Label every object in the image", "Drag to draw a box. When everything is labelled, say so."],
+    image: [`Label every object in the ${query.strip.length > 1 ? "frame" : "image"}`, "Drag to draw a box. When everything is labelled, say so."],
     region: ["Label every object in the lit region", "Drag to draw a box. When everything in the region is labelled, say so."],
     class: ["Which class is this image?", query.label === null ? "" : `Predicted: ${nameOf(query.label)}`],
   };
@@ -229,6 +230,7 @@ function ask(query) {
     const made = node("figure"), picture = node("img"), late = frame.time_s - own;
     picture.src = `/api/images/${frame.number}/320`;
     picture.alt = late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame";
+    made.classList.toggle("this", !late);
     made.append(picture, node("figcaption", late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one"));
     return made;
   }));
@@ -274,10 +276,17 @@ function list() {
     made.setAttribute("aria-pressed", String(k === label));
     return made;
   }));
-  if (!found.length) $("class-list").replaceChildren(node("p", unknown($("find").value.trim())), ...(current() ? [button("Skip for this reason", "Enter", missing)] : []));
+  if (!found.length) {
+    const skip = button("Skip: its class is missing", "Enter", missing);
+    skip.classList.add("why");
+    $("class-list").replaceChildren(node("p", `“${$("find").value.trim()}” is no class of this project.`), ...(current() ? [skip] : []), node("p", FIXED[me.role]));
+  }
 }
 
-const unknown = (name) => `“${name}” is no class of this project, and its classes are fixed: what was looked over before would count as free of a new one. ${me.role === "owner" ? "To add it, make a new project with the longer list in data.classes." : "The owner sees what people missed."}`;
+const FIXED = {
+  owner: "The classes of a project are fixed, for what was looked over before would count as free of a new one. To add it, make a new project with the longer list in data.classes.",
+  annotator: "The owner sees which classes people miss.",
+};
 
 /** A class that the project lacks: the query is skipped, and the owner is told the name. */
 function missing() {

@@ -22,8 +22,9 @@ export class Grid {
   show(queries, nameOf) {
     this.queries = [...queries];
     this.picked = new Set(queries.map((query) => query.query).filter((id) => this.picked.has(id)));
-    this.at = Math.max(0, Math.min(this.at, queries.length - 1));
     const known = new Map([...this.box.children].map((tile) => [tile.dataset.query, tile]));
+    const stay = queries.some((query) => known.has(String(query.query))); // else these are other images: from the beginning
+    this.at = stay ? Math.max(0, Math.min(this.at, queries.length - 1)) : 0;
     this.box.replaceChildren(...queries.map((query, k) => {
       const tile = known.get(String(query.query)) ?? this.tile(query, nameOf);
       tile.id = `tile-${k}`;
