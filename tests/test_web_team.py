@@ -138,7 +138,7 @@ def test_agreement_by_hand(ledger: Ledger) -> None:
 
 
 def test_the_cursor_comes_back_for_what_was_passed(ledger: Ledger) -> None:
-    """With more answered queries than the search looks back over, an expired lease and an undone answer are found."""
+    """However far the search has come, an expired lease and an undone answer are found, and one of another process."""
     ledger.add_queries(1, queries(400))
     leases = Leases(ledger, lease_s=10)
     [slow] = leases.take("Bo", "tab-of-Bo", 0.0)
@@ -149,6 +149,13 @@ def test_the_cursor_comes_back_for_what_was_passed(ledger: Ledger) -> None:
     leases.release("Ada", "tab-of-Ada")
     assert back.query.rank == 300
     assert [lease.query.rank for lease in leases.take("Di", "tab-of-Di", 22.0, most=2)] == [300, 301]
+    other = Leases(ledger)
+    other.release("Cy", "tab-of-Cy")
+    assert [lease.query.rank for lease in leases.take("Eve", "tab-of-Eve", 22.0)] == [302], "not heard of yet"
+    ranks = [leases.take(f"person{k}", "tab-of-all", 22.5)[0].query.rank for k in range(97)]
+    assert ranks == list(range(303, 400))
+    assert [lease.query.rank for lease in leases.take("Fay", "tab-of-Fay", 22.5)] == [0]
+    assert leases.take("Gil", "tab-of-Gil", 22.5) == []
 
 
 # --------------------------------------------------------------------------------------------------------------- grids

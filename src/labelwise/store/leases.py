@@ -31,8 +31,8 @@ LEASE_S = 120.0
 MOST_HELD = 12
 """Queries that one person may hold at a time, all windows together."""
 UNDO_DEPTH = 20
-LOOK_BACK = 128
-"""Answered queries that the search for an open one may pass before it begins further on."""
+LOOK_AGAIN_S = 1.0
+_NEVER = float("-inf")
 
 _l, _q, _s = t.leases.c, t.queries.c, t.stages.c
 _bind = sa.bindparam
@@ -47,6 +47,7 @@ _HELD = _HELD.where((_l.who == _bind("person")) & _l.ended.is_(None)).order_by(_
 _NO_HOLDER = ~sa.exists().where((_l.query_id == _q.id) & _l.ended.is_(None)).correlate(t.queries)
 _HERE = (_q.round == _bind("asking")) & (_q.rank >= _bind("start"))
 _ALIKE = _q.label.is_not_distinct_from(_bind("like", type_=sa.Integer))
+_LAST = sa.select(sa.func.max(_q.rank)).where(_q.round == _bind("asking"))
 _ISSUE = sa.insert(t.leases)
 _DONE = sa.update(t.leases).where((_l.id == _bind("lease")) | ((_l.query_id == _bind("of_query")) & _l.ended.is_(None)))
 _DONE = _DONE.values(
@@ -92,11 +93,11 @@ class Leases:
         self._together = Together(ledger)
         self.lease_s = lease_s
         self.overlap = overlap
-        self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is open for them
-        self._expired_at = float("-inf")
+        self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is free for them
+        self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
+        self._expired_at = _NEVER
         wanted = _HERE & wants(overlap, _bind("person"))
         free = sa.select(t.queries).where(wanted & _NO_HOLDER).order_by(_q.rank).limit(_bind("most"))
-        self._first = sa.select(sa.func.min(_q.rank)).where(wanted)
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)
 
@@ -139,29 +140,37 @@ class Leases:
         room = min(most - len(holding) - len(lost), MOST_HELD - len(rows))
         fresh: Sequence[sa.RowMapping] = []
         if room > 0 and alike:
-            seed = here[:1] or self._free(connection, round, who, 1)
-            fresh = self._free(connection, round, who, room, seed[0]["label"]) if seed else []
+            seed = here[:1] or self._free(connection, round, who, at, 1)
+            fresh = self._free(connection, round, who, at, room, seed[0]["label"]) if seed else []
         elif room > 0:
-            fresh = self._free(connection, round, who, room)
+            fresh = self._free(connection, round, who, at, room)
         return self._issue(connection, [query_from_row(row) for row in (*lost, *fresh)], who, tab, at)
 
     def _free(
-        self, connection: sa.Connection, round: int, who: str, most: int, *like: int | None
+        self, connection: sa.Connection, round: int, who: str, at: float, most: int, *like: int | None
     ) -> Sequence[sa.RowMapping]:
-        """Open queries that nobody holds, by rank: from where the last search found one, else from the beginning."""
+        """Open queries that nobody holds, by rank.
+
+        The search begins where the last one found something, for all before that are answered or held; whatever gives
+        a query back makes it begin at 0 again. What other processes give back it finds within `LOOK_AGAIN_S`.
+        """
         key = (round, who if self.overlap > 1 else "")
+        start = self._from.get(key, 0)
+        where = {"asking": round, "start": start, "person": who, "most": most}
+        where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
-        for start in sorted({self._from.get(key, 0), 0}, reverse=True):
-            where = {"asking": round, "start": start, "person": who}
-            wanted = where | {"most": most} | ({"like": like[0]} if like else {})
-            rows = connection.execute(search, wanted).mappings().all()
-            if rows and start <= rows[0]["rank"] <= start + LOOK_BACK:
-                return rows
-            first = connection.execute(self._first, where).scalar()
-            self._from[key] = 0 if first is None else first
-            if rows:
-                return rows
-        return []
+        rows = connection.execute(search, where).mappings().all()
+        if (
+            not rows
+            and start
+            and not self._looked.get(key, _NEVER) <= at < self._looked.get(key, _NEVER) + LOOK_AGAIN_S
+        ):
+            self._looked[key] = at
+            rows = connection.execute(search, where | {"start": 0}).mappings().all()
+        if not like:
+            end = None if rows else connection.execute(_LAST, {"asking": round}).scalar()
+            self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
+        return rows
 
     def _issue(self, connection: sa.Connection, queries: Sequence[Query], who: str, tab: str, at: float) -> list[Lease]:
         leases = [Lease(query, secrets.token_urlsafe(18), at + self.lease_s) for query in queries]
@@ -177,7 +186,8 @@ class Leases:
     def _expire(self, connection: sa.Connection, at: float, every_s: float = 0.0) -> None:
         """Ends the leases that are over, unless that was done less than `every_s` ago (a clock may go back)."""
         if not self._expired_at <= at < self._expired_at + every_s:
-            connection.execute(_EXPIRE, {"at": at})
+            if connection.execute(_EXPIRE, {"at": at}).rowcount:
+                self._from = {}
             self._expired_at = at
 
     def renew(self, who: str, tab: str, at: float) -> list[int]:
@@ -195,7 +205,12 @@ class Leases:
         """A window closes: what it holds goes back at once."""
         mine = (_l.who == who) & (_l.tab == tab) & _l.ended.is_(None)
         released = sa.update(t.leases).where(mine).values(ended="released")
-        self._together.do(lambda connection: connection.execute(released))
+
+        def step(connection: sa.Connection) -> None:
+            if connection.execute(released).rowcount:
+                self._from = {}
+
+        self._together.do(step)
 
     def answer(
         self, answer: Answer, secret: str, price: Callable[[Query, Answer], Cost], at: float, *, fit: Fit | None = None
@@ -250,6 +265,8 @@ class Leases:
         record = (query, timed, price(query, timed))
         [(answer_id, counts)] = self._ledger.record_within(connection, [record], origin_of(answer.who))
         connection.execute(_DONE, {"lease": row["lease"], "of_query": query.id, "made": answer_id})
+        if self.overlap > 1:  # it is open for others now
+            self._from = {key: min(rank, query.rank) for key, rank in self._from.items()}
         return Recorded(answer_id, counts)
 
     def undo(self, who: str, tab: str, at: float) -> Lease:
@@ -280,7 +297,7 @@ class Leases:
             raise LabelwiseError(f"query {query.id} is in the hands of another person now; it cannot be taken back")
         withdraw(connection, row["id"], who, self._ledger._sizes_of(connection, {query.image}), now())
         connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
-        self._from = {key: min(rank, query.rank) for key, rank in self._from.items() if key[0] == query.round}
+        self._from = {}
         [lease] = self._issue(connection, [query], who, tab, at)
         return replace(lease, before=answer_of(row))
 
