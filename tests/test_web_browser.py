@@ -243,7 +243,8 @@ class View:
 
 
 def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_path: Path) -> None:
-    here = site("box", 20)
+    """Twenty by the keyboard alone, one adjusted by mouse and one by touch; rejected, skipped, undone."""
+    here = site("box", 22)
     view = View(chromium, here, tmp_path, has_touch=True)
     page = view.page
     asked = (BOX[0] + 4, BOX[1] + 4, BOX[2] + 4, BOX[3] + 4)
@@ -278,12 +279,12 @@ def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_
     view.wait_for_text("#message", "Taken back")
     view.wait_for_rank(9)
     view.keys("a")
-    for rank in range(10, 20):
+    for rank in range(10, 22):
         view.wait_for_rank(rank)
         view.keys("0" if rank % 2 else "x")
-    got = here.stored(20)
-    assert [row["rank"] for row in got] == list(range(20))
-    verdicts = ["object"] * 4 + ["background", "duplicate", "skipped"] + ["object"] * 3 + ["background", "object"] * 5
+    got = here.stored(22)
+    assert [row["rank"] for row in got] == list(range(22))
+    verdicts = ["object"] * 4 + ["background", "duplicate", "skipped"] + ["object"] * 3 + ["background", "object"] * 6
     assert [row["verdict"] for row in got] == verdicts
     assert got[0]["boxes"] == [list(asked)] and got[0]["labels"] == [1]
     assert got[1]["boxes"] == [[asked[0] - 2, asked[1] - 1, asked[2] - 1, asked[3] + 9]]
