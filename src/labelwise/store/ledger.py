@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ class Ledger:
         self._sizes: dict[str, tuple[int, int]] = {}  # an image's size never changes, so it may be kept
         self._n_classes = 0  # nor does the class list
         # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
-        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        sqlite = engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
 
     @staticmethod
     def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:

@@ -1,8 +1,8 @@
 """Many threads that write at once share a transaction: one wait for the disk instead of one for each of them.
 
-A step is what would else be a transaction of its own. Whoever gets the turn runs the steps of all who wait, each in a
-savepoint, and commits once; nobody hears of a result before it is on the disk. A step that fails takes back its own
-work alone. An error of the database fails all of them, and nothing of any of them is kept.
+A step is what would else be a transaction of its own. Whoever gets the turn runs the steps of all who wait and commits
+once; nobody hears of a result before it is on the disk. If one of them fails, all of it is taken back and every step is
+run again in a transaction of its own, so that it fails alone: a step must bear to be run twice.
 """
 
 from __future__ import annotations
@@ -54,23 +54,22 @@ class Together:
             steps, self._waiting = self._waiting, []
         try:
             with self._ledger._write() as connection:
-                for step in steps:
-                    self._run(connection, step, alone=len(steps) == 1)
+                results = [step.do(connection) for step in steps]
         except BaseException as error:
             for step in steps:
-                step.error = error
+                if len(steps) > 1 and isinstance(error, Exception):
+                    self._alone(step)
+                else:
+                    step.error = error
+        else:
+            for step, result in zip(steps, results, strict=True):
+                step.result = result
         for step in steps:
             step.done = True
 
-    @staticmethod
-    def _run(connection: sa.Connection, step: _Step, *, alone: bool) -> None:
-        if alone:
-            step.result = step.do(connection)
-            return
+    def _alone(self, step: _Step) -> None:
         try:
-            with connection.begin_nested():
+            with self._ledger._write() as connection:
                 step.result = step.do(connection)
-        except sa.exc.DBAPIError:
-            raise  # the whole transaction may be gone
-        except Exception as error:
+        except BaseException as error:
             step.error = error

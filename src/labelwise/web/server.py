@@ -147,6 +147,7 @@ class Page:
         answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
 
         def fit(query: Query, given: Answer) -> Answer:
+            told.clear()  # it may be run twice
             return self.shown.fit(query, given, told)
 
         def price(query: Query, timed: Answer) -> Cost:
