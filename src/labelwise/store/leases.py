@@ -156,7 +156,7 @@ class Leases:
         """
         key = (round, who if self.overlap > 1 else "")
         start = self._from.get(key, 0)
-        where = {"asking": round, "start": start, "person": who, "most": most}
+        where: dict[str, Any] = {"asking": round, "start": start, "person": who, "most": most}
         where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
         rows = connection.execute(search, where).mappings().all()

@@ -50,7 +50,7 @@ function take(reply) {
   for (const query of reply.queries ?? []) {
     if (queue.some((other) => other.query === query.query)) continue;
     queue.push(query);
-    prefetch(query);
+    if (!gridded) prefetch(query);
   }
 }
 
