@@ -25,7 +25,7 @@ from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
 
-_ids = sa.bindparam("ids", expanding=True)
+_ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _THESE = sa.select(t.queries).where(t.queries.c.id.in_(_ids)).with_for_update()
 _valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
 _HOW_MANY = sa.select(t.answers.c.query_id, sa.func.count(), _valid).select_from(t.answers.outerjoin(t.withdrawn))
