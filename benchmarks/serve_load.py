@@ -1,15 +1,20 @@
 """Load on the labelling page: many annotators answer at once; nothing is answered twice, nothing acknowledged is lost.
 
 The server is a process of its own, the annotators are processes with a real HTTP client each. With --kills the server
-is killed (SIGKILL) at random moments and started again; the annotators try again, as the page does.
+is killed (SIGKILL) at random moments and started again; the annotators try again, as the page does (then the times
+hold the server's absence too). Without --think the annotators answer with no pause at all, as many as the machine
+bears; a person needs a second or more. Each run is a row of benchmarks/results/serve_load.csv.
 
     python benchmarks/serve_load.py --people 50 --queries 20000
+    python benchmarks/serve_load.py --people 50 --queries 20000 --think 0.5
     python benchmarks/serve_load.py --people 10 --queries 2000 --kills 20
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import datetime
 import http.client
 import json
 import multiprocessing
@@ -21,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,8 @@ import numpy as np
 from PIL import Image
 
 PORT = 8791
+IMAGES = 2000
+RESULTS = Path(__file__).parent / "results" / "serve_load.csv"
 SERVER = """
 import sys, uvicorn
 from pathlib import Path
@@ -46,8 +54,8 @@ def make(folder: Path, queries: int, people: int) -> list[str]:
 
     (folder / "data" / "images").mkdir(parents=True)
     records = []
-    for i in range(8):
-        Image.new("RGB", (64, 48), (30 * i, 90, 90)).save(folder / "data" / "images" / f"{i}.png")
+    for i in range(min(IMAGES, queries)):
+        Image.new("RGB", (64, 48), (i % 256, 90, 90)).save(folder / "data" / "images" / f"{i}.png")
         records.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 48})
     table = {"images": records, "annotations": [], "categories": [{"id": 0, "name": "cat"}]}
     (folder / "data" / "annotations.json").write_text(json.dumps(table))
@@ -97,19 +105,32 @@ class Annotator:
                 time.sleep(0.05)
 
 
-def annotate(secret: str, number: int, start: Any, out: Any) -> None:
-    """Answers until nothing is left; reports what was acknowledged and how long each answer with its next took."""
-    person, said, times = Annotator(secret, number), [], []
-    start.wait()
-    queue = person.send("POST", "/api/next", {"tab": person.tab, "most": 3})[0]["queries"]
+def annotate(secret: str, number: int, think_s: float, start: Any, out: Any) -> None:
+    """Reports when it is logged in, then answers until nothing is left and reports what was acknowledged."""
+    try:
+        person = Annotator(secret, number)
+        out.put("ready")
+        start.wait()
+        out.put(work(person, think_s, random.Random(number)))
+    except BaseException as error:
+        out.put(f"annotator {number}: {error!r}")
+
+
+def work(
+    person: Annotator, think_s: float, chance: random.Random
+) -> tuple[list[tuple[int, str, int, bool]], list[float]]:
+    """What was acknowledged, and how long each answer with its next took (ms)."""
+    said: list[tuple[int, str, int, bool]] = []
+    times: list[float] = []
+    queue: list[dict[str, Any]] = []
     idle = 0
     while idle < 3:
         if not queue:
-            time.sleep(0.5)
-            idle += 1
             queue = person.send("POST", "/api/next", {"tab": person.tab, "most": 3})[0]["queries"]
+            idle = 0 if queue else idle + 1
+            time.sleep(0 if queue else 0.5)
             continue
-        idle = 0
+        time.sleep(chance.uniform(0.5, 1.5) * think_s)
         query = queue.pop(0)
         verdict = ("background", "duplicate", "object")[query["query"] % 3]
         boxes = [query["box"]] if verdict == "object" else []
@@ -120,7 +141,16 @@ def annotate(secret: str, number: int, start: Any, out: Any) -> None:
         times.append(1000 * (time.perf_counter() - begun))
         said.append((query["query"], verdict, reply["answer"], reply["counts"]))
         queue += reply["queries"]
-    out.put((said, times))
+    return said, times
+
+
+def hear(out: Any, n: int) -> list[Any]:
+    """What `n` annotators report; the first that failed ends it all."""
+    found = [out.get(timeout=3600) for _ in range(n)]
+    failed = [one for one in found if isinstance(one, str) and one != "ready"]
+    if failed:
+        raise SystemExit("\n".join(failed))
+    return found
 
 
 def serve(folder: Path) -> subprocess.Popen[bytes]:
@@ -159,25 +189,20 @@ def check(folder: Path, said: list[tuple[int, str, int, bool]], queries: int) ->
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=50)
-    parser.add_argument("--queries", type=int, default=20_000)
-    parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        secrets = make(folder, arguments.queries, arguments.people)
-        server = serve(folder)
-        wait_for_server()
-        spawn = multiprocessing.get_context("spawn")
-        out, start = spawn.Queue(), spawn.Event()
-        people = [spawn.Process(target=annotate, args=(s, k, start, out)) for k, s in enumerate(secrets)]
-        for person in people:
-            person.start()
-        time.sleep(3 + 0.2 * len(people))
-        begun = time.perf_counter()
+def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float, float]:
+    """Starts server and annotators, kills the server now and then; what they report, and the seconds: wall, its CPU."""
+    secrets = make(folder, arguments.queries, arguments.people)
+    server = serve(folder)
+    wait_for_server()
+    spawn = multiprocessing.get_context("spawn")
+    out, start = spawn.Queue(), spawn.Event()
+    each = [(secret, number, arguments.think, start, out) for number, secret in enumerate(secrets)]
+    people = [spawn.Process(target=annotate, args=one, daemon=True) for one in each]
+    for person in people:
+        person.start()
+    try:
+        hear(out, len(people))
+        begun, cpu = time.perf_counter(), cpu_s(server.pid)
         start.set()
         chance = random.Random(arguments.seed)
         for _ in range(arguments.kills):
@@ -186,18 +211,76 @@ def main() -> None:
             server.wait()
             server = serve(folder)
             wait_for_server()
-        found = [out.get() for _ in people]
-        seconds = time.perf_counter() - begun
-        for person in people:
-            person.join()
+        found = hear(out, len(people))
+        return found, time.perf_counter() - begun, cpu_s(server.pid) - cpu
+    finally:
         server.terminate()
         server.wait()
-        times = np.concatenate([np.array(t) for _, t in found])
-        result: dict[str, Any] = check(folder, [one for said, _ in found for one in said], arguments.queries)
-    result |= {"people": arguments.people, "kills": arguments.kills, "seconds": round(seconds, 1)}
+
+
+def cpu_s(pid: int) -> float:
+    """The processor time of a process so far; not a number where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def keep(result: dict[str, Any]) -> None:
+    """Adds a row to the results."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=RESULTS.parent
+    )
+    packages = ("fastapi", "starlette", "uvicorn", "pydantic", "sqlalchemy")
+    result |= {"command": " ".join(["python", "benchmarks/serve_load.py", *sys.argv[1:]])}
+    result |= {"commit": commit.stdout.strip(), "date": datetime.date.today().isoformat()}
+    result["machine"] = f"{processor()}, {os.cpu_count()} cores, load before {LOAD_BEFORE:.1f}"
+    result["versions"] = ", ".join([f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)])
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        table = csv.DictWriter(file, result, lineterminator="\n")
+        if new:
+            table.writeheader()
+        table.writerow(result)
+
+
+def processor() -> str:
+    """The name of the processor."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [row.split(":")[1].strip() for row in info.read_text().splitlines() if row.startswith("model name")]
+        if (info.exists())
+        else []
+    )
+    return names[0] if names else platform.machine()
+
+
+LOAD_BEFORE = os.getloadavg()[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--queries", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--think", type=float, default=0.0, help="mean pause before an answer, in seconds")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        found, seconds, cpu = load(Path(name), arguments)
+        checked = check(Path(name), [one for said, _ in found for one in said], arguments.queries)
+    times = np.concatenate([np.array(t) for _, t in found])
+    result: dict[str, Any] = {k: getattr(arguments, k) for k in ("people", "queries", "kills")}
+    result |= {"think_s": arguments.think} | checked | {"wall_s": round(seconds, 1)}
+    result["answers_per_s"] = round(len(times) / seconds, 1)
     result |= {f"p{p}_ms": round(float(np.percentile(times, p)), 1) for p in (50, 95, 99)}
-    result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"}
+    result["max_ms"] = round(float(times.max()), 1)
+    result["server_cpu_ms_per_answer"] = None if arguments.kills else round(1000 * cpu / len(times), 2)
+    keep(result)
     print(json.dumps(result, indent=1))
+    if result["lost"] or result["answered_twice"] or result["unanswered"]:
+        raise SystemExit("an answer was lost, doubled or never asked for")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import context, loop
+from labelwise import context, history, loop
 from labelwise.ask import oracle, people
 from labelwise.context import Context
 from labelwise.store.leases import LeaseError, Leases
@@ -387,13 +387,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         def open(self, *settings: str, **how: Any) -> Context:
             self.context = project(tmp_path, *settings, **how)
             self.page = server.Page(self.context)
-            self.client = testclient.TestClient(
-                server.create(self.page), base_url="http://127.0.0.1:8765", raise_server_exceptions=False
-            )
+            self.app = server.create(self.page)
+            self.client = self.another_client()
             return self.context
 
-        def browser(self, name: str = "Ada", role: Any = "annotator", tab: str = "window-1") -> Browser:
-            return Browser(self.client, self.page.people.invite(name, role, time.time()), tab)
+        def another_client(self) -> Any:
+            """A client of its own, for a thread of its own."""
+            return testclient.TestClient(self.app, base_url="http://127.0.0.1:8765", raise_server_exceptions=False)
+
+        def browser(
+            self, name: str = "Ada", role: Any = "annotator", tab: str = "window-1", client: Any = None
+        ) -> Browser:
+            return Browser(client or self.client, self.page.people.invite(name, role, time.time()), tab)
 
     made = Site()
     yield made
@@ -452,9 +457,14 @@ def test_classification_takes_one_class_and_a_region_its_own_boxes(site: Any) ->
     ask(opened, about(0, opened, "region"))
     ada = site.browser()
     [query] = ada.next()
-    outside = ada.say(query, "all", boxes=[[0, 0, 20, 20]], labels=[0])
-    assert outside.status_code == 409 and "outside the region" in outside.json()["error"]
-    assert ada.say(query, "all", boxes=[[2, 3, 20, 20]], labels=[0]).status_code == 200
+    boxes = [[2, 3, 20, 20], [1, 3, 21, 23], [0, 3, 5, 20], [2, 3, 30.01, 31]]
+    said = ada.say(query, "all", boxes=boxes, labels=[0, 1, 0, 1]).json()
+    assert said["told"] == [
+        "box 2 was cut to the region",
+        "box 3 was left out: no more than 70% of it lies in the region",
+    ]
+    kept = opened.project.ledger.labels(opened.pool).annotations
+    assert kept.xyxy.tolist() == [[2, 3, 20, 20], [2, 3, 21, 23], [2, 3, 30, 31]] and kept.labels.tolist() == [0, 1, 1]
     assert opened.project.ledger.open_queries(1) == []
 
 
@@ -528,6 +538,8 @@ def test_the_cookie_is_out_of_reach_and_new_at_every_login(site: Any) -> None:
     assert "httponly" in flags and "samesite=strict" in flags and "path=/" in flags
     token = first.cookies[name]
     assert token != planted[name] and secret not in first.text
+    assert site.client.post("/api/enter", json={"secret": "wrong"}).status_code == 401
+    assert site.client.get("/api/me").status_code == 200, "a link that does not work logs nobody out"
     again = site.client.post("/api/enter", json={"secret": secret})
     assert again.cookies[name] != token
     site.client.cookies.clear()
@@ -673,20 +685,28 @@ def answer_like_the_oracle(site: Any, browser: Browser, stop: threading.Event) -
         time.sleep(0.02)
 
 
-def test_a_whole_run_with_people(site: Any) -> None:
-    opened = site.open()
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_a_whole_run_with_people(site: Any, overlap: int) -> None:
+    opened = site.open(f"ask.overlap={overlap}")
     ledger, stop = opened.project.ledger, threading.Event()
     ledger.add_images(opened.pool)
-    browser = site.browser()
-    person = threading.Thread(target=answer_like_the_oracle, args=(site, browser, stop))
-    person.start()
+    browsers = [site.browser(name, client=site.another_client()) for name in ("Ada", "Bo")[:overlap]]
+    people = [threading.Thread(target=answer_like_the_oracle, args=(site, browser, stop)) for browser in browsers]
+    for person in people:
+        person.start()
     try:
         assert list(loop.run(opened)) == [0, 1]
     finally:
         stop.set()
-        person.join()
+        for person in people:
+            person.join()
+    browser = browsers[0]
     cost = ledger.cost_by_round()
-    assert cost[0].images == 2 and cost[0].queries == 2
+    assert cost[0].images == 2 and cost[0].queries == 2 * overlap
+    with ledger._read() as connection:
+        each = connection.exec_driver_sql("SELECT count(*), count(DISTINCT who) FROM answers GROUP BY query_id").all()
+    assert {tuple(row) for row in each} == {(overlap, overlap)}, "the round waited for every second opinion"
+    assert len(history.agreed(opened)) == (overlap == 2)
     done = ledger.stage_done(1, "ask")
     assert done is not None and cost[1].boxes <= 4 and (cost[1].boxes == 4 or done["ranking_exhausted"])
     until = time.time() + 20  # the progress that is shown may be a second old

@@ -1,6 +1,6 @@
 """The labelling page in a real Chromium: a person's path by keyboard, mouse and touch, asserted against the ledger.
 
-Screenshots go to $LABELWISE_ARTEFACTS (default: the test's temporary folder).
+Screenshots go to $CI_ARTIFACTS (default: the test's temporary folder); look at them after a change of the page.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from labelwise import context
+from labelwise import context, loop
 from labelwise.types import Query
 
 CHROMIUM = shutil.which("chromium")
@@ -52,37 +53,66 @@ def images(root: Path, n: int) -> None:
     (root / "annotations.json").write_text(json.dumps({"images": records, "annotations": whole, "categories": names}))
 
 
+def tested_on_itself(root: Path) -> list[str]:
+    """A test split that holds the images of the pool, so that there is a curve; the settings that name the two."""
+    for split in ("pool", "test"):
+        shutil.copy(root / "annotations.json", root / f"{split}.json")
+    (root / "annotations.json").unlink()
+    return ["data.pool_split=pool", "data.test_split=test"]
+
+
+def film(root: Path, n: int) -> None:
+    """A folder of frames: one film of `n` frames and ten more."""
+    images(root, n + 10)
+    (root / "images").rename(root / "clip")
+    (root / "annotations.json").unlink()
+
+
 class Site:
     """A project that people answer, its server in a thread, and the owner's link."""
 
-    def __init__(self, folder: Path, unit: str, n: int) -> None:
+    def __init__(self, folder: Path, unit: str, n: int, *, kinds: int = 1, asks: bool = True) -> None:
         import uvicorn
 
         from labelwise.web import server
 
-        images(folder / "data", max(n, 2))
+        (film if unit == "frame" else images)(folder / "data", max(n, 2))
         recipe = folder / "recipe.toml"
         classifies = unit == "class"
-        query = 'score = "entropy"\nselect = "top"\nunit = "image"' if classifies else f'unit = "{unit}"'
+        query = (
+            'score = "entropy"\nselect = "top"\nunit = "image"' if classifies else f'unit = "{unit}"\nthreshold = 0.05'
+        )
         budget = 'unit = "images"' if classifies else ""
         rest = '[labels]\npolicy = "background"' if classifies else '[predict]\nviews = ["flip"]'
         recipe.write_text(
             f'name = "farm"\nmodel = "{"classifier" if classifies else "fakes.detector"}"\n'
             f'[data]\nroot = "{(folder / "data").as_posix()}"\n[query]\n{query}\n{rest}\n'
-            f'[ask]\nwho = "people"\n[budget]\n{budget}\nper_round = [{n}]\n'
+            f'[ask]\nwho = "people"\npoll_s = 0.1\n[train]\nepochs = 1\n'
+            f"[budget]\n{budget}\nper_round = [{n}]\nstart_images = 2\n"
         )
-        self.opened = context.start(folder / "project", str(recipe))
+        tested = [] if asks else tested_on_itself(folder / "data")
+        names = ", ".join(f'"{name}"' for name in CLASSES)
+        frames = ['data.format="frames"', f"data.classes=[{names}]"] if unit == "frame" else []
+        self.opened = context.start(folder / "project", str(recipe), frames + tested)
         self.ledger, self.pool = self.opened.project.ledger, self.opened.pool
         self.ledger.add_images(self.pool)
-        self.ledger.mark_started(1, "ask")
-        kind = "image" if unit == "class" else unit
+        kind = "image" if unit in ("class", "frame") else unit
         box = {"box": (BOX[0] + 4, BOX[1] + 4, BOX[2] + 4, BOX[3] + 4), "region": (150.0, 100.0, 450.0, 325.0)}.get(
             kind
         )
         label = 1 if unit in ("box", "class") else None
         reason = {"consistency": 0.62, "frequency": 0.9}
-        queries = [Query(1, k, self.pool.names[k], kind, box, label, 0.9 - k / 100, reason) for k in range(n)]  # type: ignore[arg-type]
-        self.ledger.add_queries(1, queries)
+        queries = [
+            Query(
+                1, k, self.pool.names[k], kind, box, None if label is None else label - k % kinds, 0.9 - k / 100, reason
+            )  # type: ignore[arg-type]
+            for k in range(n)
+        ]
+        if unit == "frame":
+            queries = [replace(query, image=self.pool.names[5 + query.rank]) for query in queries]
+        if asks:
+            self.ledger.mark_started(1, "ask")
+            self.ledger.add_queries(1, queries)
         self.page = server.Page(self.opened)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -127,8 +157,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with contextlib.ExitStack() as stack:
 
-        def opened(unit: str, n: int) -> Site:
-            made = Site(tmp_path, unit, n)
+        def opened(unit: str, n: int, **how: Any) -> Site:
+            made = Site(tmp_path, unit, n, **how)
             stack.callback(made.close)
             return made
 
@@ -148,10 +178,18 @@ class View:
     """One window; anything that the page complains about in the console is a failure."""
 
     def __init__(
-        self, browser: Any, site: Site, folder: Path, *, width: int = 1366, height: int = 768, **how: Any
+        self,
+        browser: Any,
+        site: Site,
+        folder: Path,
+        *,
+        width: int = 1366,
+        height: int = 768,
+        first: bool = True,
+        **how: Any,
     ) -> None:
         self.site = site
-        self.folder = Path(os.environ.get("LABELWISE_ARTEFACTS", folder))
+        self.folder = Path(os.environ.get("CI_ARTIFACTS", folder))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
         self.page = self.context.new_page()
@@ -160,8 +198,9 @@ class View:
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
         self.page.goto(site.link("Ada"))
-        self.page.wait_for_selector("#verdicts button, #class-list button", state="visible")
-        self.wait_for_rank(0)
+        self.page.wait_for_selector("#who", state="attached")
+        if first:
+            self.wait_for_rank(0)
 
     def wait_for_rank(self, rank: int) -> None:
         self.wait_for_text("#file", rf"rank {rank + 1}$")
@@ -204,7 +243,8 @@ class View:
 
 
 def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_path: Path) -> None:
-    here = site("box", 20)
+    """Twenty by the keyboard alone, one adjusted by mouse and one by touch; rejected, skipped, undone."""
+    here = site("box", 22)
     view = View(chromium, here, tmp_path, has_touch=True)
     page = view.page
     asked = (BOX[0] + 4, BOX[1] + 4, BOX[2] + 4, BOX[3] + 4)
@@ -239,12 +279,12 @@ def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_
     view.wait_for_text("#message", "Taken back")
     view.wait_for_rank(9)
     view.keys("a")
-    for rank in range(10, 20):
+    for rank in range(10, 22):
         view.wait_for_rank(rank)
         view.keys("0" if rank % 2 else "x")
-    got = here.stored(20)
-    assert [row["rank"] for row in got] == list(range(20))
-    verdicts = ["object"] * 4 + ["background", "duplicate", "skipped"] + ["object"] * 3 + ["background", "object"] * 5
+    got = here.stored(22)
+    assert [row["rank"] for row in got] == list(range(22))
+    verdicts = ["object"] * 4 + ["background", "duplicate", "skipped"] + ["object"] * 3 + ["background", "object"] * 6
     assert [row["verdict"] for row in got] == verdicts
     assert got[0]["boxes"] == [list(asked)] and got[0]["labels"] == [1]
     assert got[1]["boxes"] == [[asked[0] - 2, asked[1] - 1, asked[2] - 1, asked[3] + 9]]
@@ -327,6 +367,94 @@ def test_a_class_is_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
     got = here.stored(4)
     assert [row["labels"] for row in got] == [[0], [2], [1], [9]]
     assert all(row["boxes"] == [[0, 0, *SIZE]] for row in got)
+    assert view.complaints == []
+
+
+def test_a_grid_is_answered_by_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("class", 16, kinds=2)  # the predicted class is dog, cat, dog, cat …
+    view = View(chromium, here, tmp_path)
+    view.keys("g")
+    view.wait_for_text("#file", "^8 images")
+    captions = view.page.locator("#grid figcaption").all_inner_texts()
+    assert captions == ["dog?"] * 8, "only images of the class that the first one was predicted to be"
+    view.keys(" ", "ArrowRight", "ArrowRight", " ", "ArrowDown")
+    view.page.locator("#grid figure").nth(4).click()
+    view.wait_for_text("#hint", "^3 of 8 chosen")
+    view.picture("grid_1366")
+    view.keys("3")  # three birds by one key
+    view.wait_for_text("#file", "^5 images")
+    view.keys("e", "a")  # the rest are what they were predicted to be
+    view.wait_for_text("#question", "Which class are these images")
+    here.stored(8)
+    view.page.locator("#grid figcaption").first.filter(has_text="cat?").wait_for()
+    view.keys("s", "2")  # the first of the cats alone
+    got = here.stored(9)
+    assert [row["rank"] for row in got] == [0, 1, 2, 4, 6, 8, 10, 12, 14]
+    assert [row["labels"] for row in got if row["rank"] != 1] == [[2], [1], [2], [1], [2], [1], [1], [1]]
+    assert (got[1]["verdict"], got[1]["note"]) == ("skipped", "the image is broken or missing")
+    assert all(row["seconds"] < 30 for row in got)
+    view.keys("g")
+    view.wait_for_text("#question", "Which class is this image")
+    assert view.complaints == []
+
+
+def test_a_frame_shows_its_neighbours(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("frame", 3)
+    view = View(chromium, here, tmp_path)
+    view.wait_for_rank(0)
+    assert view.page.locator("#strip figure").count() == 5
+    assert view.page.locator("#strip figcaption").all_inner_texts()[2] == "this one"
+    view.keys("2")
+    view.drag((200, 150), (320, 260))
+    view.picture("frame_1366")
+    view.keys("Enter")
+    view.wait_for_rank(1)
+    view.keys("Enter")
+    view.wait_for_rank(2)
+    view.keys("s", "1")
+    got = here.stored(3)
+    assert [row["verdict"] for row in got] == ["all", "all", "skipped"] and got[0]["labels"] == [1]
+    assert got[1]["boxes"] == [] and np.diff(here.ledger.labels(here.pool).coverage.offsets).sum() == 2
+    assert view.complaints == []
+
+
+def test_a_class_that_is_missing_is_told_to_the_owner(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("box", 2)
+    view = View(chromium, here, tmp_path, width=390, height=844, has_touch=True, device_scale_factor=2)
+    view.page.fill("#find", "Unicorn <b>")
+    view.picture("missing_class_390")
+    view.keys("Enter")
+    view.wait_for_rank(1)
+    assert here.stored(1)[0]["note"] == "missing class: Unicorn <b>"
+    view.page.goto(f"http://127.0.0.1:{here.port}/owner")
+    view.page.locator("#missed").filter(has_text="Unicorn <b>").wait_for()
+    view.picture("owner_390")
+    wide = view.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390 and view.complaints == []
+
+
+def test_a_round_is_finished_and_the_curve_is_seen(site: Any, chromium: Any, tmp_path: Path) -> None:
+    """A whole run: the loop trains and asks in a thread, a person answers by keys, the curve is there."""
+    here = site("box", 6, asks=False)
+    done: list[int] = []
+    run = threading.Thread(target=lambda: done.extend(loop.run(here.opened)))
+    run.start()
+    view = View(chromium, here, tmp_path, first=False)
+    until = time.time() + 400
+    while run.is_alive() and time.time() < until:
+        if view.page.locator("#question").filter(has_text="Label every object").count():
+            view.keys("b", "1", "Enter")  # round 0: whole images
+        elif view.page.locator("#question").filter(has_text="Is this").count():
+            view.keys("a")
+        view.page.wait_for_timeout(300)
+    run.join(5)
+    assert done == [0, 1], "the loop went on by itself"
+    view.wait_for_text("#cover", "All rounds are done")
+    view.page.goto(f"http://127.0.0.1:{here.port}/owner")
+    view.page.locator("#curve circle").nth(1).wait_for(state="attached")
+    view.picture("curve_1366")
+    cost = here.ledger.cost_by_round()
+    assert cost[0].images == 2 and cost[1].boxes == 6 and view.page.locator("#curve circle").count() == 2
     assert view.complaints == []
 
 

@@ -176,7 +176,7 @@ def status(project: ProjectOption = Path()) -> None:
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
-    out.print(table)
+    out.print(table, *map(Text, history.agreed(opened)))
     due = loop.next_stage(opened)
     out.print(
         "All rounds are done." if due is None else f"Next: round {due[0]}, {due[1]} (`labelwise run -p {project}`)"

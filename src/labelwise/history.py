@@ -19,6 +19,7 @@ from labelwise.report.filmstrip import Film, FilmFrame
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
 from labelwise.store import files
+from labelwise.store.agreement import agreement
 from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
 
 
@@ -247,3 +248,11 @@ def _film_frame(
         [pool.classes[label] for label in labels],
         image in asked,
     )
+
+
+def agreed(context: Context) -> list[str]:
+    """How far people agree on what several of them answered, per person and class; empty where there is nothing."""
+    found = agreement(context.project.ledger)
+    who = [f"{row['who']} {row['share']:.0%}" for row in found["by_person"]]
+    what = [f"{context.pool.classes[row['label']]} {row['share']:.0%}" for row in found["by_class"]]
+    return [f"People agree on {found['queries']} queries: {', '.join(who + what)}"] if found["queries"] else []

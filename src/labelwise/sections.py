@@ -214,9 +214,15 @@ class AskRule(Section):
 
     A round that waits for people looks for their answers every `poll_s` seconds. After `deadline_h` hours it goes on
     with what there is; a later answer counts in the next round.
+
+    `overlap`: so many people answer every query, each on their own. The first answer makes the labels, as always; the
+    others are second opinions, which cost queries and time and tell how far people agree, per class and person (the
+    progress page, `labelwise status`). The round waits for them, until its deadline: with fewer people than `overlap`
+    set `deadline_h`, or the round never ends. A budget in queries or seconds pays for all the answers.
     """
 
     who: Literal["oracle", "people"] = "oracle"
+    overlap: int = Field(1, ge=1, le=16)
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     poll_s: float = Field(1.0, gt=0, le=3600)
 

@@ -34,18 +34,33 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     deadline, shown = _deadline(context, round), 0
     with context.bar(f"round {round}: people answer ({unit}; `labelwise serve`)", int(amount)) as advance:
         while True:
-            spent, still_open = spent_and_open(ledger, round, unit)
+            spent, still_open, owed = spent_and_open(ledger, round, unit, run.ask.overlap)
             advance(int(spent) - shown)
             shown = int(spent)
-            still_open += _open(context, round, picks, unit, amount - spent, still_open)
+            left = _left_for_new(amount - spent, unit, run.ask.overlap, owed)
+            still_open += _open(context, round, picks, unit, left, still_open)
             late = deadline is not None and time.time() > deadline and _something(context)
-            if spent >= amount - 1e-9 or not still_open or late:
+            # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
+            if late or (not owed and (spent >= amount - 1e-9 or not still_open)):
                 break
             time.sleep(run.ask.poll_s)
     Leases(ledger).close_round(round)
     stage.info["left_of_budget"] = max(0.0, amount - spent)
     stage.info["ranking_exhausted"] = spent < amount and not late
     stage.info["deadline_reached"] = late
+
+
+def _left_for_new(left: float, unit: str, overlap: int, owed: int) -> float:
+    """The budget for new queries: where it is counted in queries or seconds, every opinion on a query costs.
+
+    Of 10 queries with 3 people each 4 opinions are owed to those before: (10 - 4) / 3 are left, so that 2 may be open.
+
+    >>> _left_for_new(10, "queries", 3, 4), _left_for_new(10, "boxes", 3, 4)
+    (2.0, 10)
+    """
+    if overlap == 1 or unit in ("boxes", "images"):
+        return left
+    return max(0.0, left - (owed if unit == "queries" else 0)) / overlap
 
 
 def _deadline(context: Context, round: int) -> float | None:

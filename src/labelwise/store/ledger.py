@@ -6,8 +6,9 @@ correction is a new row that supersedes, and the database itself refuses to chan
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
 
+_ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_THESE = sa.select(t.queries).where(t.queries.c.id.in_(_ids)).with_for_update()
+_valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
+_HOW_MANY = sa.select(t.answers.c.query_id, sa.func.count(), _valid).select_from(t.answers.outerjoin(t.withdrawn))
+_HOW_MANY = _HOW_MANY.where(t.answers.c.query_id.in_(_ids)).group_by(t.answers.c.query_id)
+_INSERT_ANSWERS = sa.insert(t.answers).returning(t.answers.c.id, sort_by_parameter_order=True)
+
 
 def now() -> str:
     """The time in UTC, as the ledger writes it."""
@@ -37,6 +45,10 @@ class Ledger:
         self._engine = engine
         self.where = where
         self._sizes: dict[str, tuple[int, int]] = {}  # an image's size never changes, so it may be kept
+        self._n_classes = 0  # nor does the class list
+        # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
+        sqlite = engine.dialect.name == "sqlite"
+        self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
 
     @staticmethod
     def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:
@@ -48,7 +60,7 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with t.readable_errors(self.where), self._engine.begin() as connection:
+        with self._turn, t.readable_errors(self.where), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -173,9 +185,11 @@ class Ledger:
     ) -> list[tuple[int, bool]]:
         """`record_many` as part of a larger transaction; tells each answer's id and whether it counts."""
         created = now()
-        classes = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar() or ()
+        if not self._n_classes:
+            known = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar()
+            self._n_classes = len(known or ())
         sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
-        check_answers(records, sizes, len(classes))
+        check_answers(records, sizes, self._n_classes)
         before = self._answers_before(connection, [query for query, _, _ in records])
         rows, counts = [], []
         for _query, answer, cost in records:
@@ -183,8 +197,7 @@ class Ledger:
             before[answer.query] = (ordinal + 1, counting + 1)
             rows.append(answer_row(answer, cost, ordinal, created))
             counts.append(counting == 0)
-        insert = sa.insert(t.answers).returning(t.answers.c.id, sort_by_parameter_order=True)
-        ids = connection.execute(insert, rows).scalars().all()
+        ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
         first = [
             (query, answer, answer_id)
             for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
@@ -200,15 +213,10 @@ class Ledger:
         ids = sorted({query.id for query in queries if query.id is not None})
         stored: dict[int, Query] = {}
         n_answers: dict[int, tuple[int, int]] = {}
-        valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
-        both = t.answers.outerjoin(t.withdrawn)
         for start in range(0, len(ids), 1000):  # a database takes only so many values in one statement
             some = ids[start : start + 1000]
-            found = sa.select(t.queries).where(t.queries.c.id.in_(some)).with_for_update()
-            stored |= {row["id"]: query_from_row(row) for row in connection.execute(found).mappings()}
-            count = sa.select(t.answers.c.query_id, sa.func.count(), valid).select_from(both)
-            count = count.where(t.answers.c.query_id.in_(some)).group_by(t.answers.c.query_id)
-            n_answers |= {row[0]: (row[1], row[2]) for row in connection.execute(count)}
+            stored |= {row["id"]: query_from_row(row) for row in connection.execute(_THESE, {"ids": some}).mappings()}
+            n_answers |= {row[0]: (row[1], row[2]) for row in connection.execute(_HOW_MANY, {"ids": some})}
         for query in queries:
             same = stored.get(query.id) if query.id is not None else None
             if same is None or (same.image, same.unit, same.box) != (query.image, query.unit, query.box):

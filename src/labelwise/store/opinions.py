@@ -27,6 +27,21 @@ _any = t.answers.alias("any_answer")
 UNANSWERED = ~sa.exists().where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any)).correlate(t.queries)
 """Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
 
+_heard = (
+    sa.select(sa.func.count(_any.c.who.distinct()))
+    .where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any))
+    .correlate(t.queries)
+    .scalar_subquery()
+)
+
+
+def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Of a row of `queries`: fewer than `overlap` people have answered it, and `who` is none of them."""
+    if overlap == 1:
+        return UNANSWERED
+    own = (_any.c.query_id == t.queries.c.id) & (_any.c.who == who) & ~_withdrawn(_any)
+    return (_heard < overlap) & ~sa.exists().where(own).correlate(t.queries)
+
 
 def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     """Of a row of coverage or background: it follows from an answer that counts.

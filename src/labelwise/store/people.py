@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,9 +21,15 @@ from labelwise.types import LabelwiseError
 
 Role = Literal["owner", "annotator"]
 SESSION_S = 7 * 24 * 3600.0
+REMEMBERED_S = 1.0
+"""A session is looked up once in so long: as late as this another process that shuts somebody out is heard of."""
 LONGEST_NAME = 60
 
+MOST_REMEMBERED = 10_000
+
 _p, _s = t.people.c, t.sessions.c
+_SESSION = sa.select(_p.name, _p.role, _s.csrf).select_from(t.sessions.join(t.people))
+_SESSION = _SESSION.where((_s.token == sa.bindparam("token_sha256")) & (_s.expires > sa.bindparam("at")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,8 @@ class People:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._remembered: dict[str, tuple[float, Person]] = {}
+        self._changes = 0
 
     def invite(self, name: str, role: Role, at: float) -> str:
         """Makes the secret of an invitation; an older one of this name is void from now on, its sessions too."""
@@ -50,7 +60,7 @@ class People:
                 f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
             )
         secret = secrets.token_urlsafe(32)
-        with self._ledger._write() as connection:
+        with self._forgetting(), self._ledger._write() as connection:
             before = connection.execute(sa.select(_p.role).where(_p.name == name)).scalar()
             if before not in (None, role):
                 raise LabelwiseError(f"{name!r} is known as {before}, not {role}: take another name")
@@ -64,7 +74,7 @@ class People:
 
     def revoke(self, name: str) -> None:
         """Shuts a person out at once; what they answered stays."""
-        with self._ledger._write() as connection:
+        with self._forgetting(), self._ledger._write() as connection:
             connection.execute(sa.delete(t.sessions).where(_s.name == name))
             found = connection.execute(sa.update(t.people).where(_p.name == name).values(secret=None)).rowcount
         if not found:
@@ -74,29 +84,49 @@ class People:
         """A new session for whoever has an invitation: (cookie, person). The `old` session of this browser ends, so
         that a cookie that was planted before is worth nothing.
         """
-        with self._ledger._write() as connection:
-            if old is not None:
-                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
+        with self._forgetting(), self._ledger._write() as connection:
             connection.execute(sa.delete(t.sessions).where(_s.expires <= at))
             who = connection.execute(sa.select(_p.name, _p.role).where(_p.secret == _hash(secret))).one_or_none()
             if who is None:
                 return None
+            if old is not None:
+                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
             token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
             session = {"token": _hash(token), "name": who[0], "csrf": csrf, "expires": at + SESSION_S}
             connection.execute(sa.insert(t.sessions), session)
             return token, Person(who[0], who[1], csrf)
 
+    def remembered(self, token: str, at: float) -> Person | None:
+        """Whose session this was less than `REMEMBERED_S` ago, without a look into the ledger."""
+        since, person = self._remembered.get(_hash(token), (float("-inf"), None))
+        return person if since <= at < since + REMEMBERED_S else None
+
     def session(self, token: str, at: float) -> Person | None:
         """Whose session this is; None where it is unknown, expired or revoked."""
-        join = t.sessions.join(t.people)
-        select = sa.select(_p.name, _p.role, _s.csrf).select_from(join)
+        key, changes = _hash(token), self._changes
         with self._ledger._read() as connection:
-            row = connection.execute(select.where((_s.token == _hash(token)) & (_s.expires > at))).one_or_none()
-        return None if row is None else Person(row[0], row[1], row[2])
+            row = connection.execute(_SESSION, {"token_sha256": key, "at": at}).one_or_none()
+        if row is None:
+            return None
+        person = Person(row[0], row[1], row[2])
+        if len(self._remembered) > MOST_REMEMBERED:
+            self._remembered = {}
+        if changes == self._changes:  # nobody was shut out while this was read
+            self._remembered[key] = (at, person)
+        return person
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Around a change of who may come in: before and after it nobody is remembered."""
+        try:
+            yield
+        finally:
+            self._changes += 1
+            self._remembered = {}
 
     def leave(self, token: str) -> None:
         """Ends a session."""
-        with self._ledger._write() as connection:
+        with self._forgetting(), self._ledger._write() as connection:
             connection.execute(sa.delete(t.sessions).where(_s.token == _hash(token)))
 
     def everyone(self) -> list[dict[str, Any]]:

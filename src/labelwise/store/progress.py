@@ -12,27 +12,38 @@ from labelwise.store.ledger import Ledger
 from labelwise.store.opinions import STANDING, UNANSWERED, standing_rows
 from labelwise.types import Cost, Query
 
+MOST_SHOWN = 500
+"""Known boxes of one image that its page shows."""
+
 _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 
 
+_n, _newer, _c = t.annotation_table, t.annotation_table.alias("newer"), t.coverage
+_corners = ("x1", "y1", "x2", "y2")
+_CURRENT = _n.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == _n.c.id).correlate(_n)
+_BOXES = sa.select(*(_n.c[k] for k in _corners), _n.c.label).where((_n.c.image == sa.bindparam("name")) & _CURRENT)
+_BOXES = _BOXES.order_by(_n.c.id.desc()).limit(MOST_SHOWN)
+_COVERED = sa.select(*(_c.c[k] for k in _corners)).where(
+    (_c.c.image == sa.bindparam("name")) & standing_rows(_c, "all")
+)
+_COVERED = _COVERED.order_by(_c.c.id.desc()).limit(MOST_SHOWN)
+
+
 def known_of(ledger: Ledger, image: str) -> dict[str, Any]:
-    """The current annotations and covered rectangles of one image."""
-    n, newer = t.annotation_table, t.annotation_table.alias("newer")
-    current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
-    corners = ("x1", "y1", "x2", "y2")
+    """The current annotations and covered rectangles of one image, oldest first; the newest `MOST_SHOWN` of them."""
     with ledger._read() as connection:
-        boxes = connection.execute(sa.select(n).where((n.c.image == image) & current).order_by(n.c.id)).mappings().all()
-        c = t.coverage
-        here = sa.select(c).where((c.c.image == image) & standing_rows(c, "all")).order_by(c.c.id)
-        covered = connection.execute(here).mappings().all()
+        boxes = connection.execute(_BOXES, {"name": image}).all()
+        covered = connection.execute(_COVERED, {"name": image}).all()
     return {
-        "boxes": [{"box": [row[k] for k in corners], "label": row["label"]} for row in boxes],
-        "covered": [[row[k] for k in corners] for row in covered],
+        "boxes": [{"box": list(row[:4]), "label": row[4]} for row in reversed(boxes)],
+        "covered": [list(row) for row in reversed(covered)],
     }
 
 
-def counts(ledger: Ledger, round: int) -> dict[str, Any]:
-    """How many queries of a round are there, are answered, are held by somebody; and `by` whom how many answers are."""
+def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
+    """How many queries of a round are there, are answered, are held by somebody; how many second opinions are `owed`
+    to them with an `overlap`; and `by` whom how many answers are.
+    """
     asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
     each = sa.select(_a.who, sa.func.count()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
@@ -44,6 +55,7 @@ def counts(ledger: Ledger, round: int) -> dict[str, Any]:
             "asked": total,
             "answered": total - still_open,
             "held": int(connection.execute(held).scalar_one()),
+            "owed": _owed(connection, round, overlap),
             "by": {who: int(number) for who, number in connection.execute(each)},
         }
 
@@ -69,15 +81,29 @@ def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | 
     return [(query_from_row(row), row["who"]) for row in rows]
 
 
-def spent_and_open(ledger: Ledger, round: int, budget_unit: str) -> tuple[float, int]:
-    """What a round has cost and how many of its queries are open, at one and the same instant.
+def spent_and_open(ledger: Ledger, round: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
+    """What a round has cost, how many of its queries are open, and how many second opinions are owed to queries that
+    have an answer, but fewer than `overlap`; all at one and the same instant.
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
     still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED)
     with ledger._read() as connection:
         cost = ledger.costs_within(connection).get(round, Cost())
-        return float(getattr(cost, budget_unit)), int(connection.execute(still_open).scalar_one())
+        n_open = int(connection.execute(still_open).scalar_one())
+        owed = _owed(connection, round, overlap)
+    return float(getattr(cost, budget_unit)), n_open, owed
+
+
+def _owed(connection: sa.Connection, round: int, overlap: int) -> int:
+    if overlap == 1:
+        return 0
+    missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
+    each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
+    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None)).group_by(_a.query_id)
+    few = each.subquery()
+    total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)
+    return int(connection.execute(total).scalar_one())
 
 
 def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:
@@ -87,3 +113,17 @@ def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:
     with ledger._read() as connection:
         found = connection.execute(select).scalar()
     return None if found is None else float(found)
+
+
+MISSING = "missing class: "
+"""How the note of a skipped query begins whose object is of a class that the project lacks; its name follows."""
+
+
+def missing_classes(ledger: Ledger) -> list[dict[str, Any]]:
+    """Names that people gave to objects of no class of the project, with how often; the most frequent first."""
+    many = sa.func.count().label("many")
+    valid = ~sa.exists().where(t.withdrawn.c.answer_id == _a.id).correlate(t.answers)
+    select = sa.select(_a.note, many).where((_a.verdict == "skipped") & _a.note.startswith(MISSING) & valid)
+    with ledger._read() as connection:
+        rows = connection.execute(select.group_by(_a.note).order_by(many.desc(), _a.note).limit(50)).all()
+    return [{"name": note.removeprefix(MISSING), "answers": int(number)} for note, number in rows]

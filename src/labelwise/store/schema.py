@@ -247,8 +247,10 @@ def open_engine(url_or_path: str | Path, *, create: bool) -> sa.Engine:
         if not create and not Path(where).is_file():
             raise LabelwiseError(f"there is no ledger at {where}: make a project with `labelwise init`")
         url = f"sqlite:///{where}"
+    # idle connections stay open: to open one costs more than what is done with it
+    pool: dict[str, Any] = {"pool_size": 16, "max_overflow": 48} if url.startswith("sqlite:///") else {}
     try:
-        engine = sa.create_engine(url, json_serializer=to_json)
+        engine = sa.create_engine(url, json_serializer=to_json, **pool)
     except (ImportError, sa.exc.ArgumentError) as error:
         raise LabelwiseError(f"cannot open the ledger {where}: {error}. Install the driver or mend the URL") from error
     if engine.dialect.name == "sqlite":

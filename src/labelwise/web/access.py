@@ -15,6 +15,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from fastapi import HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -120,10 +121,12 @@ class Access:
         self.people, self.cookie, self.secure = people, cookie, secure
         self.attempts = Attempts()
 
-    def person(self, request: Request) -> Person:
+    async def person(self, request: Request) -> Person:
         """Whoever is logged in; for a change with the CSRF token of this very session."""
-        token = request.cookies.get(self.cookie)
-        found = self.people.session(token, time.time()) if token else None
+        token, found = request.cookies.get(self.cookie), None
+        if token:
+            found = self.people.remembered(token, time.time())
+            found = found or await run_in_threadpool(self.people.session, token, time.time())
         if found is None:
             raise HTTPException(401, "not logged in: open your invitation link again")
         if request.method not in ("GET", "HEAD"):
@@ -132,9 +135,9 @@ class Access:
                 raise HTTPException(403, "the CSRF token is missing or wrong; reload the page")
         return found
 
-    def owner(self, request: Request) -> Person:
+    async def owner(self, request: Request) -> Person:
         """The owner alone."""
-        found = self.person(request)
+        found = await self.person(request)
         if found.role != "owner":
             raise HTTPException(403, "only the owner of the project may do this")
         return found

@@ -6,6 +6,7 @@ from typing import Any
 
 from labelwise.context import Context
 from labelwise.store import files, progress
+from labelwise.store.agreement import agreement
 from labelwise.types import Cost
 
 MOST_ASKED = 200
@@ -31,7 +32,7 @@ def standing(context: Context) -> dict[str, Any]:
     spent = float(getattr(ledger.cost_by_round().get(round, Cost()), unit))
     amount = float(run.budget.per_round[round - 1]) if round else float(run.budget.first(len(context.pool)))
     found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "spent": spent, "budget": amount}
-    return found | progress.counts(ledger, round)
+    return found | progress.counts(ledger, round, run.ask.overlap)
 
 
 def _last(stages: list[dict[str, Any]]) -> int:
@@ -56,9 +57,13 @@ def overview(context: Context) -> dict[str, Any]:
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
     asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
     return {
+        "standing": standing(context),
         "metric": run.metric,
         "curve": curve,
         "work": progress.by_person(ledger),
+        "overlap": run.ask.overlap,
+        "agreement": agreement(ledger),
+        "missing": progress.missing_classes(ledger),
         "asked": [
             {
                 "rank": query.rank,

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from labelwise.ask import cost as costs
 from labelwise.context import Context
-from labelwise.store.leases import LeaseError, Leases
+from labelwise.store.leases import MOST_HELD, Lease, LeaseError, Leases
 from labelwise.store.people import People, Person
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
@@ -57,10 +57,15 @@ class Window(Body):
 
 
 class Want(Window):
-    """A window that holds some queries and wants to have `most`."""
+    """A window that holds some queries and wants to have `most`; `alike`: of one predicted class, for a grid."""
 
-    holding: list[Number] = Field(default=[], max_length=12)
-    most: int = Field(3, ge=0, le=6)
+    holding: list[Number] = Field(default=[], max_length=MOST_HELD)
+    most: int = Field(3, ge=0, le=MOST_HELD)
+    alike: bool = False
+
+    def wanted(self) -> dict[str, Any]:
+        """What `Leases.take` is to give."""
+        return {"most": self.most, "holding": self.holding, "alike": self.alike}
 
 
 class Said(Want):
@@ -87,8 +92,9 @@ class Page:
     def __init__(self, context: Context, *, secure: bool = False, lease_s: float = 120.0) -> None:
         self.context = context
         self.ledger = context.project.ledger
+        self.classifies = context.run.classifies
         self.people = People(self.ledger)
-        self.leases = Leases(self.ledger, lease_s)
+        self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = standing(context)
@@ -99,20 +105,30 @@ class Page:
         """The next queries for a window, and how the round stands."""
         leases = []
         if self.context.run.ask.who == "people":
-            leases = self.leases.take(person.name, want.tab, time.time(), most=want.most, holding=want.holding)
+            leases = self.leases.take(person.name, want.tab, time.time(), **want.wanted())
+        return self._given(person, leases)
+
+    def _given(self, person: Person, leases: list[Lease]) -> dict[str, Any]:
         return {"queries": [self.shown.query(lease) for lease in leases], "progress": self.progress(person)}
 
     def progress(self, person: Person) -> dict[str, Any]:
-        """How the round stands, for this person; not counted anew while the last count is fresh for its price."""
-        if time.monotonic() > self._counted_until and self._counting.acquire(blocking=False):
+        """How the round stands, for this person, by the last count."""
+        found = dict(self._standing)
+        return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
+
+    def due(self) -> bool:
+        """Whether the last count is no longer fresh for its price."""
+        return time.monotonic() > self._counted_until
+
+    def count(self) -> None:
+        """Counts anew, if that is due; the routes do so when their reply is sent."""
+        if self.due() and self._counting.acquire(blocking=False):
             try:
                 begun = time.monotonic()
                 self._standing = standing(self.context)
-                self._counted_until = time.monotonic() + min(1.0, 20 * (time.monotonic() - begun))
+                self._counted_until = time.monotonic() + max(0.2, 20 * (time.monotonic() - begun))
             finally:
                 self._counting.release()
-        found = dict(self._standing)
-        return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
 
     def _count(self, person: Person, more: int) -> None:
         by = self._standing.get("by")
@@ -126,17 +142,23 @@ class Page:
         return {"query": self.shown.query(lease), "progress": self.progress(person)}
 
     def record(self, person: Person, said: Said) -> dict[str, Any]:
-        """Stores an answer with its price."""
-        run = self.context.run
+        """Stores an answer with its price, and gives the next queries, in one transaction."""
+        table, told = self.context.run.cost, list[str]()
         answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
 
-        def price(query: Query, timed: Answer) -> Cost:
-            self.shown.check(query, timed)
-            return costs.cost(query, timed, run.cost, one_class=run.classifies)
+        def fit(query: Query, given: Answer) -> Answer:
+            told.clear()  # it may be run twice
+            return self.shown.fit(query, given, told)
 
-        done = self.leases.answer(answer, said.lease, price, time.time(), tab=said.tab)
+        def price(query: Query, timed: Answer) -> Cost:
+            return costs.cost(query, timed, table, one_class=self.classifies)
+
+        done, leases = self.leases.answer_and_take(
+            answer, said.lease, price, time.time(), tab=said.tab, fit=fit, **said.wanted()
+        )
         self._count(person, 0 if done.repeated else 1)
-        return {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated}
+        stored = {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated, "told": told}
+        return stored | self._given(person, leases)
 
 
 def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
@@ -145,6 +167,7 @@ def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
     _on_errors(app)
     _for_everyone(app, page)
     _for_people(app, page)
+    _for_answers(app, page)
     _for_the_owner(app, page)
     return Guard(app, hosts)
 
@@ -208,36 +231,19 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
-        kind = "class" if run.classifies else run.query.unit
-        return known | {"classes": page.context.pool.classes, "kind": kind, "answered_by": run.ask.who}
+        kind = "class" if page.classifies else run.query.unit
+        return known | {
+            "classes": page.context.pool.classes,
+            "kind": kind,
+            "answered_by": run.ask.who,
+            "overlap": run.ask.overlap,
+        }
 
     @app.post("/api/leave")
     def leave(_person: Someone, request: Request, response: Response) -> dict[str, bool]:
         page.people.leave(request.cookies[page.access.cookie])
         response.delete_cookie(**page.access.settings())
         return {"left": True}
-
-    @app.post("/api/next")
-    def next_(person: Someone, body: Want) -> dict[str, Any]:
-        return page.give(person, body)
-
-    @app.post("/api/answers")
-    def answers(person: Someone, body: Said) -> dict[str, Any]:
-        return page.record(person, body) | page.give(person, body)
-
-    @app.post("/api/undo")
-    def undo(person: Someone, body: Window) -> dict[str, Any]:
-        return page.undo(person, body)
-
-    @app.post("/api/heartbeat")
-    def heartbeat(person: Someone, body: Window) -> dict[str, Any]:
-        held = page.leases.renew(person.name, body.tab, time.time())
-        return {"held": held, "progress": page.progress(person)}
-
-    @app.post("/api/release")
-    def release(person: Someone, body: Window) -> dict[str, bool]:
-        page.leases.release(person.name, body.tab)
-        return {"released": True}
 
     @app.get("/api/images/{number}/{side}")
     def image(_person: Someone, number: Number, side: Number) -> Response:
@@ -247,8 +253,40 @@ def _for_people(app: FastAPI, page: Page) -> None:
             raise HTTPException(404, f"image {number} cannot be read") from None
         return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
+
+def _for_answers(app: FastAPI, page: Page) -> None:
+    Someone = Annotated[Person, Depends(page.access.person)]
+
+    def said(content: dict[str, Any], after: BackgroundTasks) -> JSONResponse:
+        if page.due():
+            after.add_task(page.count)
+        return JSONResponse(content)
+
+    @app.post("/api/next")
+    def next_(person: Someone, body: Want, after: BackgroundTasks) -> JSONResponse:
+        return said(page.give(person, body), after)
+
+    @app.post("/api/answers")
+    def answers(person: Someone, body: Said, after: BackgroundTasks) -> JSONResponse:
+        return said(page.record(person, body), after)
+
+    @app.post("/api/undo")
+    def undo(person: Someone, body: Window, after: BackgroundTasks) -> JSONResponse:
+        return said(page.undo(person, body), after)
+
+    @app.post("/api/heartbeat")
+    def heartbeat(person: Someone, body: Window, after: BackgroundTasks) -> JSONResponse:
+        held = page.leases.renew(person.name, body.tab, time.time())
+        return said({"held": held, "progress": page.progress(person)}, after)
+
+    @app.post("/api/release")
+    def release(person: Someone, body: Window) -> dict[str, bool]:
+        page.leases.release(person.name, body.tab)
+        return {"released": True}
+
     @app.get("/api/progress")
     def progress_(person: Someone) -> dict[str, Any]:
+        page.count()
         return page.progress(person)
 
 

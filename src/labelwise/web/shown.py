@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from labelwise.ask._exchange import ROUNDING_PX, crop
+from labelwise.ask.oracle import IN_REGION
 from labelwise.context import Context
 from labelwise.store.leases import Lease
 from labelwise.store.progress import known_of
@@ -35,6 +37,7 @@ class Shown:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._classifies = context.run.classifies  # it looks at the model's file: not for every query
         self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
@@ -51,7 +54,7 @@ class Shown:
             "lease": lease.secret,
             "round": query.round,
             "rank": query.rank,
-            "kind": "class" if self._context.run.classifies else query.unit,
+            "kind": "class" if self._classifies else query.unit,
             "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
             "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
@@ -71,17 +74,29 @@ class Shown:
         same = [k for k in near if clips.video[k] == clips.video[image]]
         return [{"number": k, "time_s": round(float(clips.time_s[k]), 2)} for k in same]
 
-    def check(self, query: Query, answer: Answer) -> None:
-        """Refuses what the ledger cannot know: an object outside the region, a class where a class is asked for."""
+    def fit(self, query: Query, answer: Answer, told: list[str]) -> Answer:
+        """The answer as it is stored: of a region, every object is cropped to it, by the rule of the imports.
+
+        What was cut, or left out because it lies in the region by no more than `IN_REGION` of its area, is `told`.
+        """
         if answer.verdict != "all":
-            return
-        if self._context.run.classifies and len(answer.labels) != 1:
+            return answer
+        if self._classifies and len(answer.labels) != 1:
             raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
-        if query.unit == "region" and query.box is not None:
-            low, high = np.array(query.box[:2]) - 1, np.array(query.box[2:]) + 1
-            for k, box in enumerate(answer.boxes):
-                if (np.array(box[:2]) < low).any() or (np.array(box[2:]) > high).any():
-                    raise LabelwiseError(f"query {query.id}, box {k}: {box} lies outside the region {query.box}")
+        if query.unit != "region" or query.box is None or len(answer.boxes) != len(answer.labels):
+            return answer
+        boxes, labels = [], []
+        for k, (box, label) in enumerate(zip(answer.boxes, answer.labels, strict=True), start=1):
+            x1, y1, x2, y2 = box
+            cut = crop(box, query.box) if x1 < x2 and y1 < y2 else box  # a box that is none is refused by the ledger
+            if cut is None:
+                told.append(f"box {k} was left out: no more than {IN_REGION:.0%} of it lies in the region")
+                continue
+            if max(abs(a - b) for a, b in zip(cut, box, strict=True)) > ROUNDING_PX:
+                told.append(f"box {k} was cut to the region")
+            boxes.append(cut)
+            labels.append(label)
+        return replace(answer, boxes=tuple(boxes), labels=tuple(labels))
 
     def jpeg(self, number: int, side: int) -> bytes:
         """An image of the pool as JPEG, at most `side` pixels long; small sides are kept in memory.

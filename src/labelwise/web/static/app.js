@@ -1,25 +1,28 @@
 // The queue of one person: shows a query, takes the answer by one key, and goes on at once. The next queries and their
 // images are here already; answers travel behind the person's back and are kept until the server has stored them.
 import { Outbox, Refused, get, login, post } from "./api.js";
+import { Grid } from "./grid.js";
 import { Stage } from "./stage.js";
 
 const AHEAD = 3; // the query that is shown and two more
+const TILES = 12; // the queries of a grid: as many as one person may hold
 const IDLE_MS = 60_000; // a longer pause is no labelling time
 const SKIPS = ["cannot tell what it is", "the image is broken or missing", "the rules do not say", "too many objects to label"];
 const KEYS = {
   box: [["A, Enter", "there is such an object: accept"], ["1 … 9, 0", "there is an object of this class"], ["C", "find a class by typing"], ["R, X", "reject: no object here"], ["D", "duplicate: labelled before"]],
   draw: [["drag", "draw a box"], ["B", "a new box by the keyboard"], ["1 … 9, 0", "class of the chosen box and of the next"], ["C", "find a class by typing"], ["[ ]", "choose another box"], ["Esc", "choose no box: a class is then for the next one"], ["Del", "remove the chosen box"], ["A, Enter", "everything in here is labelled"]],
-  class: [["1 … 9, 0", "this is the class"], ["A, Enter", "the class that was predicted"], ["C", "find a class by typing"]],
+  class: [["1 … 9, 0", "this is the class"], ["A, Enter", "the class that was predicted"], ["C", "find a class by typing"], ["G", "a grid of images of one predicted class; G again: one by one"], ["in the grid: arrows, space", "move, choose"], ["E", "choose all or none"], ["then a class, A, S", "answers all that are chosen"]],
   all: [["arrows", "move the box by a pixel"], ["Shift + arrows", "resize it"], ["Alt with these", "by 10 pixels"], ["S", "skip, with a reason"], ["Z", "undo"], ["F, W", "show the query, the whole image"], ["+ −, wheel", "zoom"], ["?", "this list"]],
 };
 const $ = (id) => document.getElementById(id);
 const tab = sessionStorage.getItem("tab") ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
 sessionStorage.setItem("tab", tab);
 
-let me = null, queue = [], label = 0, progress = null, found = [], unsent = false;
-let clock = { spent: 0, since: 0, last: 0 };
+let me = null, queue = [], label = 0, gridded = false, progress = null, found = [], unsent = false;
+let clock = { spent: 0, last: 0 };
 const pictures = new Map();
 const stage = new Stage($("stage"), described);
+const grid = new Grid($("grid"), described);
 const outbox = new Outbox({ stored, refused, waiting });
 
 const current = () => queue[0];
@@ -47,15 +50,15 @@ function take(reply) {
   for (const query of reply.queries ?? []) {
     if (queue.some((other) => other.query === query.query)) continue;
     queue.push(query);
-    prefetch(query);
+    if (!gridded) prefetch(query);
   }
 }
 
 async function fill() {
-  const reply = await post("/api/next", { tab, holding: held(), most: AHEAD + outbox.size });
-  const empty = !queue.length;
+  const reply = await post("/api/next", { tab, holding: held(), most: gridded ? TILES : AHEAD + outbox.size, alike: gridded });
+  const before = queue.length;
   take(reply);
-  if (empty) show();
+  if (!before || (gridded && queue.length > before)) show();
   standing();
 }
 
@@ -64,15 +67,48 @@ const held = () => [...queue, ...outbox.items.map((item) => item.query)].map((qu
 function answer(verdict, boxes = [], labels = [], note = "") {
   const query = current();
   if (!query || query.shown === undefined) return;
-  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds: seconds() };
   query.draft = { boxes: stage.boxes, label };
-  queue.shift();
+  send(query, verdict, boxes, labels, note, seconds());
+  show();
+}
+
+function send(query, verdict, boxes, labels, note, seconds) {
+  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds };
+  queue = queue.filter((other) => other !== query);
   outbox.add({
     query,
-    body: (rest) => ({ ...body, holding: [...queue, ...rest.map((item) => item.query)].map((q) => q.query), most: Math.min(6, AHEAD + rest.length) }),
+    body: (rest) => ({
+      ...body, alike: gridded, most: gridded ? TILES : Math.min(6, AHEAD + rest.length),
+      holding: [...queue, ...rest.map((item) => item.query)].map((q) => q.query).slice(0, TILES),
+    }),
   });
   if (progress?.state === "open") progress = { ...progress, mine: (progress.mine ?? 0) + 1 };
   $("said").textContent = `${wording(verdict)}.`;
+}
+
+/** Answers all that are chosen in the grid; `labels`: of each its class, or null where there is none to say. */
+function answerChosen(verdict, labelOf, note = "") {
+  const chosen = grid.chosen.filter((query) => verdict === "skipped" || labelOf(query) !== null), each = seconds() / Math.max(1, chosen.length);
+  for (const query of chosen) {
+    if (verdict === "skipped") send(query, verdict, [], [], note, each);
+    else send(query, verdict, [[0, 0, ...query.image.size]], [labelOf(query)], "", each);
+  }
+  $("said").textContent = `${chosen.length} answered.`;
+  clock = { spent: 0, last: Date.now() };
+  show();
+}
+
+async function toggleGrid() {
+  if (me.kind !== "class") return;
+  await outbox.running;
+  gridded = !gridded;
+  clock = { spent: 0, last: Date.now() };
+  $("grid-button").setAttribute("aria-pressed", String(gridded));
+  if (gridded) { // what this window holds goes back: the grid takes images that are alike
+    queue = [];
+    await post("/api/release", { tab });
+  }
+  await fill();
   show();
 }
 
@@ -85,10 +121,11 @@ function waiting(n) {
 }
 
 function stored(_item, reply) {
-  if (reply.counts === false && !reply.repeated) message("Somebody else had answered this one; your answer is kept as a second opinion.", 5000);
-  const empty = !queue.length;
+  if (reply.counts === false && !reply.repeated && me.overlap === 1) message("Somebody else had answered this one; your answer is kept as a second opinion.", 5000);
+  if (reply.told?.length) message(`Of your last answer ${reply.told.join("; ")}. Undo (Z) takes it back.`, 8000);
+  const before = queue.length;
   take(reply);
-  if (empty) show();
+  if (!before || (gridded && queue.length > before)) show();
   standing();
 }
 
@@ -115,6 +152,8 @@ async function undo() {
 
 async function show() {
   const query = current();
+  $("grid").hidden = !gridded || !query;
+  $("tools").hidden = gridded;
   for (const part of ["verdicts", "classes", "why", "file", "strip"]) $(part).hidden = !query || (part === "strip" && query.strip.length < 2);
   document.querySelector("[data-do=skip]").disabled = !query;
   cover(query ? null : idle());
@@ -124,6 +163,7 @@ async function show() {
     $("hint").textContent = "";
     return;
   }
+  if (gridded) return tiles();
   const { image, box, before } = query, made = before?.verdict === "skipped" ? null : before;
   label = made?.labels?.[0] ?? query.label ?? label;
   stage.label = label;
@@ -145,7 +185,7 @@ async function show() {
   $("find").value = "";
   list();
   query.shown = Date.now();
-  clock = { spent: 0, since: Date.now(), last: Date.now() };
+  clock = { spent: 0, last: Date.now() };
   const picture = await prefetch(query);
   if (query !== current()) return;
   if (!picture) {
@@ -154,10 +194,23 @@ async function show() {
   }
 }
 
+function tiles() {
+  for (const query of queue) query.shown ??= Date.now();
+  grid.show(queue, nameOf);
+  const predicted = current().label;
+  cover(null);
+  $("question").textContent = "Which class are these images?";
+  $("verdicts").replaceChildren(...(predicted === null ? [] : [button(`They are ${nameOf(predicted)}`, "A", () => perform("accept"), true, "accept")]), button("All / none", "E", () => grid.all(), false, "all"));
+  for (const part of ["why", "strip"]) $(part).hidden = true;
+  $("file").textContent = `${queue.length} images · round ${current().round}`;
+  if (predicted !== null) label = predicted;
+  list();
+}
+
 function ask(query) {
   const kinds = {
     box: [`Is this: ${nameOf(label)}?`, "Mend the box by dragging or with the arrow keys, then accept."],
-    image: ["Label every object in the image", "Drag to draw a box. When everything is labelled, say so."],
+    image: [`Label every object in the ${query.strip.length > 1 ? "frame" : "image"}`, "Drag to draw a box. When everything is labelled, say so."],
     region: ["Label every object in the lit region", "Drag to draw a box. When everything in the region is labelled, say so."],
     class: ["Which class is this image?", query.label === null ? "" : `Predicted: ${nameOf(query.label)}`],
   };
@@ -177,6 +230,7 @@ function ask(query) {
     const made = node("figure"), picture = node("img"), late = frame.time_s - own;
     picture.src = `/api/images/${frame.number}/320`;
     picture.alt = late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame";
+    made.classList.toggle("this", !late);
     made.append(picture, node("figcaption", late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one"));
     return made;
   }));
@@ -186,6 +240,11 @@ function ask(query) {
 
 function described() {
   const query = current();
+  if (gridded && query) {
+    const n = grid.picked.size;
+    $("hint").textContent = n ? `${n} of ${queue.length} chosen: a class answers them all.` : "Choose images (space bar or click); a class answers them all.";
+    return;
+  }
   if (query && draws(query)) {
     const n = stage.boxes.length;
     $("hint").textContent = n ? `${n} box${n > 1 ? "es" : ""} drawn${stage.selected >= 0 ? `; chosen: ${nameOf(stage.boxes[stage.selected].label)}` : ""}.` : "No box drawn yet.";
@@ -217,7 +276,25 @@ function list() {
     made.setAttribute("aria-pressed", String(k === label));
     return made;
   }));
-  if (!found.length) $("class-list").replaceChildren(node("p", "No class of that name. Ask the owner of the project."));
+  if (!found.length) {
+    const skip = button("Skip: its class is missing", "Enter", missing);
+    skip.classList.add("why");
+    $("class-list").replaceChildren(node("p", `“${$("find").value.trim()}” is no class of this project.`), ...(current() ? [skip] : []), node("p", FIXED[me.role]));
+  }
+}
+
+const FIXED = {
+  owner: "The classes of a project are fixed, for what was looked over before would count as free of a new one. To add it, make a new project with the longer list in data.classes.",
+  annotator: "The owner sees which classes people miss.",
+};
+
+/** A class that the project lacks: the query is skipped, and the owner is told the name. */
+function missing() {
+  const note = `missing class: ${$("find").value.trim().slice(0, 100)}`;
+  $("find").value = "";
+  $("find").blur();
+  if (gridded) answerChosen("skipped", () => null, note);
+  else answer("skipped", [], [], note);
 }
 
 /** For a box and for an image's class this is the answer; where boxes are drawn it is their class. */
@@ -227,6 +304,7 @@ function classify(k) {
   label = k;
   stage.label = k;
   if (query.kind === "box") answer("object", [stage.boxes[0].box], [k]);
+  else if (gridded) answerChosen("all", () => k);
   else if (query.kind === "class") answer("all", [[0, 0, ...query.image.size]], [k]);
   else {
     const item = stage.boxes[stage.selected];
@@ -242,6 +320,7 @@ function classify(k) {
 const actions = {
   accept(query) {
     if (query.kind === "box") answer("object", [stage.boxes[0].box], [label]);
+    else if (gridded) answerChosen("all", (chosen) => chosen.label);
     else if (query.kind === "class") { if (query.label !== null) classify(query.label); }
     else answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
   },
@@ -255,7 +334,7 @@ const actions = {
   "last-box"() { stage.choose(-1); },
   find() { $("find").focus(); $("find").select(); },
 };
-const views = { fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help };
+const views = { fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
 
 function perform(what) {
   active();
@@ -265,7 +344,7 @@ function perform(what) {
 
 const pressed = {
   a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
-  b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help",
+  b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help", g: "grid",
 };
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -276,6 +355,12 @@ document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
   const control = event.target.closest("button, a, summary, input");
   if (control && (key === "enter" || key === " ")) return; // the control that has the focus is meant
+  if (gridded && current() && (arrows[event.key] || key === " " || key === "e")) {
+    event.preventDefault();
+    if (arrows[event.key]) grid.move(...arrows[event.key]);
+    else if (!event.repeat) key === "e" ? grid.all() : grid.toggle();
+    return active();
+  }
   if (arrows[event.key]) {
     const step = event.altKey ? 10 : 1;
     if (current() && stage.nudge(arrows[event.key][0] * step, arrows[event.key][1] * step, event.shiftKey)) event.preventDefault();
@@ -293,8 +378,9 @@ document.addEventListener("keydown", (event) => {
 });
 
 function finding(event) {
-  if (event.key === "Enter" && found.length) {
+  if (event.key === "Enter" && !event.repeat) {
     event.preventDefault();
+    if (!found.length) return current() ? missing() : undefined;
     $("find").blur();
     classify(found[0]);
   } else if (event.key === "Escape") {
@@ -332,7 +418,8 @@ function skipping() {
 
 function skipped(note) {
   $("skip").close();
-  answer("skipped", [], [], note);
+  if (gridded) answerChosen("skipped", () => null, note);
+  else answer("skipped", [], [], note);
 }
 
 // ---- time, progress, messages
@@ -390,7 +477,7 @@ function button(text, key, act, main = false, what = "") {
   made.append(node("span", text), ...(key ? [node("kbd", key)] : []));
   made.classList.toggle("main", main);
   if (what) made.dataset.verdict = what;
-  made.addEventListener("click", () => { active(); act(); $("stage").focus({ preventScroll: true }); });
+  made.addEventListener("click", () => { active(); act(); $(gridded ? "grid" : "stage").focus({ preventScroll: true }); });
   return made;
 }
 
@@ -398,7 +485,8 @@ async function beat() {
   if (!queue.length) return;
   const reply = await post("/api/heartbeat", { tab });
   progress = reply.progress;
-  queue = queue.filter((query, k) => k === 0 || reply.held.includes(query.query));
+  queue = queue.filter((query, k) => (k === 0 && !gridded) || reply.held.includes(query.query));
+  if (gridded) show();
   standing();
 }
 
@@ -406,6 +494,7 @@ async function start() {
   try { me = await login(); } catch (problem) { return leave(problem.message); }
   $("project").textContent = me.project;
   $("who").textContent = me.name;
+  $("grid-button").hidden = me.kind !== "class";
   $("owner-link").hidden = me.role !== "owner";
   $("help-button").addEventListener("click", help);
   for (const made of document.querySelectorAll("[data-do]")) made.addEventListener("click", () => perform(made.dataset.do));
@@ -420,7 +509,7 @@ async function start() {
   await fill().catch(failed);
   show();
   setInterval(() => beat().catch(failed), 30_000);
-  setInterval(() => { if (queue.length < AHEAD && !outbox.size && !document.hidden) fill().catch(failed); }, 2_000);
+  setInterval(() => { if (queue.length < (gridded ? TILES : AHEAD) && !outbox.size && !document.hidden) fill().catch(failed); }, 2_000);
 }
 
 start();

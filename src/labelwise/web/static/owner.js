@@ -55,15 +55,29 @@ function draw(curve, metric) {
 async function show() {
   const found = await get("/api/owner/overview");
   draw(found.curve, found.metric);
+  $("state").textContent = standing(found.standing);
   const whole = (name) => (row) => String(Math.round(row[name]));
   table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
     ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
   table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
   table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
     ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
+  const { agreement, missing } = found, share = (r) => `${(100 * r.share).toFixed(0)} %`;
+  $("agreement").hidden = found.overlap === 1 && !agreement.queries;
+  $("agreed").textContent = `${found.overlap} people are asked every query; ${agreement.queries} queries have several answers. Share of objects on which two people agree (same class, IoU at least 0.5):`;
+  table("agree-people", [["person", (r) => r.who], ["compared with others", (r) => String(r.pairs), true], ["agree", share, true]], agreement.by_person);
+  table("agree-classes", [["class", (r) => me.classes[r.label]], ["objects compared", whole("objects"), true], ["agree", share, true]], agreement.by_class);
+  $("missing").hidden = !missing.length;
+  table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true]], missing);
   const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
   table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", (r) => (r.label === null ? r.unit : `${r.unit}: ${me.classes[r.label]}`)],
     ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
+}
+
+function standing(now) {
+  if (now.state !== "open") return now.state === "done" ? "All rounds are done" : `Round ${now.round} of ${now.rounds - 1}: ${now.stage || "waiting"}`;
+  const owed = now.owed ? `, ${now.owed} second opinions to come` : "";
+  return `Round ${now.round} of ${now.rounds - 1}: ${now.answered} of ${now.asked} open queries answered, ${now.held} in somebody's hands${owed}`;
 }
 
 function actions(name) {

@@ -26,6 +26,8 @@ export class Stage {
     svg.addEventListener("pointerdown", (event) => this.down(event));
     svg.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, (event) => this.up(event));
+    // or the browser takes a quick drag for a fling and swallows the tap that follows it
+    svg.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     svg.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(2 ** (event.deltaY / 400), this.at(event)); }, { passive: false });
     svg.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.draw()).observe(svg);

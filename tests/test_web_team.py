@@ -1,0 +1,262 @@
+"""A team on one project: several opinions per query and how far they agree, grids, shared transactions, sessions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from labelwise.store import schema as t
+from labelwise.store.agreement import agreement, compared
+from labelwise.store.leases import Leases
+from labelwise.store.ledger import Ledger
+from labelwise.store.people import People
+from labelwise.store.progress import counts, missing_classes, spent_and_open
+from labelwise.store.together import Together
+from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
+
+BOX = (1.0, 2.0, 40.0, 20.0)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    sizes = np.full(2, 64, np.int64), np.full(2, 48, np.int64)
+    opened = Ledger.open(tmp_path / "ledger.sqlite", create=True)
+    opened.add_images(Pool(Path("data"), ("cat", "dog"), ("a.jpg", "b.jpg"), *sizes))
+    opened.mark_started(1, "ask")
+    yield opened
+    opened.close()
+
+
+def queries(n: int, labels: int = 1) -> list[Query]:
+    return [Query(1, k, "ab"[k % 2] + ".jpg", "box", BOX, k % labels) for k in range(n)]
+
+
+def price(_query: Query, answer: Answer) -> Cost:
+    return Cost(len(answer.boxes), 1, int(answer.verdict == "all"), answer.seconds)
+
+
+def say(leases: Leases, who: str, at: float, verdict: str = "background", *objects: Any) -> tuple[int, bool]:
+    """The next query, answered: its rank and whether the answer counts."""
+    [lease] = leases.take(who, f"tab-of-{who}", at)
+    boxes, labels = [box for box, _ in objects], [label for _, label in objects]
+    answer = Answer(lease.query.id or 0, verdict, boxes, labels, who)  # type: ignore[arg-type]
+    return lease.query.rank, leases.answer(answer, lease.secret, price, at).counts
+
+
+# ---------------------------------------------------------------------------------------------------- several opinions
+
+
+def test_a_query_stays_open_for_others_until_enough_have_answered(ledger: Ledger) -> None:
+    ledger.add_queries(1, queries(2))
+    leases = Leases(ledger, overlap=2)
+    assert say(leases, "Ada", 0.0) == (0, True)
+    assert counts(ledger, 1, 2)["owed"] == 1 and spent_and_open(ledger, 1, "queries", 2) == (1.0, 1, 1)
+    assert say(leases, "Ada", 1.0) == (1, True), "nobody is asked the same twice"
+    assert leases.take("Ada", "tab-of-Ada", 2.0) == []
+    assert say(leases, "Bo", 3.0) == (0, False), "a second opinion"
+    assert spent_and_open(ledger, 1, "queries", 2) == (3.0, 0, 1)
+    assert say(leases, "Cy", 4.0) == (1, False)
+    assert leases.take("Di", "tab-of-Di", 5.0) == [] and spent_and_open(ledger, 1, "queries", 2) == (4.0, 0, 0)
+    leases.undo("Bo", "tab-of-Bo", 6.0)
+    leases.release("Bo", "tab-of-Bo")
+    assert say(leases, "Di", 7.0) == (0, False), "an opinion that was taken back is owed again"
+    assert leases.take("Bo", "tab-of-Bo", 8.0) == []
+
+
+def test_many_people_with_overlap_each_answer_a_query_once(ledger: Ledger) -> None:
+    ledger.add_queries(1, queries(30))
+    leases, errors = Leases(ledger, overlap=3), []
+
+    def work(who: str) -> None:
+        try:
+            quiet = 0
+            while quiet < 20:
+                quiet = quiet + 1
+                for lease in leases.take(who, f"tab-of-{who}", time.time(), most=2):
+                    quiet = 0
+                    answer = Answer(lease.query.id or 0, "background", who=who)
+                    assert not leases.answer(answer, lease.secret, price, time.time()).repeated
+                time.sleep(0.01 * (quiet > 0))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"person{k}",)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ledger._read() as connection:
+        a = t.answers.c
+        each = sa.select(sa.func.count(), sa.func.count(a.who.distinct())).group_by(a.query_id)
+        found = [tuple(row) for row in connection.execute(each)]
+    assert errors == [] and found == [(3, 3)] * 30
+    assert len(ledger.verdicts(1)) == 30 and ledger.cost().queries == 90
+
+
+def test_agreement_by_hand(ledger: Ledger) -> None:
+    """Query 1: Ada and Bo agree on a cat, Bo has a dog more: 2 * 1 / 3. Query 2: dog against nothing: 0. Query 3: both
+    say that there is nothing: 1. Query 4 was skipped by one of the two, query 5 has one answer: neither is compared.
+    """
+    cat, near, dog = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 8.0), (20.0, 20.0, 30.0, 30.0)
+    found = compared(
+        [
+            Answer(1, "all", [cat], [0], "Ada"),
+            Answer(1, "all", [dog, near], [1, 0], "Bo"),
+            Answer(2, "object", [dog], [1], "Ada"),
+            Answer(2, "background", who="Bo"),
+            Answer(3, "background", who="Ada"),
+            Answer(3, "background", who="Cy"),
+            Answer(5, "object", [dog], [1], "Ada"),
+        ]
+    )
+    assert found["queries"] == 3
+    assert found["by_class"] == [{"label": 0, "objects": 2, "share": 1.0}, {"label": 1, "objects": 2, "share": 0.0}]
+    shares = {row["who"]: (row["pairs"], row["share"]) for row in found["by_person"]}
+    assert shares == {"Ada": (3, pytest.approx(5 / 9)), "Bo": (2, pytest.approx(1 / 3)), "Cy": (1, 1.0)}
+
+    ledger.add_queries(1, queries(2))
+    leases = Leases(ledger, overlap=2)
+    say(leases, "Ada", 0.0, "object", (BOX, 0))
+    say(leases, "Ada", 1.0, "skipped")
+    say(leases, "Bo", 2.0, "object", (BOX, 0))
+    say(leases, "Bo", 3.0, "object", (BOX, 0))
+    assert agreement(ledger) == {
+        "queries": 1,
+        "by_class": [{"label": 0, "objects": 2, "share": 1.0}],
+        "by_person": [{"who": who, "pairs": 1, "share": 1.0} for who in ("Ada", "Bo")],
+    }
+    leases.undo("Bo", "tab-of-Bo", 4.0)
+    leases.undo("Bo", "tab-of-Bo", 4.0)
+    assert agreement(ledger)["queries"] == 0, "what was taken back is not compared"
+
+
+def test_the_cursor_comes_back_for_what_was_passed(ledger: Ledger) -> None:
+    """However far the search has come, an expired lease and an undone answer are found, and one of another process."""
+    ledger.add_queries(1, queries(400))
+    leases = Leases(ledger, lease_s=10)
+    [slow] = leases.take("Bo", "tab-of-Bo", 0.0)
+    for _ in range(300):
+        say(leases, "Ada", 1.0)
+    assert [lease.query.rank for lease in leases.take("Cy", "tab-of-Cy", 20.0)] == [slow.query.rank] == [0]
+    back = leases.undo("Ada", "tab-of-Ada", 21.0)
+    leases.release("Ada", "tab-of-Ada")
+    assert back.query.rank == 300
+    assert [lease.query.rank for lease in leases.take("Di", "tab-of-Di", 22.0, most=2)] == [300, 301]
+    other = Leases(ledger)
+    other.release("Cy", "tab-of-Cy")
+    assert [lease.query.rank for lease in leases.take("Eve", "tab-of-Eve", 22.0)] == [302], "not heard of yet"
+    ranks = [leases.take(f"person{k}", "tab-of-all", 22.5)[0].query.rank for k in range(97)]
+    assert ranks == list(range(303, 400))
+    assert [lease.query.rank for lease in leases.take("Fay", "tab-of-Fay", 22.5)] == [0]
+    assert leases.take("Gil", "tab-of-Gil", 22.5) == []
+
+
+# --------------------------------------------------------------------------------------------------------------- grids
+
+
+def test_a_grid_gets_queries_of_one_predicted_class(ledger: Ledger) -> None:
+    ledger.add_queries(1, queries(10, labels=2))
+    leases = Leases(ledger)
+    first = leases.take("Ada", "tab-of-Ada", 0.0, most=3, alike=True)
+    assert [lease.query.rank for lease in first] == [0, 2, 4]
+    holding = [lease.query.id or 0 for lease in first]
+    more = leases.take("Ada", "tab-of-Ada", 0.0, most=12, holding=holding, alike=True)
+    assert [lease.query.rank for lease in more] == [6, 8], "of the class of those that the window holds, and no other"
+    assert [lease.query.label for lease in leases.take("Bo", "tab-of-Bo", 0.0, most=12, alike=True)] == [1] * 5
+
+
+def test_missing_classes_are_counted(ledger: Ledger) -> None:
+    ledger.add_queries(1, queries(4))
+    leases = Leases(ledger)
+    for at, note in enumerate(("missing class: emu", "too dark", "missing class: gnu", "missing class: emu")):
+        [lease] = leases.take("Ada", "tab-of-Ada", float(at))
+        answer = Answer(lease.query.id or 0, "skipped", who="Ada", note=note)
+        leases.answer(answer, lease.secret, price, float(at))
+    assert missing_classes(ledger) == [{"name": "emu", "answers": 2}, {"name": "gnu", "answers": 1}]
+    leases.undo("Ada", "tab-of-Ada", 9.0)
+    assert missing_classes(ledger) == [{"name": "emu", "answers": 1}, {"name": "gnu", "answers": 1}]
+
+
+# -------------------------------------------------------------------------------------------------- shared transactions
+
+
+def meet(together: Together, steps: list[Any]) -> list[Any]:
+    """Runs steps in threads so that they share a transaction: the first one holds the turn until all others wait."""
+    outcomes: list[Any] = [None] * len(steps)
+
+    def first(_connection: sa.Connection) -> None:
+        until = time.time() + 30
+        while len(together._waiting) < len(steps) and time.time() < until:
+            time.sleep(0.005)
+
+    def run(k: int) -> None:
+        try:
+            outcomes[k] = together.do(steps[k])
+        except Exception as error:
+            outcomes[k] = error
+
+    head = threading.Thread(target=together.do, args=(first,))
+    head.start()
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(len(steps))]
+    for thread in threads:
+        thread.start()
+    for thread in (head, *threads):
+        thread.join()
+    return outcomes
+
+
+def test_steps_share_a_commit_and_one_that_fails_takes_back_its_own(ledger: Ledger) -> None:
+    commits: list[int] = []
+    sa.event.listen(ledger._engine, "commit", lambda _connection: commits.append(1))
+
+    def put(key: str, fail: bool = False) -> Any:
+        def step(connection: sa.Connection) -> str:
+            connection.execute(sa.insert(t.meta), {"key": key, "value": 1})
+            if fail:
+                raise LabelwiseError(f"{key} does not fit")
+            return key
+
+        return step
+
+    assert meet(Together(ledger), [put("d"), put("e")]) == ["d", "e"] and len(commits) == 2
+    a, b, c = meet(Together(ledger), [put("a"), put("b", fail=True), put("c")])
+    assert (a, c) == ("a", "c") and isinstance(b, LabelwiseError)
+    with ledger._read() as connection:
+        keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
+    assert {"a", "c"} <= set(keys) and "b" not in keys
+
+
+def test_an_error_of_the_database_fails_its_own_step(ledger: Ledger) -> None:
+    def good(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(t.meta), {"key": "good", "value": 1})
+
+    def twice(connection: sa.Connection) -> None:
+        connection.execute(sa.insert(t.meta), [{"key": "twice", "value": 1}] * 2)
+
+    outcomes = meet(Together(ledger), [twice, good])
+    assert isinstance(outcomes[0], LabelwiseError) and outcomes[1] is None
+    with ledger._read() as connection:
+        keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
+    assert "good" in keys and "twice" not in keys
+
+
+# ------------------------------------------------------------------------------------------------------------ sessions
+
+
+def test_a_session_is_remembered_for_a_moment_and_forgotten_at_once(ledger: Ledger) -> None:
+    people = People(ledger)
+    entered = people.enter(people.invite("Ada", "annotator", 0.0), 0.0)
+    assert entered is not None
+    token = entered[0]
+    assert people.remembered(token, 0.0) is None
+    assert people.session(token, 0.0) == people.remembered(token, 0.5) and people.remembered(token, 0.5) is not None
+    assert people.remembered(token, 1.5) is None and people.remembered(token, -1.0) is None
+    people.revoke("Ada")
+    assert people.remembered(token, 0.5) is None and people.session(token, 0.5) is None
