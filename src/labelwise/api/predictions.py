@@ -190,16 +190,17 @@ def spread(
 ) -> Float32[np.ndarray, "n C"]:
     """The distribution that a confidence and a label stand for.
 
-    Of 3 classes, a box of class 1 with confidence 0.8; and one with confidence 0.1, less than an even share:
+    Of 3 classes, a box of class 1 with confidence 0.5; and one with confidence 0.1, less than an even share:
 
-    >>> spread(np.array([0.8, 0.1], np.float32), np.array([1, 0]), 3).round(3).tolist()
-    [[0.10000000149011612, 0.800000011920929, 0.10000000149011612], [0.3330000042915344, 0.3330000042915344, \
-0.3330000042915344]]
+    >>> spread(np.array([0.5, 0.1], np.float32), np.array([1, 0]), 3).round(3)
+    array([[0.25 , 0.5  , 0.25 ],
+           [0.333, 0.333, 0.333]], dtype=float32)
     """
     share = np.maximum(scores.astype(np.float64), 1 / max(n_classes, 1))
     rest = (1 - share) / max(n_classes - 1, 1)
     found = np.repeat(rest[:, None], n_classes, axis=1)
-    found[np.arange(len(labels)), labels] = np.nextafter(share.astype(np.float32), np.float32(2))  # ties: the label
+    own = np.nextafter(share.astype(np.float32), np.float32(2))  # of an even share the label is still the largest
+    found[np.arange(len(labels)), labels] = np.minimum(own, 1)
     out: np.ndarray = found.astype(np.float32)
     return out
 
@@ -216,7 +217,9 @@ def _views(columns: Mapping[str, Any], rows: Rows, n_classes: int) -> Views | No
         return Views(_names(v), np.zeros((v, len(rows), 0), np.float32), np.zeros_like(iou), iou)
     said = array(columns["view_probs"])
     if said.shape[:1] != (v,):
-        raise LabelwiseError(f"{rows.where}: view_probs has shape {said.shape}; expected ({v}, {len(rows)}, {n_classes})")
+        raise LabelwiseError(
+            f"{rows.where}: view_probs has shape {said.shape}; expected ({v}, {len(rows)}, {n_classes})"
+        )
     probs = np.stack([rows.distributions(one, n_classes, "view_probs", iou[k] > 0) for k, one in enumerate(said)])
     if "view_scores" in columns:
         scores = rows.shares("view_scores", np.atleast_2d(array(columns["view_scores"])))

@@ -115,7 +115,12 @@ def _usable(folder: str, name: str) -> bool:
 
 
 def _column(needed: str) -> str:
-    return {"consistency": "view_iou", "view_scores": "view_probs", "box_features": "features", "labelled_features": "features"}.get(needed, needed)
+    return {
+        "consistency": "view_iou",
+        "view_scores": "view_probs",
+        "box_features": "features",
+        "labelled_features": "features",
+    }.get(needed, needed)
 
 
 def _has(predictions: Detections, column: str) -> bool:
