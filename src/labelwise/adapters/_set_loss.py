@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -51,7 +52,7 @@ class Said:
 
 def corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
     """(centre x, centre y, width, height) as xyxy."""
-    return box_convert(boxes, "cxcywh", "xyxy")
+    return cast(Tensor, box_convert(boxes, "cxcywh", "xyxy"))
 
 
 def weights(labels: Sequence[Labels], name: str) -> list[Float[Tensor, " n"]]:

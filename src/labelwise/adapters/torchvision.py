@@ -38,7 +38,7 @@ def tensors(target: Target, scale_xy: tuple[float, float] = (1.0, 1.0)) -> dict[
     origin, scale = torch.tensor([x1, y1, x1, y1]), torch.tensor([*scale_xy, *scale_xy])
 
     def shown(boxes: Any) -> Float[Tensor, "n 4"]:
-        return cast(Tensor, (torch.from_numpy(boxes) - origin) * scale)
+        return (torch.from_numpy(boxes) - origin) * scale
 
     return {
         "boxes": shown(target.boxes),

@@ -37,7 +37,7 @@ def labels(target: Target) -> dict[str, Tensor]:
     origin, size = np.array([x1, y1, x1, y1], np.float32), np.array([x2 - x1, y2 - y1] * 2, np.float32)
 
     def shares(boxes: np.ndarray) -> np.ndarray:
-        return np.clip((boxes - origin) / size, 0, 1).astype(np.float32)
+        return np.asarray(np.clip((boxes - origin) / size, 0, 1), np.float32)
 
     xyxy = shares(target.boxes)
     centred = np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], axis=1)
@@ -152,14 +152,14 @@ def rt_detr_loss(
     match: Matcher = RTDetrHungarianMatcher(config)
     meta = denoising_meta_values
     if meta is not None:  # of every query, the denoising ones come first
-        logits, pred_boxes = (x.split(meta["dn_num_split"], dim=1)[1] for x in (logits, pred_boxes))
+        logits, pred_boxes = (torch.split(x, meta["dn_num_split"], dim=1)[1] for x in (logits, pred_boxes))
     found = _rt_detr_terms("", Said(logits, pred_boxes), labels, match, config)
     auxiliary = None
     if config.auxiliary_loss:
         noisy: list[Said] = []
         if meta is not None:
             (dn_class, outputs_class), (dn_coord, outputs_coord) = (
-                x.split(meta["dn_num_split"], dim=2) for x in (outputs_class, outputs_coord)
+                torch.split(x, meta["dn_num_split"], dim=2) for x in (outputs_class, outputs_coord)
             )
             noisy = [Said(dn_class[:, k], dn_coord[:, k]) for k in range(dn_class.shape[1])]
         layers = [Said(outputs_class[:, k], outputs_coord[:, k]) for k in range(outputs_class.shape[1] - 1)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 
 from labelwise import catalog
 from labelwise.types import LabelwiseError, Pool
@@ -53,7 +53,8 @@ class Rows:
                 )
         return found
 
-    def _refuse(self, bad: Bool[np.ndarray, " n"], what: str, values: np.ndarray, expected: str) -> None:
+    def _refuse(self, bad: Any, what: str, values: np.ndarray, expected: str) -> None:
+        """Names the first row of `bad` (bool [n]), if there is one."""
         if bad.any():
             row = int(bad.argmax())
             more = f"; {int(bad.sum())} such rows" if bad.sum() > 1 else ""
@@ -74,11 +75,13 @@ class Rows:
         self._refuse(~np.isfinite(values).all(axis=1), "box", values, "finite numbers")
         size = np.stack([self.pool.width_px, self.pool.height_px], axis=1)[self.image]
         self._refuse((values[:, 2:] <= values[:, :2]).any(axis=1), "box", values, "x1 < x2 and y1 < y2, in pixels")
-        outside = (values[:, :2] < -overhang_px).any(axis=1) | (values[:, 2:] > size + overhang_px).any(axis=1)
+        outside: np.ndarray = (values[:, :2] < -overhang_px).any(axis=1) | (values[:, 2:] > size + overhang_px).any(
+            axis=1
+        )
         if outside.any():
             width, height = size[outside.argmax()]
             self._refuse(outside, "box", values, f"a box inside the image of {width} x {height} pixels")
-        clipped = np.clip(values, 0, np.tile(size, 2)).astype(np.float32)
+        clipped: np.ndarray = np.clip(values, 0, np.tile(size, 2)).astype(np.float32)
         self._refuse((clipped[:, 2:] <= clipped[:, :2]).any(axis=1), "box", values, "a box with area in the image")
         return clipped
 
@@ -105,7 +108,7 @@ class Rows:
         self._shape(name, values, (len(self),) if values.ndim == 1 else ("V", len(self)))
         flat = values.T.reshape(len(self), -1) if len(self) else values.reshape(0, 1)
         self._refuse(~((flat >= 0) & (flat <= 1 + 1e-6)).all(axis=1), name, flat, "numbers in [0, 1]")
-        return np.minimum(values, 1).astype(np.float32)
+        return np.asarray(np.minimum(values, 1), np.float32)
 
     def numbers(self, name: str, values: Any, ndim: int) -> Float32[np.ndarray, "n D"] | None:
         """Finite numbers, or None where there are none."""
@@ -114,7 +117,7 @@ class Rows:
         values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
         self._shape(name, values, (len(self), *"D" * (ndim - 1)))
         self._refuse(~np.isfinite(values).all(axis=1), name, values, "finite numbers")
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
 
     def classes(self, labels: Any) -> Int64[np.ndarray, " n"]:
         """Class numbers, of numbers or names."""

@@ -303,6 +303,9 @@ class Project:
             Leases(self._ledger).close_round(round)
             if metrics is not None:
                 files.write_json(self._context.file(round, "metrics.json"), dict(metrics))
+            path = self._context.file(round, "targets.safetensors")
+            if not path.exists():  # the report shows them; nobody asked for pseudo labels
+                files.write_targets(path, learn.targets(self._context, round, None))
             for name in loop.STAGES:
                 if self._ledger.stage_done(round, name) is None:
                     self._ledger.mark_done(round, name, {}, 0.0)

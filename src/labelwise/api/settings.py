@@ -126,9 +126,9 @@ def _column(needed: str) -> str:
 def _has(predictions: Detections, column: str) -> bool:
     if column.startswith("view_"):
         views = predictions.views
-        return views is not None and (column == "view_iou" or views.probs.shape[2] > 0)
+        return views is not None and (column == "view_iou" or bool(views.probs.shape[2]))
     if column == "features":
-        return predictions.features.shape[1] > 0
+        return bool(predictions.features.shape[1])
     if column == "image_features":
         return predictions.per_image is not None
     return column != "tightness" or predictions.tightness is not None
