@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 SOURCE = Path(__file__).parents[1] / "src"
 sys.path.insert(0, str(SOURCE))
@@ -72,9 +72,22 @@ def _command(command: Any) -> str:
 
 
 def _type(parameter: Any) -> str:
-    choices = getattr(parameter.type, "choices", None)
-    name = ", ".join(map(str, choices)) if choices else str(parameter.type.name)
-    return name + (" ..." if parameter.multiple or parameter.nargs == -1 else "")
+    """What kind of value it takes. Typer says it by an annotation, Click by a type."""
+    described = getattr(parameter, "type_descriptor", None)
+    annotation = None if described is None else described.annotation
+    if annotation is None:
+        choices = getattr(parameter.type, "choices", None)
+        name = ", ".join(map(str, choices)) if choices else str(parameter.type.name)
+        return name + (" ..." if parameter.multiple or parameter.nargs == -1 else "")
+    if get_origin(annotation) is list:
+        return _named(get_args(annotation)[0]) + " ..."
+    return _named(annotation)
+
+
+def _named(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(map(str, get_args(annotation)))
+    return {int: "integer", float: "number", str: "text", Path: "path"}.get(annotation, str(annotation))
 
 
 def _default(value: Any) -> str:
@@ -111,14 +124,16 @@ def docstrings() -> Iterator[tuple[str, str]]:
     package = SOURCE / "labelwise"
     for path in sorted(package.rglob("*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        if re.search(r"^Source: ", doc, flags=re.MULTILINE):
+        if re.search(r"\bSource: ", doc):
             yield path.relative_to(package).with_suffix("").as_posix(), doc
 
 
 def said(doc: str, head: str) -> str:
     """A part of a docstring, from its head to the next one; empty where there is none."""
     found = re.search(
-        rf"^{head}: (.*?)(?=^[A-Z][A-Za-z ]+: |^Worked by hand|^>>> |\n\n|\Z)", doc, re.MULTILINE | re.DOTALL
+        rf"(?:^|(?<=[.] )){head}: (.*?)(?=^[A-Z][A-Za-z ]+: |^Worked by hand|^>>> |\n\n|\Z)",
+        doc,
+        re.MULTILINE | re.DOTALL,
     )
     return " ".join(found[1].split()) if found else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,10 +89,11 @@ def test_killed_between_any_two_calls_nothing_is_lost(tmp_path: Path, images: Pa
         "q and p.answer(q[0], 'background'); sys.stdout.flush(); os._exit(9)"
     )
     here = str(Path(__file__).parent)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     said = []
     for _ in range(3):
         arguments = [sys.executable, "-c", script, str(tmp_path / "p"), str(images), here]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        done = subprocess.run(arguments, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 9, done.stderr
         said.append(done.stdout.split())
     assert [count for count, _ in said] == ["4", "3", "2"]

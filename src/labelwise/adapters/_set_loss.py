@@ -8,8 +8,8 @@ object nor background.
 
 Source: 000, Eq. 7 (weights of matched predictions); the set-prediction loss is DETR's.
 Differs from the paper: 000 has no set prediction; what its anchors do, here the queries do. Sums are divided by the
-objects whose weight is above 0 (`models/_weighted` says why), the cross-entropy by the class weights of the queries
-that count.
+objects of the batch whose weight is above 0 (`models/_weighted` says why), the cross-entropy by the class weights of the
+queries that count; with several processes each divides by its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Said:
     def match(self, labels: Sequence[Labels], matcher: Matcher) -> Pairs:
         """The library's assignment of objects to queries."""
         wanted = [{"class_labels": t["class_labels"], "boxes": t["boxes"]} for t in labels]
-        return matcher({"logits": self.logits, "pred_boxes": self.boxes}, wanted)
+        found = matcher({"logits": self.logits, "pred_boxes": self.boxes}, wanted)
+        return [(query.to(self.logits.device), thing.to(self.logits.device)) for query, thing in found]
 
 
 def corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:

@@ -25,7 +25,8 @@ from labelwise.context import Context
 from labelwise.predict.passes import Model, ViewChoice
 from labelwise.predict.run import predict_detections
 from labelwise.stages import learn
-from labelwise.stages.pool_candidates import covered, predictions
+from labelwise.stages.pool_candidates import covered
+from labelwise.stages.pool_candidates import predictions as folder_of
 from labelwise.store import exchange, files
 from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
@@ -115,7 +116,7 @@ class Project:
 
     def ask(
         self,
-        given: Any = None,
+        predictions: Any = None,
         *,
         budget: int,
         unit: str = "box",
@@ -128,7 +129,7 @@ class Project:
         """Opens the `budget` questions that are most worth an answer; gives those that are open, best first.
 
         Args:
-            given: predictions in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
+            predictions: in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
                 is how a project without any model begins.
             budget: number of questions.
             unit: "box", "region" or "image".
@@ -144,9 +145,9 @@ class Project:
         """
         with self._context.project.lock():
             budget = _whole(budget)
-            if given is None:
+            if predictions is None:
                 return rounds.ask_at_random(self._context, budget)
-            table = foreign.read(given, self.pool)
+            table = foreign.read(predictions, self.pool)
             round = rounds.first_with_a_model(self._context)
             run = settings.asking(
                 self._context.run,
@@ -258,7 +259,7 @@ class Project:
 
     def targets(
         self,
-        given: Any = None,
+        predictions: Any = None,
         *,
         policy: Method = "task_soft",
         threshold: float = 0.3,
@@ -268,16 +269,16 @@ class Project:
         """What to train on: all answers so far, completed by the predictions as the label policy says.
 
         Args:
-            given: predictions to make pseudo labels of; None: those of this round's `ask`, if there were any.
+            predictions: to make pseudo labels of; None: those of this round's `ask`, if there were any.
             policy: a file of `labelwise/labels`: "task_soft" (needs `view_iou`), "hard", "noisy", "ignore", ...
             threshold: least confidence of a pseudo label.
             images: "annotated", "answered" (also those of which only a background mark is known) or "all".
             regions: what labelled regions become: "coverage", "crops" or "both".
         """
-        round, stored = self.round, self._context.file(self.round, predictions(1))
-        if given is None and stored.is_dir():
-            given = stored
-        table = None if given is None else foreign.read(given, self.pool)
+        round, stored = self.round, self._context.file(self.round, folder_of(1))
+        if predictions is None and stored.is_dir():
+            predictions = stored
+        table = None if predictions is None else foreign.read(predictions, self.pool)
         run = settings.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
         settings.check_inputs(run, table, ("labels",))
         with self._context.project.lock():
