@@ -8,8 +8,8 @@ object nor background.
 
 Source: 000, Eq. 7 (weights of matched predictions); the set-prediction loss is DETR's.
 Differs from the paper: 000 has no set prediction; what its anchors do, here the queries do. Sums are divided by the
-objects of the batch whose weight is above 0 (`models/_weighted` says why), the cross-entropy by the class weights of the
-queries that count; with several processes each divides by its own.
+objects of the batch whose weight is above 0 (`models/_weighted` says why), the cross-entropy by the class weights of
+the queries that count; with several processes each divides by its own.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Project:
 
     def __init__(self, opened: Context) -> None:
         self._context = opened
+        self._seen: dict[int | None, Query] = {}
 
     @property
     def folder(self) -> Path:
@@ -148,22 +149,23 @@ class Project:
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget)
             table = foreign.read(predictions, self.pool)
+            score = score or ("entropy" if table.views is None else "consistency")
+            settings.check_inputs("score", score, table, unit)
+            settings.check_inputs("select", select, table, unit)
             round = rounds.first_with_a_model(self._context)
             run = settings.asking(
                 self._context.run,
                 round,
                 budget=budget,
                 unit=unit,
-                score=score or ("entropy" if table.views is None else "consistency"),
+                score=score,
                 select=select,
                 threshold=threshold,
                 aggregate=aggregate,
                 scales=scales,
-                has_views=table.views is not None,
             )
             if rounds.has_asked(self._context, round):
                 return rounds.still_open(self._context, round, run)
-            settings.check_inputs(run, table, ("score", "select"))
             return rounds.ask(self._context, round, run, table)
 
     # ---- answers --------------------------------------------------------------------------------------------------
@@ -230,13 +232,13 @@ class Project:
         return Answer(asked.id or 0, said, corners, numbers, who, seconds, note)  # type: ignore[arg-type]
 
     def record(self, answers: Sequence[Answer]) -> int:
-        """Records many answers, all or none; tells how many were new. The same answer again changes nothing."""
-        asked = {query.id: query for query in self._ledger.queries()}
-        unknown = [answer.query for answer in answers if answer.query not in asked]
-        if unknown:
-            raise LabelwiseError(f"there is no query {unknown[0]} in {self.folder}; see project.open_queries()")
+        """Records many answers, those of one person all or none; tells how many were new.
+
+        The same answer again changes nothing.
+        """
+        asked = [self._query(answer.query) for answer in answers]
         table = self._context.run.cost
-        records = [(asked[a.query], a, costs.cost(asked[a.query], a, table)) for a in answers]
+        records = [(query, one, costs.cost(query, one, table)) for query, one in zip(asked, answers, strict=True)]
         written = 0
         for who in dict.fromkeys(answer.who for answer in answers):
             mine = [record for record in records if record[1].who == who]
@@ -250,10 +252,11 @@ class Project:
         return written
 
     def _query(self, id: int | None) -> Query:
-        for one in self._ledger.queries():
-            if one.id == id:
-                return one
-        raise LabelwiseError(f"there is no query {id} in {self.folder}; take the queries that ask() gave")
+        if id not in self._seen:
+            self._seen = {one.id: one for one in self._ledger.queries()}
+        if id not in self._seen:
+            raise LabelwiseError(f"there is no query {id} in {self.folder}; take those of project.open_queries()")
+        return self._seen[id]
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -279,8 +282,8 @@ class Project:
         if predictions is None and stored.is_dir():
             predictions = stored
         table = None if predictions is None else foreign.read(predictions, self.pool)
+        settings.check_inputs("labels", policy, table)
         run = settings.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
-        settings.check_inputs(run, table, ("labels",))
         with self._context.project.lock():
             rounds.keep(self._context, run)
             made = learn.targets(self._context, round, table)

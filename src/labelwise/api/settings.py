@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,30 +49,29 @@ def asking(
     threshold: float,
     aggregate: str,
     scales: Sequence[float],
-    has_views: bool,
 ) -> Run:
     """The run with what a round asks; settings of earlier rounds stay in the ledger."""
     raw = _raw(run)
     raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round - 1], float(budget)]}
     raw["query"] = {"unit": unit, "score": _plain(score), "select": _steps(select)}
     raw["query"] |= {"threshold": threshold, "aggregate": aggregate, "scales": list(scales)}
-    return _parsed(raw, has_views)
+    return _parsed(raw)
 
 
 def labelling(run: Run, *, policy: Method, threshold: float, images: str, regions: str) -> Run:
     """The run with a label policy; what it needs of the predictions, `check_inputs` tells."""
     raw = _raw(run)
     raw["labels"] = {"policy": _plain(policy), "threshold": threshold, "images": images, "regions": regions}
-    return _parsed(raw, has_views=True)
+    return _parsed(raw)
 
 
 def _raw(run: Run) -> dict[str, Any]:
     return run.model_dump(mode="json", exclude_none=True)
 
 
-def _parsed(raw: dict[str, Any], has_views: bool) -> Run:
-    """`predict.views` only says that the predictions came with views: which, is the detector's own affair."""
-    raw["predict"]["views"] = [{"name": "flip"}] if has_views else []
+def _parsed(raw: dict[str, Any]) -> Run:
+    """`predict.views` stands for whatever views the predictions came with: they are the detector's own affair."""
+    raw["predict"]["views"] = [{"name": "flip"}]
     return config.parse(raw, "these arguments")
 
 
@@ -84,34 +83,28 @@ def _steps(select: Method | Sequence[Method]) -> list[Any]:
     return [_plain(step) for step in ([select] if isinstance(select, str | Mapping) else select)]
 
 
-def check_inputs(run: Run, predictions: Detections | None, what: Collection[str]) -> None:
-    """Refuses methods whose inputs these predictions do not carry; `what` are the folders of the methods to look at.
+def check_inputs(
+    folder: str, methods: Method | Sequence[Method], predictions: Detections | None, unit: str = "box"
+) -> None:
+    """Refuses methods whose inputs these predictions do not carry.
 
     Raises:
-        LabelwiseError: names the method and the column that it needs.
+        LabelwiseError: an unknown method, or one that needs a column that is not there.
     """
-    chosen = {"score": [run.query.score.name], "labels": [run.labels.policy.name]}
-    chosen["select"] = [step.name for step in run.query.select]
-    for folder in what:
-        for name in chosen[folder]:
-            method = catalog.find(folder, name)
-            for needed in method.inputs:
-                given = needed in FROM_ARRAYS | {"features", "scores"}
-                if not given:
-                    usable = [n for n in catalog.names(folder) if _usable(folder, n)]
-                    raise LabelwiseError(
-                        f"{folder} {name!r} needs {needed!r}, which arrays of predictions do not carry; take one of "
-                        f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
-                    )
-                column = _column(needed)
-                if column == "features" and folder == "select" and run.query.unit == "image":
-                    column = "image_features"
-                if predictions is not None and not _has(predictions, column):
-                    raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
-
-
-def _usable(folder: str, name: str) -> bool:
-    return set(catalog.find(folder, name).inputs) <= FROM_ARRAYS
+    for step in _steps(methods):
+        name = step if isinstance(step, str) else str(step.get("name"))
+        for needed in catalog.find(folder, name).inputs:
+            if needed not in FROM_ARRAYS:
+                usable = [n for n in catalog.names(folder) if set(catalog.find(folder, n).inputs) <= FROM_ARRAYS]
+                raise LabelwiseError(
+                    f"{folder} {name!r} needs {needed!r}, which arrays of predictions do not carry; take one of "
+                    f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
+                )
+            column = _column(needed)
+            if column == "features" and folder == "select" and unit == "image" and not needed.startswith("box_"):
+                column = "image_features"
+            if predictions is not None and not _has(predictions, column):
+                raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 
 
 def _column(needed: str) -> str:
