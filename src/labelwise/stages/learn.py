@@ -24,20 +24,27 @@ from labelwise.store.project import Stage
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import Data, epochs_of, fit
 from labelwise.train.images import ImageSet
-from labelwise.types import Targets
+from labelwise.types import Detections, Targets
 
 
 def label(context: Context, round: int, stage: Stage) -> None:
     """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
-    run, pool = context.run, context.pool
     found = None
     if round:
-        columns = ("view_iou",) if run.needs_views else ()
+        columns = ("view_iou",) if context.run.needs_views else ()
         found = files.read_detections(context.file(round, "predictions"), columns=columns)
-        found = found.take(found.scores >= run.labels.threshold)
+    made = targets(context, round, found)
+    files.write_targets(context.file(round, "targets.safetensors"), made)
+    stage.info["images"], stage.info["boxes"] = len(made), len(made.boxes)
+
+
+def targets(context: Context, round: int, found: Detections | None) -> Targets:
+    """The training targets with pseudo labels of the given predictions, or with none."""
+    run, pool = context.run, context.pool
+    found = None if found is None else found.take(found.scores >= run.labels.threshold)
     policy = catalog.find("labels", run.labels.policy.name)
     known = context.project.ledger.labels(pool)
-    targets = partial.targets(
+    made = partial.targets(
         known,
         found,
         lambda open_: policy.call({**open_, "round": round}, run.labels.policy.settings),
@@ -48,9 +55,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
         images=run.labels.images,
         regions=run.labels.regions,
     )
-    targets = video.with_neighbours(context, targets, known)
-    files.write_targets(context.file(round, "targets.safetensors"), targets)
-    stage.info["images"], stage.info["boxes"] = len(targets), len(targets.boxes)
+    return video.with_neighbours(context, made, known)
 
 
 # ------------------------------------------------------------------------------------------------------------ train

@@ -1,0 +1,321 @@
+"""A project whose detector is foreign: `open` it, then round by round `ask`, `answer`, `targets`, `finish`.
+
+A round is what a run calls a round, in the same folder, written by the same stages: `ask` does predict (it stores what
+it is given), score and select and opens the queries; `finish` closes the round. Killed at any instant, the same calls
+go on: `ask` in a round that has asked already gives what is still open, an answer that is in the ledger is not recorded
+twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise import loop
+from labelwise.api import predictions as foreign
+from labelwise.api import rounds, settings
+from labelwise.api.checks import class_number
+from labelwise.api.settings import Method
+from labelwise.api.target import Target, per_image
+from labelwise.ask import cost as costs
+from labelwise.context import Context
+from labelwise.predict.passes import Model, ViewChoice
+from labelwise.predict.run import predict_detections
+from labelwise.stages import learn
+from labelwise.stages.pool_candidates import covered
+from labelwise.stages.pool_candidates import predictions as folder_of
+from labelwise.store import exchange, files
+from labelwise.store.leases import Leases
+from labelwise.store.ledger import Ledger
+from labelwise.store.opinions import origin_of
+from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
+
+Corners = tuple[float, float, float, float]
+
+
+class Project:
+    """An opened project. One process at a time asks; people may answer meanwhile by `labelwise serve`."""
+
+    def __init__(self, opened: Context) -> None:
+        self._context = opened
+        self._seen: dict[int | None, Query] = {}
+
+    @property
+    def folder(self) -> Path:
+        """The project folder."""
+        return self._context.project.folder
+
+    @property
+    def pool(self) -> Pool:
+        """The images: `pool.names`, `pool.width_px`, `pool.classes`, `pool.path(number)`."""
+        return self._context.pool
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of the images, in the order of the pool."""
+        return self._context.pool.names
+
+    @property
+    def cost(self) -> Cost:
+        """What has been spent so far: boxes, queries, images, seconds."""
+        return self._ledger.cost()
+
+    @property
+    def round(self) -> int:
+        """The number of the current round: the first that is not finished."""
+        return rounds.current(self._context)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._context.project.ledger
+
+    def close(self) -> None:
+        """Lets go of the ledger."""
+        self._context.project.close()
+
+    # ---- predictions ----------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        model: Model,
+        *,
+        views: Sequence[ViewChoice] = (),
+        min_score: float = 0.05,
+        batch_size: int = 8,
+        features: bool = False,
+        wholly_labelled: bool = False,
+    ) -> Detections:
+        """Runs a detector over the images that are not wholly labelled (or all), once per view.
+
+        `model` is one of `labelwise.adapters`, or takes images float [3, h, w] in 0..1 and gives one dict per image:
+        boxes [n, 4] in its pixels, scores [n], probs [n, C]; with `features` also features [n, D].
+        """
+        images = self._context.images("pool")
+        done = covered(self._ledger.labels(self.pool), self.pool)
+        wanted = np.arange(len(self.pool)) if wholly_labelled else np.flatnonzero(~done)
+        found, summary = predict_detections(
+            model,
+            images,
+            wanted,
+            n_images=len(self.pool),
+            views=views,
+            seed=self._context.run.seed,
+            round=self.round,
+            batch_size=batch_size,
+            min_score=min_score,
+            keep=("features",) if features else (),
+            names=self.images,
+        )
+        if len(summary.skipped) == len(wanted) > 0:
+            raise LabelwiseError(f"no image can be read; the first: {summary.skipped[0][1]}")
+        return foreign.read(found, self.pool)
+
+    # ---- asking ---------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        predictions: Any = None,
+        *,
+        budget: int,
+        unit: str = "box",
+        score: Method | None = None,
+        select: Method | Sequence[Method] = "balance_frequency",
+        threshold: float = 0.1,
+        aggregate: str = "mean",
+        scales: Sequence[float] = (1.5, 2.0),
+    ) -> list[Query]:
+        """Opens the `budget` questions that are most worth an answer; gives those that are open, best first.
+
+        Args:
+            predictions: in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
+                is how a project without any model begins.
+            budget: number of questions.
+            unit: "box", "region" or "image".
+            score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy.
+            select: one file of `labelwise/select`, or a chain of them.
+            threshold: least confidence of a candidate box.
+            aggregate: how box scores become those of an image or region.
+            scales: a region is one such part of the image's side: 2.0 asks for half its width and height.
+
+        Raises:
+            LabelwiseError: faulty predictions or settings, or a round that has asked something else and is not
+                finished.
+        """
+        with self._context.project.lock():
+            budget = _whole(budget)
+            if predictions is None:
+                return rounds.ask_at_random(self._context, budget)
+            table = foreign.read(predictions, self.pool)
+            score = score or ("entropy" if table.views is None else "consistency")
+            settings.check_inputs("score", score, table, unit)
+            settings.check_inputs("select", select, table, unit)
+            round = rounds.first_with_a_model(self._context)
+            run = settings.asking(
+                self._context.run,
+                round,
+                budget=budget,
+                unit=unit,
+                score=score,
+                select=select,
+                threshold=threshold,
+                aggregate=aggregate,
+                scales=scales,
+            )
+            if rounds.has_asked(self._context, round):
+                return rounds.still_open(self._context, round, run)
+            return rounds.ask(self._context, round, run, table)
+
+    # ---- answers --------------------------------------------------------------------------------------------------
+
+    def open_queries(self) -> list[Query]:
+        """The queries of the current round that nobody has answered, best first."""
+        return self._ledger.open_queries(self.round)
+
+    def answer(
+        self,
+        query: Query | int,
+        verdict: str | None = None,
+        *,
+        boxes: Sequence[Corners] | np.ndarray = (),
+        labels: Sequence[int | str] | np.ndarray = (),
+        who: str = "me",
+        seconds: float = 0.0,
+        note: str = "",
+    ) -> None:
+        """Records an answer; it is in the ledger when this returns.
+
+        Args:
+            query: the query, or its id.
+            verdict: of a box: "object" (with one box and label), "background" (no object), "duplicate" (annotated
+                before) or "skipped"; of an image or region "all" (with every object in it, or none) or "skipped".
+                None: "object" where there is a box, "all" for images and regions.
+            boxes: [k, 4] xyxy in pixels of the image.
+            labels: class numbers or names.
+            who: who said it.
+            seconds: how long it took; 0: not measured, the cost table is used.
+            note: a remark.
+
+        Raises:
+            LabelwiseError: a verdict, box or class that does not fit; somebody else has answered (differently).
+        """
+        self.record([self.made(query, verdict, boxes=boxes, labels=labels, who=who, seconds=seconds, note=note)])
+
+    def made(
+        self,
+        query: Query | int,
+        verdict: str | None = None,
+        *,
+        boxes: Sequence[Corners] | np.ndarray = (),
+        labels: Sequence[int | str] | np.ndarray = (),
+        who: str = "me",
+        seconds: float = 0.0,
+        note: str = "",
+    ) -> Answer:
+        """The answer that `answer` records, for `record` to take with many others."""
+        asked = self._query(query if isinstance(query, int) else query.id)
+        corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
+        if verdict is None and asked.unit == "box" and not corners:
+            raise LabelwiseError(
+                f"query {asked.id} is of a box: give the object's box and label, or a verdict: background, duplicate "
+                "or skipped"
+            )
+        said: Any = verdict or ("object" if asked.unit == "box" else "all")
+        names = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        classes = self.pool.classes
+        numbers = [
+            class_number(label, classes, lambda k=k: f"the answer to query {asked.id}, label {k}")
+            for k, label in enumerate(names)
+        ]
+        return Answer(asked.id or 0, said, corners, numbers, who, seconds, note)  # type: ignore[arg-type]
+
+    def record(self, answers: Sequence[Answer]) -> int:
+        """Records many answers, those of one person all or none; tells how many were new.
+
+        The same answer again changes nothing.
+        """
+        asked = [self._query(answer.query) for answer in answers]
+        table = self._context.run.cost
+        records = [(query, one, costs.cost(query, one, table)) for query, one in zip(asked, answers, strict=True)]
+        written = 0
+        for who in dict.fromkeys(answer.who for answer in answers):
+            mine = [record for record in records if record[1].who == who]
+            places = [f"query {query.id} on {query.image}" for query, _, _ in mine]
+            taken = exchange.take_in(self._ledger, mine, places, origin_of(who))
+            if taken.problems:
+                first = taken.problems[0]
+                raise LabelwiseError(f"{first.where}: {first.what}. The first answer counts; to change a label, use "
+                                     "the page of `labelwise serve`")  # fmt: skip
+            written += taken.written
+        return written
+
+    def _query(self, id: int | None) -> Query:
+        if id not in self._seen:
+            self._seen = {one.id: one for one in self._ledger.queries()}
+        if id not in self._seen:
+            raise LabelwiseError(f"there is no query {id} in {self.folder}; take those of project.open_queries()")
+        return self._seen[id]
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def targets(
+        self,
+        predictions: Any = None,
+        *,
+        policy: Method = "task_soft",
+        threshold: float = 0.3,
+        images: str = "annotated",
+        regions: str = "coverage",
+    ) -> list[Target]:
+        """What to train on: all answers so far, completed by the predictions as the label policy says.
+
+        Args:
+            predictions: to make pseudo labels of; None: those of this round's `ask`, if there were any.
+            policy: a file of `labelwise/labels`: "task_soft" (needs `view_iou`), "hard", "noisy", "ignore", ...
+            threshold: least confidence of a pseudo label.
+            images: "annotated", "answered" (also those of which only a background mark is known) or "all".
+            regions: what labelled regions become: "coverage", "crops" or "both".
+        """
+        round, stored = self.round, self._context.file(self.round, folder_of(1))
+        if predictions is None and stored.is_dir():
+            predictions = stored
+        table = None if predictions is None else foreign.read(predictions, self.pool)
+        settings.check_inputs("labels", policy, table)
+        run = settings.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
+        with self._context.project.lock():
+            rounds.keep(self._context, run)
+            made = learn.targets(self._context, round, table)
+            files.write_targets(self._context.file(round, "targets.safetensors"), made)
+        return list(per_image(made, self.pool))
+
+    def finish(self, metrics: Mapping[str, Any] | None = None) -> None:
+        """Ends the round: its open queries are asked no more (late answers still count in the next round).
+
+        `metrics` of the model that was trained, for the report: "ap50" (0 to 1), and optionally "ap", "ap75" and
+        "per_class_ap50" ({class name: value}).
+        """
+        for name in ("ap50", "ap", "ap75"):
+            value = (metrics or {}).get(name, 0.0)
+            if not (np.isfinite(value) and 0 <= value <= 1):
+                raise LabelwiseError(f"metrics: {name} is {value}; expected a number in [0, 1]")
+        with self._context.project.lock():
+            round = self.round
+            if round and not rounds.has_asked(self._context, round):
+                raise LabelwiseError(f"round {round} has asked nothing yet; call project.ask(predictions, budget=...)")
+            Leases(self._ledger).close_round(round)
+            if metrics is not None:
+                files.write_json(self._context.file(round, "metrics.json"), dict(metrics))
+            path = self._context.file(round, "targets.safetensors")
+            if not path.exists():  # the report shows them; nobody asked for pseudo labels
+                files.write_targets(path, learn.targets(self._context, round, None))
+            for name in loop.STAGES:
+                if self._ledger.stage_done(round, name) is None:
+                    self._ledger.mark_done(round, name, {}, 0.0)
+
+
+def _whole(budget: int) -> int:
+    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
+        raise LabelwiseError(f"budget is {budget}; expected a number of questions, 1 or more")
+    return int(budget)

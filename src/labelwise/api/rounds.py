@@ -1,0 +1,118 @@
+"""What `Project.ask` does: predictions into a round's folder, the stages score and select over them, queries opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from labelwise import config, loop
+from labelwise.config import Run
+from labelwise.context import Context
+from labelwise.stages import asking, query, selecting
+from labelwise.stages.pool_candidates import predictions
+from labelwise.store import files
+from labelwise.types import Detections, LabelwiseError, Query
+
+
+def current(context: Context) -> int:
+    """The first round that is not finished."""
+    ledger = context.project.ledger
+    return next((r for r in range(context.run.rounds) if ledger.stage_done(r, "evaluate") is None), context.run.rounds)
+
+
+def has_asked(context: Context, round: int) -> bool:
+    """Whether the queries of a round are in the ledger."""
+    return any((s["round"], s["stage"]) == (round, "ask") for s in context.project.ledger.stages())
+
+
+def keep(context: Context, run: Run) -> None:
+    """Writes the run to run.toml."""
+    files.write_text(context.project.config_path, config.dump(run))
+    context.run = run
+
+
+def first_with_a_model(context: Context) -> int:
+    """The current round; round 0, which has no model, is over when predictions come and nothing was asked in it."""
+    if current(context) == 0:
+        if has_asked(context, 0):
+            raise LabelwiseError("round 0 asked for images at random and is not finished; call project.finish()")
+        for name in loop.STAGES:
+            context.project.ledger.mark_done(0, name, {}, 0.0)
+    return current(context)
+
+
+def ask_at_random(context: Context, budget: int) -> list[Query]:
+    """Opens image queries drawn at random, in round 0."""
+    round = current(context)
+    if round:
+        raise LabelwiseError(f"round {round}: give predictions; only the first round asks without any")
+    budget = min(budget, len(context.pool))
+    run = context.run
+    run = run.model_copy(update={"budget": run.budget.model_copy(update={"start_images": budget})})
+    if has_asked(context, 0):
+        return still_open(context, 0, run)
+    keep(context, run)
+    context.first_images = budget
+    _stages(context, 0, ("predict", "score", "select"))
+    return _opened(context, 0)
+
+
+def ask(context: Context, round: int, run: Run, table: Detections) -> list[Query]:
+    """Opens the queries that the run chooses by these predictions."""
+    keep(context, run)
+    scales = run.query.scales if run.query.unit == "region" else ()
+    for scale in dict.fromkeys((1.0, *scales)):
+        files.write_detections(context.file(round, predictions(scale)), table)
+    context.project.ledger.mark_done(round, "predict", {}, 0.0)
+    _stages(context, round, ("score", "select"))
+    return _opened(context, round)
+
+
+def still_open(context: Context, round: int, run: Run) -> list[Query]:
+    """The open queries of a round that has asked.
+
+    Raises:
+        LabelwiseError: it has asked something else than `run` says.
+    """
+    ledger, before = context.project.ledger, context.run
+    if (run.query, run.budget) != (before.query, before.budget):
+        raise LabelwiseError(
+            f"round {round} has asked already, with other settings ({len(ledger.queries(round))} {before.query.unit} "
+            f"queries by {before.query.score.name}); project.open_queries() gives those that are still open, "
+            "project.finish() ends the round"
+        )
+    return ledger.open_queries(round)
+
+
+def _stages(context: Context, round: int, names: Sequence[str]) -> None:
+    """Runs stages anew: what an interrupted `ask` left is of other predictions."""
+    work = {"predict": query.predict, "score": query.score, "select": selecting.select}
+    for name in names:
+        context.project.ledger.mark_started(round, name)
+        with context.project.stage(round, name) as stage:
+            work[name](context, round, stage)
+
+
+def _opened(context: Context, round: int) -> list[Query]:
+    """Puts the first picks into the ledger; of regions those that do not lie in one before them."""
+    run, ledger, pool = context.run, context.project.ledger, context.pool
+    picks = files.read_table(context.file(round, "picks.parquet"))
+    known = ledger.labels(pool).coverage
+    inside = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
+    number_of = {name: number for number, name in enumerate(pool.names)}
+    most = int(run.budget.per_round[round - 1]) if round else len(picks["row"])
+    step = 1 if round and run.query.unit == "region" else most
+    found: list[Query] = []
+    while len(found) < most:
+        rank = found[-1].rank + 1 if found else 0
+        more = asking._next(pool, picks, run.query.unit, round, rank, min(step, most - len(found)), inside)
+        if not more:
+            break
+        found += more
+        for one in more:
+            if one.unit == "region":
+                inside.setdefault(number_of[one.image], []).append(np.array(one.box, np.float32))
+    ledger.add_queries(round, found)
+    ledger.mark_started(round, "ask")  # from here on `labelwise serve` hands them out
+    return ledger.open_queries(round)
