@@ -43,7 +43,7 @@ def main() -> int:
     arguments = sys.argv[1:] or ["--help"]
     binary = uv()
     if arguments == ["test"]:
-        commands = [[binary, "run", "--locked", "--all-extras", *check] for check in CHECKS]
+        commands = [[binary, "run", "--locked", "--all-extras", "--group", "docs", *check] for check in CHECKS]
     else:
         commands = [[binary, "run", "--locked", "labelwise", *arguments]]
     cwd = HERE if arguments == ["test"] else Path.cwd()
