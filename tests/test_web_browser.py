@@ -53,7 +53,7 @@ def images(root: Path, n: int) -> None:
     (root / "annotations.json").write_text(json.dumps({"images": records, "annotations": whole, "categories": names}))
 
 
-def tested_on_itself(root: Path) -> list[str]:
+def with_test_split(root: Path) -> list[str]:
     """A test split that holds the images of the pool, so that there is a curve; the settings that name the two."""
     for split in ("pool", "test"):
         shutil.copy(root / "annotations.json", root / f"{split}.json")
@@ -90,7 +90,7 @@ class Site:
             f'[ask]\nwho = "people"\npoll_s = 0.1\n[train]\nepochs = 1\n'
             f"[budget]\n{budget}\nper_round = [{n}]\nstart_images = 2\n"
         )
-        tested = [] if asks else tested_on_itself(folder / "data")
+        tested = [] if asks else with_test_split(folder / "data")
         names = ", ".join(f'"{name}"' for name in CLASSES)
         frames = ['data.format="frames"', f"data.classes=[{names}]"] if unit == "frame" else []
         self.opened = context.start(folder / "project", str(recipe), frames + tested)
