@@ -106,21 +106,24 @@ def images(tmp_path: Path) -> Iterator[str]:
 
 
 def twin(tmp_path: Path, name: str) -> Context:
-    """A project that asks 25 boxes (round 0) and 25 regions (round 1); every call makes the same."""
-    opened = context.start(tmp_path / name, "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
-    ledger, names = opened.project.ledger, opened.pool.names
-    ledger.add_images(opened.pool)
-    boxes = [(3.0 + k, 10.5, 40.0 + k, 50.25 + k / 3) for k in range(25)]
-    regions = [(float(k), 0.0, 60.0 + k, 64.0) for k in range(25)]
-    for round, unit, places in ((0, "box", boxes), (1, "region", regions)):
-        label = 3 if unit == "box" else None
-        asked = [
-            Query(round, k, names[k % 10], unit, box, label, 0.5, {"entropy": 0.5})  # type: ignore[arg-type]
-            for k, box in enumerate(places)
-        ]
-        ledger.mark_started(round, "ask")
-        ledger.add_queries(round, asked)
+    """A project that waits for people; every call makes the same."""
+    settings = [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"', "ask.who=people"]
+    opened = context.start(tmp_path / name, "starter", settings)
+    opened.project.ledger.add_images(opened.pool)
     return opened
+
+
+def ask(opened: Context, round: int) -> None:
+    """25 boxes in round 0, 25 regions in round 1."""
+    names = opened.pool.names
+    if round == 0:
+        boxes = [(3.0 + k, 10.5, 40.0 + k, 50.25 + k / 3) for k in range(25)]
+        asked = [Query(0, k, names[k % 10], "box", box, 3, 0.5, {"entropy": 0.5}) for k, box in enumerate(boxes)]
+    else:
+        regions = [(float(k), 0.0, 60.0 + k, 64.0) for k in range(25)]
+        asked = [Query(1, k, names[k % 10], "region", box, None, 0.5, {}) for k, box in enumerate(regions)]
+    opened.project.ledger.mark_started(round, "ask")
+    opened.project.ledger.add_queries(round, asked)
 
 
 def said(opened: Context, round: int) -> dict[int, Said]:
@@ -189,6 +192,8 @@ def test_the_ledger_is_the_one_that_the_page_writes(
 ) -> None:
     ours, theirs = twin(tmp_path, "page"), twin(tmp_path, "studio")
     for round in (0, 1):
+        for opened in (ours, theirs):
+            ask(opened, round)
         by_the_page(ours, round)
         number = send(studio, images, theirs, round, monkeypatch)
         tasks = Server(studio, TOKEN).fetch(number)
@@ -231,6 +236,7 @@ def test_a_box_is_answered_on_its_own_page(
     if chromium is None:
         pytest.skip("no Chromium on the PATH")
     opened = twin(tmp_path, "ui")
+    ask(opened, 0)
     number = send(studio, images, opened, 0, monkeypatch)
     first = Server(studio, TOKEN).fetch(number)[0]
     artefacts = Path(os.environ.get("CI_ARTIFACTS", tmp_path))
@@ -242,7 +248,7 @@ def test_a_box_is_answered_on_its_own_page(
         page.fill("input[name=email]", MAIL)
         page.fill("input[name=password]", PASSWORD)
         page.press("input[name=password]", "Enter")
-        page.wait_for_url("**/projects**")
+        page.wait_for_url(lambda url: "/login" not in url)
         page.goto(f"{studio}/projects/{number}/data?task={first['id']}")
         page.wait_for_selector("text=accept")
         page.wait_for_timeout(3000)
