@@ -232,3 +232,10 @@ def test_mistakes_say_what_to_do(project: labelwise.Project, tmp_path: Path, ima
     assert project.cost.queries == 1
     with pytest.raises(LabelwiseError, match=r"was answered by Ada \(background\), here by Bo \(skipped\)"):
         project.answer(query, "skipped", who="Bo")
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_the_loop_does_not_train_in_its_place(project: labelwise.Project, tmp_path: Path, command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--project", str(tmp_path / "mine")])
+    assert isinstance(result.exception, LabelwiseError)
+    assert "own detector" in str(result.exception) and "labelwise serve" in str(result.exception)

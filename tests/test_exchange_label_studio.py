@@ -94,11 +94,15 @@ def images(tmp_path: Path) -> Iterator[str]:
     """Where Label Studio finds the images."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def end_headers(self) -> None:
+            self.send_header("Access-Control-Allow-Origin", "*")  # its page draws on a canvas
+            super().end_headers()
+
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
     scenes.write(tmp_path / "d", train=10, test=1, size_px=SIDE_PX, digits=(2, 4), scale=(0.2, 0.4))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "d" / "train")))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "d")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/{{name}}"
     server.shutdown()
@@ -253,6 +257,7 @@ def test_a_box_is_answered_on_its_own_page(
         page.wait_for_selector("text=accept")
         page.wait_for_timeout(3000)
         page.screenshot(path=artefacts / "label_studio_box.png")
+        assert page.get_by_text("There was an issue loading").count() == 0, "the image is shown"
         page.get_by_text("accept", exact=False).last.click()
         page.keyboard.press("Control+Enter")
         page.wait_for_timeout(3000)

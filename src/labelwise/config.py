@@ -33,10 +33,14 @@ OF_BOXES = {"tightness", "box_features", "predicted_loss", "estimated_fp", "esti
 
 
 class Run(Section):
-    """Everything that a run is: what is in run.toml."""
+    """Everything that a run is: what is in run.toml.
+
+    `own_detector`: predictions come from a detector outside of labelwise, by the Python API (`labelwise.open`).
+    """
 
     name: str = "run"
     seed: int = Field(0, ge=0)
+    own_detector: bool = False
     data: Data
     model: method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
     train: Train = Train()

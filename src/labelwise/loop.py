@@ -35,6 +35,7 @@ def run(context: Context) -> Iterator[int]:
     Raises:
         LabelwiseError: another process runs this project, or a stage failed (everything done so far is kept).
     """
+    _refuse_own_detector(context)
     with context.project.lock():
         query.begin(context)
         for round in range(context.run.rounds):
@@ -67,6 +68,7 @@ def run_next(context: Context, name: str) -> int:
     Raises:
         LabelwiseError: it is another stage's turn, or everything is done.
     """
+    _refuse_own_detector(context)
     with context.project.lock():
         query.begin(context)
         due = next_stage(context)
@@ -78,3 +80,11 @@ def run_next(context: Context, name: str) -> int:
             )
         run_stage(context, due[0], name)
         return due[0]
+
+
+def _refuse_own_detector(context: Context) -> None:
+    if context.run.own_detector:
+        raise LabelwiseError(
+            f"{context.project.folder} is the project of your own detector, which this command cannot train: ask and "
+            "take targets in Python, labelwise.open(...).ask(...) and .targets(); people answer by `labelwise serve`"
+        )

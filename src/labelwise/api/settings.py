@@ -29,6 +29,7 @@ def fresh(name: str, root: Path, format: str, classes: Sequence[str], split: str
     data |= {"pool_split": split} if split else {}
     raw = {
         "name": name,
+        "own_detector": True,
         "data": data,
         "query": {"score": "random", "select": "top"},
         "labels": {"policy": "ignore"},
