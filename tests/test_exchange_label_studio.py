@@ -5,7 +5,8 @@ Slow (the server migrates its database first). Its program is found by $LABEL_ST
     python3 -m venv ls && ls/bin/pip install label-studio
     LABEL_STUDIO=ls/bin/label-studio pytest -m slow tests/test_exchange_label_studio.py
 
-$LABEL_STUDIO_URL names a server that runs already, with the user and token below.
+$LABEL_STUDIO_URL names a server that runs already, with the user and token below. tests/test_exchange_independent.py
+checks the REST interface alone on such a server: pages, export file, refusals.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def test_the_ledger_is_the_one_that_the_page_writes(
         number = send(studio, images, theirs, round, monkeypatch)
         tasks = Server(studio, TOKEN).fetch(number)
         assert len(tasks) == 25
-        for task in json.loads(by_label_studio(deepened(tasks), said(theirs, round), (SIDE_PX, SIDE_PX))):
+        for task in json.loads(by_label_studio(numbered(tasks), said(theirs, round), (SIDE_PX, SIDE_PX))):
             [annotation] = task["annotations"]
             sent = {"result": annotation["result"], "lead_time": 3.5}
             called(studio, f"/api/tasks/{task['source']}/annotations/", sent)
@@ -227,8 +228,8 @@ def test_the_ledger_is_the_one_that_the_page_writes(
         opened.project.close()
 
 
-def deepened(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tasks as `by_label_studio` expects them: with the predictions' results, and the number kept."""
+def numbered(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks with their number kept, which `by_label_studio` replaces."""
     return [{**task, "source": task["id"]} for task in tasks]
 
 
@@ -263,7 +264,7 @@ def test_a_box_is_answered_on_its_own_page(
         page.wait_for_timeout(3000)
         page.screenshot(path=artefacts / "label_studio_done.png")
         browser.close()
-    done = {**Server(studio, TOKEN).fetch(number)[0]}
+    done = Server(studio, TOKEN).fetch(number)[0]
     assert len(done["annotations"]) == 1, "it was submitted"
     project = str(opened.project.folder)
     shown = run(monkeypatch, "import", str(number), "--server", studio, "--project", project, "--unfinished")

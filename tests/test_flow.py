@@ -73,8 +73,8 @@ def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not (folder / "rounds" / "000" / "picks.parquet").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    output = b""
-    while not output:  # Python drops an interrupt that hits a destructor or a callback; a person presses again
+    output = None
+    while output is None:  # Python drops an interrupt that hits a destructor or a callback; a person presses again
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             output = process.communicate(timeout=3)[0]
