@@ -5,19 +5,24 @@
 Every project must hold the predictions of a round on a video pool (`--round`). Estimated false positives stand beside
 as many detections of lowest confidence; estimated misses (a candidate that overlaps a missed object of its class by IoU
 > 0.5) beside as many detections from just below the confidence threshold. Labelled frames are left out. Results:
-benchmarks/results/error_estimation.csv, one line per project, tracker and kind of error.
+benchmarks/results/error_estimation.csv, one line per project, tracker and kind of error; the lines of a project and
+tracker are written as soon as they are there, in place of older ones, so that several runs may share the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
+import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from filelock import FileLock
 
 from labelwise import context as contexts
 from labelwise import history
@@ -126,20 +131,31 @@ def main() -> None:
     parser.add_argument("--round", type=int, default=1)
     parser.add_argument("--trackers", nargs="+", choices=[*TRACKERS], default=[*TRACKERS])
     given = parser.parse_args()
-    lines: list[dict[str, object]] = []
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    origin = {"commit": commit.stdout.strip(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    origin["versions"] = ", ".join(f"{k} {v}" for k, v in history.versions().items())
+    origin["command"] = f"benchmarks/error_estimation.py {' '.join(sys.argv[1:])}"
     for folder in given.projects:
         for tracker in given.trackers:
-            lines += measure(contexts.start(folder, None), given.round, tracker)
-            for line in lines[-4:]:
+            lines = measure(contexts.start(folder, None), given.round, tracker)
+            for line in lines:
                 print("  ".join(f"{k}={v}" for k, v in line.items()), flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    with (HERE / "results" / "error_estimation.csv").open("w", newline="") as file:
-        file.write(f"# command: benchmarks/error_estimation.py {' '.join(sys.argv[1:])}\n")
-        file.write(f"# commit: {commit.stdout.strip()}\n")
-        file.write(f"# versions: {', '.join(f'{k} {v}' for k, v in history.versions().items())}\n")
-        writer = csv.DictWriter(file, [*lines[0]])
-        writer.writeheader()
-        writer.writerows(lines)
+            keep([line | origin for line in lines])
+
+
+def keep(lines: list[dict[str, object]]) -> None:
+    """Writes these lines to the results, in place of older ones of the same project, round and tracker."""
+    path = HERE / "results" / "error_estimation.csv"
+    with FileLock(Path(tempfile.gettempdir()) / "labelwise_error_estimation.lock"):
+        old = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+        same = ("project", "round", "tracker")
+        this = [str(lines[0][name]) for name in same]
+        rows = [*(row for row in old if [row[name] for name in same] != this), *lines]
+        rows.sort(key=lambda row: (str(row["project"]), [*TRACKERS].index(str(row["tracker"]))))
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*lines[0]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,31 @@ def test_other_units(project: labelwise.Project, unit: str) -> None:
     assert target.negatives.tolist() == whole
 
 
+def test_frames_of_a_film_are_read_although_no_file_holds_them(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: uv sync --extra video")
+    from test_data_video import film, picture
+
+    film(tmp_path / "films" / "one.mp4", 4)
+    project = labelwise.open(tmp_path / "p", images=tmp_path / "films", classes=CLASSES, format="video")
+    (query,) = project.ask(budget=1)
+    project.answer(query, boxes=[(1, 1, 9, 9)], labels=["cat"])
+    (target,) = project.targets()
+    assert target.path is None and target.size_px == (96, 64)
+    shown = project.pixels(target.image)
+    assert shown.shape == (64, 96, 3) and shown.dtype == np.uint8
+    number = project.images.index(target.image)
+    assert np.abs(shown.astype(int) - picture(number)).mean() < 20, "that very frame, but for its compression"
+    with pytest.raises(LabelwiseError, match=r"there is no image 'two\.mp4#000000'"):
+        project.pixels("two.mp4#000000")
+
+
+def test_a_target_of_an_image_file_names_it(project: labelwise.Project) -> None:
+    (query,) = project.ask(budget=1)
+    project.answer(query)
+    (target,) = project.targets()
+    assert target.path is not None and np.array_equal(project.pixels(target.image), Image.open(target.path))
+
+
 def test_a_list_of_images_may_grow(tmp_path: Path, images: Path) -> None:
     paths = sorted(images.iterdir())
     project = labelwise.open(tmp_path / "p", images=paths[:4], classes=CLASSES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,33 @@ def call(*arguments: str) -> str:
     result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"}, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def test_ctrl_c_is_heard_at_the_next_progress_though_a_library_lost_it(tmp_path: Path) -> None:
+    went_on = []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(LabelwiseError, match=r"stopped\..*labelwise run --project"), cli._resumable(tmp_path):
+        with cli.bar("a stage", 2) as advance:
+            advance(1)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            went_on.append("lost")
+            advance(1)
+        went_on.append("not heard")
+    assert went_on == ["lost"] and signal.getsignal(signal.SIGINT) is before
+    with cli.bar("another stage", 1) as advance:
+        advance(1)
+
+
+def test_a_run_in_the_background_stays_deaf_to_ctrl_c(tmp_path: Path) -> None:
+    """A shell starts `labelwise run &` with the signal ignored; Ctrl-C is meant for the one in the foreground."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with cli._resumable(tmp_path):
+            signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_every_command_of_the_design_is_there() -> None:

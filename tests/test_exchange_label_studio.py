@@ -5,8 +5,7 @@ Slow (the server migrates its database first). Its program is found by $LABEL_ST
     python3 -m venv ls && ls/bin/pip install label-studio
     LABEL_STUDIO=ls/bin/label-studio pytest -m slow tests/test_exchange_label_studio.py
 
-$LABEL_STUDIO_URL names a server that runs already, with the user and token below. tests/test_exchange_independent.py
-checks the REST interface alone on such a server: pages, export file, refusals.
+$LABEL_STUDIO_URL names a server that runs already, with the user and token below.
 """
 
 from __future__ import annotations
@@ -27,16 +26,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from test_exchange import Said, by_label_studio
+from test_exchange import CLASSES, PROJECT, Box, Said, by_label_studio, choice, known, pool, query, rectangle
 from test_exchange_project import state
 from typer.testing import CliRunner
 
 from labelwise import cli, context
+from labelwise.ask import label_studio
 from labelwise.ask.label_studio_server import Server
 from labelwise.context import Context
 from labelwise.data import scenes
-from labelwise.types import Query
+from labelwise.types import LabelwiseError, Query
 
 pytestmark = pytest.mark.slow
 
@@ -134,20 +135,20 @@ def ask(opened: Context, round: int) -> None:
 def said(opened: Context, round: int) -> dict[int, Said]:
     """What Ann says: every verdict, boxes as they are and moved, none to two objects in a region."""
     classes, found = opened.pool.classes, {}
-    for query in opened.project.ledger.queries(round):
-        assert query.id is not None and query.box is not None
-        x1, y1, x2, y2 = query.box
-        k = query.rank
-        if query.unit == "box":
+    for asked in opened.project.ledger.queries(round):
+        assert asked.id is not None and asked.box is not None
+        x1, y1, x2, y2 = asked.box
+        k = asked.rank
+        if asked.unit == "box":
             moved = (x1 + (k % 3), y1 + 0.5, x2, y2 - (k % 2)), classes[k % len(classes)]
             words = (Said("accept", (moved,)), Said("reject"), Said("duplicate"), Said("skip"))
-            found[query.id] = words[0] if k < 15 else words[k % 4]
+            found[asked.id] = words[0] if k < 15 else words[k % 4]
         else:
             objects = tuple(
                 ((x1 + 5 * j, y1 + 5, x1 + 5 * j + 20, y1 + 30.5), classes[(k + j) % len(classes)])
                 for j in range(k % 3)
             )
-            found[query.id] = Said("skip") if k % 8 == 7 else Said("complete", objects)
+            found[asked.id] = Said("skip") if k % 8 == 7 else Said("complete", objects)
     return found
 
 
@@ -274,3 +275,80 @@ def test_a_box_is_answered_on_its_own_page(
     labels = opened.project.ledger.labels(opened.pool).annotations
     assert labels.xyxy.tolist() == [pytest.approx(query.box, abs=0.01)] and labels.labels.tolist() == [3]
     opened.project.close()
+
+
+# ---- the interface alone: pages of tasks, the export file, classification, refusals --------------------------------
+
+
+@pytest.fixture
+def server(studio: str) -> Server:
+    return Server(studio, TOKEN)
+
+
+def answered(server: Server, unit: str, n: int) -> tuple[Any, Any, dict[int, Said]]:
+    """Sends n queries, answers them through the interface as the page of Label Studio would, and fetches them."""
+    rng, images = np.random.default_rng(7), pool(n)
+    queries, said = [], {}
+    for k in range(n):
+        x, y = rng.uniform(0, 300, 2).tolist()
+        area: Box = (x, y, x + 120.5, y + 100.25)
+        queries.append(query(k, unit, None if unit == "image" else area))
+        inner: Box = (x + 10, y + 7.77, x + 90.123456789, y + 66)
+        words = ("accept", "reject", "duplicate", "skip") if unit == "box" else ("complete", "complete", "skip")
+        word = words[k % len(words)]
+        drawn = ((inner, CLASSES[k % 3]),) if word == "accept" or (word == "complete" and k % 2) else ()
+        said[k] = Said(word, drawn)
+    sent = label_studio.tasks(queries, images, known(images), project=PROJECT)
+    number = server.create(f"labelwise test {unit}", label_studio.config(queries, images))
+    ids = server.send(number, sent)
+    for k, (id, task) in enumerate(zip(ids, sent, strict=True)):
+        result = [r for p in task["predictions"] for r in p["result"]]
+        for box, name in said[k].objects:
+            own = f"q-{k}" if unit == "box" else f"n-{k}"
+            result = [r for r in result if r["id"] != own] + [rectangle(own, box, name)]
+        body = {"result": [*result, choice("verdict", said[k].word)], "lead_time": 2.5}
+        if said[k].word == "skip" and k % 2:
+            body = {"result": [], "was_cancelled": True, "lead_time": 1.0}
+        server._call("POST", f"/api/tasks/{id}/annotations/", body)
+    found = label_studio.answers(server.fetch(number), queries, images, project=PROJECT)
+    exported = server._call("GET", f"/api/projects/{number}/export?exportType=JSON")
+    assert label_studio.answers(exported, queries, images, project=PROJECT)[1] == []
+    assert len(label_studio.answers(exported, queries, images, project=PROJECT)[0]) == n, (
+        "the export file says the same"
+    )
+    server._call("DELETE", f"/api/projects/{number}/")
+    return found, queries, said
+
+
+@pytest.mark.parametrize(("unit", "n"), [("box", 110), ("region", 20), ("image", 6)])
+def test_a_real_server_takes_the_queries_and_gives_the_answers_back(server: Server, unit: str, n: int) -> None:
+    (found, problems), _, said = answered(server, unit, n)
+    assert problems == []
+    assert sorted(a.query for a in found) == list(range(n)), "several pages, each query once"
+    verdicts = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
+    for answer in found:
+        word, objects = said[answer.query]
+        assert answer.verdict == verdicts.get(word, word)
+        assert [CLASSES[label] for label in answer.labels] == [name for _, name in objects]
+        wanted = np.array([box for box, _ in objects]).reshape(-1, 4)
+        assert np.abs(np.array(answer.boxes).reshape(-1, 4) - wanted).max(initial=0) < 1e-6
+        assert answer.seconds > 0
+
+
+def test_a_real_server_takes_the_configuration_of_classification(server: Server) -> None:
+    queries, images = [query(0, "image"), query(1, "image")], pool(2)
+    number = server.create("labelwise test class", label_studio.config(queries, images, one_class=True))
+    ids = server.send(number, label_studio.tasks(queries, images, project=PROJECT, one_class=True))
+    server._call("POST", f"/api/tasks/{ids[0]}/annotations/", {"result": [choice("class", CLASSES[2])]})
+    rows = server.fetch(number)
+    found, problems = label_studio.answers(rows, queries, images, project=PROJECT, one_class=True, unfinished=True)
+    assert [(a.query, a.verdict, a.labels) for a in found] == [(0, "all", (2,))]
+    assert [(p.kind, p.handling) for p in problems] == [("half-finished", "left open")]
+    server._call("DELETE", f"/api/projects/{number}/")
+
+
+def test_a_real_server_that_says_no_is_an_error(server: Server) -> None:
+    with pytest.raises(LabelwiseError, match="status 401"):
+        Server(server.url, "0" * 40).create("x", "<View/>")
+    with pytest.raises(LabelwiseError, match="status 404"):
+        server.fetch(99999999)

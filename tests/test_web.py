@@ -16,9 +16,10 @@ from PIL import Image
 from labelwise import context, history, loop
 from labelwise.ask import oracle, people
 from labelwise.context import Context
-from labelwise.store.leases import LeaseError, Leases
+from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.store.people import SESSION_S, People
+from labelwise.store.turns import LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 NASTY = "<img src=x onerror=alert(1)>"

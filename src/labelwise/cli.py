@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +51,13 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
         task = progress.add_task(description, total=total)
-        yield lambda n: progress.update(task, advance=n)
+
+        def advance(n: int) -> None:
+            progress.update(task, advance=n)
+            _stop_if_pressed()
+
+        _stop_if_pressed()
+        yield advance
 
 
 def main() -> None:
@@ -63,13 +71,38 @@ def main() -> None:
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Turns Ctrl-C into a message that says how to go on; the stage in progress is rolled back by the store."""
+    """Turns Ctrl-C into a message that says how to go on; the stage in progress is rolled back by the store.
+
+    Python's exception may be lost in a library's callback, so the key is remembered, and heard at the next progress.
+    """
+
+    def press(number: int, _frame: object) -> None:
+        _pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    hears = threading.current_thread() is threading.main_thread() and before is not signal.SIG_IGN  # as after `nohup`
+    if hears:
+        signal.signal(signal.SIGINT, press)
     try:
         yield
     except KeyboardInterrupt:
         raise LabelwiseError(
             f"stopped. Everything before the stage in progress is kept; `labelwise run --project {folder}` continues"
         ) from None
+    finally:
+        _pressed.clear()
+        if hears:
+            signal.signal(signal.SIGINT, before)
+
+
+_pressed: list[int] = []
+"""Signals of Ctrl-C that are not answered yet."""
+
+
+def _stop_if_pressed() -> None:
+    if _pressed:
+        raise KeyboardInterrupt
 
 
 def _plain(text: object) -> str:

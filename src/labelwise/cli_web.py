@@ -49,6 +49,12 @@ def serve(
     for name in invite or []:
         secret = page.people.invite(name, "annotator", time.time())
         out.print(f"Link for {name}: {at}/enter#{secret}", soft_wrap=True, highlight=False, markup=False)
+    invited = sum(person["invited"] for person in page.people.everyone())
+    if invited < opened.run.ask.overlap:
+        out.print(
+            f"Every query waits for {opened.run.ask.overlap} people (ask.overlap) and {invited} are invited: "
+            "invite more here or on the owner's page, or set ask.deadline_h. Without either a round does not end."
+        )
     if browser and host in ("127.0.0.1", "localhost"):
         threading.Timer(1.0, webbrowser.open, [link]).start()  # when the server listens
     everything = server.create(page, server.LOOPBACK | names)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from labelwise import loop
 from labelwise.api import predictions as foreign
@@ -28,9 +29,9 @@ from labelwise.stages import learn
 from labelwise.stages.pool_candidates import covered
 from labelwise.stages.pool_candidates import predictions as folder_of
 from labelwise.store import exchange, files
+from labelwise.store.answers import origin_of
 from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
-from labelwise.store.opinions import origin_of
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
 
 Corners = tuple[float, float, float, float]
@@ -42,6 +43,7 @@ class Project:
     def __init__(self, opened: Context) -> None:
         self._context = opened
         self._seen: dict[int | None, Query] = {}
+        self._number = {name: number for number, name in enumerate(opened.pool.names)}
 
     @property
     def folder(self) -> Path:
@@ -57,6 +59,14 @@ class Project:
     def images(self) -> tuple[str, ...]:
         """The names of the images, in the order of the pool."""
         return self._context.pool.names
+
+    def pixels(self, image: str) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels of an image by its name, RGB; of a frame of a video and an image of an archive too."""
+        if image not in self._number:
+            raise LabelwiseError(
+                f"there is no image {image!r} in the pool of {self.folder}; take one of project.images"
+            )
+        return self._context.frame(self._number[image])
 
     @property
     def cost(self) -> Cost:

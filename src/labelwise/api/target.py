@@ -20,10 +20,11 @@ class Target:
     neither an object nor background. `answered`: somebody annotated the box, the others are pseudo labels. What
     matches no box is background where at least half of it lies in one of `negatives`, and is left out of the loss
     elsewhere, and where half of it lies in one of `ignore`. `window`: the part of the image to show, usually the whole.
+    `path`: None where the image is no file of its own (a frame of a film, a row of an array); see `Project.pixels`.
     """
 
     image: str
-    path: Path
+    path: Path | None
     size_px: tuple[int, int]
     boxes: Float32[np.ndarray, "n 4"]
     labels: Int64[np.ndarray, " n"]
@@ -46,7 +47,7 @@ def per_image(targets: Targets, pool: Pool) -> Iterator[Target]:
         x1, y1, x2, y2 = map(float, targets.windows[row])
         yield Target(
             image=pool.names[number],
-            path=pool.path(number),
+            path=_file(pool, number),
             size_px=(int(pool.width_px[number]), int(pool.height_px[number])),
             boxes=targets.boxes[span],
             labels=targets.labels[span],
@@ -57,3 +58,8 @@ def per_image(targets: Targets, pool: Pool) -> Iterator[Target]:
             ignore=targets.ignore.of(row),
             window=(x1, y1, x2, y2),
         )
+
+
+def _file(pool: Pool, number: int) -> Path | None:
+    path = pool.path(number)
+    return path if pool.pixels is None and (pool.frames is None or path.is_file()) else None

@@ -133,14 +133,25 @@ def answer_row(answer: Answer, cost: Cost, ordinal: int, created: str) -> dict[s
     }
 
 
+def origin_of(who: str) -> str:
+    """What an annotation says of where it comes from."""
+    return who if who == "oracle" else f"person {who}"
+
+
 def label_rows(
-    counted: Sequence[tuple[Query, Answer, int]], sizes: Mapping[str, tuple[int, int]], origin: str, created: str
+    counted: Sequence[tuple[Query, Answer, int]],
+    sizes: Mapping[str, tuple[int, int]],
+    origin: str | None,
+    created: str,
 ) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
-    """The rows that follow from answers that count, each given as (query, answer, answer id)."""
+    """The rows that follow from answers that count, each given as (query, answer, answer id).
+
+    `origin` None: each answer's is whoever gave it.
+    """
     annotations, coverage, background = [], [], []
     for query, answer, answer_id in counted:
         asked = {"image": query.image, "round": query.round, "query_id": query.id}
-        made = asked | {"origin": origin, "answer_id": answer_id, "created": created}
+        made = asked | {"origin": origin or origin_of(answer.who), "answer_id": answer_id, "created": created}
         for box, label in zip(answer.boxes, answer.labels, strict=True):
             annotations.append(made | _corners(box) | {"label": int(label)})
         if answer.verdict == "all":

@@ -181,9 +181,12 @@ class Ledger:
                 self.record_within(connection, records, origin)
 
     def record_within(
-        self, connection: sa.Connection, records: Sequence[tuple[Query, Answer, Cost]], origin: str
+        self, connection: sa.Connection, records: Sequence[tuple[Query, Answer, Cost]], origin: str | None = None
     ) -> list[tuple[int, bool]]:
-        """`record_many` as part of a larger transaction; tells each answer's id and whether it counts."""
+        """`record_many` as part of a larger transaction; tells each answer's id and whether it counts.
+
+        `origin` None: each answer's is whoever gave it.
+        """
         created = now()
         if not self._n_classes:
             known = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar()

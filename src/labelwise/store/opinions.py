@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from labelwise.store import schema as t
-from labelwise.store.answers import label_rows, query_from_row
+from labelwise.store.answers import label_rows, origin_of, query_from_row
 from labelwise.types import Answer
 
 _a = t.answers.c
@@ -61,11 +61,6 @@ def answer_of(row: sa.RowMapping) -> Answer:
     boxes = tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in row["boxes"])
     labels = tuple(row["labels"])
     return Answer(row["query_id"], row["verdict"], boxes, labels, row["who"], row["seconds"], row["note"])
-
-
-def origin_of(who: str) -> str:
-    """What an annotation says of where it comes from."""
-    return who if who == "oracle" else f"person {who}"
 
 
 def withdraw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,23 +22,31 @@ _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 _n, _newer, _c = t.annotation_table, t.annotation_table.alias("newer"), t.coverage
 _corners = ("x1", "y1", "x2", "y2")
 _CURRENT = _n.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == _n.c.id).correlate(_n)
-_BOXES = sa.select(*(_n.c[k] for k in _corners), _n.c.label).where((_n.c.image == sa.bindparam("name")) & _CURRENT)
-_BOXES = _BOXES.order_by(_n.c.id.desc()).limit(MOST_SHOWN)
-_COVERED = sa.select(*(_c.c[k] for k in _corners)).where(
-    (_c.c.image == sa.bindparam("name")) & standing_rows(_c, "all")
-)
-_COVERED = _COVERED.order_by(_c.c.id.desc()).limit(MOST_SHOWN)
+_NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 
 
-def known_of(ledger: Ledger, image: str) -> dict[str, Any]:
-    """The current annotations and covered rectangles of one image, oldest first; the newest `MOST_SHOWN` of them."""
-    with ledger._read() as connection:
-        boxes = connection.execute(_BOXES, {"name": image}).all()
-        covered = connection.execute(_COVERED, {"name": image}).all()
-    return {
-        "boxes": [{"box": list(row[:4]), "label": row[4]} for row in reversed(boxes)],
-        "covered": [list(row) for row in reversed(covered)],
-    }
+def _newest(table: sa.Table, which: sa.ColumnElement[bool], *more: sa.Column[Any]) -> sa.Select[Any]:
+    """Rows of the images `names`: of each image the newest `MOST_SHOWN`, oldest first."""
+    age = sa.func.row_number().over(partition_by=table.c.image, order_by=table.c.id.desc()).label("age")
+    columns = (table.c.image, *(table.c[k] for k in _corners), *more)
+    ranked = sa.select(*columns, age).where(table.c.image.in_(_NAMES) & which).subquery()
+    kept = sa.select(*(column for column in ranked.c if column.name != "age"))
+    return kept.where(ranked.c.age <= MOST_SHOWN).order_by(ranked.c.image, ranked.c.age.desc())
+
+
+_BOXES = _newest(_n, _CURRENT, _n.c.label)
+_COVERED = _newest(_c, standing_rows(_c, "all"))
+
+
+def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Of each image: its current annotations and covered rectangles, oldest first; the newest `MOST_SHOWN` of them."""
+    known: dict[str, dict[str, Any]] = {image: {"boxes": [], "covered": []} for image in images}
+    if known:
+        for image, *box, label in connection.execute(_BOXES, {"names": list(images)}):
+            known[image]["boxes"].append({"box": box, "label": label})
+        for image, *box in connection.execute(_COVERED, {"names": list(images)}):
+            known[image]["covered"].append(box)
+    return known
 
 
 def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:

@@ -1,31 +1,38 @@
-"""Many threads that write at once share a transaction: one wait for the disk instead of one for each of them.
+"""Writers that come at the same time share a transaction: one wait for the disk instead of one for each of them.
 
-A step is what would else be a transaction of its own. Whoever gets the turn runs the steps of all who wait and commits
-once; nobody hears of a result before it is on the disk. If one of them fails, all of it is taken back and every step is
-run again in a transaction of its own, so that it fails alone: a step must bear to be run twice.
+One thread writes. It runs all that wait in one transaction, those of a kind by one call, and commits once; nobody hears
+of a result before it is on the disk. If one of them fails, all of it is taken back and every one is run again in a
+transaction of its own, so that it fails alone: what is asked for must bear to be run twice.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from labelwise.store.ledger import Ledger
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Step:
-    """What one thread wants done, and what became of it."""
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What one caller wants done."""
 
-    def __init__(self, do: Callable[[sa.Connection], Any]) -> None:
-        self.do = do
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
+    item: Any
+    serve: Callable[[sa.Connection, Sequence[Any]], Sequence[Any]]
+    future: Future[Any] = field(default_factory=Future)
+
+
+def _each(connection: sa.Connection, steps: Sequence[Callable[[sa.Connection], Any]]) -> list[Any]:
+    return [step(connection) for step in steps]
 
 
 class Together:
@@ -33,43 +40,43 @@ class Together:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waiting: list[_Step] = []
-        self._list, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[_Wish] = []
+        self._list = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, "ledger")
 
     def do(self, step: Callable[[sa.Connection], Result]) -> Result:
         """Runs a step; returns its result when that is committed, or raises its error."""
-        mine = _Step(step)
-        with self._list:
-            self._waiting.append(mine)
-        with self._turn:
-            if not mine.done:
-                self._commit()
-        if mine.error is not None:
-            raise mine.error
-        result: Result = mine.result
+        result: Result = self.soon(step, _each).result()
         return result
+
+    def soon(self, item: Item, serve: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]) -> Future[Result]:
+        """The result of `serve` for this item, among others that wait for the same; it is there when committed."""
+        wish = _Wish(item, serve)
+        wish.future.set_running_or_notify_cancel()  # a caller that goes away takes nothing back
+        with self._list:
+            self._waiting.append(wish)
+            first = len(self._waiting) == 1
+        if first:
+            self._writer.submit(self._commit)
+        return wish.future
 
     def _commit(self) -> None:
         with self._list:
-            steps, self._waiting = self._waiting, []
-        try:
-            with self._ledger._write() as connection:
-                results = [step.do(connection) for step in steps]
-        except BaseException as error:
-            for step in steps:
-                if len(steps) > 1 and isinstance(error, Exception):
-                    self._alone(step)
-                else:
-                    step.error = error
-        else:
-            for step, result in zip(steps, results, strict=True):
-                step.result = result
-        for step in steps:
-            step.done = True
+            wishes, self._waiting = self._waiting, []
+        self._run(wishes)
 
-    def _alone(self, step: _Step) -> None:
+    def _run(self, wishes: Sequence[_Wish]) -> None:
+        results: list[Any] = []
         try:
             with self._ledger._write() as connection:
-                step.result = step.do(connection)
+                for serve, same in groupby(wishes, key=lambda wish: wish.serve):
+                    results += serve(connection, [wish.item for wish in same])
         except BaseException as error:
-            step.error = error
+            if len(wishes) == 1:
+                wishes[0].future.set_exception(error)
+                return
+            for wish in wishes:
+                self._run([wish])
+        else:
+            for wish, result in zip(wishes, results, strict=True):
+                wish.future.set_result(result)

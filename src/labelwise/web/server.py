@@ -1,9 +1,11 @@
 """The server of the labelling page: a thin door to the store (DESIGN section 5). See `access` for who may come in.
 
-Every route is synchronous and short; FastAPI runs them in threads. An answer is acknowledged when it is in the ledger.
+Routes are short; FastAPI runs the synchronous ones in threads. An answer waits for the ledger's own thread, which
+stores all that came meanwhile in one transaction, and is acknowledged when it is in the ledger.
 """
 # no `from __future__ import annotations` here: FastAPI reads the signatures of the routes, which name local types
 
+import asyncio
 import hashlib
 import logging
 import threading
@@ -20,8 +22,9 @@ from starlette.types import ASGIApp
 
 from labelwise.ask import cost as costs
 from labelwise.context import Context
-from labelwise.store.leases import MOST_HELD, Lease, LeaseError, Leases
+from labelwise.store.leases import Leases
 from labelwise.store.people import People, Person
+from labelwise.store.turns import MOST_HELD, Lease, LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.overview import overview, standing
@@ -141,7 +144,7 @@ class Page:
         self._count(person, -1)
         return {"query": self.shown.query(lease), "progress": self.progress(person)}
 
-    def record(self, person: Person, said: Said) -> dict[str, Any]:
+    async def record(self, person: Person, said: Said) -> dict[str, Any]:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
         table, told = self.context.run.cost, list[str]()
         answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
@@ -153,9 +156,11 @@ class Page:
         def price(query: Query, timed: Answer) -> Cost:
             return costs.cost(query, timed, table, one_class=self.classifies)
 
-        done, leases = self.leases.answer_and_take(
+        served = self.leases.answer_and_take(
             answer, said.lease, price, time.time(), tab=said.tab, fit=fit, **said.wanted()
         )
+        done, leases = await asyncio.wrap_future(served)
+        assert done is not None
         self._count(person, 0 if done.repeated else 1)
         stored = {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated, "told": told}
         return stored | self._given(person, leases)
@@ -267,8 +272,8 @@ def _for_answers(app: FastAPI, page: Page) -> None:
         return said(page.give(person, body), after)
 
     @app.post("/api/answers")
-    def answers(person: Someone, body: Said, after: BackgroundTasks) -> JSONResponse:
-        return said(page.record(person, body), after)
+    async def answers(person: Someone, body: Said, after: BackgroundTasks) -> JSONResponse:
+        return said(await page.record(person, body), after)
 
     @app.post("/api/undo")
     def undo(person: Someone, body: Window, after: BackgroundTasks) -> JSONResponse:

@@ -13,8 +13,7 @@ from PIL import Image
 from labelwise.ask._exchange import ROUNDING_PX, crop
 from labelwise.ask.oracle import IN_REGION
 from labelwise.context import Context
-from labelwise.store.leases import Lease
-from labelwise.store.progress import known_of
+from labelwise.store.turns import Lease
 from labelwise.types import Answer, LabelwiseError, Query
 
 SIDES = (320, 1280, 2560)
@@ -62,7 +61,7 @@ class Shown:
             "score": query.score,
             "reason": dict(query.reason),
             "before": None if lease.before is None else spoken(lease.before),
-            **known_of(self._context.project.ledger, query.image),
+            **lease.known,
         }
 
     def _neighbours(self, image: int) -> list[dict[str, float]]:
