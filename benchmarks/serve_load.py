@@ -37,12 +37,12 @@ PORT = 8791
 IMAGES = 2000
 RESULTS = Path(__file__).parent / "results" / "serve_load.csv"
 SERVER = """
-import sys, uvicorn
+import sys
 from pathlib import Path
 from labelwise import context
 from labelwise.web import server
 page = server.Page(context.start(Path(sys.argv[1]), None))
-uvicorn.run(server.create(page), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
+server.run(page, "127.0.0.1", int(sys.argv[2]))
 """
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from labelwise import context, history, loop
+from labelwise import cli, context, history, loop
 from labelwise.ask import oracle, people
 from labelwise.context import Context
 from labelwise.store.leases import Leases
@@ -743,3 +746,24 @@ def test_the_simulated_oracle_asks_nobody(site: Any) -> None:
     opened = site.open("ask.who=oracle")
     ask(opened, about(0, opened))
     assert site.browser().next() == []
+
+
+def test_serve_says_whom_to_send_which_link_and_how_many_people_are_missing(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.open("ask.overlap=3").project.close()
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr("uvicorn.run", lambda _app, **how: served.append(how))
+    switch_s = sys.getswitchinterval()
+    arguments = ["serve", "--project", str(site.context.project.folder), "--no-browser", "--port", "8123"]
+    try:
+        few = CliRunner().invoke(cli.app, [*arguments, "--invite", "Ada"], env={"COLUMNS": "300"})
+        enough = CliRunner().invoke(cli.app, [*arguments, "--invite", "Bo"], env={"COLUMNS": "300"})
+    finally:
+        sys.setswitchinterval(switch_s)
+        gc.unfreeze()
+    assert few.exit_code == enough.exit_code == 0, (few.output, enough.output)
+    assert [(how["host"], how["port"]) for how in served] == [("127.0.0.1", 8123)] * 2
+    assert "Link for Ada: http://127.0.0.1:8123/enter#" in few.output
+    assert "waits for 3 people (ask.overlap) and 2 are invited" in few.output, "the owner is one of them"
+    assert "are invited" not in enough.output

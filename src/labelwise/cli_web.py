@@ -29,8 +29,6 @@ def serve(
     Example: `labelwise serve --project runs/cats --invite Ada --invite Bo`
     """
     try:
-        import uvicorn
-
         from labelwise.web import server
     except ImportError as error:
         raise LabelwiseError(f"the page needs the extra `web`: install labelwise[web] ({error})") from None
@@ -57,5 +55,4 @@ def serve(
         )
     if browser and host in ("127.0.0.1", "localhost"):
         threading.Timer(1.0, webbrowser.open, [link]).start()  # when the server listens
-    everything = server.create(page, server.LOOPBACK | names)
-    uvicorn.run(everything, host=host, port=port, log_level="warning", server_header=False, access_log=False)
+    server.run(page, host, port, server.LOOPBACK | names)
