@@ -1,11 +1,18 @@
-"""One torch thread per test process, and the real data where it is there."""
+"""One torch thread per test process; the real data and a PostgreSQL server where they are there."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -17,3 +24,45 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data: the folder ../shared/data is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """Gives URLs of new, empty databases on a server of its own, which listens to a socket only."""
+    pytest.importorskip("psycopg", reason="no psycopg: uv sync --extra postgres")
+    initdb, server = shutil.which("initdb"), shutil.which("postgres")
+    if initdb is None or server is None:
+        pytest.skip("no PostgreSQL: its programs initdb and postgres are not on the PATH")
+    folder = Path(tempfile.mkdtemp(prefix="labelwise-pg-"))  # a socket's path must be short
+    who: dict[str, str] = {}
+    if os.geteuid() == 0:  # it refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        who = {"user": "postgres", "group": "postgres"}
+    data = folder / "data"
+    subprocess.run([initdb, "-D", data, "-U", "me", "-A", "trust", "-N"], check=True, capture_output=True, **who)
+    command = [server, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "max_connections=300"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **who)
+    url = f"postgresql+psycopg://me@/{{}}?host={folder}"
+    admin = sa.create_engine(url.format("postgres"), isolation_level="AUTOCOMMIT")
+    try:
+        for attempt in range(200):
+            try:
+                admin.connect().close()
+                break
+            except sa.exc.OperationalError:
+                assert attempt < 199 and process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+
+        def fresh() -> str:
+            name = f"t{uuid.uuid4().hex}"
+            with admin.connect() as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            return url.format(name)
+
+        yield fresh
+    finally:
+        admin.dispose()
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -26,9 +26,9 @@ def price(_query: Query, answer: Answer) -> Cost:
     return Cost(len(answer.boxes), 1, 0, answer.seconds)
 
 
-def ledger_of(folder: Path, n: int) -> Ledger:
+def ledger_of(where: Path | str, n: int) -> Ledger:
     sizes = np.full(2, 64, np.int64), np.full(2, 48, np.int64)
-    opened = Ledger.open(folder / "ledger.sqlite", create=True)
+    opened = Ledger.open(where, create=True)
     opened.add_images(Pool(Path("data"), ("cat", "dog"), ("a.jpg", "b.jpg"), *sizes))
     opened.mark_started(1, "ask")
     opened.add_queries(1, [Query(1, k, "ab"[k % 2] + ".jpg", "box", (1.0, 2.0, 40.0, 20.0), k % 2) for k in range(n)])
@@ -73,12 +73,16 @@ def content(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.mark.parametrize("overlap", [1, 2])
 @pytest.mark.parametrize("seed", range(6))
-def test_together_is_as_one_after_the_other(tmp_path: Path, seed: int, overlap: int) -> None:
+def test_together_is_as_one_after_the_other(
+    tmp_path: Path, request: pytest.FixtureRequest, seed: int, overlap: int
+) -> None:
     """Reloaded pages, repeated and late answers, two windows of one person, expiry, grids, the end of the queue."""
     chance = np.random.default_rng(seed)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    sites = [Site(ledger_of(tmp_path / name, 40), overlap) for name in "ab"]
+    places = [tmp_path / "a.sqlite", tmp_path / "b.sqlite"]
+    if seed == 5:
+        fresh = request.getfixturevalue("postgres")
+        places = [fresh(), fresh()]
+    sites = [Site(ledger_of(where, 40), overlap) for where in places]
     heard, at = 0, 0.0
     with sites[0].ledger._write() as one, sites[1].ledger._write() as other:
         for _ in range(25):
@@ -108,7 +112,7 @@ def test_together_is_as_one_after_the_other(tmp_path: Path, seed: int, overlap: 
 
 def test_an_answer_that_fails_takes_no_place_in_the_queue(tmp_path: Path) -> None:
     """Of four windows at once one forges a lease and one sends a box without area: two are served as usual."""
-    ledger = ledger_of(tmp_path, 12)
+    ledger = ledger_of(tmp_path / "ledger.sqlite", 12)
     leases = Leases(ledger)
     held = {who: leases.take(who, f"window-{who}", 0.0)[0] for who in PEOPLE}
     gate, at_it = threading.Event(), threading.Event()

@@ -40,9 +40,10 @@ def price(_query: Query, answer: Answer) -> Cost:
     return Cost(len(answer.boxes), 1, int(answer.verdict == "all"), answer.seconds)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path / "ledger.sqlite", create=True)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    where = tmp_path / "ledger.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    opened = Ledger.open(where, create=True)
     opened.add_images(small_pool())
     opened.mark_started(1, "ask")
     yield opened

@@ -24,10 +24,11 @@ from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 BOX = (1.0, 2.0, 40.0, 20.0)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
     sizes = np.full(2, 64, np.int64), np.full(2, 48, np.int64)
-    opened = Ledger.open(tmp_path / "ledger.sqlite", create=True)
+    where = tmp_path / "ledger.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    opened = Ledger.open(where, create=True)
     opened.add_images(Pool(Path("data"), ("cat", "dog"), ("a.jpg", "b.jpg"), *sizes))
     opened.mark_started(1, "ask")
     yield opened

@@ -66,6 +66,8 @@ class Comparison:
         total, common = len(self.seeds) * (1 + self.all_data), self.config(None, self.seeds[0])
         for method in self.methods:
             run = self.config(method, self.seeds[0])
+            if run.ledger is not None:
+                raise LabelwiseError(f"compare: {method} sets ledger, but runs that are compared have one file each")
             for part, own, start in (
                 ("data", run.data, common.data),
                 ("budget.start_images", run.budget.start_images, common.budget.start_images),

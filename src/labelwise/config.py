@@ -36,11 +36,14 @@ class Run(Section):
     """Everything that a run is: what is in run.toml.
 
     `own_detector`: predictions come from a detector outside of labelwise, by the Python API (`labelwise.open`).
+    `ledger`: the URL of an empty database, as SQLAlchemy writes it, for the ledger of this project alone
+    ("postgresql+psycopg://me@db/cats"; the password better in `~/.pgpass`); None: a file in the project folder.
     """
 
     name: str = "run"
     seed: int = Field(0, ge=0)
     own_detector: bool = False
+    ledger: str | None = Field(None, pattern="://")
     data: Data
     model: method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
     train: Train = Train()

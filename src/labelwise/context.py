@@ -111,7 +111,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
         run = config.load(folder / "run.toml", settings)
         if settings:
             files.write_text(folder / "run.toml", config.dump(run))
-        return _open(Project.open(folder), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar)
     run = resolved(config.load(recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
@@ -121,10 +121,10 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
                 f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
-        return _open(Project.open(folder), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar)
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
-    return _open(Project.create(folder, config.dump(run)), run, bar)
+    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
 
 
 def recipe_files(recipe: str) -> list[Path]:

@@ -1,7 +1,7 @@
 """The ledger: every image, query, answer and label of a project, and what each has cost (DESIGN sections 3 to 5).
 
 Every method is one transaction: it happens whole or not at all, also under `kill -9`. Labels are append-only: a
-correction is a new row that supersedes, and the database itself refuses to change or delete an old one.
+correction is a new row that supersedes, and the database itself (SQLite, PostgreSQL) refuses to change an old one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Ledger:
     @staticmethod
     def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:
         """Opens a ledger; `create` makes it where there is none."""
-        return Ledger(t.open_engine(url_or_path, create=create), str(url_or_path))
+        engine = t.open_engine(url_or_path, create=create)
+        where = engine.url.render_as_string(hide_password=True) if "://" in str(url_or_path) else str(url_or_path)
+        return Ledger(engine, where)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -66,7 +68,7 @@ class Ledger:
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
         with t.readable_errors(self.where), self._engine.connect() as connection:
-            yield connection.execution_options(reads=True)
+            yield connection.execution_options(**t.one_instant(self._engine))
 
     # ---- images ---------------------------------------------------------------------------------------------------
 

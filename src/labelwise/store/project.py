@@ -51,6 +51,9 @@ class Project:
         except OSError as error:
             raise LabelwiseError(f"cannot make the project folder {folder}: {error.strerror}. Name another") from error
         ledger = Ledger.open(ledger_url or folder / LEDGER, create=True)
+        if ledger_url is not None and ledger.classes():
+            ledger.close()
+            raise LabelwiseError(f"{ledger.where} is the ledger of another project; name an empty database")
         write_text(folder / CONFIG, config_text)
         return Project(folder, ledger)
 

@@ -1,6 +1,6 @@
-"""The ledger's tables, and the one place where SQLite is treated in its own way: pragmas, triggers, error codes.
+"""The ledger's tables, and the one place where databases differ: SQLite's pragmas and error codes, triggers.
 
-Everything else speaks SQLAlchemy only, so that a team can point the ledger at PostgreSQL by URL.
+Everything else speaks SQLAlchemy only, so that a team can point the ledger at PostgreSQL by URL (`ledger` in run.toml).
 """
 
 from __future__ import annotations
@@ -190,13 +190,29 @@ def _on_begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+_REFUSE = """
+CREATE OR REPLACE FUNCTION labelwise_append_only() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION '%% is append-only: add a row that supersedes', TG_TABLE_NAME; END $$
+"""
+
+
 def _create_triggers(connection: sa.Connection, tables: Iterable[Table]) -> None:
+    sqlite = connection.dialect.name == "sqlite"
+    if not sqlite and connection.dialect.name != "postgresql":
+        return
+    if not sqlite:
+        connection.exec_driver_sql(_REFUSE)
     for table in tables:
         for verb in ("UPDATE", "DELETE"):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-                f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: add a row that supersedes'); END"
-            )
+            refuse = f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only: add a row that supersedes'); END"
+            refuse = refuse if sqlite else "FOR EACH ROW EXECUTE FUNCTION labelwise_append_only()"
+            name = f"{table.name}_no_{verb.lower()}"
+            connection.exec_driver_sql(f"CREATE TRIGGER {name} BEFORE {verb} ON {table.name} {refuse}")
+
+
+def one_instant(engine: sa.Engine) -> dict[str, Any]:
+    """Options of a connection that only reads: all that it reads is of one and the same instant."""
+    return {"reads": True} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
 
 
 _SQLITE_ADVICE = {
@@ -247,12 +263,20 @@ def open_engine(url_or_path: str | Path, *, create: bool) -> sa.Engine:
         if not create and not Path(where).is_file():
             raise LabelwiseError(f"there is no ledger at {where}: make a project with `labelwise init`")
         url = f"sqlite:///{where}"
-    # idle connections stay open: to open one costs more than what is done with it
-    pool: dict[str, Any] = {"pool_size": 16, "max_overflow": 48} if url.startswith("sqlite:///") else {}
+    # idle connections stay open: to open one costs more than what is done with it. A server has few for all programs
+    pool: dict[str, Any] = {}
+    if url.startswith("sqlite:///"):
+        pool = {"pool_size": 16, "max_overflow": 48}
+    elif not url.startswith("sqlite"):
+        pool = {"pool_size": 8, "max_overflow": 16, "pool_pre_ping": True}
     try:
         engine = sa.create_engine(url, json_serializer=to_json, **pool)
     except (ImportError, sa.exc.ArgumentError) as error:
-        raise LabelwiseError(f"cannot open the ledger {where}: {error}. Install the driver or mend the URL") from error
+        raise LabelwiseError(
+            f"cannot open the ledger {where}: {error}. Install the driver (labelwise[postgres]) or mend the URL"
+        ) from error
+    if "://" in where:
+        where = engine.url.render_as_string(hide_password=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _on_connect)
         sa.event.listen(engine, "begin", _on_begin)
@@ -269,8 +293,7 @@ def _check_or_create(connection: sa.Connection, where: str, *, create: bool) -> 
     tables = set(sa.inspect(connection).get_table_names())
     if create and not tables:
         metadata.create_all(connection)
-        if connection.dialect.name == "sqlite":
-            _create_triggers(connection, APPEND_ONLY)
+        _create_triggers(connection, APPEND_ONLY)
         connection.execute(sa.insert(meta), {"key": "schema_version", "value": SCHEMA_VERSION})
         return
     found = None
@@ -286,5 +309,4 @@ def _check_or_create(connection: sa.Connection, where: str, *, create: bool) -> 
     missing = [table for table in LATER if table.name not in tables]
     if missing:
         metadata.create_all(connection, tables=missing)
-        if connection.dialect.name == "sqlite":
-            _create_triggers(connection, [table for table in missing if table in APPEND_ONLY])
+        _create_triggers(connection, [table for table in missing if table in APPEND_ONLY])

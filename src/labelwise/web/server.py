@@ -209,8 +209,10 @@ def _on_errors(app: FastAPI) -> None:
 
     @app.exception_handler(LabelwiseError)
     def refused(request: Request, problem: LabelwiseError) -> JSONResponse:
-        where = str(request.app.state.where)
-        return error(409, str(problem).replace(where, "the project") if where else str(problem))
+        told = str(problem)
+        for where, name in request.app.state.hidden.items():
+            told = told.replace(where, name)
+        return error(409, told)
 
     @app.exception_handler(Exception)
     def broken(_request: Request, _problem: Exception) -> JSONResponse:
@@ -219,7 +221,7 @@ def _on_errors(app: FastAPI) -> None:
 
 
 def _for_everyone(app: FastAPI, page: Page) -> None:
-    app.state.where = str(page.context.project.folder)
+    app.state.hidden = {page.ledger.where: "(of the project)", str(page.context.project.folder): "the project"}
 
     def file(name: str) -> Response:
         if name not in FILES:
