@@ -8,6 +8,7 @@ bears; a person needs a second or more. Each run is a row of benchmarks/results/
     python benchmarks/serve_load.py --people 50 --queries 20000
     python benchmarks/serve_load.py --people 50 --queries 20000 --think 0.5
     python benchmarks/serve_load.py --people 10 --queries 2000 --kills 20
+    python benchmarks/serve_load.py --ledger 'postgresql+psycopg://me@/empty?host=/run/postgresql'
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ server.run(page, "127.0.0.1", int(sys.argv[2]))
 """
 
 
-def make(folder: Path, queries: int, people: int) -> list[str]:
+def make(folder: Path, queries: int, people: int, ledger_url: str | None = None) -> list[str]:
     """A project with open box queries; returns the annotators' secrets."""
     from labelwise import context
     from labelwise.store.people import People
@@ -61,7 +62,8 @@ def make(folder: Path, queries: int, people: int) -> list[str]:
     (folder / "data" / "annotations.json").write_text(json.dumps(table))
     recipe = folder / "recipe.toml"
     recipe.write_text(
-        f'[data]\nroot = "{(folder / "data").as_posix()}"\n[predict]\nviews = ["flip"]\n[ask]\nwho = "people"\n'
+        ("" if ledger_url is None else f'ledger = "{ledger_url}"\n')
+        + f'[data]\nroot = "{(folder / "data").as_posix()}"\n[predict]\nviews = ["flip"]\n[ask]\nwho = "people"\n'
         f"[budget]\nper_round = [{queries}]\n"
     )
     opened = context.start(folder / "project", str(recipe))
@@ -170,11 +172,13 @@ def wait_for_server() -> None:
     raise SystemExit("the server did not start")
 
 
-def check(folder: Path, said: list[tuple[int, str, int, bool]], queries: int) -> dict[str, int]:
+def check(
+    folder: Path, said: list[tuple[int, str, int, bool]], queries: int, ledger_url: str | None = None
+) -> dict[str, int]:
     """Compares the ledger with what was acknowledged."""
     from labelwise.store.ledger import Ledger
 
-    ledger = Ledger.open(folder / "project" / "ledger.sqlite")
+    ledger = Ledger.open(ledger_url or folder / "project" / "ledger.sqlite")
     with ledger._read() as connection:
         rows = connection.exec_driver_sql("SELECT id, query_id, ordinal, verdict FROM answers").all()
     by_id = {row[0]: row for row in rows}
@@ -191,7 +195,7 @@ def check(folder: Path, said: list[tuple[int, str, int, bool]], queries: int) ->
 
 def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float, float]:
     """Starts server and annotators, kills the server now and then; what they report, and the seconds: wall, its CPU."""
-    secrets = make(folder, arguments.queries, arguments.people)
+    secrets = make(folder, arguments.queries, arguments.people, arguments.ledger)
     server = serve(folder)
     wait_for_server()
     spawn = multiprocessing.get_context("spawn")
@@ -265,14 +269,20 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--think", type=float, default=0.0, help="mean pause before an answer, in seconds")
+    parser.add_argument("--ledger", help="the URL of an empty database; without it an SQLite file")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         found, seconds, cpu = load(Path(name), arguments)
-        checked = check(Path(name), [one for said, _ in found for one in said], arguments.queries)
+        said = [one for part, _ in found for one in part]
+        checked = check(Path(name), said, arguments.queries, arguments.ledger)
     times = np.concatenate([np.array(t) for _, t in found])
     result: dict[str, Any] = {k: getattr(arguments, k) for k in ("people", "queries", "kills")}
-    result |= {"think_s": arguments.think} | checked | {"wall_s": round(seconds, 1)}
+    result |= (
+        {"think_s": arguments.think, "database": (arguments.ledger or "sqlite").partition(":")[0]}
+        | checked
+        | {"wall_s": round(seconds, 1)}
+    )
     result["answers_per_s"] = round(len(times) / seconds, 1)
     result |= {f"p{p}_ms": round(float(np.percentile(times, p)), 1) for p in (50, 95, 99)}
     result["max_ms"] = round(float(times.max()), 1)
