@@ -207,7 +207,11 @@ class View:
 
     def wait_for_text(self, selector: str, pattern: str) -> None:
         """Without `wait_for_function`, which the page's content policy forbids."""
-        self.page.locator(selector).filter(has_text=re.compile(pattern)).wait_for(state="attached")
+        try:
+            self.page.locator(selector).filter(has_text=re.compile(pattern)).wait_for(state="attached")
+        except Exception as error:
+            said = [self.page.inner_text("body"), *self.complaints]
+            raise AssertionError(f"{selector} never said {pattern!r}; the page says: {said}") from error
 
     def keys(self, *keys: str) -> None:
         for key in keys:

@@ -132,7 +132,7 @@ class Page:
             try:
                 begun = time.monotonic()
                 self._standing = standing(self.context)
-                self._counted_until = time.monotonic() + max(0.2, 50 * (time.monotonic() - begun))
+                self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
                 self._counting.release()
 

@@ -403,6 +403,7 @@ function help() {
 function skipping() {
   $("skip-reasons").replaceChildren(...SKIPS.map((text, k) => button(text, String(k + 1), () => skipped(text))));
   $("skip").addEventListener("keydown", (event) => {
+    if (!$("skip").open) return; // it was closed a moment ago and still has the focus
     event.stopPropagation(); // or the key would answer the next query as well
     const k = Number(event.key) - 1;
     if (event.target !== $("skip-note") && SKIPS[k]) { event.preventDefault(); skipped(SKIPS[k]); }
@@ -418,6 +419,7 @@ function skipping() {
 
 function skipped(note) {
   $("skip").close();
+  $(gridded ? "grid" : "stage").focus({ preventScroll: true });
   if (gridded) answerChosen("skipped", () => null, note);
   else answer("skipped", [], [], note);
 }
