@@ -768,3 +768,22 @@ def test_serve_says_whom_to_send_which_link_and_how_many_people_are_missing(
     assert "Link for Ada: http://127.0.0.1:8123/enter#" in few.output
     assert "waits for 3 people (ask.overlap) and 2 are invited" in few.output, "the owner is one of them"
     assert "are invited" not in enough.output
+
+
+def test_an_error_of_a_project_in_the_working_folder_is_told_as_it_is(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labelwise.web import server
+
+    opened = site.open()
+    ask(opened, about(0, opened))
+    opened.project.close()
+    monkeypatch.chdir(opened.project.folder)
+    site.context = context.start(Path(), None)
+    site.page = server.Page(site.context)
+    site.app = server.create(site.page)
+    site.client = site.another_client()
+    ada = site.browser()
+    [query] = ada.next(most=1)
+    refused = ada.say(query, "object", boxes=[query["box"]], labels=[9])
+    assert refused.status_code == 409 and "image images/00.png)" in refused.json()["error"], refused.json()
