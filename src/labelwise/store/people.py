@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +23,17 @@ from labelwise.types import LabelwiseError
 Role = Literal["owner", "annotator"]
 SESSION_S = 7 * 24 * 3600.0
 REMEMBERED_S = 1.0
-"""A session is looked up once in so long: as late as this another process that shuts somebody out is heard of."""
+"""The sessions are looked up once in so long, all of them by one statement: as late as this another process that shuts
+somebody out is heard of.
+"""
 LONGEST_NAME = 60
 
-MOST_REMEMBERED = 10_000
+MOST_REMEMBERED = 500
 
 _p, _s = t.people.c, t.sessions.c
-_SESSION = sa.select(_p.name, _p.role, _s.csrf).select_from(t.sessions.join(t.people))
-_SESSION = _SESSION.where((_s.token == sa.bindparam("token_sha256")) & (_s.expires > sa.bindparam("at")))
+_SESSIONS = sa.select(_s.token, _p.name, _p.role, _s.csrf).select_from(t.sessions.join(t.people))
+_tokens: sa.BindParameter[Any] = sa.bindparam("tokens_sha256", expanding=True)
+_SESSIONS = _SESSIONS.where(_s.token.in_(_tokens) & (_s.expires > sa.bindparam("at")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,9 @@ class People:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._remembered: dict[str, tuple[float, Person]] = {}
-        self._changes = 0
+        self._remembered: dict[str, Person] = {}
+        self._since = float("-inf")
+        self._looking = threading.Lock()
 
     def invite(self, name: str, role: Role, at: float) -> str:
         """Makes the secret of an invitation; an older one of this name is void from now on, its sessions too."""
@@ -98,31 +103,32 @@ class People:
 
     def remembered(self, token: str, at: float) -> Person | None:
         """Whose session this was less than `REMEMBERED_S` ago, without a look into the ledger."""
-        since, person = self._remembered.get(_hash(token), (float("-inf"), None))
-        return person if since <= at < since + REMEMBERED_S else None
+        fresh = self._since <= at < self._since + REMEMBERED_S
+        return self._remembered.get(_hash(token)) if fresh else None
 
     def session(self, token: str, at: float) -> Person | None:
         """Whose session this is; None where it is unknown, expired or revoked."""
-        key, changes = _hash(token), self._changes
-        with self._ledger._read() as connection:
-            row = connection.execute(_SESSION, {"token_sha256": key, "at": at}).one_or_none()
-        if row is None:
-            return None
-        person = Person(row[0], row[1], row[2])
-        if len(self._remembered) > MOST_REMEMBERED:
-            self._remembered = {}
-        if changes == self._changes:  # nobody was shut out while this was read
-            self._remembered[key] = (at, person)
-        return person
+        key = _hash(token)
+        with self._looking:  # one looks for all that wait
+            if (known := self.remembered(token, at)) is not None:
+                return known
+            fresh = self._since <= at < self._since + REMEMBERED_S
+            keys = [key] if fresh or len(self._remembered) >= MOST_REMEMBERED else [key, *self._remembered]
+            with self._ledger._read() as connection:
+                rows = connection.execute(_SESSIONS, {"tokens_sha256": keys, "at": at}).all()
+            found = {row[0]: Person(row[1], row[2], row[3]) for row in rows}
+            self._remembered = self._remembered | found if fresh else found
+            self._since = self._since if fresh else at
+            return found.get(key)
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:
-        """Around a change of who may come in: before and after it nobody is remembered."""
+        """Around a change of who may come in: after it nobody is remembered, of whom was read before it."""
         try:
             yield
         finally:
-            self._changes += 1
-            self._remembered = {}
+            with self._looking:
+                self._remembered = {}
 
     def leave(self, token: str) -> None:
         """Ends a session."""

@@ -27,7 +27,7 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
+HEADERS = {  # of every reply
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -36,6 +36,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 def error(status: int, message: str) -> JSONResponse:
@@ -57,8 +58,7 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own: list[tuple[bytes, bytes]] = list(message.get("headers", []))
-                own += [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                own: list[tuple[bytes, bytes]] = [*message.get("headers", []), *_HEADERS]
                 if not any(name == b"cache-control" for name, _ in own):
                     own.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": own}

@@ -20,6 +20,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
@@ -281,19 +282,19 @@ def _for_people(app: FastAPI, page: Page) -> None:
 def _for_answers(app: FastAPI, page: Page) -> None:
     Someone = Annotated[Person, Depends(page.access.person)]
 
-    def said(content: dict[str, Any], after: BackgroundTasks, **how: Any) -> JSONResponse:
+    def said(content: dict[str, Any], after: BackgroundTasks, **how: Any) -> Response:
         if page.due():
             after.add_task(page.count)
-        return JSONResponse(content, **how)
+        return Response(to_json(content), media_type="application/json", **how)
 
     @app.post("/api/next")
-    def next_(person: Someone, body: Want, after: BackgroundTasks) -> JSONResponse:
+    def next_(person: Someone, body: Want, after: BackgroundTasks) -> Response:
         return said(page.give(person, body), after)
 
     content = {"application/json": {"schema": Said.model_json_schema()}}
 
     @app.post("/api/answers", openapi_extra={"requestBody": {"content": content, "required": True}})
-    async def answers(request: Request) -> JSONResponse:
+    async def answers(request: Request) -> Response:
         # the busiest route reads for itself: with 50 people at once that is 6 % more answers per second
         person = await page.access.person(request)
         try:
@@ -304,11 +305,11 @@ def _for_answers(app: FastAPI, page: Page) -> None:
         return said(await page.record(person, body), after, background=after)
 
     @app.post("/api/undo")
-    def undo(person: Someone, body: Window, after: BackgroundTasks) -> JSONResponse:
+    def undo(person: Someone, body: Window, after: BackgroundTasks) -> Response:
         return said(page.undo(person, body), after)
 
     @app.post("/api/heartbeat")
-    def heartbeat(person: Someone, body: Window, after: BackgroundTasks) -> JSONResponse:
+    def heartbeat(person: Someone, body: Window, after: BackgroundTasks) -> Response:
         held = page.leases.renew(person.name, body.tab, time.time())
         return said({"held": held, "progress": page.progress(person)}, after)
 
