@@ -481,5 +481,6 @@ def test_a_reference_tells_every_part_of_the_question() -> None:
         query(0, "box", (10, 20, 30, 40), 1),
         query(0, "box", (10, 20, 30, 40), label=0),
     ]
-    assert len({reference(PROJECT, q) for q in (first, *others)}) == 4
-    assert reference("aaaaaaaaaaaa", first).split("-")[2] != reference("bbbbbbbbbbbb", first).split("-")[2]
+    assert len({reference(PROJECT, q, 2) for q in (first, *others)}) == 4
+    assert reference(PROJECT, first, 2) != reference(PROJECT, first, 3), "a class was added"
+    assert reference("aaaaaaaaaaaa", first, 2).split("-")[2] != reference("bbbbbbbbbbbb", first, 2).split("-")[2]

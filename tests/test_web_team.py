@@ -192,7 +192,10 @@ def meet(together: Together, steps: list[Any]) -> list[Any]:
     """Runs steps in threads so that they share a transaction: the first one holds the turn until all others wait."""
     outcomes: list[Any] = [None] * len(steps)
 
+    begun = threading.Event()
+
     def first(_connection: sa.Connection) -> None:
+        begun.set()
         until = time.time() + 30
         while len(together._waiting) < len(steps) and time.time() < until:
             time.sleep(0.005)
@@ -205,6 +208,7 @@ def meet(together: Together, steps: list[Any]) -> list[Any]:
 
     head = threading.Thread(target=together.do, args=(first,))
     head.start()
+    assert begun.wait(30), "else the others would share its transaction"
     threads = [threading.Thread(target=run, args=(k,)) for k in range(len(steps))]
     for thread in threads:
         thread.start()

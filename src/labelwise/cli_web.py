@@ -15,6 +15,28 @@ from labelwise.types import LabelwiseError
 
 
 @app.command()
+def add_class(
+    name: Annotated[str, typer.Argument(help="The new class.")],
+    project: ProjectOption = Path(),
+    none_so_far: Annotated[
+        bool, typer.Option(help="What was looked over until now holds none of it, by your word: it counts as it is.")
+    ] = False,
+) -> None:
+    """Adds a class to the list while people answer (the owner may do it on the page as well).
+
+    What was looked over before counts as not looked over: nobody looked for this class there. Boxes stay. Queries of
+    this round that were skipped because the class was missing are asked again.
+
+    Example: `labelwise add-class forklift --project runs/yard`
+    """
+    from labelwise import context
+
+    opened = context.start(project, None, [], bar)
+    number = opened.add_class(name, "owner", none_so_far=none_so_far)
+    out.print(f"{name} is class number {number}; people who answer now see it.", markup=False)
+
+
+@app.command()
 def serve(
     project: ProjectOption = Path(),
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 opens it to the network.")] = "127.0.0.1",

@@ -18,7 +18,7 @@ from labelwise.data.image import Images, load
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.data.video import every
-from labelwise.store import files
+from labelwise.store import classes, files
 from labelwise.store.project import Project
 from labelwise.types import Clips, LabelwiseError, Pool
 
@@ -61,6 +61,19 @@ class Context:
             with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
                 self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
         return self._pixels[which]
+
+    def see_classes(self) -> None:
+        """Takes over the classes that were added, here or by another process, since the project was opened."""
+        known, before = self.project.ledger.classes(), self.pool.classes
+        if len(known) > len(before) and known[: len(before)] == before:
+            self.pool = replace(self.pool, classes=known)
+            self.test = None if self.test is None else replace(self.test, classes=known)
+
+    def add_class(self, name: str, who: str, *, none_so_far: bool) -> int:
+        """Adds a class while people answer; see `store.classes`. An image's class, of whole images, holds as it is."""
+        number = classes.add_class(self.project.ledger, name, who, none_so_far=none_so_far or self.run.classifies)
+        self.see_classes()
+        return number
 
     @property
     def cache(self) -> Path:
@@ -176,6 +189,7 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     for pool in (context.pool, context.test):
         if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
             pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+    context.see_classes()
     return context
 
 

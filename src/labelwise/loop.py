@@ -49,6 +49,7 @@ def run_stage(context: Context, round: int, name: str) -> bool:
     with context.project.stage(round, name) as stage:
         if stage.done:
             return False
+        context.see_classes()
         STAGES[name](context, round, stage)
     return True
 

@@ -8,7 +8,7 @@ orientation), `0 <= x1 < x2 <= width`; IoU without "+1". Ragged data is columnar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -188,6 +188,16 @@ class Detections:
     def image(self) -> Int64[np.ndarray, " n"]:
         return image_of(self.offsets)
 
+    def of_classes(self, n_classes: int) -> Detections:
+        """With probability 0 for the classes that were added to the list since."""
+        missing = n_classes - self.probs.shape[1]
+        if missing <= 0:
+            return self
+        views = self.views
+        if views is not None and views.probs.shape[2]:
+            views = replace(views, probs=np.pad(views.probs, ((0, 0), (0, 0), (0, missing))))
+        return replace(self, probs=np.pad(self.probs, ((0, 0), (0, missing))), views=views)
+
     def take(self, rows: np.ndarray) -> Detections:
         """The given rows (rising row numbers or a mask), with the same images."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -221,7 +231,8 @@ class Answer:
 
     verdict "object": `boxes`/`labels` hold the one annotated object (box query). "all": every object of the image or
     region, possibly none (it is covered from then on). "background": no object there. "duplicate": the object had been
-    annotated before. "skipped": no answer could be given (`note` says why).
+    annotated before. "skipped": no answer could be given (`note` says why). `classes`: how many classes whoever
+    answered knew of (None: all there are); an answer that says "nothing else" is refused if one was added since.
     """
 
     query: int
@@ -231,6 +242,7 @@ class Answer:
     who: str = "oracle"
     seconds: float = 0.0
     note: str = ""
+    classes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

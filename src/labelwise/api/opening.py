@@ -76,7 +76,7 @@ def _same(opened: Context, images: Any, classes: Sequence[str]) -> None:
     folder, pool = opened.project.folder, opened.pool
     if images is not None and Path(images).expanduser().resolve() != opened.run.data.folder():
         raise LabelwiseError(f"{folder} is of the images in {opened.run.data.root}, not {images}; name another folder")
-    if classes and tuple(classes) != pool.classes:
+    if classes and list(classes) not in (list(pool.classes), list(opened.run.data.classes)):  # some may be added since
         raise LabelwiseError(
             f"{folder} has the classes {', '.join(pool.classes)}; got {', '.join(classes)}. Their order and number are "
             "fixed by the answers; name another folder"

@@ -50,7 +50,7 @@ def read(predictions: Any, pool: Pool) -> Detections:
     if isinstance(predictions, str | Path):
         path = Path(predictions)
         if path.is_dir():
-            return _checked(files.read_detections(path), pool)
+            return _checked(files.read_detections(path).of_classes(len(pool.classes)), pool)
         return _table(_parquet(path), pool, str(path))
     if isinstance(predictions, Detections):
         return _checked(predictions, pool)

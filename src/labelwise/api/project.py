@@ -82,6 +82,14 @@ class Project:
     def _ledger(self) -> Ledger:
         return self._context.project.ledger
 
+    def add_class(self, name: str, *, who: str = "me", none_so_far: bool = False) -> int:
+        """Adds a class while a round asks; its number. Predictions have a column more from then on.
+
+        What was looked over before counts as not looked over, since nobody looked for the new class there; with
+        `none_so_far` you say that it held none.
+        """
+        return self._context.add_class(name, who, none_so_far=none_so_far)
+
     def close(self) -> None:
         """Lets go of the ledger."""
         self._context.project.close()
@@ -239,7 +247,7 @@ class Project:
             class_number(label, classes, lambda k=k: f"the answer to query {asked.id}, label {k}")
             for k, label in enumerate(names)
         ]
-        return Answer(asked.id or 0, said, corners, numbers, who, seconds, note)  # type: ignore[arg-type]
+        return Answer(asked.id or 0, said, corners, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
 
     def record(self, answers: Sequence[Answer]) -> int:
         """Records many answers, those of one person all or none; tells how many were new.

@@ -47,15 +47,15 @@ OUTSIDE_PX = 1.0
 _REFERENCE = re.compile(r"([0-9a-f]{8,64})-([0-9]{1,18})-([0-9a-f]{12})")
 
 
-def reference(project: str, query: Query) -> str:
-    """What a task carries to find its query again.
+def reference(project: str, query: Query, n_classes: int) -> str:
+    """What a task carries to find its query again, and to tell how many classes there were when it was sent.
 
     >>> ask = Query(round=1, rank=0, image="a.jpg", unit="image", id=7)
-    >>> reference("0123abcd", ask).rsplit("-", 1)[0]
+    >>> reference("0123abcd", ask, n_classes=3).rsplit("-", 1)[0]
     '0123abcd-7'
     """
     box = None if query.box is None else [float(v) for v in query.box]
-    asked = json.dumps([project, query.id, query.round, query.image, query.unit, box, query.label])
+    asked = json.dumps([project, query.id, query.round, query.image, query.unit, box, query.label, n_classes])
     return f"{project}-{query.id}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
 
@@ -161,6 +161,8 @@ class Judge:
     unfinished_handling: str = REFUSED
     problems: list[Problem] = field(default_factory=list)
     places: dict[tuple[int, str], str] = field(default_factory=dict)
+    n_classes: dict[int, int] = field(default_factory=dict)
+    """How many classes there were when a query was sent."""
 
     @staticmethod
     def of(queries: Sequence[Query], pool: Pool, project: str, unfinished: bool) -> Judge:
@@ -187,10 +189,13 @@ class Judge:
             self.tell("unknown query", where, f"there is no query {match[2]}: it was replaced by another pick")
         elif query.image not in self.sizes:
             self.tell("missing image", where, f"{query.image} is no longer in the pool; put it back")
-        elif reference(self.project, query) != text:
-            self.tell("edited by hand", where, f"the check sum does not fit query {query.id} on {query.image}")
         else:
-            return query
+            counts = range(len(self.classes), 0, -1)  # a class may have been added since it was sent
+            sent = next((n for n in counts if reference(self.project, query, n) == text), None)
+            if sent is not None:
+                self.n_classes[int(match[2])] = sent
+                return query
+            self.tell("edited by hand", where, f"the check sum does not fit query {query.id} on {query.image}")
         return None
 
     def label(self, name: object, where: str) -> int | None:
@@ -254,8 +259,16 @@ class Judge:
         return self.given(query, "all", where, boxes=boxes, labels=labels, **rest)
 
     def given(self, query: Query, verdict: Verdict, where: str, **rest: Any) -> Answer | None:
-        """The answer, unless the same person has answered this query in the same file."""
+        """The answer, unless the same person has answered this query in the same file, or it says "nothing else" and
+        was sent before a class was added.
+        """
         assert query.id is not None
+        new = self.classes[self.n_classes.get(query.id, len(self.classes)) :]
+        if new and verdict in ("all", "background"):
+            self.unfinished(
+                where, f"query {query.id} was sent before the class {', '.join(new)} was added: ask it anew"
+            )
+            return None
         answer = Answer(query.id, verdict, **rest)
         before = self.places.setdefault((query.id, answer.who), where)
         if before != where:

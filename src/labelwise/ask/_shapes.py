@@ -68,7 +68,7 @@ def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: s
                 continue
             label = pool.classes[query.label] if query.unit == "box" and query.label is not None else REGION
             box = inside(query.box or (0, 0, *sizes[image]), sizes[image])
-            made.append(Shape(image, label, box, reference(project, query), OPEN))
+            made.append(Shape(image, label, box, reference(project, query, len(pool.classes)), OPEN))
     return made
 
 

@@ -29,7 +29,11 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
     context, sizes, made = known_on(pool, known, [q.image for q in queries]), sizes_of(pool), []
     for query in queries:
         width, height = sizes[query.image]
-        row: dict[str, Any] = {"reference": reference(project, query), "round": query.round, "rank": query.rank}
+        row: dict[str, Any] = {
+            "reference": reference(project, query, len(pool.classes)),
+            "round": query.round,
+            "rank": query.rank,
+        }
         row |= {"image": query.image, "width": width, "height": height, "unit": query.unit}
         row |= {"box": None if query.box is None else list(query.box), "score": query.score}
         row |= {"class": None if query.label is None else pool.classes[query.label], "reason": dict(query.reason)}
@@ -46,7 +50,7 @@ def written(given: Sequence[tuple[Query, Answer]], pool: Pool, *, project: str) 
             {"box": list(box), "class": pool.classes[label]}
             for box, label in zip(answer.boxes, answer.labels, strict=True)
         ]
-        row = {"reference": reference(project, query), "verdict": answer.verdict, "objects": objects}
+        row = {"reference": reference(project, query, len(pool.classes)), "verdict": answer.verdict, "objects": objects}
         rows.append(row | {"who": answer.who, "seconds": answer.seconds, "note": answer.note})
     return {"format": ANSWERS, "version": VERSION, "answers": rows}
 

@@ -131,7 +131,7 @@ def take_in(
         settings["one_class"] = context.run.classifies
     elif who is not None:
         settings["who"] = who
-    queries = ledger.queries()
+    queries, n_classes = ledger.queries(), len(pool.classes)
     found, problems = _module(tool).answers(content, queries, pool, **settings)
     if tool == "label_studio" and who is not None:
         found = [replace(answer, who=who) for answer in found]
@@ -139,7 +139,7 @@ def take_in(
     if any(problem.handling == REFUSED for problem in problems):
         return Taken(0, 0, tuple(problems))
     by_id = {query.id: query for query in queries}
-    records = [(by_id[answer.query], answer) for answer in found]
+    records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
     priced = [
         (query, answer, costs.cost(query, answer, context.run.cost, one_class=context.run.classifies))
         for query, answer in records

@@ -41,7 +41,7 @@ def label(context: Context, round: int, stage: Stage) -> None:
 def targets(context: Context, round: int, found: Detections | None) -> Targets:
     """The training targets with pseudo labels of the given predictions, or with none."""
     run, pool = context.run, context.pool
-    found = None if found is None else found.take(found.scores >= run.labels.threshold)
+    found = None if found is None else found.take(found.scores >= run.labels.threshold).of_classes(len(pool.classes))
     policy = catalog.find("labels", run.labels.policy.name)
     known = context.project.ledger.labels(pool)
     made = partial.targets(
@@ -78,10 +78,10 @@ class Checkpoint:
         files.write_tensors(self.path, dict(tensors), dict(metadata))
 
 
-def build_model(context: Context, round: int, member: int = 0) -> nn.Module:
+def build_model(context: Context, round: int, member: int = 0, n_classes: int | None = None) -> nn.Module:
     """A fresh model of the configured kind; its random weights depend on (seed, round, member) alone."""
     stream = [context.run.seed, round, 2] + ([member] if member else [])
-    return new_model(context.run, len(context.pool.classes), stream)
+    return new_model(context.run, n_classes or len(context.pool.classes), stream)
 
 
 def new_model(run: Run, n_classes: int, stream: list[int]) -> nn.Module:
@@ -99,8 +99,8 @@ def _checkpoint(member: int) -> str:
 
 def load_model(context: Context, round: int, member: int = 0) -> nn.Module:
     """The model that a round trained (or a further member of its ensemble), on the device that the config asks for."""
-    tensors, _ = files.read_tensors(context.file(round, _checkpoint(member)))
-    model = build_model(context, round, member)
+    tensors, metadata = files.read_tensors(context.file(round, _checkpoint(member)))
+    model = build_model(context, round, member, json.loads(metadata.get("about", "{}")).get("n_classes"))
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     return model.to(context.device).eval()
 
@@ -155,7 +155,7 @@ def _train_member(context: Context, round: int, data: Data, member: int, fingerp
     model = build_model(context, round, member)
     if run.train.warm_start and (round or (run.labels.teacher is not None and member == 0)):
         before = (round - 1, member) if round else (0, TEACHER)
-        model.load_state_dict(load_model(context, *before).state_dict())
+        start_from(model, load_model(context, *before))
     unfinished = Checkpoint(context.file(round, _checkpoint(member).replace("checkpoint", "training")))
     steps = epochs_of(len(data), run.train) * -(-len(data) // run.train.batch_size)
     recorder = None
@@ -183,12 +183,21 @@ def _train_member(context: Context, round: int, data: Data, member: int, fingerp
     clocks = ("images_per_s", "record_s")  # the file depends on none
     told = {name: value for name, value in info.items() if name not in clocks}
     # one entry alone: the order of several is not the same from file to file
-    metadata = {"about": json.dumps({"round": round, "fingerprint": fingerprint, "info": told}, sort_keys=True)}
+    about = {"round": round, "fingerprint": fingerprint, "info": told, "n_classes": len(context.pool.classes)}
+    metadata = {"about": json.dumps(about, sort_keys=True)}
     files.write_tensors(context.file(round, _checkpoint(member)), weights, metadata)
     unfinished.path.unlink(missing_ok=True)
     if recorder is not None:
         recorder.remove()
     return dict(info)
+
+
+def start_from(model: nn.Module, before: nn.Module) -> None:
+    """Gives a model the weights of another; a layer that has more classes now keeps its own, which are random."""
+    own = model.state_dict()
+    model.load_state_dict(
+        own | {name: value for name, value in before.state_dict().items() if value.shape == own[name].shape}
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- evaluate

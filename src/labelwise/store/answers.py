@@ -81,9 +81,11 @@ def check_objects(
 
 
 def check_answers(
-    records: Sequence[tuple[Query, Answer, Cost]], sizes: Mapping[str, tuple[int, int]], n_classes: int
+    records: Sequence[tuple[Query, Answer, Cost]], sizes: Mapping[str, tuple[int, int]], classes: Sequence[str]
 ) -> None:
-    """Refuses an answer that does not fit its query, or one of whose boxes cannot be an object."""
+    """Refuses an answer that does not fit its query, one of whose boxes cannot be an object, or that says "nothing
+    else in here" without knowing of a class that was added meanwhile.
+    """
     boxes: list[Sequence[float]] = []
     labels: list[int] = []
     box_sizes: list[tuple[int, int]] = []
@@ -91,6 +93,9 @@ def check_answers(
     for query, answer, _cost in records:
         about = f"the answer to query {query.id} (round {query.round}, image {query.image})"
         _check_form(query, answer, about)
+        if answer.verdict in ("all", "background") and not (answer.classes is None or answer.classes >= len(classes)):
+            new = ", ".join(classes[answer.classes :])
+            raise LabelwiseError(f"{about}: the class {new} was added meanwhile; look for it, too, and answer again")
         boxes += answer.boxes
         labels += answer.labels
         box_sizes += [sizes[query.image]] * len(answer.boxes)
@@ -98,7 +103,7 @@ def check_answers(
     if boxes:
         shape = (len(boxes), 4)
         xyxy = np.array(boxes, np.float64).reshape(shape)
-        check_objects(xyxy, np.array(labels, np.int64), np.array(box_sizes, np.int64), n_classes, where)
+        check_objects(xyxy, np.array(labels, np.int64), np.array(box_sizes, np.int64), len(classes), where)
 
 
 def _check_form(query: Query, answer: Answer, where: str) -> None:

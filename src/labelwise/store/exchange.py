@@ -100,9 +100,11 @@ def take_in(
 
 def _same(a: Answer, b: Answer) -> bool:
     """Whether two answers are one: the same person said the same."""
-    return replace(a, seconds=0.0, boxes=_plain(a), labels=tuple(a.labels)) == replace(
-        b, seconds=0.0, boxes=_plain(b), labels=tuple(b.labels)
-    )
+    return _said(a) == _said(b)
+
+
+def _said(answer: Answer) -> Answer:
+    return replace(answer, seconds=0.0, boxes=_plain(answer), labels=tuple(answer.labels), classes=None)
 
 
 def _plain(answer: Answer) -> tuple[tuple[float, float, float, float], ...]:

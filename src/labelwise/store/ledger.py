@@ -27,6 +27,7 @@ BoxTuple = tuple[float, float, float, float]
 
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _THESE = sa.select(t.queries).where(t.queries.c.id.in_(_ids)).with_for_update()
+_CLASSES = sa.select(t.meta.c.value).where(t.meta.c.key == "classes")
 _valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
 _HOW_MANY = sa.select(t.answers.c.query_id, sa.func.count(), _valid).select_from(t.answers.outerjoin(t.withdrawn))
 _HOW_MANY = _HOW_MANY.where(t.answers.c.query_id.in_(_ids)).group_by(t.answers.c.query_id)
@@ -45,7 +46,6 @@ class Ledger:
         self._engine = engine
         self.where = where
         self._sizes: dict[str, tuple[int, int]] = {}  # an image's size never changes, so it may be kept
-        self._n_classes = 0  # nor does the class list
         # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
         sqlite = engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
@@ -75,12 +75,14 @@ class Ledger:
     def add_images(self, pool: Pool) -> None:
         """Adds the pool's images that are new; a changed class list, a changed size or a vanished image is an error."""
         with self._write() as connection:
-            before = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar()
+            before = connection.execute(_CLASSES).scalar()
             if before is None:
                 connection.execute(sa.insert(t.meta), {"key": "classes", "value": list(pool.classes)})
                 connection.execute(sa.insert(t.meta), {"key": "created", "value": now()})
             else:
-                refuse_other_classes(before, pool.classes, self.where)
+                n_added = connection.execute(sa.select(sa.func.count()).select_from(t.added_classes)).scalar_one()
+                same = list(pool.classes) == before[: len(before) - n_added]  # opened before a class was added
+                refuse_other_classes(before, before if same else pool.classes, self.where)
             rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
             known = {name: (width, height) for name, width, height in rows}
             refuse_changed_images(known, pool, self.where)
@@ -98,7 +100,11 @@ class Ledger:
     def classes(self) -> tuple[str, ...]:
         """The class list; empty before the first `add_images`."""
         with self._read() as connection:
-            return tuple(connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar() or ())
+            return tuple(connection.execute(_CLASSES).scalar() or ())
+
+    def class_list(self, connection: sa.Connection, *, alone: bool = False) -> tuple[str, ...]:
+        """`classes` as part of a larger transaction, until whose end nobody adds a class (`alone`: nor answers)."""
+        return tuple(connection.execute(_CLASSES.with_for_update(read=not alone)).scalar() or ())
 
     def _sizes_of(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
         if not names <= self._sizes.keys():
@@ -190,11 +196,9 @@ class Ledger:
         `origin` None: each answer's is whoever gave it.
         """
         created = now()
-        if not self._n_classes:
-            known = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "classes")).scalar()
-            self._n_classes = len(known or ())
+        classes = self.class_list(connection)
         sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
-        check_answers(records, sizes, self._n_classes)
+        check_answers(records, sizes, classes)
         before = self._answers_before(connection, [query for query, _, _ in records])
         rows, counts = [], []
         for _query, answer, cost in records:

@@ -46,6 +46,7 @@ def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     """Of a row of coverage or background: it follows from an answer that counts.
 
+    Before a class was added to the list, nobody looked for it: such rows hold no longer (`store.classes`).
     A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
     counts must have this verdict, and of several rows the newest is meant.
     """
@@ -53,7 +54,12 @@ def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     newer = table.alias("newer")
     newest = ~sa.exists().where((newer.c.query_id == table.c.query_id) & (newer.c.id > table.c.id)).correlate(table)
     said = sa.exists().where((_a.query_id == table.c.query_id) & (_a.verdict == verdict) & STANDING).correlate(table)
-    return table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
+    counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
+    return (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"])) & counts
+
+
+def _before_last_class(column: sa.Column[int]) -> sa.ScalarSelect[int]:
+    return sa.select(sa.func.coalesce(sa.func.max(column), 0)).scalar_subquery()
 
 
 def answer_of(row: sa.RowMapping) -> Answer:
@@ -90,6 +96,7 @@ def withdraw(
     if next_one is not None:
         row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()
         opinion = (query_from_row(row), answer_of(next_one), next_one["id"])
+        unaware = connection.execute(sa.select(_before_last_class(t.added_classes.c.answer_id))).scalar_one()
         for table, inserts in label_rows([opinion], sizes, origin_of(next_one["who"]), created):
-            if inserts:
+            if inserts and (table is n or next_one["id"] > unaware):
                 connection.execute(sa.insert(table), inserts)

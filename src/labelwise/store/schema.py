@@ -130,6 +130,19 @@ withdrawn = Table(  # an answer that its author took back: it counts no longer, 
     Column("created", Text, nullable=False),
 )
 
+added_classes = Table(
+    "added_classes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True),
+    Column("who", Text, nullable=False),
+    Column("created", Text, nullable=False),
+    # up to these rows nobody looked for this class; 0 where its owner says that there was none
+    Column("coverage_id", Integer, nullable=False),
+    Column("background_id", Integer, nullable=False),
+    Column("answer_id", Integer, nullable=False),
+)
+
 leases = Table(
     "leases",
     metadata,
@@ -165,8 +178,8 @@ sessions = Table(
     Column("expires", Double, nullable=False),
 )
 
-APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn)
-LATER = (withdrawn, leases, people, sessions)
+APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes)
+LATER = (withdrawn, added_classes, leases, people, sessions)
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""
 
 

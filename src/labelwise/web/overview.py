@@ -45,7 +45,7 @@ def overview(context: Context) -> dict[str, Any]:
     stages = ledger.stages()
     rounds = sorted({row["round"] for row in stages})
     curve, spent = [], ledger.cost_by_round()
-    total = Cost()
+    total, known = Cost(), {name.casefold() for name in context.pool.classes}
     for round in rounds:
         cost = spent.get(round, Cost())
         total = Cost(*(getattr(total, k) + getattr(cost, k) for k in ("boxes", "queries", "images", "seconds")))
@@ -63,7 +63,7 @@ def overview(context: Context) -> dict[str, Any]:
         "work": progress.by_person(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
-        "missing": progress.missing_classes(ledger),
+        "missing": [row for row in progress.missing_classes(ledger) if row["name"].casefold() not in known],
         "asked": [
             {
                 "rank": query.rank,

@@ -85,12 +85,19 @@ class Said(Want):
     labels: list[Number] = Field(default=[], max_length=2000)
     seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
     note: str = Field("", max_length=500)
+    classes: Number | None = None
 
 
 class Named(Body):
     """A person."""
 
     name: str = Field(max_length=200)
+
+
+class NewClass(Named):
+    """A class for the list; `none_so_far`: the owner says that what was looked over until now holds none."""
+
+    none_so_far: bool = False
 
 
 class Page:
@@ -120,7 +127,7 @@ class Page:
 
     def progress(self, person: Person) -> dict[str, Any]:
         """How the round stands, for this person, by the last count."""
-        found = dict(self._standing)
+        found = self._standing | {"classes": len(self.context.pool.classes)}
         return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
 
     def due(self) -> bool:
@@ -132,6 +139,7 @@ class Page:
         if self.due() and self._counting.acquire(blocking=False):
             try:
                 begun = time.monotonic()
+                self.context.see_classes()
                 self._standing = standing(self.context)
                 self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
@@ -151,7 +159,8 @@ class Page:
     async def record(self, person: Person, said: Said) -> dict[str, Any]:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
         table, told = self.context.run.cost, list[str]()
-        answer = Answer(said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
+        words = (said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
+        answer = Answer(*words, classes=said.classes)
 
         def fit(query: Query, given: Answer) -> Answer:
             told.clear()  # it may be run twice
@@ -334,6 +343,10 @@ def _for_the_owner(app: FastAPI, page: Page) -> None:
     @app.post("/api/owner/invite")
     def invite(_person: Owner, body: Named) -> dict[str, str]:
         return {"name": body.name, "link": f"/enter#{page.people.invite(body.name, 'annotator', time.time())}"}
+
+    @app.post("/api/owner/classes")
+    def add_class(person: Owner, body: NewClass) -> dict[str, int]:
+        return {"number": page.context.add_class(body.name, person.name, none_so_far=body.none_so_far)}
 
     @app.post("/api/owner/revoke")
     def revoke(person: Owner, body: Named) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 // images are here already; answers travel behind the person's back and are kept until the server has stored them.
 import { Outbox, Refused, get, login, post } from "./api.js";
 import { Grid } from "./grid.js";
+import { asked } from "./classes.js";
 import { Stage } from "./stage.js";
 
 const AHEAD = 3; // the query that is shown and two more
@@ -47,6 +48,7 @@ function prefetch(query) {
 
 function take(reply) {
   progress = reply.progress ?? progress;
+  if (progress?.classes > me.classes.length) renewed().catch(failed);
   for (const query of reply.queries ?? []) {
     if (queue.some((other) => other.query === query.query)) continue;
     queue.push(query);
@@ -73,7 +75,7 @@ function answer(verdict, boxes = [], labels = [], note = "") {
 }
 
 function send(query, verdict, boxes, labels, note, seconds) {
-  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds };
+  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds, classes: me.classes.length };
   queue = queue.filter((other) => other !== query);
   outbox.add({
     query,
@@ -129,11 +131,12 @@ function stored(_item, reply) {
   standing();
 }
 
-function refused(item, problem) {
+async function refused(item, problem) {
   if (problem.status === 401 || problem.status === 403) return leave(problem.message);
-  message(`Not stored: ${problem.message}. Please answer it again.`, 12_000);
   queue.unshift(item.query);
   show();
+  await renewed().catch(failed); // it may be that a class was added
+  message(`Not stored: ${problem.message}. Please answer it again.`, 12_000);
 }
 
 async function undo() {
@@ -277,16 +280,28 @@ function list() {
     return made;
   }));
   if (!found.length) {
-    const skip = button("Skip: its class is missing", "Enter", missing);
-    skip.classList.add("why");
-    $("class-list").replaceChildren(node("p", `“${$("find").value.trim()}” is no class of this project.`), ...(current() ? [skip] : []), node("p", FIXED[me.role]));
+    const skip = button("Skip: its class is missing", "Enter", missing), add = button("Add this class …", "", adding);
+    for (const made of [skip, add]) made.classList.add("why");
+    const more = me.role === "owner" ? add : node("p", "The owner sees which classes people miss.");
+    $("class-list").replaceChildren(node("p", `“${$("find").value.trim()}” is no class of this project.`), ...(current() ? [skip] : []), more);
   }
 }
 
-const FIXED = {
-  owner: "The classes of a project are fixed, for what was looked over before would count as free of a new one. To add it, make a new project with the longer list in data.classes.",
-  annotator: "The owner sees which classes people miss.",
-};
+/** Somebody has added a class: it is on the list now, and what is shown may be answered with it. */
+async function renewed() {
+  const before = me.classes.length;
+  me = await login();
+  if (me.classes.length === before) return;
+  message(`There is a new class: ${me.classes.slice(before).join(", ")}. Look for it from now on.`, 8000);
+  list();
+}
+
+async function adding() {
+  const name = $("find").value.trim();
+  if (!(await asked(name, me.kind))) return;
+  $("find").value = "";
+  await renewed();
+}
 
 /** A class that the project lacks: the query is skipped, and the owner is told the name. */
 function missing() {
@@ -486,7 +501,7 @@ function button(text, key, act, main = false, what = "") {
 async function beat() {
   if (!queue.length) return;
   const reply = await post("/api/heartbeat", { tab });
-  progress = reply.progress;
+  take(reply);
   queue = queue.filter((query, k) => (k === 0 && !gridded) || reply.held.includes(query.query));
   if (gridded) show();
   standing();

@@ -1,5 +1,6 @@
 // Progress for the owner: learning curve, people, what is being asked and why. Everything from data is text, never HTML.
 import { get, login, post } from "./api.js";
+import { asked } from "./classes.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -70,7 +71,7 @@ async function show() {
   table("agree-people", [["person", (r) => r.who], ["compared with others", (r) => String(r.pairs), true], ["agree", share, true]], agreement.by_person);
   table("agree-classes", [["class", (r) => me.classes[r.label]], ["objects compared", whole("objects"), true], ["agree", share, true]], agreement.by_class);
   $("missing").hidden = !missing.length;
-  table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true]], missing);
+  table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true], ["", (r) => addButton(r.name)]], missing);
   const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
   table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", (r) => (r.label === null ? r.unit : `${r.unit}: ${me.classes[r.label]}`)],
     ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
@@ -88,6 +89,19 @@ function actions(name) {
   out.addEventListener("click", () => post("/api/owner/revoke", { name }).then(show).catch(failed));
   both.append(link, out);
   return both;
+}
+
+function addButton(name) {
+  const made = node("button", "Add …");
+  made.addEventListener("click", () => addClass(name).catch(failed));
+  return made;
+}
+
+async function addClass(name) {
+  if (!(await asked(name, me.kind))) return;
+  me = await login();
+  $("class-name").value = "";
+  await show();
 }
 
 async function invite(name) {
@@ -108,6 +122,10 @@ async function start() {
   $("invite").addEventListener("submit", (event) => {
     event.preventDefault();
     invite($("name").value.trim()).then(() => { $("name").value = ""; });
+  });
+  $("new-class").addEventListener("submit", (event) => {
+    event.preventDefault();
+    addClass($("class-name").value.trim()).catch(failed);
   });
   await show();
   setInterval(() => { if (!document.hidden) show().catch(failed); }, 10_000);
