@@ -186,6 +186,7 @@ class View:
         width: int = 1366,
         height: int = 768,
         first: bool = True,
+        who: str = "Ada",
         **how: Any,
     ) -> None:
         self.site = site
@@ -197,7 +198,7 @@ class View:
         self.complaints: list[str] = []
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        self.page.goto(site.link("Ada"))
+        self.page.goto(site.link(who))
         self.page.wait_for_selector("#who", state="attached")
         if first:
             self.wait_for_rank(0)
@@ -420,6 +421,63 @@ def test_a_frame_shows_its_neighbours(site: Any, chromium: Any, tmp_path: Path) 
     assert [row["verdict"] for row in got] == ["all", "all", "skipped"] and got[0]["labels"] == [1]
     assert got[1]["boxes"] == [] and np.diff(here.ledger.labels(here.pool).coverage.offsets).sum() == 2
     assert view.complaints == []
+
+
+def test_the_owner_adds_a_class_where_it_is_missed(site: Any, chromium: Any, tmp_path: Path) -> None:
+    """Typed on the page, asked once, there for the very query and for whoever is looking meanwhile."""
+    here = site("box", 4)
+    other = View(chromium, here, tmp_path, first=False, who="Bo")  # holds three queries
+    other.wait_for_rank(0)
+    view = View(chromium, here, tmp_path, first=False)
+    view.wait_for_rank(3)
+    view.keys("c")
+    view.page.keyboard.type("Unicorn <b>")
+    view.page.get_by_role("button", name="Add this class").click()
+    assert "Add “Unicorn <b>” as a class?" in view.page.inner_text("#add-class")
+    view.picture("add_class_1366")
+    view.page.keyboard.press("Escape")
+    assert here.opened.pool.classes == CLASSES, "nothing is added by Escape"
+    view.page.get_by_role("button", name="Add this class").click()
+    view.page.get_by_role("button", name="Add", exact=True).click()
+    view.wait_for_text("#message", "There is a new class: Unicorn <b>")
+    view.keys("c")
+    view.page.keyboard.type("unic")
+    view.keys("Enter")
+    view.wait_for_text("#cover", "Nothing is open for you")
+    assert here.ledger.classes()[-1] == "Unicorn <b>" and view.complaints == []
+    other.keys("r")  # "no object", by somebody who has not heard of the class
+    other.wait_for_text("#message", "Not stored: .*Unicorn <b> was added meanwhile")
+    other.wait_for_rank(0)
+    other.keys("r")
+    other.wait_for_rank(1)
+    got = here.stored(2)
+    assert [(row["rank"], row["verdict"], row["labels"]) for row in got] == [(0, "background", []), (3, "object", [11])]
+    assert len(other.complaints) == 1 and "409" in other.complaints[0]
+
+
+@pytest.mark.parametrize("width, height", [(1366, 768), (390, 844)])
+def test_the_owner_adds_a_class_that_people_missed(
+    site: Any, chromium: Any, tmp_path: Path, width: int, height: int
+) -> None:
+    here = site("box", 2)
+    view = View(chromium, here, tmp_path, width=width, height=height)
+    view.keys("c")
+    view.page.keyboard.type("Unicorn")
+    view.keys("Enter")
+    view.wait_for_rank(1)
+    here.stored(1)
+    view.page.goto(f"http://127.0.0.1:{here.port}/owner")
+    view.page.locator("#missed button").click()
+    view.page.get_by_label("No, I am sure").check()
+    view.picture(f"add_class_owner_{width}")
+    view.page.get_by_role("button", name="Add", exact=True).click()
+    view.page.locator("#missing").wait_for(state="hidden")
+    assert here.ledger.classes()[-1] == "Unicorn" and len(here.ledger.open_queries(1)) == 2
+    view.page.fill("#class-name", "unicorn")
+    view.page.locator("#new-class button").click()
+    view.page.get_by_role("button", name="Add", exact=True).click()
+    view.wait_for_text("#add-problem", "there is a class 'Unicorn' already")
+    assert len(view.complaints) == 1 and "409" in view.complaints[0]
 
 
 def test_a_class_that_is_missing_is_told_to_the_owner(site: Any, chromium: Any, tmp_path: Path) -> None:
