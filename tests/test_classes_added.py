@@ -303,7 +303,7 @@ def test_the_owner_adds_a_class_on_the_page_and_nobody_else_does(site: Any) -> N
 
 
 def test_a_name_that_was_missed_is_no_longer_listed_when_it_is_there(site: Any) -> None:
-    opened = site.open()
+    opened = site.open("budget.per_round=[4, 4]")
     ask(opened, about(0, opened))
     ada = site.browser()
     assert ada.say(ada.next()[0], "skipped", note="missing class: fox").status_code == 200
