@@ -246,7 +246,7 @@ def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     old = Ledger.open(path, create=True)
     with old._write() as connection:
-        for name in ("withdrawn", "leases", "sessions", "people"):
+        for name in ("withdrawn", "leases", "passwords", "sessions", "people"):
             connection.exec_driver_sql(f"DROP TABLE {name}")
     old.close()
     opened = Ledger.open(path)

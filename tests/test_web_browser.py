@@ -218,6 +218,14 @@ class View:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def tab_to(self, element: str, back: bool = True) -> None:
+        """Moves the focus by the tab key alone."""
+        for _ in range(60):
+            if self.page.evaluate("document.activeElement?.id") == element:
+                return
+            self.keys("Shift+Tab" if back else "Tab")
+        raise AssertionError(f"the tab key never reaches {element}")
+
     def picture(self, name: str) -> None:
         self.page.wait_for_timeout(400)
         self.page.screenshot(path=str(self.folder / f"{name}.png"))
@@ -539,3 +547,75 @@ def test_from_key_to_the_next_query(site: Any, chromium: Any, tmp_path: Path) ->
     (view.folder / "key_to_next_ms.json").write_text(json.dumps(times))
     assert np.median(times) <= 100
     assert view.complaints == []
+
+
+def test_a_password_is_set_and_used_by_keyboard_alone(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("box", 2)
+    view = View(chromium, here, tmp_path)
+    page, typed = view.page, "ä long password"
+    view.tab_to("password-button")
+    view.picture("header_1366")
+    view.keys("Enter")
+    page.wait_for_selector("#account[open]")
+    page.keyboard.type("xad1s")  # letters that answer elsewhere; too short
+    view.picture("password_1366")
+    view.keys("Enter")
+    assert page.locator("#account[open] #new-password:invalid").count() == 1
+    page.keyboard.type(typed)
+    view.tab_to("password-shown")
+    view.keys(" ")
+    assert page.locator("#new-password").get_attribute("type") == "text"
+    view.tab_to("account-back", back=False)
+    view.keys("Shift+Tab", "Enter")
+    view.wait_for_text("#message", "Your password is set: enter as Ada at http://127")
+    assert not page.locator("#account[open]").count() and here.answers() == []
+    view.tab_to("leave-button")
+    view.keys("Enter")
+    page.wait_for_url("**/enter")
+    view.wait_for_text("#state", "If you have set a password")
+    page.wait_for_selector("#login")
+    assert here.page.leases.take("Bo", "tab-of-Bo", time.time())[0].query.rank == 0, "what she held was given back"
+    here.page.leases.release("Bo", "tab-of-Bo")
+    view.picture("enter_1366")
+    assert view.complaints == []
+    page.keyboard.type("Ada ")
+    view.keys("Tab")
+    page.keyboard.type("a wrong password")
+    view.keys("Enter")
+    view.wait_for_text("#refused", "do not fit")
+    view.picture("enter_refused_1366")
+    assert len(view.complaints) == 1 and "401" in view.complaints.pop()
+    page.keyboard.type("xad1s" + typed)  # in the place of the wrong one, which is selected
+    view.keys("Enter")
+    view.wait_for_rank(0)
+    view.keys("a")
+    assert here.stored(1)[0]["verdict"] == "object"
+    assert "xad1s" not in page.url and page.evaluate("localStorage.length") == 0
+    view.page.goto(f"http://127.0.0.1:{here.port}/owner")
+    view.wait_for_text("#people", "Adaownervalidset")
+    assert view.complaints == []
+
+
+def test_a_password_on_a_phone(site: Any, chromium: Any, tmp_path: Path) -> None:
+    here = site("box", 2)
+    view = View(chromium, here, tmp_path, width=390, height=844, has_touch=True, is_mobile=True, device_scale_factor=2)
+    view.page.tap("#password-button")
+    view.page.fill("#new-password", "a long password")
+    view.picture("password_390")
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
+    view.page.tap("#account .main")
+    view.wait_for_text("#message", "Your password is set")
+    view.picture("password_set_390")
+    view.page.tap("#leave-button")
+    view.page.wait_for_selector("#login")
+    view.page.fill("#name", "Ada")
+    view.page.fill("#password", "a long password")
+    view.picture("enter_390")
+    assert view.page.evaluate("document.documentElement.scrollWidth") <= 390
+    view.page.tap("#login .main")
+    view.wait_for_rank(0)
+    view.page.context.clear_cookies()
+    view.page.reload()
+    view.wait_for_text("#cover", "Enter with your password")
+    view.picture("out_390")
+    assert [c for c in view.complaints if "401" not in c] == []

@@ -64,7 +64,7 @@ def serve(
     page = server.Page(opened, secure=https)
     names = frozenset({host, *(host_name or [])}) - {"0.0.0.0", "::"}
     at = f"{'https' if https else 'http'}://{(host_name or [host if host != '0.0.0.0' else '127.0.0.1'])[0]}:{port}"
-    link = f"{at}/enter#{page.people.invite('owner', 'owner', time.time())}"
+    link = f"{at}/enter#{page.people.invite('owner', 'owner', time.time(), keep_password=True)}"
     out.print(f"Your own link (keep it to yourself): {link}", soft_wrap=True, highlight=False)
     for name in invite or []:
         secret = page.people.invite(name, "annotator", time.time())

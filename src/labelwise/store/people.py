@@ -1,7 +1,7 @@
-"""Who may answer: people with a role, their invitations, and the sessions of their browsers.
+"""Who may answer: people with a role, their invitations and passwords, and the sessions of their browsers.
 
-Secrets are random (256 bits) and stand in the ledger as SHA-256 only; there are no passwords. An invitation is a link
-that its holder may use as often as needed, until it is revoked or a new one is made.
+Secrets are random (256 bits) and stand in the ledger as SHA-256 only. An invitation is a link that its holder may use
+as often as needed, until it is revoked or a new one is made. Whoever is in may set a password (`passwords`) beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from labelwise.store import passwords
 from labelwise.store import schema as t
 from labelwise.store.ledger import Ledger
 from labelwise.types import LabelwiseError
@@ -30,7 +31,7 @@ LONGEST_NAME = 60
 
 MOST_REMEMBERED = 500
 
-_p, _s = t.people.c, t.sessions.c
+_p, _s, _w = t.people.c, t.sessions.c, t.passwords.c
 _SESSIONS = sa.select(_s.token, _p.name, _p.role, _s.csrf).select_from(t.sessions.join(t.people))
 _tokens: sa.BindParameter[Any] = sa.bindparam("tokens_sha256", expanding=True)
 _SESSIONS = _SESSIONS.where(_s.token.in_(_tokens) & (_s.expires > sa.bindparam("at")))
@@ -49,6 +50,28 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def _who(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> tuple[str, Role] | None:
+    """Name and role of whom the condition means; nobody else changes that person until the transaction ends."""
+    found = connection.execute(sa.select(_p.name, _p.role).where(condition).with_for_update()).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
+def _shut_out(connection: sa.Connection, name: str, *, keep_password: bool = False) -> None:
+    connection.execute(sa.delete(t.sessions).where(_s.name == name))
+    if not keep_password:
+        connection.execute(sa.delete(t.passwords).where(_w.name == name))
+
+
+def _open(connection: sa.Connection, who: tuple[str, Role], at: float, old: str | None) -> tuple[str, Person]:
+    connection.execute(sa.delete(t.sessions).where(_s.expires <= at))
+    if old is not None:
+        connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
+    token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    session = {"token": _hash(token), "name": who[0], "csrf": csrf, "expires": at + SESSION_S}
+    connection.execute(sa.insert(t.sessions), session)
+    return token, Person(who[0], who[1], csrf)
+
+
 class People:
     """The people of a project."""
 
@@ -58,18 +81,20 @@ class People:
         self._since = float("-inf")
         self._looking = threading.Lock()
 
-    def invite(self, name: str, role: Role, at: float) -> str:
-        """Makes the secret of an invitation; an older one of this name is void from now on, its sessions too."""
+    def invite(self, name: str, role: Role, at: float, *, keep_password: bool = False) -> str:
+        """Makes the secret of an invitation; an older one of this name is void from now on, its sessions
+        and its password too: this is how a password that was forgotten is reset.
+        """
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip() or name == "oracle":
             raise LabelwiseError(
                 f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
             )
         secret = secrets.token_urlsafe(32)
         with self._forgetting(), self._ledger._write() as connection:
-            before = connection.execute(sa.select(_p.role).where(_p.name == name)).scalar()
-            if before not in (None, role):
-                raise LabelwiseError(f"{name!r} is known as {before}, not {role}: take another name")
-            connection.execute(sa.delete(t.sessions).where(_s.name == name))
+            before = _who(connection, _p.name == name)
+            if before is not None and before[1] != role:
+                raise LabelwiseError(f"{name!r} is known as {before[1]}, not {role}: take another name")
+            _shut_out(connection, name, keep_password=keep_password)
             if before is None:
                 new = {"name": name, "role": role, "secret": _hash(secret), "created": at}
                 connection.execute(sa.insert(t.people), new)
@@ -80,8 +105,8 @@ class People:
     def revoke(self, name: str) -> None:
         """Shuts a person out at once; what they answered stays."""
         with self._forgetting(), self._ledger._write() as connection:
-            connection.execute(sa.delete(t.sessions).where(_s.name == name))
             found = connection.execute(sa.update(t.people).where(_p.name == name).values(secret=None)).rowcount
+            _shut_out(connection, name)
         if not found:
             raise LabelwiseError(f"nobody is called {name!r} here")
 
@@ -90,16 +115,36 @@ class People:
         that a cookie that was planted before is worth nothing.
         """
         with self._forgetting(), self._ledger._write() as connection:
-            connection.execute(sa.delete(t.sessions).where(_s.expires <= at))
-            who = connection.execute(sa.select(_p.name, _p.role).where(_p.secret == _hash(secret))).one_or_none()
-            if who is None:
-                return None
-            if old is not None:
-                connection.execute(sa.delete(t.sessions).where(_s.token == _hash(old)))
-            token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-            session = {"token": _hash(token), "name": who[0], "csrf": csrf, "expires": at + SESSION_S}
-            connection.execute(sa.insert(t.sessions), session)
-            return token, Person(who[0], who[1], csrf)
+            who = _who(connection, _p.secret == _hash(secret))
+            return None if who is None else _open(connection, who, at, old)
+
+    def login(self, name: str, password: str, at: float, *, old: str | None = None) -> tuple[str, Person] | None:
+        """A new session for whoever has a password, like `enter`. For others it takes as long, so that the time does
+        not tell who exists.
+        """
+        name = name if name.isprintable() else ""  # nobody's
+        with self._ledger._read() as connection:
+            its = sa.select(_w.salt, _w.hash).where(_w.name == name)
+            salt, known = connection.execute(its).one_or_none() or passwords.NOBODY
+        if not passwords.fits(password, salt, known):  # long work: no transaction waits for it
+            return None
+        with self._forgetting(), self._ledger._write() as connection:
+            who = _who(connection, (_p.name == name) & _p.secret.is_not(None))
+            now = connection.execute(sa.select(_w.hash).where(_w.name == name)).scalar()
+            return _open(connection, who, at, old) if who is not None and now == known else None
+
+    def set_password(self, name: str, password: str, at: float, *, keep: str) -> None:
+        """Sets the password of a person whose session `keep` is, and ends all other sessions of that person."""
+        salt, known = passwords.hashed(password)  # long work: no transaction waits for it
+        with self._forgetting(), self._ledger._write() as connection:
+            _who(connection, _p.name == name)
+            own = (_s.token == _hash(keep)) & (_s.name == name) & (_s.expires > at)
+            if connection.execute(sa.select(_s.name).where(own)).one_or_none() is None:  # revoked meanwhile
+                raise LabelwiseError("this session has ended, and the password was not set: enter again")
+            connection.execute(sa.delete(t.sessions).where((_s.name == name) & (_s.token != _hash(keep))))
+            connection.execute(sa.delete(t.passwords).where(_w.name == name))
+            row = {"name": name, "salt": salt, "hash": known, "created": at}
+            connection.execute(sa.insert(t.passwords), row)
 
     def remembered(self, token: str, at: float) -> Person | None:
         """Whose session this was less than `REMEMBERED_S` ago, without a look into the ledger."""
@@ -136,7 +181,9 @@ class People:
             connection.execute(sa.delete(t.sessions).where(_s.token == _hash(token)))
 
     def everyone(self) -> list[dict[str, Any]]:
-        """Names, roles, and whether the invitation still holds."""
+        """Names, roles, whether the invitation still holds, and whether there is a password."""
+        found = sa.select(_p.name, _p.role, _p.secret.is_not(None), _w.hash.is_not(None))
+        found = found.select_from(t.people.outerjoin(t.passwords)).order_by(_p.name)
         with self._ledger._read() as connection:
-            rows = connection.execute(sa.select(t.people).order_by(_p.name)).mappings()
-            return [{"name": r["name"], "role": r["role"], "invited": r["secret"] is not None} for r in rows]
+            rows = connection.execute(found).all()
+        return [{"name": n, "role": role, "invited": bool(i), "password": bool(p)} for n, role, i, p in rows]

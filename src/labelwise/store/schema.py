@@ -178,8 +178,17 @@ sessions = Table(
     Column("expires", Double, nullable=False),
 )
 
+passwords = Table(  # of those who set one: scrypt, as hex text
+    "passwords",
+    metadata,
+    Column("name", Text, ForeignKey("people.name"), primary_key=True),
+    Column("salt", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
 APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes)
-LATER = (withdrawn, added_classes, leases, people, sessions)
+LATER = (withdrawn, added_classes, leases, people, sessions, passwords)
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""
 
 

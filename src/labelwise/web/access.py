@@ -1,18 +1,21 @@
 """Who may do what on the page: host check, size limit, security headers; sessions, CSRF, roles, the limit on logins.
 
 The invitation's secret travels in the fragment of a link (`/enter#SECRET`), which no server log and no referrer ever
-sees; the page sends it once and gets a session cookie for it (HttpOnly, SameSite=Strict), a new one at every login.
+sees; the page sends it once and gets a session cookie for it (HttpOnly, SameSite=Strict), a new one at every login. A
+name and its password do the same; failed ones are counted per address and per name, and two are looked at at a time.
 Every request that changes something must carry the session's CSRF token in a header.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import threading
 import time
 from collections import deque
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +23,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.store.people import People, Person
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 MOST_BYTES = 256 * 1024
 CSRF_HEADER = "x-csrf-token"
@@ -92,26 +98,31 @@ class Guard:
 
 
 class Attempts:
-    """At most so many failed logins per minute from one address."""
+    """At most so many failed logins per minute from one address, and for one name."""
 
     def __init__(self, most: int = 10, per_s: float = 60.0) -> None:
         self._most, self._per_s = most, per_s
         self._failed: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
-    def check(self, address: str, at: float) -> None:
+    def check(self, at: float, *keys: str) -> None:
         with self._lock:
             if len(self._failed) > 10_000:
                 self._failed.clear()
-            times = self._failed.get(address, deque())
-            while times and times[0] <= at - self._per_s:
-                times.popleft()
-            if len(times) >= self._most:
-                raise HTTPException(429, "too many attempts; wait a minute")
+            for times in (self._failed.get(key, deque()) for key in keys):
+                while times and times[0] <= at - self._per_s:
+                    times.popleft()
+                if len(times) >= self._most:
+                    raise HTTPException(429, "too many attempts; wait a minute")
 
-    def failed(self, address: str, at: float) -> None:
+    def failed(self, at: float, *keys: str) -> None:
         with self._lock:
-            self._failed.setdefault(address, deque()).append(at)
+            for key in keys:
+                self._failed.setdefault(key, deque()).append(at)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 class Access:
@@ -120,6 +131,8 @@ class Access:
     def __init__(self, people: People, cookie: str, *, secure: bool) -> None:
         self.people, self.cookie, self.secure = people, cookie, secure
         self.attempts = Attempts()
+        # scrypt takes 32 MB and 0.3 s: two at a time, and those that wait hold none of the threads of other requests
+        self._slow = ThreadPoolExecutor(2, "passwords")
 
     async def person(self, request: Request) -> Person:
         """Whoever is logged in; for a change with the CSRF token of this very session."""
@@ -128,7 +141,7 @@ class Access:
             found = self.people.remembered(token, time.time())
             found = found or await run_in_threadpool(self.people.session, token, time.time())
         if found is None:
-            raise HTTPException(401, "not logged in: open your invitation link again")
+            raise HTTPException(401, "not logged in: open your invitation link again, or enter with your password")
         if request.method not in ("GET", "HEAD"):
             sent = request.headers.get(CSRF_HEADER, "")
             if not hmac.compare_digest(sent.encode(), found.csrf.encode()):
@@ -144,14 +157,34 @@ class Access:
 
     def enter(self, request: Request, secret: str) -> tuple[str, Person]:
         """A new session for an invitation; the session that the browser came with ends."""
-        address = request.client.host if request.client else ""
-        at = time.time()
-        self.attempts.check(address, at)
+        address, at = _address(request), time.time()
+        self.attempts.check(at, address)
         entered = self.people.enter(secret, at, old=request.cookies.get(self.cookie))
         if entered is None:
-            self.attempts.failed(address, at)
+            self.attempts.failed(at, address)
             raise HTTPException(401, "this invitation is not valid (any more): ask the owner for a new link")
         return entered
+
+    async def login(self, request: Request, name: str, password: str) -> tuple[str, Person]:
+        """A new session for a name and its password; the session that the browser came with ends."""
+        return await self._slowly(self._login, _address(request), name, password, request.cookies.get(self.cookie))
+
+    def _login(self, address: str, name: str, password: str, old: str | None) -> tuple[str, Person]:
+        keys, at = (address, f"name {name}"), time.time()
+        self.attempts.check(at, *keys)  # when its turn has come: many sent at once are no way around
+        entered = self.people.login(name, password, at, old=old)
+        if entered is None:
+            self.attempts.failed(at, *keys)
+            raise HTTPException(401, "this name and this password do not fit; your invitation link works without them")
+        return entered
+
+    async def set_password(self, request: Request, person: Person, password: str) -> None:
+        """Sets a password; of the sessions of this person only the one that asks goes on."""
+        keep = request.cookies[self.cookie]
+        await self._slowly(self.people.set_password, person.name, password, time.time(), keep=keep)
+
+    async def _slowly(self, do: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
+        return await asyncio.wrap_future(self._slow.submit(do, *given, **named))
 
     def settings(self) -> dict[str, Any]:
         """How the cookie is set."""

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
@@ -31,6 +31,7 @@ from labelwise.store.people import People, Person
 from labelwise.store.turns import MOST_HELD, Lease, LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
+from labelwise.web.door import Body, door
 from labelwise.web.overview import overview, standing
 from labelwise.web.shown import Shown
 
@@ -43,18 +44,6 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Corners = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
-
-
-class Body(BaseModel):
-    """What a browser sends; anything unknown is refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Enter(Body):
-    """A login."""
-
-    secret: str = Field(max_length=200)
 
 
 class Window(Body):
@@ -184,6 +173,7 @@ def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
     app = FastAPI(title="labelwise", docs_url=None, redoc_url=None, openapi_url=None)
     _on_errors(app)
     _for_everyone(app, page)
+    door(app, page.access)
     _for_people(app, page)
     _for_answers(app, page)
     _for_the_owner(app, page)
@@ -251,12 +241,6 @@ def _for_everyone(app: FastAPI, page: Page) -> None:
     def static(name: str) -> Response:
         return file(name)
 
-    @app.post("/api/enter")
-    def enter(body: Enter, request: Request, response: Response) -> dict[str, str]:
-        token, person = page.access.enter(request, body.secret)
-        response.set_cookie(value=token, max_age=7 * 24 * 3600, **page.access.settings())
-        return {"role": person.role}
-
 
 def _for_people(app: FastAPI, page: Page) -> None:
     Someone = Annotated[Person, Depends(page.access.person)]
@@ -272,12 +256,6 @@ def _for_people(app: FastAPI, page: Page) -> None:
             "answered_by": run.ask.who,
             "overlap": run.ask.overlap,
         }
-
-    @app.post("/api/leave")
-    def leave(_person: Someone, request: Request, response: Response) -> dict[str, bool]:
-        page.people.leave(request.cookies[page.access.cookie])
-        response.delete_cookie(**page.access.settings())
-        return {"left": True}
 
     @app.get("/api/images/{number}/{side}")
     def image(_person: Someone, number: Number, side: Number) -> Response:

@@ -1,5 +1,6 @@
 // The queue of one person: shows a query, takes the answer by one key, and goes on at once. The next queries and their
 // images are here already; answers travel behind the person's back and are kept until the server has stored them.
+import { account } from "./account.js";
 import { Outbox, Refused, get, login, post } from "./api.js";
 import { Grid } from "./grid.js";
 import { asked } from "./classes.js";
@@ -19,7 +20,7 @@ const $ = (id) => document.getElementById(id);
 const tab = sessionStorage.getItem("tab") ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
 sessionStorage.setItem("tab", tab);
 
-let me = null, queue = [], label = 0, gridded = false, progress = null, found = [], unsent = false;
+let me = null, queue = [], label = 0, gridded = false, progress = null, found = [], unsent = false, left = false;
 let clock = { spent: 0, last: 0 };
 const pictures = new Map();
 const stage = new Stage($("stage"), described);
@@ -478,8 +479,23 @@ function failed(problem) {
 
 function leave(why) {
   queue = [];
-  cover(`${why}.\nOpen your invitation link again.`);
+  cover(`${why}.`);
+  const door = node("a", "Enter with your password");
+  door.href = "/enter";
+  $("cover").append(door);
   $("panel").inert = true;
+}
+
+/** Before this person leaves: whether nothing is lost, and what this window holds goes back. */
+async function leaving() {
+  if (outbox.size) {
+    message(`${outbox.size} answer${outbox.size > 1 ? "s are" : " is"} not stored yet. Leave when they are.`, 5000);
+    return false;
+  }
+  left = true;
+  queue = [];
+  await post("/api/release", { tab }).catch((problem) => { left = false; throw problem; });
+  return true;
 }
 
 function node(name, text = "") {
@@ -519,14 +535,15 @@ async function start() {
   $("stage").addEventListener("pointerdown", active);
   document.addEventListener("visibilitychange", () => { if (document.hidden) active(); else clock.last = Date.now(); });
   addEventListener("beforeunload", (event) => { if (outbox.size) event.preventDefault(); });
-  addEventListener("pagehide", () => { post("/api/release", { tab }, true).catch(() => {}); });
+  addEventListener("pagehide", () => { if (!left) post("/api/release", { tab }, true).catch(() => {}); });
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  account(me, { told: (text) => message(text, 10_000), leaving, failed });
   skipping();
   list();
   await fill().catch(failed);
   show();
   setInterval(() => beat().catch(failed), 30_000);
-  setInterval(() => { if (queue.length < (gridded ? TILES : AHEAD) && !outbox.size && !document.hidden) fill().catch(failed); }, 2_000);
+  setInterval(() => { if (queue.length < (gridded ? TILES : AHEAD) && !outbox.size && !document.hidden && !left) fill().catch(failed); }, 2_000);
 }
 
 start();

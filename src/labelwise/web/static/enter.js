@@ -1,20 +1,38 @@
-// Turns the secret of an invitation link into a session, and removes it from the address bar.
-const state = document.getElementById("state");
+// Turns the secret of an invitation link, or a name and its password, into a session. The secret is removed from the
+// address bar.
+const $ = (id) => document.getElementById(id);
 const secret = location.hash.slice(1);
 history.replaceState(null, "", "/enter");
+addEventListener("hashchange", () => location.reload()); // another link, opened in this very window
 
-async function enter() {
-  if (!secret) {
-    state.textContent = "Open the invitation link that you were sent; it ends in # and a long word.";
-    return;
-  }
-  const reply = await fetch("/api/enter", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ secret }),
-  });
-  if (reply.ok) location.replace("/");
-  else state.textContent = (await reply.json()).error;
+async function send(path, body) {
+  const reply = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })
+    .catch(() => { throw new Error("The server cannot be reached. Try again in a moment"); });
+  if (!reply.ok) throw new Error((await reply.json().catch(() => ({ error: `the server said ${reply.status}` }))).error);
+  location.replace("/");
 }
 
-enter().catch(() => { state.textContent = "The server cannot be reached. Try again in a moment."; });
+function ask(why) {
+  $("state").textContent = `${why} If you have set a password, enter with it here.`;
+  $("login").hidden = false;
+  $("name").focus();
+}
+
+let sending = false;
+$("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (sending) return;
+  sending = true;
+  $("refused").hidden = true;
+  try {
+    await send("/api/login", { name: $("name").value.trim(), password: $("password").value });
+  } catch (problem) {
+    $("refused").textContent = problem.message;
+    $("refused").hidden = false;
+    $("password").select();
+    sending = false;
+  }
+});
+
+if (secret) send("/api/enter", { secret }).catch((problem) => ask(`${problem.message}.`));
+else ask("Open the invitation link that you were sent; it ends in # and a long word.");

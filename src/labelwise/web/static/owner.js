@@ -62,7 +62,7 @@ async function show() {
   const whole = (name) => (row) => String(Math.round(row[name]));
   table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
     ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
-  table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
+  table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["password", (r) => (r.password ? "set" : "none")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
   table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
     ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
   const { agreement, missing } = found, share = (r) => `${(100 * r.share).toFixed(0)} %`;
