@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import threading
@@ -16,6 +17,7 @@ from test_web import Browser, site
 from test_web_team import ledger
 
 from labelwise.store import passwords
+from labelwise.store import people as store_people
 from labelwise.store import schema as t
 from labelwise.store.ledger import Ledger
 from labelwise.store.people import SESSION_S, People
@@ -130,6 +132,8 @@ def test_a_new_invitation_resets_and_a_revocation_ends(ledger: Ledger) -> None:
     people.invite("Ada", "annotator", 1.0)
     assert people.login("Ada", GOOD, 2.0) is None and not people.everyone()[0]["password"]
     with_password(people)
+    people.invite("Ada", "annotator", 1.0, keep_password=True)  # the owner's, at every start of `labelwise serve`
+    assert people.login("Ada", GOOD, 2.0) is not None
     people.revoke("Ada")
     assert people.login("Ada", GOOD, 2.0) is None and not people.everyone()[0]["password"]
     with_password(people)
@@ -156,6 +160,43 @@ def test_whoever_is_shut_out_during_the_work_stays_out(ledger: Ledger, work: Wor
     with pytest.raises(LabelwiseError, match="session has ended"):
         people.set_password("Ada", OTHER, 2.0, keep=token)
     assert people.login("Ada", OTHER, 3.0) is None and not people.everyone()[0]["password"]
+
+
+@pytest.mark.parametrize("change", ["revoke", "invite"])
+@pytest.mark.parametrize("way", ["enter", "login", "set_password"])
+def test_whoever_comes_while_somebody_is_shut_out_waits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: str, way: str
+) -> None:
+    """Also where several may write at once: the sessions are ended, the new one must not slip in before the end."""
+    people, shut_out, came = People(ledger), store_people._shut_out, list[Any]()
+    secret = people.invite("Ada", "annotator", 0.0)
+    found = people.enter(secret, 0.0)
+    assert found is not None
+    people.set_password("Ada", GOOD, 0.0, keep=found[0])
+
+    def come() -> None:
+        with contextlib.suppress(LabelwiseError):
+            if way == "set_password":
+                people.set_password("Ada", OTHER, 1.0, keep=found[0])
+            else:
+                came.append(people.enter(secret, 1.0) if way == "enter" else people.login("Ada", GOOD, 1.0))
+
+    thread = threading.Thread(target=come)
+
+    def slow(connection: sa.Connection, name: str) -> None:
+        shut_out(connection, name)
+        thread.start()
+        thread.join(0.5)
+
+    monkeypatch.setattr(store_people, "_shut_out", slow)
+    if change == "revoke":
+        people.revoke("Ada")
+    else:
+        people.invite("Ada", "annotator", 1.0)
+    thread.join()
+    assert came in ([], [None]) and not people.everyone()[0]["password"]
+    with ledger._read() as connection:
+        assert connection.execute(sa.select(t.sessions)).all() == []
 
 
 def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
