@@ -56,7 +56,9 @@ def test_a_run_in_the_background_stays_deaf_to_ctrl_c(tmp_path: Path) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     whole = {"demo", "init", "check", "run", "compare", "status", "list", "report"}
-    assert whole | {"advise", "balance", "pretrain", "serve", "export", "import"} | set(STAGES) == set(COMMANDS)
+    assert whole | {"advise", "balance", "pretrain", "serve", "add-class", "export", "import"} | set(STAGES) == set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

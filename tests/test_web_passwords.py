@@ -183,8 +183,8 @@ def test_whoever_comes_while_somebody_is_shut_out_waits(
 
     thread = threading.Thread(target=come)
 
-    def slow(connection: sa.Connection, name: str) -> None:
-        shut_out(connection, name)
+    def slow(connection: sa.Connection, name: str, **how: bool) -> None:
+        shut_out(connection, name, **how)
         thread.start()
         thread.join(0.5)
 
