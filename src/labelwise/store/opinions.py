@@ -20,7 +20,7 @@ def _withdrawn(answers: sa.FromClause) -> sa.Exists:
 
 _first = (_earlier.c.query_id == _a.query_id) & (_earlier.c.ordinal < _a.ordinal) & ~_withdrawn(_earlier)
 
-STANDING = ~_withdrawn(t.answers) & ~sa.exists().where(_first).correlate(t.answers)
+STANDING = ~_withdrawn(t.answers) & ((_a.ordinal == 0) | ~sa.exists().where(_first).correlate(t.answers))
 """Of a row of `answers`: it is the one that counts."""
 
 _any = t.answers.alias("any_answer")

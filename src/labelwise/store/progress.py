@@ -51,21 +51,29 @@ def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str
 
 def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
     """How many queries of a round are there, are answered, are held by somebody; how many second opinions are `owed`
-    to them with an `overlap`; and `by` whom how many answers are.
+    to them with an `overlap`; `by` whom how many answers are; and what the round has `cost` (`Ledger.cost_by_round`).
+
+    One pass over the answers: this is done again and again while people answer.
     """
     asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
-    each = sa.select(_a.who, sa.func.count()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None)).group_by(_a.who)
+    valid, once = t.withdrawn.c.answer_id.is_(None), {"boxes": _a.cost_boxes, "images": _a.cost_images}
+    sums = {name: sa.func.sum(sa.case((STANDING, column), else_=0)) for name, column in once.items()}
+    sums |= {
+        "queries": sa.func.sum(sa.case((valid, _a.cost_queries), else_=0)),
+        "seconds": sa.func.sum(_a.cost_seconds),
+    }
+    ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, STANDING)]
+    each = sa.select(_a.who, *ways, *sums.values()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
     with ledger._read() as connection:
-        total = int(connection.execute(asked).scalar_one())
-        still_open = int(connection.execute(asked.where(UNANSWERED)).scalar_one())
+        rows = connection.execute(each.where(_q.round == round).group_by(_a.who)).all()
         return {
-            "asked": total,
-            "answered": total - still_open,
+            "asked": int(connection.execute(asked).scalar_one()),
+            "answered": sum(int(row[2]) for row in rows),
             "held": int(connection.execute(held).scalar_one()),
             "owed": _owed(connection, round, overlap),
-            "by": {who: int(number) for who, number in connection.execute(each)},
+            "by": {row[0]: int(row[1]) for row in rows if row[1]},
+            "cost": {name: float(sum(row[k] for row in rows)) for k, name in enumerate(sums, start=3)},
         }
 
 

@@ -29,10 +29,10 @@ def standing(context: Context) -> dict[str, Any]:
         }
     round = max(asking)
     unit = run.budget.unit if round else "images"
-    spent = float(getattr(ledger.cost_by_round().get(round, Cost()), unit))
     amount = float(run.budget.per_round[round - 1]) if round else float(run.budget.first(len(context.pool)))
-    found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "spent": spent, "budget": amount}
-    return found | progress.counts(ledger, round, run.ask.overlap)
+    found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "budget": amount}
+    counted = progress.counts(ledger, round, run.ask.overlap)
+    return found | {"spent": counted.pop("cost")[unit]} | counted
 
 
 def _last(stages: list[dict[str, Any]]) -> int:

@@ -120,8 +120,8 @@ class Page:
         return found | {"mine": found.pop("by").get(person.name, 0)} if "by" in found else found
 
     def due(self) -> bool:
-        """Whether the last count is no longer fresh for its price."""
-        return time.monotonic() > self._counted_until
+        """Whether the last count is no longer fresh for its price, and nobody counts."""
+        return time.monotonic() > self._counted_until and not self._counting.locked()
 
     def count(self) -> None:
         """Counts anew, if that is due; the routes do so when their reply is sent."""
