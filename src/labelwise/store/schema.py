@@ -217,7 +217,8 @@ def _on_begin_postgresql(connection: sa.Connection) -> None:
     # else reads all of it for every answer (20,000 answers: p99 2.2 s)
     if "isolation_level" not in connection.get_execution_options():
         ways = ("seqscan", "hashjoin", "mergejoin", "material")
-        connection.exec_driver_sql("; ".join(f"SET LOCAL enable_{way} = off" for way in ways))
+        off = [*(f"enable_{way}" for way in ways), "jit"]  # what is off has a high price, and a dear plan is compiled
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = off" for name in off))
 
 
 _REFUSE = """
