@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import config, context
+from labelwise import config, opening
 from labelwise.api import settings
 from labelwise.api.project import Project
 from labelwise.context import Context
@@ -54,11 +54,11 @@ def open(
         root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
         kind = format if listed is None else "image_list"
         run = settings.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px)
-        context.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
+        opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
         Folder.create(place, config.dump(run)).close()
     elif listed is not None:
         _extend(place, listed)
-    opened = context.start(place, None)
+    opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
     query.begin(opened)
     return Project(opened)

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from labelwise.cli import SetOption, app, bar, out, write_report
+from labelwise.cli.console import SetOption, app, bar, out
+from labelwise.cli.projects import write_report
 from labelwise.types import LabelwiseError
 
 
