@@ -129,7 +129,7 @@ def _informativeness(context: Context, round: int) -> Informativeness:
     if truth is None:
         return informativeness.measure(round, np.zeros(0), np.zeros(0, bool))
     image = scored["image"]
-    right = found.labels[found.offsets[image]] == truth.labels[image]
+    right = found.labels[found.offsets[image]] == truth.labels[image]  # of one that is gone its folder's class
     record = context.file(round - 1, "history.npy")
     unsure = dispersion.score(read_history(record)[:, image]) if record.exists() else None
     return informativeness.measure(round, scored["score"], right, unsure)
@@ -169,6 +169,8 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
         if query.id in verdicts:
             by_image.setdefault(number_of[query.image], []).append(query)
     chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
+    unreadable = {image for image, _ in context.images("pool").warm(chosen)}
+    chosen = [image for image in chosen if image not in unreadable]
     targets = files.read_targets(context.file(round, "targets.safetensors"))
     owner = targets.images[image_of(targets.offsets)]
     items = []

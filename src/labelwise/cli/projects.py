@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, tell
 
 
 @app.command()
@@ -42,6 +42,7 @@ def status(project: ProjectOption = Path()) -> None:
     Example: `labelwise status --project demo`
     """
     from labelwise import history, loop, opening
+    from labelwise.stages import images
 
     opened = opening.start(project, None, [], bar)
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
@@ -56,6 +57,8 @@ def status(project: ProjectOption = Path()) -> None:
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreed(opened)))
+    for line in images.told(opened):
+        tell(line)
     due = loop.next_stage(opened)
     out.print(
         "All rounds are done." if due is None else f"Next: round {due[0]}, {due[1]} (`labelwise run -p {project}`)"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, plain, resumable
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, plain, resumable, tell
 
 
 @app.command()
@@ -46,6 +46,7 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
 
     with resumable(folder):
         opened = opening.start(folder, recipe, settings, bar)
+        opened.tell = tell
         for round in loop.run(opened):
             _print_round(opened, round)
     write_report([folder], folder / "report.html", None)
@@ -70,7 +71,9 @@ def _stage_command(name: str, what: str) -> None:
         from labelwise import loop, opening
 
         with resumable(project):
-            round = loop.run_next(opening.start(project, None, [], bar), name)
+            opened = opening.start(project, None, [], bar)
+            opened.tell = tell
+            round = loop.run_next(opened, name)
         out.print(f"round {round}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"

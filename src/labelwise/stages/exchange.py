@@ -36,7 +36,8 @@ def open_queries(context: Context, round: int | None) -> list[Query]:
     if not asked:
         raise LabelwiseError(f"{context.project.folder}: nothing was asked yet; run it with `labelwise run` first")
     chosen = asked[-1] if round is None else round
-    found = ledger.open_queries(chosen)
+    gone = {context.pool.names[i] for i in context.pool.unavailable}
+    found = [query for query in ledger.open_queries(chosen) if query.image not in gone]
     if not found:
         raise LabelwiseError(f"{context.project.folder}: round {chosen} has no open query; rounds that asked: {asked}")
     return found

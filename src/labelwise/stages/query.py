@@ -14,7 +14,7 @@ from labelwise.context import Context
 from labelwise.predict.classify import classify
 from labelwise.predict.run import predict as predict_pool
 from labelwise.predict.vaal import labelled_probability
-from labelwise.stages import classification, video
+from labelwise.stages import classification, images, video
 from labelwise.stages.learn import load_model
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.store import files
@@ -27,8 +27,11 @@ VIEWS = ("view_probs", "view_scores", "view_iou")
 
 
 def begin(context: Context) -> None:
-    """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
+    """Enters the pool into the ledger, and tells which images are unavailable; refuses a class list that changed."""
     context.project.ledger.add_images(context.pool)
+    images.look(context)
+    for line in images.told(context):
+        context.tell(line)
 
 
 # ---------------------------------------------------------------------------------------------------------- predict
@@ -43,7 +46,7 @@ def predict(context: Context, round: int, stage: Stage) -> None:
         return
     run = context.run
     done = covered(context.project.ledger.labels(context.pool), context.pool)
-    wanted = np.arange(len(context.pool)) if run.needs_labelled else np.flatnonzero(~done)
+    wanted = np.flatnonzero(context.pool.available & (run.needs_labelled | ~done))
     if run.classifies:
         _classify(context, round, stage, wanted)
     else:
@@ -53,6 +56,9 @@ def predict(context: Context, round: int, stage: Stage) -> None:
         value = np.ones(len(done), np.float32)  # an image that cannot be read is never worth asking
         value[said.seen] = labelled_probability(said.features[said.seen], done[said.seen], seed=[run.seed, round])
         files.write_table(context.file(round, "labelled_probability.parquet"), {"value": value})
+    known = {name for name, _ in stage.info["skipped"]}
+    also = [(context.pool.names[i], why) for i, why in context.pool.unavailable.items()]
+    stage.info["skipped"] += [(name, why) for name, why in also if name not in known]
 
 
 def _classify(context: Context, round: int, stage: Stage, wanted: np.ndarray) -> None:
