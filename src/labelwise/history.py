@@ -129,7 +129,7 @@ def _informativeness(context: Context, round: int) -> Informativeness:
     if truth is None:
         return informativeness.measure(round, np.zeros(0), np.zeros(0, bool))
     image = scored["image"]
-    right = found.labels[found.offsets[image]] == truth.labels[image]  # of one that is gone its folder's class
+    right = found.labels[found.offsets[image]] == truth.labels[image]
     record = context.file(round - 1, "history.npy")
     unsure = dispersion.score(read_history(record)[:, image]) if record.exists() else None
     return informativeness.measure(round, scored["score"], right, unsure)

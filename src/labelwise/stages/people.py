@@ -19,7 +19,6 @@ from labelwise.store.progress import dearest, spent_and_open
 from labelwise.store.project import Stage
 from labelwise.types import LabelwiseError
 
-
 LOOK_AGAIN_S = 5.0
 """How often a waiting round looks for images that were gone."""
 
