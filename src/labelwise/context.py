@@ -34,7 +34,8 @@ def unheard(_text: str) -> None:
 @dataclass
 class Context:
     """One run in one project folder. `first_images`: how many the first round labels. `absent`: images that the
-    ledger knows and the data lacked when they were read, with the reason. `tell` shows the user a line.
+    ledger knows and the data lacked when they were read, with the reason. `readable`: images that were read
+    before they were asked. `tell` shows the user a line.
     """
 
     project: Project
@@ -45,6 +46,7 @@ class Context:
     bar: Bar = silent
     absent: Mapping[int, str] = field(default_factory=dict)
     tell: Callable[[str], None] = unheard
+    readable: set[int] = field(default_factory=set)
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
     _pixels: dict[str, Pixels] = field(default_factory=dict)
 
@@ -70,6 +72,7 @@ class Context:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""
         self._images.clear()
         self._pixels.clear()
+        self.readable.clear()
 
     def see_classes(self) -> None:
         """Takes over the classes that were added, here or by another process, since the project was opened."""

@@ -101,8 +101,10 @@ def next_queries(
     number_of = {name: number for number, name in enumerate(context.pool.names)}
     while True:
         chosen = _next(context.pool, picks, context.run.query.unit, round, asked, most, covered)
-        if not images.unreadable(context, (number_of[query.image] for query in chosen)):
-            images.remember(context, {query.image for query in chosen})
+        new = {number_of[query.image] for query in chosen} - context.readable
+        if not images.unreadable(context, new):
+            images.remember(context, new)
+            context.readable |= new
             return chosen
 
 

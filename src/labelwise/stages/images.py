@@ -93,6 +93,8 @@ def unreadable(context: Context, images: Iterable[int]) -> set[int]:
     """Those of these images that cannot be read; they are unavailable from now on."""
     pool, ledger = context.pool, context.project.ledger
     wanted = np.unique(np.fromiter(images, np.int64))
+    if not len(wanted):
+        return set()
     if context.run.classifies:
         said = context.pixels("pool").failed
         failed = {i: said[i] for i in wanted.tolist() if i in said}
@@ -115,16 +117,14 @@ def pass_over(context: Context, image: int) -> None:
             see(context)
 
 
-def remember(context: Context, names: Collection[str]) -> None:
+def remember(context: Context, numbers: Collection[int]) -> None:
     """Keeps the hash of what is about to be asked, so that a change of it is noticed."""
     pool, ledger = context.pool, context.project.ledger
-    stored = image_files.files(ledger, names)
-    wanted = {name for name in names if name not in stored or stored[name].sha256 is None}
-    if not wanted:
-        return
-    number = {name: i for i, name in enumerate(pool.names) if name in wanted}
-    found = _files(pool, number.values())
-    fresh = {name: file._replace(sha256=_hash(pool, i)) for name, i in number.items() if (file := found[i]) is not None}
+    name_of = {i: pool.names[i] for i in numbers}
+    stored = image_files.files(ledger, set(name_of.values())) if name_of else {}
+    wanted = [i for i, name in name_of.items() if name not in stored or stored[name].sha256 is None]
+    found = _files(pool, wanted)
+    fresh = {name_of[i]: file._replace(sha256=_hash(pool, i)) for i in wanted if (file := found[i]) is not None}
     image_files.write(ledger, fresh)
 
 

@@ -105,9 +105,11 @@ def write(
 
 
 def mark(ledger: Ledger, states: Mapping[str, Unavailable]) -> None:
-    """Notes that these images are unavailable, too."""
+    """Notes that these images are unavailable, too; those that the ledger does not know are left out."""
     if states:
         with ledger._write() as connection:
+            here = sa.select(t.images.c.name).where(t.images.c.name.in_(list(states)))
+            states = {name: states[name] for name in connection.execute(here).scalars()}
             connection.execute(sa.delete(t.unavailable).where(_u.image.in_(list(states))))
             _insert(connection, states)
 
