@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
-from labelwise import history, loop, opening
+from labelwise import cli, history, loop, opening
 from labelwise.context import Context
 from labelwise.data import scenes
 from labelwise.data.known_order import in_known_order
-from labelwise.stages import images
+from labelwise.stages import exchange, images
 from labelwise.store import files, image_files
 from labelwise.store.exchange import current_annotations
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Problem
@@ -287,6 +288,53 @@ def test_labels_held_back_in_the_middle_of_a_round_are_no_dead_end(data: Path) -
     rewrite(data / labelled(first)[0])
     _, told = run(data, rounds=1)
     assert [line for line in told if "changed" in line]
+
+
+def test_labels_of_an_image_that_is_gone_are_exported_and_those_of_a_changed_one_are_not(data: Path) -> None:
+    context, _ = run(data, rounds=0)
+    gone, changed, *_ = labelled(context)
+    (data / gone).unlink()
+    rewrite(data / changed)
+    after, _ = run(data, rounds=0)
+    said = exchange.write_set(after, "coco", data.parent / "coco")
+    assert [line for line in said if gone in line and "are written" in line]
+    assert [line for line in said if changed in line and "held back" in line]
+    listed = json.loads((data.parent / "coco/annotations/instances_train.json").read_text())["images"]
+    assert gone in [image["file_name"] for image in listed]
+    assert changed not in [image["file_name"] for image in listed]
+    said = exchange.write_set(after, "yolo", data.parent / "yolo")
+    assert [line for line in said if gone in line and "left out" in line]
+    assert len(list((data.parent / "yolo").rglob("*.jpg"))) == 4
+
+
+def test_the_command_lists_and_takes_the_owners_word(data: Path) -> None:
+    context, _ = run(data, rounds=0)
+    gone, kept, forgotten, also, *_ = labelled(context)
+    had = {name: boxes_of(context, name) for name in (kept, forgotten, also)}
+    project = str(data.parent / "project")
+
+    def says(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(cli.app, ["images", project, *words], catch_exceptions=code == 1)
+        assert result.exit_code == code, result.output
+        return " ".join((result.output + str(result.exception or "")).split())
+
+    assert "Every image of the pool is there" in says()
+    (data / gone).rename(data.parent / "aside.jpg")
+    for name in (kept, forgotten, also):
+        rewrite(data / name)
+    assert "1 image gone" in says(), "nothing is written by looking"
+    assert "is to be kept and to be forgotten" in says("--keep", kept, "--forget", kept, code=1)
+    assert "Withdrew" in says("--forget", forgotten)
+    assert "Kept the labels of 1 image" in says("--keep", kept)
+    after = says()
+    assert "1 image gone" in after and "1 image changed since labelled" in after
+    assert "Kept the labels of 1 image" in says("--keep-all")
+    (data.parent / "aside.jpg").rename(data / gone)
+    last, told = run(data, rounds=0)
+    assert told == []
+    assert {name: boxes_of(last, name) for name in had} == {**had, forgotten: 0}
+    shown = CliRunner().invoke(cli.app, ["status", "--project", project])
+    assert "gone" not in shown.output
 
 
 # ---- bad input ----------------------------------------------------------------------------------------------------

@@ -95,9 +95,9 @@ def _clips(clips: Clips, order: list[str], rows: np.ndarray) -> Clips:
     for i in reversed(range(len(rows))):
         behind[i] = last = of[i] or last
     for i in np.flatnonzero(rows < 0).tolist():
-        video, mark, number = order[i].partition("#")  # as a frame of a video file is called
+        film, mark, number = order[i].partition("#")  # as a frame of a video file is called
         between = i > 0 and of[i - 1] == behind[i]
-        of[i] = video if mark else behind[i] if between else PurePosixPath(order[i]).parent.as_posix()
+        of[i] = film if mark else behind[i] if between else PurePosixPath(order[i]).parent.as_posix()
         same = i > 0 and of[i] == of[i - 1]
         frame[i] = int(number) if mark and number.isdecimal() else frame[i - 1] + 1 if same else 0
         time_s[i] = time_s[i - 1] + 1 / FPS if same else 0.0
