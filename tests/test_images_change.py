@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -452,3 +453,65 @@ def test_a_drawn_part_of_the_pool_stays_that_part(data: Path) -> None:
     second = opened(data, rounds=0)
     assert second.pool.names == first.pool.names
     assert [second.pool.names[i] for i in second.pool.unavailable] == [gone]
+
+
+def test_on_postgresql_the_same_holds(data: Path, postgres: Callable[[], str]) -> None:
+    settings = [f"ledger={postgres()}"]
+    first, _ = run(data, *settings, rounds=0)
+    gone, kept, forgotten, *_ = labelled(first)
+    had = boxes_of(first, kept)
+    (data / gone).unlink()
+    for name in (kept, forgotten):
+        rewrite(data / name)
+    second, told = run(data, rounds=1)
+    assert [line for line in told if "gone" in line] and [line for line in told if "2 images changed" in line]
+    assert boxes_of(second, kept) == boxes_of(second, forgotten) == 0
+    images.keep(second, [kept], "owner")
+    images.forget(second, [forgotten], "owner")
+    last, told = run(data, rounds=1)
+    assert (boxes_of(last, kept), boxes_of(last, forgotten)) == (had, 0)
+    assert len(told) == 1
+    for context in (first, second, last):
+        context.project.close()
+
+
+def test_labels_of_whole_images_are_kept_in_another_size(tmp_path: Path) -> None:
+    """Classes of images: the whole data set made smaller is no reason to label it again."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 8), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for k in range(n):
+                pixels = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{k}.png")
+    base = tmp_path / "base.toml"
+    base.write_text(
+        f'model = "classifier"\n[data]\nroot = "{tmp_path / "data"}"\npool_split = "train"\ntest_split = "test"\n'
+        'image_size_px = 24\n[query]\nunit = "image"\nscore = "entropy"\nselect = "top"\n[labels]\n'
+        'policy = "background"\n[budget]\nstart_images = 4\nper_round = [2]\nunit = "images"\n[train]\nepochs = 1\n'
+    )
+    context = opening.start(tmp_path / "project", str(base), [])
+    list(loop.run(context))
+    names = labelled(context)
+    assert len(names) == 6
+    for path in (tmp_path / "data").rglob("*.png"):
+        with Image.open(path) as image:
+            smaller = image.resize((16, 16))
+        smaller.save(path)
+    gone = next(name for name in context.pool.names if name not in names)
+    (tmp_path / "data" / gone).unlink()
+    after = opening.start(tmp_path / "project", None, ["budget.per_round=[2, 9]"])
+    told: list[str] = []
+    after.tell = told.append
+    with after.project.lock():
+        loop.query.begin(after)
+    assert len(told) == 2 and "6 images changed" in told[1]
+    assert labelled(after) == []
+    images.keep(after, names, "owner")
+    assert labelled(after) == names
+    last = opening.start(tmp_path / "project", None)
+    list(loop.run(last))
+    assert len(labelled(last)) == 15  # all but the one that is gone, each of them once
+    assert gone not in labelled(last)
+    assert np.diff(last.project.ledger.labels(last.pool).annotations.offsets).max() == 1
+    history.run_result(last)

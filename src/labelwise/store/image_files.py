@@ -45,8 +45,8 @@ def known(ledger: Ledger) -> list[tuple[str, int, int]]:
     """Name, width and height of every image of the ledger, in its order."""
     c = t.images.c
     with ledger._read() as connection:
-        rows = connection.execute(sa.select(c.name, c.width_px, c.height_px).order_by(c.number)).all()
-    return [(name, width, height) for name, width, height in rows]
+        cursor = connection.execute(sa.select(c.name, c.width_px, c.height_px).order_by(c.number)).cursor
+        return list(cursor.fetchall()) if cursor else []
 
 
 def files(ledger: Ledger, names: Collection[str] | None = None) -> dict[str, File]:
@@ -54,7 +54,10 @@ def files(ledger: Ledger, names: Collection[str] | None = None) -> dict[str, Fil
     select = sa.select(_f.image, _f.size_bytes, _f.mtime_ns, _f.sha256)
     with ledger._read() as connection:
         if names is None:
-            return {row[0]: File(*row[1:]) for row in connection.execute(select)}
+            cursor = connection.execute(select).cursor  # plain tuples: of 100,000 images
+            return {
+                image: File(size, time, sha256) for image, size, time, sha256 in (cursor.fetchall() if cursor else ())
+            }
         found: dict[str, File] = {}
         for some in _parts(sorted(names)):
             found |= {row[0]: File(*row[1:]) for row in connection.execute(select.where(_f.image.in_(some)))}
