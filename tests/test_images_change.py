@@ -354,7 +354,7 @@ def test_a_folder_that_is_not_mounted_is_one_error(data: Path) -> None:
     with pytest.raises(LabelwiseError, match=r"data\.root = .* no such folder"):
         opened(data, rounds=1)
     data.mkdir()
-    with pytest.raises(LabelwiseError, match=r"(?s)no data set in a known format.*data\.root = .*--set data.root=PATH"):
+    with pytest.raises(LabelwiseError, match=r"(?s)data\.root = .*--set data.root=PATH.*no data set in a known format"):
         opened(data, rounds=1)
 
 

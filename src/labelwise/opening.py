@@ -187,7 +187,7 @@ def _pool(run: Run, root: Path, split: str | None, known: Sequence[str]) -> Pool
     except LabelwiseError as error:
         if not known:
             raise
-        raise LabelwiseError(f"{error}\n{advice}") from error
+        raise LabelwiseError(f"{advice}\n{error}") from error
     if known and set(known).isdisjoint(pool.names):
         raise LabelwiseError(f"{root}: none of the images of this project is there ({known[0]} and so on). {advice}")
     return pool

@@ -170,7 +170,7 @@ def told(context: Context) -> list[str]:
         many = f"{len(names)} image{'s' if len(names) > 1 else ''}"
         if why == CHANGED:
             lines.append(
-                f"{many} changed since labelled: {some}. Their labels are held back: `labelwise images "
+                f"{many} changed since labelled: {some}. The old labels are held back: `labelwise images "
                 f"{context.project.folder} --keep NAME` if they still fit, --forget NAME if not"
             )
         else:
