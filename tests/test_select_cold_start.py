@@ -280,7 +280,7 @@ def test_probcover_without_delta_takes_a_quantile_and_with_classes_the_purity():
     x = np.concatenate([c + rng.standard_normal((40, 2)) for c in centres]).astype(np.float32)
     distances = np.sqrt(squared(x[:, None], x[None]))
     rows, why = probcover.select(x, x[:0], 3, quantile=0.1, normalise=False, explain=True)
-    assert why["delta"][0] == pytest.approx(np.quantile(distances[np.triu_indices(120, 1)], 0.1), rel=1e-9)
+    assert why["delta"][0] == pytest.approx(np.quantile(distances[np.triu_indices(120, 1)], 0.1), rel=3e-9)
     assert sorted(rows // 40) == [0, 1, 2]
     label = np.arange(120) // 40
     other = np.where(label[:, None] == label, np.inf, distances).min(axis=1)
