@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import config, opening
+from labelwise import config, loop, opening
 from labelwise.api import settings
 from labelwise.api.project import Project
 from labelwise.context import Context
 from labelwise.data import image_list
-from labelwise.stages import query
 from labelwise.store import files
 from labelwise.store.project import Project as Folder
 from labelwise.types import LabelwiseError
@@ -60,7 +59,7 @@ def open(
         _extend(place, listed)
     opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
-    query.begin(opened)
+    loop.begin(opened)
     return Project(opened)
 
 

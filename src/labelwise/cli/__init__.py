@@ -10,7 +10,7 @@ import sys
 
 from labelwise.cli.console import app as app
 from labelwise.cli.console import err, plain
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 for kind in ("runs", "projects", "data", "compare", "images", "web", "exchange"):
     importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 app = typer.Typer(
     no_args_is_help=True,

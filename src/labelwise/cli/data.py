@@ -10,7 +10,7 @@ from rich.table import Table
 
 from labelwise import catalog
 from labelwise.cli.console import app, bar, out, plain
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 
 @app.command()
@@ -75,7 +75,7 @@ def _methods(folder: str) -> Table:
             "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
-            "source": catalog.source(folder, name),
+            "source": catalog.origin(folder, name),
         }
         if folder != "score":
             del facts["unit"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from labelwise.cli.console import ProjectOption, app, bar, out
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
     from labelwise.context import Context

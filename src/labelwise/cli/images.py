@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from labelwise.cli.console import ProjectOption, SetOption, app, bar, out
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 PANEL = "Image classification"
 

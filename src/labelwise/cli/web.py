@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli.console import ProjectOption, app, bar, out
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 
 @app.command()
