@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from labelwise import config, context
+from labelwise import config, opening
 from labelwise.config import Run
 from labelwise.data import staging
 from labelwise.store.project import Project
@@ -55,8 +55,8 @@ class Comparison:
         """The run of a method, or (None) of the common start."""
         names = self.data if method is None else f"{self.data}+{method}"
         extra = ["budget.per_round=[]"] if method is None else []
-        run = config.load(context.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
-        return context.resolved(run, self.folder)
+        run = config.load(opening.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
+        return opening.resolved(run, self.folder)
 
     def check(self) -> int:
         """The number of rounds in all; raises if a recipe is faulty, before anything is run."""

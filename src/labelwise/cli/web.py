@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from labelwise.cli import ProjectOption, app, bar, out
-from labelwise.types import LabelwiseError
+from labelwise.cli.console import ProjectOption, app, bar, out
+from labelwise.errors import LabelwiseError
 
 
 @app.command()
@@ -29,9 +29,9 @@ def add_class(
 
     Example: `labelwise add-class forklift --project runs/yard`
     """
-    from labelwise import context
+    from labelwise import opening
 
-    opened = context.start(project, None, [], bar)
+    opened = opening.start(project, None, [], bar)
     number = opened.add_class(name, "owner", none_so_far=none_so_far)
     out.print(f"{name} is class number {number}; people who answer now see it.", markup=False)
 
@@ -54,9 +54,9 @@ def serve(
         from labelwise.web import server
     except ImportError as error:
         raise LabelwiseError(f"the page needs the extra `web`: install labelwise[web] ({error})") from None
-    from labelwise import context
+    from labelwise import opening
 
-    opened = context.start(project, None, [], bar)
+    opened = opening.start(project, None, [], bar)
     if opened.run.ask.who != "people":
         out.print(
             "The simulated oracle answers this project: `labelwise run --oracle people` makes it wait for people."
