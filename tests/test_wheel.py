@@ -82,8 +82,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, far from this checkout; nothing in the environment leads back to it."""
+def empty(installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, far from this checkout; nothing in the environment leads back to it. Byte code is kept: to
+    compile torch anew takes most of a small run.
+    """
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(installed.wheel.parent / "byte_code"))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     monkeypatch.setenv("COLUMNS", "200")
