@@ -138,6 +138,7 @@ def test_it_is_the_wheel_that_runs(installed: Installed, empty: Path) -> None:
     where, version = call(empty, installed.python, "-c", code).split()
     assert Path(where).is_relative_to(installed.python.parents[1])
     assert version == labelwise.__version__
+    assert call(empty, installed.command, "--version").split() == ["labelwise", version]
 
 
 def test_it_lists_every_recipe(installed: Installed, empty: Path) -> None:
