@@ -24,8 +24,7 @@ from time import perf_counter
 import numpy as np
 from filelock import FileLock
 
-from labelwise import context as contexts
-from labelwise import history
+from labelwise import history, opening
 from labelwise.context import Context
 from labelwise.evaluate.errors import errors
 from labelwise.labels.overlap import iou_pairs, pairs
@@ -137,7 +136,7 @@ def main() -> None:
     origin["command"] = f"benchmarks/error_estimation.py {' '.join(sys.argv[1:])}"
     for folder in given.projects:
         for tracker in given.trackers:
-            lines = measure(contexts.start(folder, None), given.round, tracker)
+            lines = measure(opening.start(folder, None), given.round, tracker)
             for line in lines:
                 print("  ".join(f"{k}={v}" for k, v in line.items()), flush=True)
             keep([line | origin for line in lines])

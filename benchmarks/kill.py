@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import context
+from labelwise import opening
 
 SMALL = [
     "data.scenes={train=40, test=12, seed=3, size_px=128}",
@@ -58,7 +58,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def fingerprint(folder: Path) -> dict[str, object]:
     """All that must not depend on when a run was killed."""
-    opened = context.start(folder, None)
+    opened = opening.start(folder, None)
     ledger = opened.project.ledger
     labels = ledger.labels(opened.pool)
     tables = (labels.annotations.xyxy, labels.annotations.labels, labels.annotations.offsets)
@@ -78,7 +78,7 @@ def fingerprint(folder: Path) -> dict[str, object]:
 
 def asked_twice(folder: Path) -> int:
     """Queries with more than one answer, or the same box asked again."""
-    ledger = context.start(folder, None).project.ledger
+    ledger = opening.start(folder, None).project.ledger
     queries = ledger.queries()
     answers = sum(cost.queries for cost in ledger.cost_by_round().values())
     return (answers - len(queries)) + (len(queries) - len({(q.image, q.box) for q in queries}))

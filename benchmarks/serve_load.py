@@ -40,16 +40,16 @@ RESULTS = Path(__file__).parent / "results" / "serve_load.csv"
 SERVER = """
 import sys
 from pathlib import Path
-from labelwise import context
+from labelwise import opening
 from labelwise.web import server
-page = server.Page(context.start(Path(sys.argv[1]), None))
+page = server.Page(opening.start(Path(sys.argv[1]), None))
 server.run(page, "127.0.0.1", int(sys.argv[2]))
 """
 
 
 def make(folder: Path, queries: int, people: int, ledger_url: str | None = None) -> list[str]:
     """A project with open box queries; returns the annotators' secrets."""
-    from labelwise import context
+    from labelwise import opening
     from labelwise.store.people import People
     from labelwise.types import Query
 
@@ -66,7 +66,7 @@ def make(folder: Path, queries: int, people: int, ledger_url: str | None = None)
         + f'[data]\nroot = "{(folder / "data").as_posix()}"\n[predict]\nviews = ["flip"]\n[ask]\nwho = "people"\n'
         f"[budget]\nper_round = [{queries}]\n"
     )
-    opened = context.start(folder / "project", str(recipe))
+    opened = opening.start(folder / "project", str(recipe))
     ledger, names = opened.project.ledger, opened.pool.names
     ledger.add_images(opened.pool)
     ledger.mark_started(1, "ask")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import context, history
+from labelwise import history, opening
 from labelwise.compare import Comparison
 from labelwise.report.compare import paired
 from labelwise.report.spread import l1_score
@@ -62,7 +62,7 @@ def gather(comparison: Comparison) -> list[dict[str, object]]:
             folder = comparison.project(row, seed)
             if not (folder / "run.toml").exists():
                 continue
-            opened = context.start(folder, None)
+            opened = opening.start(folder, None)
             rare, metric = history.rare_classes(opened), opened.run.metric
             for number in range(opened.run.rounds):
                 if opened.project.ledger.stage_done(number, "evaluate") is None:

@@ -18,7 +18,7 @@ from test_web import site as site  # a fixture
 from typer.testing import CliRunner
 
 import labelwise
-from labelwise import cli, context, loop
+from labelwise import cli, loop, opening
 from labelwise.stages import exchange as exchanges
 from labelwise.stages.learn import load_model, start_from
 from labelwise.store import schema as t
@@ -213,7 +213,7 @@ def test_a_ledger_of_before_gets_the_table(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_the_longer_list(site: Any) -> None:
     site.open("budget.per_round=[4, 4]", "query.unit=image", "train.warm_start=true")
-    running = context.start(site.context.project.folder, None)  # what `labelwise run` is: another process
+    running = opening.start(site.context.project.folder, None)  # what `labelwise run` is: another process
     ledger, stop, done = running.project.ledger, threading.Event(), []
     ledger.add_images(running.pool)
     browser = site.browser("Ada", client=site.another_client())

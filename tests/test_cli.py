@@ -13,7 +13,9 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import labelwise
 from labelwise import cli
+from labelwise.cli import console
 from labelwise.data import scenes
 from labelwise.loop import STAGES
 from labelwise.types import LabelwiseError
@@ -30,8 +32,8 @@ def call(*arguments: str) -> str:
 def test_ctrl_c_is_heard_at_the_next_progress_though_a_library_lost_it(tmp_path: Path) -> None:
     went_on = []
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(LabelwiseError, match=r"stopped\..*labelwise run --project"), cli._resumable(tmp_path):
-        with cli.bar("a stage", 2) as advance:
+    with pytest.raises(LabelwiseError, match=r"stopped\..*labelwise run --project"), console.resumable(tmp_path):
+        with console.bar("a stage", 2) as advance:
             advance(1)
             with contextlib.suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
@@ -39,7 +41,7 @@ def test_ctrl_c_is_heard_at_the_next_progress_though_a_library_lost_it(tmp_path:
             advance(1)
         went_on.append("not heard")
     assert went_on == ["lost"] and signal.getsignal(signal.SIGINT) is before
-    with cli.bar("another stage", 1) as advance:
+    with console.bar("another stage", 1) as advance:
         advance(1)
 
 
@@ -47,11 +49,15 @@ def test_a_run_in_the_background_stays_deaf_to_ctrl_c(tmp_path: Path) -> None:
     """A shell starts `labelwise run &` with the signal ignored; Ctrl-C is meant for the one in the foreground."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with cli._resumable(tmp_path):
+        with console.resumable(tmp_path):
             signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert call("--version").split() == ["labelwise", labelwise.__version__]
 
 
 def test_every_command_of_the_design_is_there() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from labelwise import compare, history
 from labelwise.compare import Comparison
-from labelwise.context import start
+from labelwise.opening import start
 from labelwise.report import efficiency, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups

@@ -32,7 +32,7 @@ from test_exchange import CLASSES, PROJECT, Box, Said, by_label_studio, choice, 
 from test_exchange_project import state
 from typer.testing import CliRunner
 
-from labelwise import cli, context
+from labelwise import cli, opening
 from labelwise.ask import label_studio
 from labelwise.ask.label_studio_server import Server
 from labelwise.context import Context
@@ -114,7 +114,7 @@ def images(tmp_path: Path) -> Iterator[str]:
 def twin(tmp_path: Path, name: str) -> Context:
     """A project that waits for people; every call makes the same."""
     settings = [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"', "ask.who=people"]
-    opened = context.start(tmp_path / name, "starter", settings)
+    opened = opening.start(tmp_path / name, "starter", settings)
     opened.project.ledger.add_images(opened.pool)
     return opened
 

@@ -17,7 +17,8 @@ from PIL import Image
 from test_exchange import PEOPLE, Said
 from typer.testing import CliRunner
 
-from labelwise import cli, cli_exchange, context
+from labelwise import cli, opening
+from labelwise.cli import exchange as cli_exchange
 from labelwise.context import Context
 from labelwise.data import find, scenes
 from labelwise.stages import exchange
@@ -31,7 +32,7 @@ assert cli_exchange.PANEL
 def opened(tmp_path: Path) -> Iterator[Context]:
     """A project of 6 images that has asked 2 images, 2 boxes and a region, and has no answer."""
     scenes.write(tmp_path / "d", train=6, test=1, size_px=96, digits=(2, 4), scale=(0.2, 0.4))
-    made = context.start(tmp_path / "p", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
+    made = opening.start(tmp_path / "p", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
     ledger, names = made.project.ledger, made.pool.names
     ledger.add_images(made.pool)
     ledger.add_queries(0, [Query(0, k, names[k], "image") for k in range(2)])
@@ -141,7 +142,7 @@ def test_what_a_file_says_is_what_the_page_would_have_written(opened: Context, t
 
 def test_another_project_is_another_project(opened: Context, tmp_path: Path) -> None:
     content = reply(opened, "coco", 1)
-    other = context.start(tmp_path / "q", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
+    other = opening.start(tmp_path / "q", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
     other.project.ledger.add_images(other.pool)
     for round in range(3):
         there = [replace(query, id=None) for query in opened.project.ledger.queries(round)]
@@ -273,7 +274,7 @@ def killed_at(statement: int, folder: Path, content: bytes) -> bool:
     if child == 0:
         code = 3
         try:
-            made = context.start(folder, None)
+            made = opening.start(folder, None)
             seen = 0
 
             def count(*_: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise import context, history, loop
+from labelwise import history, loop, opening
 from labelwise.types import LabelwiseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -24,12 +24,12 @@ import kill  # the same run and the same comparison as the benchmark with 20 kil
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of three rounds."""
     folder = tmp_path_factory.mktemp("flow") / "calm"
-    list(loop.run(context.start(folder, "demo", kill.SMALL)))
+    list(loop.run(opening.start(folder, "demo", kill.SMALL)))
     return folder
 
 
 def test_three_rounds_fill_ledger_and_folders(finished: Path) -> None:
-    opened = context.start(finished, None)
+    opened = opening.start(finished, None)
     assert loop.next_stage(opened) is None
     results = [history.round_result(opened, r) for r in range(3)]
     assert [r.cost_boxes for r in results[1:]] <= [results[0].cost_boxes + 6, results[0].cost_boxes + 12]
@@ -77,16 +77,16 @@ def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "stopped." in output
     assert "labelwise run --project" in output
-    assert loop.next_stage(context.start(folder, None)) is not None
+    assert loop.next_stage(opening.start(folder, None)) is not None
 
 
 def test_another_seed_draws_another_initial_pool(finished: Path, tmp_path: Path) -> None:
     def drawn(folder: Path) -> set[str]:
-        return {q.image for q in context.start(folder, None).project.ledger.queries(0)}
+        return {q.image for q in opening.start(folder, None).project.ledger.queries(0)}
 
-    other = context.start(tmp_path / "other", "demo", [*kill.SMALL, "seed=1", "data.scenes.train=40"])
+    other = opening.start(tmp_path / "other", "demo", [*kill.SMALL, "seed=1", "data.scenes.train=40"])
     with other.project.lock():
-        loop.query.begin(other)
+        loop.begin(other)
         for stage in ("predict", "score", "select", "ask"):
             assert loop.run_stage(other, 0, stage)
             assert not loop.run_stage(other, 0, stage)
@@ -94,7 +94,7 @@ def test_another_seed_draws_another_initial_pool(finished: Path, tmp_path: Path)
 
 
 def test_a_second_run_on_the_same_project_refuses(finished: Path) -> None:
-    opened = context.start(finished, None)
+    opened = opening.start(finished, None)
     with opened.project.lock():
         refused = subprocess.run(
             [sys.executable, "-m", "labelwise", "run", "-p", str(finished)], capture_output=True, text=True, check=False
@@ -104,7 +104,7 @@ def test_a_second_run_on_the_same_project_refuses(finished: Path) -> None:
 
 
 def test_stages_by_hand_come_in_their_order(tmp_path: Path) -> None:
-    opened = context.start(tmp_path / "hand", "demo", kill.SMALL)
+    opened = opening.start(tmp_path / "hand", "demo", kill.SMALL)
     with pytest.raises(LabelwiseError, match="it is the turn of 'predict'"):
         loop.run_next(opened, "train")
     assert loop.run_next(opened, "predict") == 0
@@ -115,7 +115,7 @@ def test_stages_by_hand_come_in_their_order(tmp_path: Path) -> None:
 def broken_data(finished: Path, tmp_path: Path) -> Path:
     """The demo's data with one image of the pool cut short."""
     shutil.copytree(finished / "data", tmp_path / "data")
-    first = next(q.image for q in context.start(finished, None).project.ledger.queries(0))
+    first = next(q.image for q in opening.start(finished, None).project.ledger.queries(0))
     path = tmp_path / "data" / first
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return tmp_path / "data"
@@ -127,7 +127,7 @@ def test_a_corrupt_image_is_skipped_with_its_name_and_never_fatal(broken_data: P
     base.write_text(
         f'[data]\nroot = "{broken_data}"\npool_split = "train"\ntest_split = "test"\n[budget]\nper_round = [6]\n'
     )
-    opened = context.start(tmp_path / "project", str(base), settings)
+    opened = opening.start(tmp_path / "project", str(base), settings)
     list(loop.run(opened))
     skipped = [name for r in range(2) for name, _ in history.round_result(opened, r).skipped]
     assert len(skipped) >= 1
@@ -142,12 +142,12 @@ def test_a_class_list_that_changed_between_rounds_is_refused(finished: Path, tmp
         content["categories"][0]["name"] = "renamed"
         path.write_text(json.dumps(content))
     with pytest.raises(LabelwiseError, match="class"):
-        list(loop.run(context.start(folder, None, ["budget.per_round=[6, 6, 6]"])))
+        list(loop.run(opening.start(folder, None, ["budget.per_round=[6, 6, 6]"])))
 
 
 def test_a_budget_beyond_the_pool_ends_cleanly(tmp_path: Path) -> None:
     settings = [s for s in kill.SMALL if not s.startswith("budget")]
-    opened = context.start(
+    opened = opening.start(
         tmp_path / "greedy", "demo", [*settings, "budget.start_images=500", "budget.per_round=[9999]"]
     )
     list(loop.run(opened))

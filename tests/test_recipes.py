@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import config, context, history, loop
+from labelwise import catalog, config, history, loop, opening
 from labelwise.report import page
 from labelwise.types import LabelwiseError
 
@@ -20,7 +20,7 @@ DATA_LAYERS |= {"drones", "roads"}
 VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
 VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese", "random_r_propagate"}
 """tests/test_video_flow.py runs these."""
-METHODS = sorted(set(context.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY - VIDEOS_ONLY)
+METHODS = sorted(set(catalog.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY - VIDEOS_ONLY)
 SIZE = (48, 40)
 
 
@@ -93,7 +93,7 @@ def layer(folder: Path, root: Path) -> Path:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_every_kind_of_input(method: str, case: str, data_sets: dict, tmp_path: Path) -> None:
     names = f"{layer(tmp_path, data_sets[case])}+{method}"
-    opened = context.start(tmp_path / "p", names, [*COMMON, *CASES[case][1]])
+    opened = opening.start(tmp_path / "p", names, [*COMMON, *CASES[case][1]])
     assert list(loop.run(opened)) == list(range(opened.run.rounds))
     ledger, run = opened.project.ledger, opened.run
     queries = ledger.queries()
@@ -131,7 +131,7 @@ def test_what_a_method_asks_of_a_model_both_detectors_give(
     names = f"{layer(tmp_path, data_sets['ordinary'])}+{method}"
     settings = [f"model.name={model}", "data.image_size_px=64", "predict.min_score=0.01", "query.threshold=0.01"]
     settings += ["train.epochs=1", "train.batch_size=4", "budget.start_images=4", "budget.per_round=[4]"]
-    opened = context.start(tmp_path / "p", names, [*settings, "model.score_threshold=0.01"])
+    opened = opening.start(tmp_path / "p", names, [*settings, "model.score_threshold=0.01"])
     assert list(loop.run(opened)) == [0, 1]
     assert [q for q in opened.project.ledger.queries(1) if q.unit == opened.run.query.unit]
     opened.project.close()
@@ -140,23 +140,23 @@ def test_what_a_method_asks_of_a_model_both_detectors_give(
 @pytest.mark.parametrize("name", sorted(DATA_LAYERS))
 def test_a_data_recipe_is_a_run_by_itself(name: str) -> None:
     """`labelwise compare` begins every method from it."""
-    assert config.load(context.recipes()[name]).name
+    assert config.load(catalog.recipes()[name]).name
 
 
 def test_every_recipe_says_what_it_is_and_how_to_run_it() -> None:
-    for name, path in context.recipes().items():
+    for name, path in catalog.recipes().items():
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# ") and "# Run:" in text, name
 
 
 def test_a_method_with_the_wrong_unit_is_refused(data_sets: dict, tmp_path: Path) -> None:
-    names = [layer(tmp_path, data_sets["ordinary"]), context.recipes()["cald"]]
+    names = [layer(tmp_path, data_sets["ordinary"]), catalog.recipes()["cald"]]
     with pytest.raises(LabelwiseError, match="scores whole images"):
         config.load(names, ["query.unit=box"])
     with pytest.raises(LabelwiseError, match="loss_head"):
-        config.load([names[0], context.recipes()["learning_loss"]], ["model.loss_head=false"])
+        config.load([names[0], catalog.recipes()["learning_loss"]], ["model.loss_head=false"])
     with pytest.raises(LabelwiseError, match="images"):
-        config.load([names[0], context.recipes()["mural"]], ["budget.unit=images"])
+        config.load([names[0], catalog.recipes()["mural"]], ["budget.unit=images"])
 
 
 def test_class_balance_combines_with_every_unit(data_sets: dict, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_class_balance_combines_with_every_unit(data_sets: dict, tmp_path: Path)
         path = tmp_path / f"{unit}_{select}.toml"
         path.write_text(f'[query]\nunit = "{unit}"\nscore = "{score}"\nselect = ["balance_frequency", "{select}"]\n')
         names = f"{layer(tmp_path, data_sets['ordinary'])}+{path}"
-        opened = context.start(tmp_path / unit / select, names, COMMON)
+        opened = opening.start(tmp_path / unit / select, names, COMMON)
         assert list(loop.run(opened)) == [0, 1]
         assert opened.project.ledger.queries(1)[0].reason["score"] >= 0
         opened.project.close()
@@ -179,7 +179,7 @@ def test_a_selector_whose_picks_depend_on_the_budget_is_given_the_budget(data_se
     method = tmp_path / "quota.toml"
     method.write_text('[query]\nunit = "box"\nscore = "random"\nselect = "quota"\n')
     names = f"{layer(tmp_path, data_sets['ordinary'])}+{method}"
-    opened = context.start(tmp_path / "p", names, COMMON)
+    opened = opening.start(tmp_path / "p", names, COMMON)
     list(loop.run(opened))
     reasons = [query.reason for query in opened.project.ledger.queries(1)]
     assert sum(r.get("quota", 0) > 0 for r in reasons[:4]) == 4, "the first budget's worth is shared out"
@@ -193,7 +193,7 @@ def test_unreadable_images_are_never_asked(tmp_path: Path) -> None:
         for name in ("02.png", "05.png", "06.png"):
             whole = (root / "images" / name).read_bytes()
             (root / "images" / name).write_bytes(whole[: len(whole) // 2])
-        opened = context.start(tmp_path / method / "p", f"{layer(tmp_path / method, root)}+{method}", COMMON)
+        opened = opening.start(tmp_path / method / "p", f"{layer(tmp_path / method, root)}+{method}", COMMON)
         list(loop.run(opened))
         asked = {Path(query.image).name for query in opened.project.ledger.queries(1)}
         assert asked and not asked & {"02.png", "05.png", "06.png"}
@@ -215,4 +215,4 @@ def test_a_name_alone_keeps_its_method_when_a_layer_sets_something_of_it(tmp_pat
         with pytest.raises(LabelwiseError, match=message):
             config.load([below], ["query.score=random", "query.select=top", "labels.policy=background", setting])
     with pytest.raises(LabelwiseError, match="chain of 2"):
-        config.load([below, context.recipes()["cald"]], ["query.select.pool=2"])
+        config.load([below, catalog.recipes()["cald"]], ["query.select.pool=2"])

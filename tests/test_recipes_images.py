@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from labelwise import context, history, loop
+from labelwise import history, loop, opening
 from labelwise.cli import app
 from labelwise.report import page
 from labelwise.store import files
@@ -75,7 +75,7 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: dict, tmp_path: Path) -> None:
-    opened = context.start(tmp_path / "p", method, [*settings(data_sets[case]), *CASES[case][1]])
+    opened = opening.start(tmp_path / "p", method, [*settings(data_sets[case]), *CASES[case][1]])
     assert list(loop.run(opened)) == list(range(opened.run.rounds))
     ledger = opened.project.ledger
     queries = ledger.queries()
@@ -97,7 +97,7 @@ def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: d
 
 @pytest.mark.parametrize("method", ["teacher_dispersion", "teacher_entropy"])
 def test_lent_classes_are_not_asked_in_that_round(method: str, data_sets: dict, tmp_path: Path) -> None:
-    opened = context.start(tmp_path / "p", method, [*settings(data_sets["ordinary"]), "labels.teacher.share=0.5"])
+    opened = opening.start(tmp_path / "p", method, [*settings(data_sets["ordinary"]), "labels.teacher.share=0.5"])
     list(loop.run(opened))
     lent = files.read_table(opened.file(0, "pseudo_labels.parquet"))
     assert len(lent["image"]) == 12 and set(lent["label"].tolist()) <= {0, 1, 2}
@@ -107,7 +107,7 @@ def test_lent_classes_are_not_asked_in_that_round(method: str, data_sets: dict, 
 
 def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: Path) -> None:
     asked = [*settings(data_sets["ordinary"]), "train.epochs=6", "train.checkpoint_every_s=0"]
-    whole = context.start(tmp_path / "whole", "dispersion", asked)
+    whole = opening.start(tmp_path / "whole", "dispersion", asked)
     assert list(loop.run(whole)) == [0, 1]
 
     class Killed(BaseException):
@@ -127,12 +127,12 @@ def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: P
 
         return nullcontext(advance)
 
-    killed = context.start(tmp_path / "killed", "dispersion", asked, bar)
+    killed = opening.start(tmp_path / "killed", "dispersion", asked, bar)
     with pytest.raises(Killed):
         list(loop.run(killed))
     assert list(killed.file(0, "x").parent.glob("*partial*")), "it was killed in the middle of a record"
     killed.project.close()
-    again = context.start(tmp_path / "killed", None)
+    again = opening.start(tmp_path / "killed", None)
     assert list(loop.run(again)) == [0, 1]
     for round in (0, 1):
         for name in ("history.npy", "checkpoint.safetensors", "metrics.json"):
@@ -146,7 +146,7 @@ def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: P
 def test_the_first_images_of_a_long_tailed_pool_are_balanced(tmp_path: Path) -> None:
     root = data_set(tmp_path / "data", images=120)
     asked = [*settings(root), "data.imbalance=0.1", "budget.start=balanced", "budget.start_images=9"]
-    opened = context.start(tmp_path / "p", "random_image", asked)
+    opened = opening.start(tmp_path / "p", "random_image", asked)
     assert list(loop.run(opened)) == [0, 1]
     truth = opened.pool.truth
     assert truth is not None and sorted(np.bincount(truth.labels).tolist()) == [7, 40, 40]  # 3 in reserve + 0.1 * 40
@@ -169,11 +169,11 @@ def test_what_cannot_be_run_says_so(given: list[str], message: str, data_sets: d
     drop = {"model.backbone=small", "model.width=4"} if "model.name=retinanet" in given else set()
     asked = [s for s in settings(data_sets["ordinary"]) if s not in drop]
     with pytest.raises(LabelwiseError, match=message):
-        list(loop.run(context.start(tmp_path / "p", "random_image", [*asked, *given])))
+        list(loop.run(opening.start(tmp_path / "p", "random_image", [*asked, *given])))
 
 
 def test_balance_tells_what_every_lambda_does(data_sets: dict, tmp_path: Path) -> None:
-    opened = context.start(tmp_path / "p", "entropy_image", settings(data_sets["ordinary"]))
+    opened = opening.start(tmp_path / "p", "entropy_image", settings(data_sets["ordinary"]))
     list(loop.run(opened))
     opened.project.close()
     shown = CliRunner().invoke(app, ["balance", "--project", str(tmp_path / "p")])
@@ -196,7 +196,7 @@ def test_pretrain_writes_a_body_that_a_run_starts_from(data_sets: dict, tmp_path
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0 and "loss" in done.output and not list(tmp_path.glob("*unfinished*"))
     asked = [*settings(data_sets["ordinary"]), f"model.weights={weights}", "model.frozen=true"]
-    opened = context.start(tmp_path / "p", "svm_margin", asked)
+    opened = opening.start(tmp_path / "p", "svm_margin", asked)
     assert list(loop.run(opened)) == [0, 1]
     body, _ = files.read_tensors(weights)
     trained, _ = files.read_tensors(opened.file(1, "checkpoint.safetensors"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelwise import config, context, loop
+from labelwise import config, loop, opening
 from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
@@ -89,18 +89,18 @@ def test_two_servers_give_no_query_twice(url: str) -> None:
 def test_a_run_keeps_its_ledger_there_and_goes_on(url: str, tmp_path: Path) -> None:
     settings = ["data.scenes={train=12, test=4, seed=3, size_px=96}", "budget.start_images=4", f'ledger="{url}"']
     folder = tmp_path / "run"
-    opened = context.start(folder, "demo", settings)
+    opened = opening.start(folder, "demo", settings)
     with opened.project.lock():
-        loop.query.begin(opened)
+        loop.begin(opened)
         for stage in ("predict", "score", "select", "ask"):
             assert loop.run_stage(opened, 0, stage)
     opened.project.close()
-    again = context.start(folder, None)
+    again = opening.start(folder, None)
     assert config.load(folder / "run.toml").ledger == url and not (folder / "ledger.sqlite").exists()
     assert loop.next_stage(again) == (0, "label") and len(again.project.ledger.verdicts(0)) > 0
     again.project.close()
     with pytest.raises(LabelwiseError, match="is the ledger of another project; name an empty database"):
-        context.start(tmp_path / "other", "demo", settings)
+        opening.start(tmp_path / "other", "demo", settings)
     assert not (tmp_path / "other" / "run.toml").exists()
 
 

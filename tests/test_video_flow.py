@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import context, history, loop
+from labelwise import history, loop, opening
+from labelwise.context import clips_of
 from labelwise.evaluate.errors import errors
 from labelwise.report import page
 from labelwise.stages import video
@@ -72,7 +73,7 @@ def started(clips: Path, folder: Path, method: str, *settings: str) -> context.C
     below.write_text(
         f'model = "fakes.squares"\n[data]\nroot = "{clips.as_posix()}"\npool_split = "train"\ntest_split = "test"\n'
     )
-    return context.start(folder, f"{below}+{method}", [*SMALL, *settings])
+    return opening.start(folder, f"{below}+{method}", [*SMALL, *settings])
 
 
 def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: Path, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_raft_is_a_setting(clips: Path, tmp_path: Path) -> None:
     rule = f"tracks={{preset='raft_small', flow_weights='{tmp_path / 'raft.pth'}', flow_px=64}}"
     opened = started(clips, tmp_path / "raft", "temporal_coherence", rule)
     moving = video.optical_flow(opened)
-    assert len(moving.starts) == len(context.clips_of(opened.pool).names) + 1
+    assert len(moving.starts) == len(clips_of(opened.pool).names) + 1
     assert np.isfinite(moving.between(0).astype(np.float32)).all()
 
 
@@ -182,5 +183,5 @@ def test_runs_that_begin_together_share_the_flow(clips: Path, tmp_path: Path, mo
     monkeypatch.setattr(flow, "dis", lambda preset: computed.append(preset) or dis(preset))
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(video.optical_flow, both)
-    assert len(computed) == len(context.clips_of(both[0].pool).names)
+    assert len(computed) == len(clips_of(both[0].pool).names)
     assert [part.read_bytes() for part in first.parts] == [part.read_bytes() for part in second.parts]

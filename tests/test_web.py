@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelwise import cli, context, history, loop
+from labelwise import cli, history, loop, opening
 from labelwise.ask import oracle, people
 from labelwise.context import Context
 from labelwise.store.leases import Leases
@@ -329,7 +329,7 @@ def project(
         '[train]\nepochs = 1\n[predict]\nviews = ["flip"]\n[query]\nthreshold = 0.05\n[budget]\nstart_images = 2\n'
         'per_round = [4]\n[ask]\nwho = "people"\npoll_s = 0.02\n'
     )
-    return context.start(folder / "project", str(recipe), list(settings))
+    return opening.start(folder / "project", str(recipe), list(settings))
 
 
 def ask(opened: Context, *queries: Query) -> None:
@@ -779,7 +779,7 @@ def test_an_error_of_a_project_in_the_working_folder_is_told_as_it_is(
     ask(opened, about(0, opened))
     opened.project.close()
     monkeypatch.chdir(opened.project.folder)
-    site.context = context.start(Path(), None)
+    site.context = opening.start(Path(), None)
     site.page = server.Page(site.context)
     site.app = server.create(site.page)
     site.client = site.another_client()

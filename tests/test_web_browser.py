@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from labelwise import context, loop
+from labelwise import loop, opening
 from labelwise.types import Query
 
 CHROMIUM = shutil.which("chromium")
@@ -93,7 +93,7 @@ class Site:
         tested = [] if asks else with_test_split(folder / "data")
         names = ", ".join(f'"{name}"' for name in CLASSES)
         frames = ['data.format="frames"', f"data.classes=[{names}]"] if unit == "frame" else []
-        self.opened = context.start(folder / "project", str(recipe), frames + tested)
+        self.opened = opening.start(folder / "project", str(recipe), frames + tested)
         self.ledger, self.pool = self.opened.project.ledger, self.opened.pool
         self.ledger.add_images(self.pool)
         kind = "image" if unit in ("class", "frame") else unit

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from labelwise import catalog
 from labelwise.ask.cost import CostTable
 from labelwise.choice import Choice, method
+from labelwise.errors import LabelwiseError
 from labelwise.sections import IMAGE_INPUTS as IMAGE_INPUTS
 from labelwise.sections import AskRule as AskRule
 from labelwise.sections import Budget as Budget
@@ -26,7 +27,6 @@ from labelwise.sections import Section as Section
 from labelwise.sections import TeacherRule as TeacherRule
 from labelwise.sections import TrackRule as TrackRule
 from labelwise.sections import Train as Train
-from labelwise.types import LabelwiseError
 
 OF_BOXES = {"tightness", "box_features", "predicted_loss", "estimated_fp", "estimated_fn", "true_fp", "true_fn"}
 """Inputs that only a detector's boxes give."""

@@ -1,24 +1,20 @@
-"""What the stages of a run share: the project folder, its config, the images. Opening and making projects."""
+"""What the stages of a run share: the project folder, its config, the images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config
 from labelwise.config import Run
-from labelwise.data import find, long_tail, roads, scenes
-from labelwise.data._frames import Frames
 from labelwise.data.image import Images, load
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
-from labelwise.data.video import every
-from labelwise.store import classes, files
+from labelwise.store import classes
 from labelwise.store.project import Project
 from labelwise.types import Clips, LabelwiseError, Pool
 
@@ -101,146 +97,6 @@ class Context:
         return self.project.round_folder(round) / name
 
 
-def recipes() -> dict[str, Path]:
-    """The recipes that come along, by name."""
-    beside = Path(__file__).parent / "recipes"
-    folder = beside if beside.is_dir() else Path(__file__).parents[2] / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
-    """Opens the project in `folder`; makes it first when a recipe is given and it is not there yet.
-
-    Raises:
-        LabelwiseError: no project and no recipe; a project with other settings than those given; a faulty config.
-    """
-    there = (folder / "run.toml").exists()
-    if recipe is None:
-        if not there:
-            raise LabelwiseError(
-                f"{folder} is not a project (no run.toml). Make one with `labelwise init {folder} --data FOLDER`, "
-                "or run a recipe: `labelwise run RECIPE --project FOLDER`"
-            )
-        run = config.load(folder / "run.toml", settings)
-        if settings:
-            files.write_text(folder / "run.toml", config.dump(run))
-        return _open(Project.open(folder, run.ledger), run, bar)
-    run = resolved(config.load(recipe_files(recipe), settings), folder)
-    if there:
-        before = config.load(folder / "run.toml")
-        if before != run:
-            changed = [k for k in Run.model_fields if getattr(before, k) != getattr(run, k)]
-            raise LabelwiseError(
-                f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
-                f"--project {folder}`, change it there with --set, or give another --project"
-            )
-        return _open(Project.open(folder, run.ledger), run, bar)
-    if not run.data.generated:
-        run.data.folder()  # a wrong path is an error before anything is written
-    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
-
-
-def recipe_files(recipe: str) -> list[Path]:
-    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
-    paths = []
-    for name in recipe.split("+"):
-        if Path(name).suffix in (".toml", ".yaml", ".yml"):
-            paths.append(Path(name))
-        elif name in recipes():
-            paths.append(recipes()[name])
-        else:
-            raise LabelwiseError(catalog.unknown("recipe", name, sorted(recipes())))
-    return paths
-
-
-def resolved(run: Run, folder: Path) -> Run:
-    """Paths made absolute, so that the project can be opened from anywhere."""
-    data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
-    model, tracks = run.model, run.tracks
-    weights = model.settings.get("weights", "none")
-    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
-        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
-    if tracks.flow_weights is not None:
-        file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
-        tracks = tracks.model_copy(update={"flow_weights": file})
-    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks})
-    return config.parse(changed.model_dump(exclude_none=True), str(folder))
-
-
-def _file(key: str, given: str, otherwise: str) -> str:
-    """The absolute path of a file that a setting names."""
-    places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
-    found = next((p for p in places if p.exists()), None)
-    if found is None:
-        raise LabelwiseError(
-            f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "
-            f"({otherwise})"
-        )
-    return str(found.resolve())
-
-
-def _open(project: Project, run: Run, bar: Bar) -> Context:
-    data = run.data
-    root = project.folder / "data" if data.generated else data.folder()
-    if data.generated and not root.exists():
-        _generate(run, root, bar)
-    splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    context = Context(project, run, *pools(run, root, *splits), bar)
-    for pool in (context.pool, context.test):
-        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
-            pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
-    context.see_classes()
-    return context
-
-
-def _generate(run: Run, root: Path, bar: Bar) -> None:
-    """Draws the demo data."""
-    if run.data.roads is not None:
-        with bar("generate road scenes", roads.expected_frames(**run.data.roads)) as advance:
-            roads.write(root, **run.data.roads, progress=advance)
-        return
-    settings = run.data.scenes or {}
-    with bar("generate scenes", int(settings.get("train", 300)) + int(settings.get("test", 100))) as advance:
-        scenes.write(root, **settings, progress=advance)
-
-
-def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None, int]:
-    """The pool and the test images that a run reads from `root`, and how many images it labels first.
-
-    That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1).
-    """
-    data = run.data
-    pool = _named(find.read(root, pool_split or None, data.format), data.classes)
-    test = _named(find.read(root, test_split, data.format), data.classes) if test_split else None
-    if test is not None and test.classes != pool.classes:
-        raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
-    if data.stride_frames > 1:
-        pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
-    if run.needs_clips:
-        clips_of(pool)
-    if data.most_images is not None and pool.clips is not None:
-        raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
-    if data.most_images is not None and data.most_images < len(pool):
-        drawn = np.random.default_rng(0).permutation(len(pool))[: data.most_images]
-        pool = long_tail.subset(pool, np.sort(drawn))
-    first = run.budget.first(len(pool))
-    if data.imbalance is not None:
-        pool = long_tail.subset(pool, _kept(pool, run, first))
-    if run.classifies and not pool.one_class_per_image and pool.truth is not None:
-        raise LabelwiseError(
-            f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
-            "(model.name), or a folder of classes"
-        )
-    if find.classifies(root, data.format) and not run.classifies:
-        raise LabelwiseError(
-            f'{root}: this data set has classes but no boxes. Set model.name = "classifier", query.unit = "image" and '
-            'labels.policy = "background", or begin with a recipe: `labelwise run cifar10 -s data.root=...`'
-        )
-    if run.classifies and len(pool.classes) == 0:
-        raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
-    return pool, test, first
-
-
 def clips_of(pool: Pool) -> Clips:
     """The clips of a pool of videos.
 
@@ -253,29 +109,3 @@ def clips_of(pool: Pool) -> Clips:
             'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
         )
     return pool.clips
-
-
-def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:
-    """A pool without annotations gets the classes that the config names."""
-    if not classes or pool.classes == classes:
-        return pool
-    if pool.classes:
-        raise LabelwiseError(
-            f"data.classes is {', '.join(classes)}, but {pool.root} has annotations of {', '.join(pool.classes)}. "
-            "Remove data.classes: it is for images without annotations"
-        )
-    return replace(pool, classes=classes)
-
-
-def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:
-    """The images that the imbalance leaves; each class keeps enough for its share of the first round."""
-    if not pool.one_class_per_image or pool.truth is None or run.data.imbalance is None:
-        raise LabelwiseError("data.imbalance thins out classes of images; this data set has no class per image")
-    reserve = -(-first // len(pool.classes)) if run.budget.start == "balanced" else 0
-    return long_tail.keep(
-        pool.truth.labels,
-        len(pool.classes),
-        factor=run.data.imbalance,
-        rng=np.random.default_rng([run.seed, 4]),
-        reserve_per_class=reserve,
-    )

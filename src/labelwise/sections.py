@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from labelwise import catalog
 from labelwise.choice import Choice, Step, listed, method
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 IMAGE_INPUTS = frozenset(
     {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}

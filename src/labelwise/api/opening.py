@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import config, context
+from labelwise import config, loop, opening
 from labelwise.api import settings
 from labelwise.api.project import Project
 from labelwise.context import Context
 from labelwise.data import image_list
-from labelwise.stages import query
 from labelwise.store import files
 from labelwise.store.project import Project as Folder
 from labelwise.types import LabelwiseError
@@ -54,13 +53,13 @@ def open(
         root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
         kind = format if listed is None else "image_list"
         run = settings.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px)
-        context.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
+        opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
         Folder.create(place, config.dump(run)).close()
     elif listed is not None:
         _extend(place, listed)
-    opened = context.start(place, None)
+    opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
-    query.begin(opened)
+    loop.begin(opened)
     return Project(opened)
 
 

@@ -26,11 +26,6 @@ PER_IMAGE |= dict.fromkeys(("estimated_fp", "estimated_fn", "true_fp", "true_fn"
 VIEWS = ("view_probs", "view_scores", "view_iou")
 
 
-def begin(context: Context) -> None:
-    """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
-    context.project.ledger.add_images(context.pool)
-
-
 # ---------------------------------------------------------------------------------------------------------- predict
 
 

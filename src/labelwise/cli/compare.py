@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from labelwise.cli import SetOption, app, bar, out, write_report
-from labelwise.types import LabelwiseError
+from labelwise.cli.console import SetOption, app, bar, out
+from labelwise.cli.projects import write_report
+from labelwise.errors import LabelwiseError
 
 
 @app.command()

@@ -1,0 +1,25 @@
+"""The command line: one command per stage, and demo, init, check, run, compare, status, list, report and more.
+
+A file here holds the commands of one kind. Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from labelwise.cli.console import app as app
+from labelwise.cli.console import err, plain
+from labelwise.errors import LabelwiseError
+
+for kind in ("runs", "projects", "data", "compare", "images", "web", "exchange"):
+    importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order
+
+
+def main() -> None:
+    """Entry point: turns errors that a user can act on into one message and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except LabelwiseError as error:
+        err.print(f"[bold red]error:[/] {plain(error)}", highlight=False, soft_wrap=True)
+        sys.exit(1)

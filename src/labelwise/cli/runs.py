@@ -1,0 +1,102 @@
+"""The commands that run: demo, run, and one for each stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labelwise import catalog
+from labelwise.cli.console import (
+    ProjectOption,
+    SetOption,
+    app,
+    bar,
+    open_project,
+    out,
+    plain,
+    require_project,
+    resumable,
+)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the project goes; continued if it is there.")] = Path("demo"),
+    settings: SetOption = None,
+) -> None:
+    """Generates a data set, runs 3 rounds of box queries on it and writes the report.
+
+    Example: `labelwise demo`
+    """
+    _run("demo", folder, settings or [])
+    out.print(
+        f"Next: open {folder / 'report.html'}, then `labelwise init my-project --data FOLDER` with your own images."
+    )
+
+
+@app.command()
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="Recipes or run.toml files, joined by +.")] = None,
+    project: ProjectOption = Path(),
+    settings: SetOption = None,
+    oracle: Annotated[str | None, typer.Option(help="Who answers: oracle (simulated) or people.")] = None,
+) -> None:
+    """Runs all rounds of a recipe or of a project; continues where a killed run stopped. With `--oracle people`
+    every round waits for the answers that come from `labelwise serve`.
+
+    Example: `labelwise run bccd+u_cb_tspl --project runs/bccd --set seed=1`
+    """
+    _run(recipe, project, [*(settings or []), *([f"ask.who={oracle}"] if oracle else [])])
+
+
+def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
+    if recipe is None:
+        require_project(folder)
+    else:
+        catalog.recipe_files(recipe)  # a wrong name, too, is an error before anything heavy is loaded
+    from labelwise import loop, opening
+    from labelwise.cli.projects import write_report
+
+    with resumable(folder):
+        opened = opening.start(folder, recipe, settings, bar)
+        for round in loop.run(opened):
+            _print_round(opened, round)
+    write_report([folder], folder / "report.html", None)
+
+
+def _print_round(opened: Any, round: int) -> None:
+    from labelwise import history
+
+    result = history.round_result(opened, round)
+    quality = "no test split" if result.quality is None else f"{opened.run.metric} {100 * result.quality:.1f}"
+    what = "labelled images" if opened.run.classifies else "boxes"
+    out.print(
+        f"round {round}: [bold]{quality}[/], {result.cost_boxes} {what}, {result.cost_queries} queries, "
+        f"{result.cost_seconds / 60:.0f} min of annotation; {sum(result.stage_seconds.values()):.0f} s"
+    )
+    for name, message in result.skipped:
+        out.print(f"  skipped {plain(name)}: {plain(message)}")
+
+
+def _stage_command(name: str, what: str) -> None:
+    def command(project: ProjectOption = Path()) -> None:
+        require_project(project)
+        from labelwise import loop
+
+        with resumable(project):
+            round = loop.run_next(open_project(project), name)
+        out.print(f"round {round}: {name} done")
+
+    command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"
+    app.command(name, rich_help_panel="One stage of the current round")(command)
+
+
+_stage_command("predict", "Runs the model of the round before over the pool, once per view.")
+_stage_command("score", "Scores how much each candidate is worth labelling.")
+_stage_command("select", "Ranks the candidates for the budget.")
+_stage_command("ask", "Lets the oracle, or people, answer until the budget is spent.")
+_stage_command("label", "Builds the training targets by the label policy.")
+_stage_command("train", "Trains the model of this round.")
+_stage_command("evaluate", "Measures AP on the test split.")
