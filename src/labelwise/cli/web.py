@@ -92,7 +92,7 @@ def serve(
     if not https and not _is_loopback(host):
         out.print(READABLE, markup=False, style="bold")
     link = f"{at}/enter#{page.people.invite('owner', 'owner', time.time(), keep_password=True)}"
-    out.print(f"Your own link (keep it to yourself): {link}", soft_wrap=True, highlight=False)
+    out.print(f"Your own link (keep it to yourself): {link}", soft_wrap=True, highlight=False, markup=False)
     for guest in invite or []:
         secret = page.people.invite(guest, "annotator", time.time())
         out.print(f"Link for {guest}: {at}/enter#{secret}", soft_wrap=True, highlight=False, markup=False)
