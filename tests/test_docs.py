@@ -64,7 +64,7 @@ def test_every_command_and_option_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_setting_and_recipe_in_a_command_exists(path: Path) -> None:
     """`--set key=value` is read and checked as the program does it, over the recipe that the line names."""
-    from labelwise import config, opening
+    from labelwise import catalog, config
 
     for line in lines(path):
         words = shlex.split(line, comments=True)
@@ -75,7 +75,7 @@ def test_every_setting_and_recipe_in_a_command_exists(path: Path) -> None:
         if "--recipe" in words:
             recipe = words[words.index("--recipe") + 1]
         if settings or recipe != "starter":
-            config.load(opening.recipe_files(recipe), settings)
+            config.load(catalog.recipe_files(recipe), settings)
 
 
 def test_the_pages_hold_commands() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from labelwise import config, opening
+from labelwise import catalog, config, opening
 from labelwise.config import Run
 from labelwise.store.project import Project
 from labelwise.types import LabelwiseError
@@ -54,7 +54,7 @@ class Comparison:
         """The run of a method, or (None) of the common start."""
         names = self.data if method is None else f"{self.data}+{method}"
         extra = ["budget.per_round=[]"] if method is None else []
-        run = config.load(opening.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
+        run = config.load(catalog.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
         return opening.resolved(run, self.folder)
 
     def check(self) -> int:
