@@ -148,6 +148,23 @@ def test_the_differences_of_the_papers_are_collected() -> None:
     assert generator().said(doc, "Differs from the paper") == "not at all."
 
 
+def test_every_page_stands_in_the_navigation() -> None:
+    """Without mkdocs; a site with a page that nothing leads to is not built (`--strict`)."""
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"^ +- [^:]+: (\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in PAGES)
+
+
+def test_ci_has_what_builds_the_site() -> None:
+    start = ast.parse((ROOT / "start.py").read_text(encoding="utf-8"))
+    words = [
+        [one.value for one in node.elts if isinstance(one, ast.Constant)]
+        for node in ast.walk(start)
+        if isinstance(node, ast.List)
+    ]
+    assert any({"--group", "docs"} <= set(one) for one in words), "else the next test is skipped in CI"
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("material") is None,
     reason="mkdocs-material is not installed (it is in the dependency group `docs`: uv run --group docs ...)",

@@ -63,6 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_and_list_load_neither_torch_nor_numpy(tmp_path: Path) -> None:
     assert not loaded("--help", among=(*HEAVY, "numpy", "pydantic", "sqlalchemy"), cwd=tmp_path)
+    assert not loaded("--version", among=(*HEAVY, "numpy", "pydantic", "sqlalchemy"), cwd=tmp_path)
     assert not loaded("list", among=(*HEAVY, "numpy"), cwd=tmp_path)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+import labelwise
 from labelwise.errors import LabelwiseError, no_project
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="The projec
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Overrides one setting: key.sub=value (repeat).")
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"labelwise {labelwise.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole; the help text is the app's."""
 
 
 class _Rate(ProgressColumn):
