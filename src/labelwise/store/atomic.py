@@ -90,7 +90,7 @@ def make_private(path: str, what: str) -> None:
 
     Of a database that SQLite keeps in a file: what it keeps beside it gets the same mode.
     """
-    if path in ("", ":memory:") or path.startswith("file:") or os.path.lexists(path):
+    if path in ("", ":memory:") or path.startswith("file:"):
         return
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
