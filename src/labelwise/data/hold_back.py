@@ -64,7 +64,7 @@ def seed(pool: Pool, share: float, group: str = "") -> int:
     number = {name: k for k, name in enumerate(different)}
     of_image = np.array([number[name] for name in names], np.int64)
     content = np.zeros((len(different), len(pool.classes) + 1))
-    np.add.at(content, (of_image, 0), 1)
+    content[:, 0] = np.bincount(of_image, minlength=len(different))
     if pool.truth is not None:
         np.add.at(content, (of_image[pool.truth.image], pool.truth.labels + 1), 1)
     content = content[:, content.any(axis=0)]

@@ -26,16 +26,20 @@ from labelwise.data.roles import annotated
 from labelwise.types import LabelwiseError, Pool
 
 _SPLITS = ("train", "val", "valid", "validation", "test")
-_OF_CLIPS = frozenset("clip clips video vid seq sequence scene shot cam camera take film movie frames drive".split())
-_OF_CLIPS |= frozenset("flight session mvi uav mot".split())
-_OF_NOTHING = frozenset("day batch part set site image images img photo photos picture pictures dcim upload".split())
-_OF_NOTHING |= frozenset("uploads raw data folder cam camera week month".split())
+_OF_CLIPS = frozenset(
+    ("clip", "clips", "video", "vid", "seq", "sequence", "scene", "shot", "cam", "camera", "take", "film", "movie")
+    + ("frames", "drive", "flight", "session", "mvi", "uav", "mot")
+)
+_OF_NOTHING = frozenset(
+    ("day", "week", "month", "batch", "part", "set", "site", "cam", "camera", "dcim", "upload", "uploads", "raw")
+    + ("image", "images", "img", "photo", "photos", "picture", "pictures", "data", "folder")
+)
 _MOST_SPLITS = 8
 
 
 @dataclass
 class Found:
-    """A data set: `pools` by split ("" where it has none), `broken` splits with the reason why, a `note` on the format."""
+    """A data set: `pools` by split ("" where it has none), `broken` splits with the reason, a `note` on the format."""
 
     root: Path
     format: str

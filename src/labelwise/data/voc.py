@@ -29,7 +29,9 @@ import numpy as np
 from labelwise.data import clean, image, staging
 from labelwise.types import LabelwiseError, Pool, Problem
 
-LOOKS_FOR = "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
+LOOKS_FOR = (
+    "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
+)
 
 _ALL = "all"
 
