@@ -107,7 +107,7 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else value(key)
 
 
-def _of(model: type[Any], before: str) -> Iterator[Setting]:
+def _of(model: Any, before: str) -> Iterator[Setting]:
     """The settings of a section and of the sections in it."""
     said = _docs(model)
     for name, annotation, default in _fields(model):

@@ -142,6 +142,11 @@ def pools(
             f"{', '.join(pool.classes) or '(none)'}. Give both one class list, or test on a part of the pool: "
             "--set data.test_split= --set data.test_share=0.2"
         )
+    if test is not None and (test.truth is None or not len(test.truth)):
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has no annotations to test on. Name another (data.test_split), or "
+            "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
+        )
     if data.test_share:
         pool, test = _parted(pool, run)
     if data.stride_frames > 1:

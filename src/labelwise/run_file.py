@@ -11,7 +11,7 @@ from typing import Any
 from labelwise import config, menu
 from labelwise.errors import LabelwiseError
 
-_WIDTH = 44
+_WIDTH = 36
 
 
 def text(raw: Mapping[str, Any], head: Sequence[str]) -> str:
@@ -26,14 +26,19 @@ def text(raw: Mapping[str, Any], head: Sequence[str]) -> str:
         if not isinstance(table, Mapping):
             continue
         about = means.get(section, "")
-        lines += ["", f"[{section}]" + (f"  # {about}" if about else "")]
+        lines += ["", f"[{section}]" + (f"  # {_short(about)}" if about else "")]
         lines += [_line(key, value, means.get(f"{section}.{key}", "")) for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 
 def _line(key: str, value: Any, about: str) -> str:
-    said = f"{key} = {menu.value(value)}"
-    return f"{said:{_WIDTH}}# {about}" if about else said
+    said, short = f"{key} = {menu.value(value)}", _short(about)
+    return f"{said:{_WIDTH}}  # {short}" if short else said
+
+
+def _short(about: str) -> str:
+    """Its first sentence, as far as the first semicolon, without the point."""
+    return re.split(r"(?<=[a-z0-9)`])[.;](?: |$)", about, maxsplit=1)[0].strip()
 
 
 def change(path: Path, settings: Sequence[str]) -> str:
@@ -70,9 +75,8 @@ def _put(lines: Sequence[str], section: str, key: str, value: str) -> list[str]:
     end = next((k for k in heads if k > start), len(lines))
     for k in range(start + 1, end):
         if re.match(rf"\s*{re.escape(key)}\s*=", lines[k]):
-            said = f"{key} = {value}"
-            comment = _comment(lines[k])
-            return [*lines[:k], f"{said:{_WIDTH}}{comment}" if comment else said, *lines[k + 1 :]]
+            said, comment = f"{key} = {value}", _comment(lines[k])
+            return [*lines[:k], f"{said:{_WIDTH}}  {comment}" if comment else said, *lines[k + 1 :]]
     last = max((k for k in range(start, end) if k < 0 or lines[k].strip()), default=start)
     return [*lines[: last + 1], f"{key} = {value}", *lines[last + 1 :]]
 

@@ -271,7 +271,7 @@ class AskRule(Section):
     """
 
     who: Literal["oracle", "people"] = "oracle"
-    """oracle: simulated, from the annotations; people: on the page of `labelwise serve`."""
+    """The simulated oracle, from the annotations, or people, on the page of `labelwise serve`."""
     overlap: int = Field(1, ge=1, le=16)
     """So many people answer every query, each on their own."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from labelwise import config, opening, run_file
-from labelwise.config import Run
+from labelwise.config import Data, Run
 from labelwise.context import Bar, silent
 from labelwise.data import hold_back, recognise, roles
 from labelwise.data.recognise import Found
@@ -61,6 +61,8 @@ def make(
     before = config.load(folder / "run.toml") if (folder / "run.toml").exists() else None
     if before is not None:
         fresh.refuse_begun(folder, before.ledger)
+    views = {"views": ["flip"]}  # which the default score needs
+    config.parse({"data": {**said, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
         found = recognise.look(root, said.get("format"), advance)
     started = _start(found, said, tuple(classes))
@@ -123,18 +125,18 @@ def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _
         data["test_split"] = test
     if classes or not (pool.classes or said.get("classes")):
         data["classes"] = list(classes)
-    other: dict[str, Any] = {}
+    other: dict[str, Any] = {"ask": {"who": "oracle" if roles.annotated(pool) else "people"}}
     recipe = "starter_classes" if found.classifies else "starter"
     if pool.clips is not None:
         recipe = "starter_frames"
         stride = -(-round(len(pool) * (1 - share)) // FRAMES)
-        data |= {"stride_frames": stride} if stride > 1 else {}
+        if stride > 1 and "stride_frames" not in said:
+            data["stride_frames"] = stride
+            told.append(f"Every {stride}. frame is taken (another: --set data.stride_frames=N)")
     longest = int(max(pool.width_px.max(), pool.height_px.max()))
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest
         other["model"] = {"backbone": "small", "weights": "none"}
-    if not roles.annotated(pool):
-        other["ask"] = {"who": "people"}
     return _Start(recipe, data, other, told)
 
 
@@ -156,17 +158,15 @@ def _settled(
 ) -> tuple[dict[str, Any], Run]:
     """The settings as run.toml holds them, and the run that they are."""
     paths = opening.recipe_files(recipe or start.recipe)
-    between = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
-    between |= start.other if recipe is None else {k: v for k, v in start.other.items() if k == "ask"}
+    between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
+    between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
     raw = config.layers(paths, settings, between)
     for generated in ("scenes", "roads"):
         raw["data"].pop(generated, None)
-    if recipe is not None:  # another data set's splits
-        kept = {key for key in ("pool_split", "test_split") if key not in start.data}
-        raw["data"] = {
-            k: v for k, v in raw["data"].items() if k not in kept or any(f"data.{k}=" in s for s in settings)
-        }
+    foreign = {"pool_split", "test_split"} - set(start.data) - set(config.layers([], settings).get("data", {}))
     raw["data"]["root"] = start.data["root"]
+    keys = [key for key in (*Data.model_fields, *raw["data"]) if key in raw["data"] and key not in foreign]
+    raw["data"] = {key: raw["data"][key] for key in keys}  # of a recipe's own data set nothing stays
     run = opening.resolved(config.parse(raw, " + ".join(map(str, paths))), folder)
     if run.model.settings.get("weights") != config.parse(raw, "").model.settings.get("weights"):
         raw["model"]["weights"] = run.model.settings["weights"]
@@ -199,14 +199,15 @@ def _create(folder: Path, text: str, run: Run) -> None:
         raise
 
 
-def _budget_told(run: Run) -> list[str]:
+def _budget_told(run: Run, images: str) -> list[str]:
     who = "people answer on the page of `labelwise serve`"
     if run.ask.who == "oracle":
         who = "the annotations answer (people: --set ask.who=people)"
     each = ", ".join(f"{amount:g}" for amount in run.budget.per_round)
+    amounts = f"{each} {images if run.budget.unit == 'images' else run.budget.unit}"
     return [
-        f"Budget: {run.budget.start_images:g} images at random, then rounds of {each} {run.budget.unit} "
-        f"(--set budget.start_images=N, budget.per_round=[...]); {who}"
+        f"Budget: {run.budget.start_images:g} {images} at random, then rounds of {amounts} "
+        f"(--set budget.start_images=N, --set budget.per_round=[...]); {who}"
     ]
 
 
@@ -229,9 +230,11 @@ def _told(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
         )
     elif data.test_split:
         told.append(f"Test: {data.test_split} (another: --set data.test_split=NAME)")
+    elif roles.annotated(pool):
+        told.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
     else:
-        told.append("Test: none, because nothing else has annotations (--set data.test_split=NAME)")
-    return told + _budget_told(run)
+        told.append("Test: none, because these images have no annotations")
+    return told + _budget_told(run, "frames" if pool.clips is not None else "images")
 
 
 def next_step(folder: Path, made: Made) -> str:

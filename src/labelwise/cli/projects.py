@@ -43,16 +43,17 @@ def init(
     for line in made.told:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     pool, test = made.pool, made.test
-    listed = (
-        ", ".join(pool.classes) or "none yet: add each with `labelwise add-class NAME`, or init again with --classes"
+    how = (
+        f"none yet: add each with `labelwise add-class NAME --project {folder}`, or init again with --classes NAME,NAME"
     )
+    listed = ", ".join(pool.classes) or how
     out.print(
         f"{len(pool)} images in the pool, {len(test) if test else 0} for testing, classes: {listed}",
         markup=False,
         soft_wrap=True,
     )
     if pool.problems:
-        out.print(f"{len(pool.problems)} problems in the data; see them with `labelwise check {data}`")
+        out.print(f"Problems in the data: {len(pool.problems)}; see them with `labelwise check {data}`")
     out.print(f"Wrote {folder / 'run.toml'}. Next: {starter.next_step(folder, made)}", markup=False, soft_wrap=True)
 
 

@@ -70,7 +70,7 @@ def name(root: Path) -> str:
     if len(matches) > 1:
         raise LabelwiseError(
             f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
-            f"data.format={matches[0]}`, `labelwise check ... --format {matches[0]}`, or give the folder of one of them."
+            f"data.format={matches[0]}`, `labelwise check ... --format {matches[0]}`, or give one of them."
         )
     matches = matches or [name for name in _LAST if known[name].detect(root)][:1]
     if not matches:

@@ -28,11 +28,9 @@ from labelwise.types import LabelwiseError, Pool
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _OF_CLIPS = frozenset(
     ("clip", "clips", "video", "vid", "seq", "sequence", "scene", "shot", "cam", "camera", "take", "film", "movie")
-    + ("frames", "drive", "flight", "session", "mvi", "uav", "mot")
 )
 _OF_NOTHING = frozenset(
-    ("day", "week", "month", "batch", "part", "set", "site", "cam", "camera", "dcim", "upload", "uploads", "raw")
-    + ("image", "images", "img", "photo", "photos", "picture", "pictures", "data", "folder")
+    ("day", "week", "month", "batch", "part", "set", "site", "cam", "camera", "dcim", "raw", "data", "images", "photos")
 )
 _MOST_SPLITS = 8
 
