@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelwise import cli, config, loop, menu, opening, run_file, starter
+from labelwise import catalog, cli, config, loop, menu, opening, run_file, starter
 from labelwise.data import coco, hold_back, recognise, roles, scenes, voc, yolo
 from labelwise.data.long_tail import subset
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool
@@ -510,7 +510,7 @@ def test_copies_by_roboflow_stay_together(tmp_path: Path) -> None:
 def test_every_field_is_in_the_table_of_settings_with_a_meaning() -> None:
     said = {one.key: one for one in menu.settings()}
     assert all(one.meaning and one.type != "" for one in said.values())
-    dumped = tomllib.loads(config.dump(config.load(opening.recipe_files("scenes+u_cb"))))
+    dumped = tomllib.loads(config.dump(config.load(catalog.recipe_files("scenes+u_cb"))))
     for section, value in dumped.items():
         keys = [section] if section in ("model",) or not isinstance(value, dict) else [f"{section}.{k}" for k in value]
         assert all(key in said for key in keys), keys

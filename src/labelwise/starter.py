@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from labelwise import config, opening, run_file
+from labelwise import catalog, config, opening, run_file
 from labelwise.config import Data, Run
 from labelwise.context import Bar, silent
 from labelwise.data import hold_back, recognise, roles
@@ -157,7 +157,7 @@ def _settled(
     budget: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Run]:
     """The settings as run.toml holds them, and the run that they are."""
-    paths = opening.recipe_files(recipe or start.recipe)
+    paths = catalog.recipe_files(recipe or start.recipe)
     between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
     between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
     raw = config.layers(paths, settings, between)
