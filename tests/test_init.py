@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         "no split 'nowhere'; expected one of train2017",
     ),
     "an expression that is none": (classes, ["data.group=("], "no regular expression"),
-    "a ledger that is none": (bare, ["ledger=sqlite:////nowhere/at/all/x.db"], "ledger"),
+    "a ledger that is none": (bare, ["ledger=sqlite:////nowhere/at/all/x.db"], r"nowhere/at/all/x\.db"),
 }
 
 
