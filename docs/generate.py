@@ -110,7 +110,7 @@ def methods() -> str:
                 f"`{key}`" if p.default is p.empty else f"`{key} = {p.default!r}`" for key, p in found.settings.items()
             ).replace("|", r"\|")
             inputs = ", ".join(f"`{one}`" for one in found.inputs)
-            about, source = escaped(catalog.summary(folder, name)), escaped(catalog.source(folder, name))
+            about, source = escaped(catalog.summary(folder, name)), escaped(catalog.origin(folder, name))
             rows.append(f"| `{name}` | {about} | {inputs} | {settings} | {source} |")
         parts.append(f"## {folder}\n\nThe function is `{verb}`.\n\n" + "\n".join(rows))
     return "\n\n".join(parts)

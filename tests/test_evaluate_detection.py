@@ -10,7 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from labelwise.evaluate.detection import evaluate, per_class, rare_classes
+from labelwise.evaluate.detection import evaluate, per_class
+from labelwise.evaluate.rarity import rare_classes
 from labelwise.types import Boxes, Detections, LabelwiseError, Rects
 
 CLASSES = ("a", "b", "c", "never")

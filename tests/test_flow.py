@@ -86,7 +86,7 @@ def test_another_seed_draws_another_initial_pool(finished: Path, tmp_path: Path)
 
     other = opening.start(tmp_path / "other", "demo", [*kill.SMALL, "seed=1", "data.scenes.train=40"])
     with other.project.lock():
-        loop.query.begin(other)
+        loop.begin(other)
         for stage in ("predict", "score", "select", "ask"):
             assert loop.run_stage(other, 0, stage)
             assert not loop.run_stage(other, 0, stage)

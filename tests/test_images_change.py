@@ -130,7 +130,7 @@ def test_an_image_that_sorts_first_and_one_that_goes_leave_stored_numbers_alone(
     run(data, rounds=0)
     context = opened(data, rounds=1)
     with context.project.lock():
-        loop.query.begin(context)
+        loop.begin(context)
         assert loop.run_stage(context, 1, "predict")
     seen = files.read_detections(context.file(1, "predictions"), columns=()).offsets
     names = context.pool.names
@@ -283,7 +283,7 @@ def test_labels_held_back_in_the_middle_of_a_round_are_no_dead_end(data: Path) -
     first, _ = run(data, rounds=0)
     context = opened(data, rounds=1)
     with context.project.lock():
-        loop.query.begin(context)
+        loop.begin(context)
         for stage in ("predict", "score"):
             assert loop.run_stage(context, 1, stage)
     rewrite(data / labelled(first)[0])
@@ -504,7 +504,7 @@ def test_labels_of_whole_images_are_kept_in_another_size(tmp_path: Path) -> None
     told: list[str] = []
     after.tell = told.append
     with after.project.lock():
-        loop.query.begin(after)
+        loop.begin(after)
     assert len(told) == 2 and "6 images changed" in told[1]
     assert labelled(after) == []
     images.keep(after, names, "owner")

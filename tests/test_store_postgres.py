@@ -91,7 +91,7 @@ def test_a_run_keeps_its_ledger_there_and_goes_on(url: str, tmp_path: Path) -> N
     folder = tmp_path / "run"
     opened = opening.start(folder, "demo", settings)
     with opened.project.lock():
-        loop.query.begin(opened)
+        loop.begin(opened)
         for stage in ("predict", "score", "select", "ask"):
             assert loop.run_stage(opened, 0, stage)
     opened.project.close()

@@ -1,30 +1,31 @@
-"""File name -> method. A method's inputs are its positional parameters, its settings its keyword-only ones.
+"""File name -> method, or recipe. A method's inputs are its positional parameters, its settings its keyword-only ones.
 
-There is no registry: a method is a file in a stage folder that defines the folder's verb. Listing reads the files
-without importing them, so that a broken or heavy method cannot break the command line. A dotted name
+There is no registry: a method is a file in a stage folder that defines the folder's verb. Names, settings and constants
+are read from the text of the files; a method is imported when it is called, so that a broken or heavy one cannot break
+or slow the command line. A dotted name
 (`my_lab.ideas.novelty`) loads a user's own module.
 """
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
 import re
-import threading
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from labelwise.errors import LabelwiseError
+from labelwise.signature import PACKAGE, Unreadable, source
 
-from labelwise.types import LabelwiseError
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-PACKAGE = Path(__file__).parent
 VERBS = {
     "data": "detect",
     "models": "build",
@@ -33,24 +34,34 @@ VERBS = {
     "select": "select",
     "labels": "weigh",
 }
-_PARSING = threading.Lock()  # ast.parse in several threads at once can fail in Python 3.11
 RESERVED = frozenset({"explain", "progress"})
 """Keyword-only parameters that the loop sets itself; never a setting."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
-    """One method of a folder: what it needs from the menu, what can be set, and how to call it."""
+    """One method of a folder: what it needs from the menu, what can be set (with the type of each), how to call it."""
 
     folder: str
     name: str
-    function: Callable[..., Any]
+    module: str
     inputs: tuple[str, ...]
     settings: Mapping[str, inspect.Parameter]
 
+    @functools.cached_property
+    def function(self) -> Callable[..., Any]:
+        """The method itself; this imports its file."""
+        return _function(self.folder, self.name, self.module)
+
     def constant(self, name: str, default: Any = None) -> Any:
         """A constant that the folder's methods declare beside their verb; those without it have the default, if any."""
-        module = importlib.import_module(self.function.__module__)
+        if "." not in self.name:
+            text = source(PACKAGE / self.folder / f"{self.name}.py")
+            if name not in text and default is not None:
+                return default
+            with contextlib.suppress(Unreadable):
+                return text.constant(name)
+        module = importlib.import_module(self.module)
         if default is not None and not hasattr(module, name):
             return default
         if not hasattr(module, name):
@@ -59,14 +70,15 @@ class Method:
 
     def problems(self, settings: Mapping[str, Any]) -> list[str]:
         """Everything that is wrong with these settings, in words; empty when they can be used."""
-        hints = typing.get_type_hints(self.function)
+        from pydantic import ValidationError
+
         found = []
         for key, value in settings.items():
             if key not in self.settings:
                 found.append(unknown(f"setting of {self.folder}/{self.name}", key, sorted(self.settings)))
                 continue
             try:
-                _adapter(hints.get(key, Any)).validate_python(value)
+                _adapter(self.settings[key].annotation).validate_python(value)
             except ValidationError as error:
                 found.append(f"{self.folder}/{self.name}: {key} = {value!r}: {error.errors()[0]['msg']}")
         required = [k for k, p in self.settings.items() if p.default is p.empty and k not in settings]
@@ -80,12 +92,14 @@ class Method:
                 f"{self.folder}/{self.name} needs {', '.join(missing)}; here there is only: {', '.join(sorted(menu))}. "
                 "Choose another method, or let predict produce these inputs"
             )
-        hints = typing.get_type_hints(self.function)
-        checked = {key: _adapter(hints.get(key, Any)).validate_python(value) for key, value in settings.items()}
+        kinds = {key: self.settings[key].annotation if key in self.settings else Any for key in settings}
+        checked = {key: _adapter(kinds[key]).validate_python(value) for key, value in settings.items()}
         return self.function(*(menu[name] for name in self.inputs), **checked, **reserved)
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except Exception:  # a type with its own config, or one that pydantic does not know: taken as it is
@@ -101,31 +115,24 @@ def unknown(what: str, name: str, known: list[str]) -> str:
 
 @functools.cache
 def _names(folder: str) -> tuple[str, ...]:
-    verb = VERBS[folder]
-    found = []
-    for path in sorted((PACKAGE / folder).glob("*.py")):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        if not path.name.startswith("_") and any(isinstance(n, ast.FunctionDef) and n.name == verb for n in body):
-            found.append(path.stem)
-    return tuple(found)
+    verb = re.compile(rf"^def {VERBS[folder]}\(", re.MULTILINE)
+    paths = [path for path in sorted((PACKAGE / folder).glob("*.py")) if not path.name.startswith("_")]
+    return tuple(path.stem for path in paths if verb.search(path.read_text(encoding="utf-8")))
 
 
 def names(folder: str) -> list[str]:
     """Names of the methods in a stage folder, by reading its files (nothing is imported)."""
-    with _PARSING:
-        return list(_names(folder))
+    return list(_names(folder))
 
 
 def summary(folder: str, name: str) -> str:
     """First line of a method's docstring, by reading its file."""
-    doc = ast.get_docstring(ast.parse((PACKAGE / folder / f"{name}.py").read_text(encoding="utf-8")))
-    return (doc or "").split("\n", 1)[0]
+    return source(PACKAGE / folder / f"{name}.py").doc.split("\n", 1)[0]
 
 
-def source(folder: str, name: str) -> str:
+def origin(folder: str, name: str) -> str:
     """What the method's docstring names as its source, in one line; empty where it names none."""
-    doc = ast.get_docstring(ast.parse((PACKAGE / folder / f"{name}.py").read_text(encoding="utf-8"))) or ""
-    _, found, after = doc.partition("\nSource: ")
+    _, found, after = source(PACKAGE / folder / f"{name}.py").doc.partition("\nSource: ")
     lines = after.split("\n") if found else []
     end = next((k for k, line in enumerate(lines) if not line or re.match(r"[A-Z][a-z ]+:", line)), len(lines))
     return " ".join(lines[:end])
@@ -137,20 +144,51 @@ def find(folder: str, name: str) -> Method:
     Raises:
         LabelwiseError: no such method (with "did you mean"), or the module lacks the folder's verb.
     """
-    verb = VERBS[folder]
-    if "." not in name and name not in names(folder):
-        raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
-    module_name = name if "." in name else f"labelwise.{folder.replace('/', '.')}.{name}"
+    verb, module = VERBS[folder], name if "." in name else f"labelwise.{folder.replace('/', '.')}.{name}"
+    parameters = None
+    if "." not in name:
+        if name not in names(folder):
+            raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
+        with contextlib.suppress(Unreadable):
+            parameters = source(PACKAGE / folder / f"{name}.py").parameters(verb)
+    if parameters is None:
+        function = _function(folder, name, module)
+        hints = typing.get_type_hints(function, include_extras=True)
+        given = inspect.signature(function).parameters
+        parameters = {n: p.replace(annotation=hints.get(n, Any)) for n, p in given.items()}
+    inputs = tuple(n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    settings = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in RESERVED}
+    return Method(folder, name, module, inputs, settings)
+
+
+def _function(folder: str, name: str, module: str) -> Callable[..., Any]:
     try:
-        module = importlib.import_module(module_name)
+        loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise LabelwiseError(
             f"{folder} method {name!r}: cannot import {error.name!r}; install it or fix the name"
         ) from None
-    function = getattr(module, verb, None)
+    function: Callable[..., Any] | None = getattr(loaded, VERBS[folder], None)
     if function is None:
-        raise LabelwiseError(f"{module_name} has no function {verb!r}; a {folder} method is a file that defines it")
-    parameters = inspect.signature(function).parameters
-    inputs = tuple(n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
-    settings = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in RESERVED}
-    return Method(folder, name, function, inputs, settings)
+        raise LabelwiseError(f"{module} has no function {VERBS[folder]!r}; a {folder} method is a file that defines it")
+    return function
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come along, by name."""
+    beside = PACKAGE / "recipes"  # in a wheel; in a checkout they are at its top
+    folder = beside if beside.is_dir() else PACKAGE.parents[1] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def recipe_files(recipe: str) -> list[Path]:
+    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
+    paths = []
+    for name in recipe.split("+"):
+        if Path(name).suffix in (".toml", ".yaml", ".yml"):
+            paths.append(Path(name))
+        elif name in recipes():
+            paths.append(recipes()[name])
+        else:
+            raise LabelwiseError(unknown("recipe", name, sorted(recipes())))
+    return paths

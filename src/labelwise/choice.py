@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labelwise import catalog
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 
 class Choice(BaseModel):

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-
-class LabelwiseError(Exception):
-    """An error that a user can act on: what, where, what was expected, what to do. The CLI prints it and exits 1."""
+from labelwise.errors import LabelwiseError as LabelwiseError
 
 
 def check(holds: bool, message: str) -> None:

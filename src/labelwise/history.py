@@ -6,21 +6,21 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labelwise.context import Context
-from labelwise.evaluate import detection
+from labelwise.evaluate import rarity
 from labelwise.loop import STAGES
-from labelwise.predict.history import read as read_history
-from labelwise.report import informativeness
-from labelwise.report.filmstrip import Film, FilmFrame
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
 from labelwise.store import files
 from labelwise.store.agreement import agreement
 from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
+
+if TYPE_CHECKING:  # what draws is loaded where it draws: `status` needs none of it
+    from labelwise.report.filmstrip import Film, FilmFrame
 
 
 def round_result(context: Context, round: int) -> RoundResult:
@@ -123,6 +123,8 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
 
 def _informativeness(context: Context, round: int) -> Informativeness:
     """How often the model of a scored round is right about the images with the highest scores."""
+    from labelwise.report import informativeness
+
     scored = files.read_table(context.file(round, "scores.parquet"))
     found = files.read_detections(context.file(round, "predictions"), columns=())
     truth = context.pool.truth
@@ -131,7 +133,7 @@ def _informativeness(context: Context, round: int) -> Informativeness:
     image = scored["image"]
     right = found.labels[found.offsets[image]] == truth.labels[image]
     record = context.file(round - 1, "history.npy")
-    unsure = dispersion.score(read_history(record)[:, image]) if record.exists() else None
+    unsure = dispersion.score(files.read_record(record)[:, image]) if record.exists() else None
     return informativeness.measure(round, scored["score"], right, unsure)
 
 
@@ -143,11 +145,11 @@ def _data_name(context: Context) -> str:
 
 
 def rare_classes(context: Context) -> list[str]:
-    """Names of the pool's rare classes (`evaluate.detection.rare_classes`); none without ground truth or a choice."""
+    """Names of the pool's rare classes (`evaluate.rarity.rare_classes`); none without ground truth or a choice."""
     classes = context.pool.classes
     if context.pool.truth is None or len(classes) < 2:
         return []
-    return [classes[c] for c in detection.rare_classes(np.bincount(context.pool.truth.labels, minlength=len(classes)))]
+    return [classes[c] for c in rarity.rare_classes(np.bincount(context.pool.truth.labels, minlength=len(classes)))]
 
 
 def versions() -> dict[str, str]:
@@ -203,6 +205,8 @@ def films(context: Context, round: int, amount: int = 4, around: int = 3) -> lis
     """The first picks of a round among their neighbours, with the verdict of the graph on every box, where there is
     one: a project of videos whose method looks at temporal coherence.
     """
+    from labelwise.report.filmstrip import Film
+
     path, pool = context.file(round, "errors.parquet"), context.pool
     if pool.clips is None or not path.exists():
         return []
@@ -229,6 +233,8 @@ def films(context: Context, round: int, amount: int = 4, around: int = 3) -> lis
 def _film_frame(
     context: Context, image: int, nodes: Mapping[str, np.ndarray], rows: np.ndarray, asked: set[int]
 ) -> FilmFrame:
+    from labelwise.report.filmstrip import FilmFrame
+
     pool = context.pool
     pixels, scale_xy = context.images("pool")[image]
     kinds = [

@@ -12,21 +12,23 @@ random.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 from labelwise.context import Context
-from labelwise.stages import learn, people, query, selecting
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
+from labelwise.stages import images
 
 STAGES = {
-    "predict": query.predict,  # the only place where a model meets the pool; its outputs are stored
-    "score": query.score,  # arrays -> how much each candidate is worth labelling
-    "select": selecting.select,  # arrays -> a ranking that fits the budget
-    "ask": people.ask,  # the oracle, or people, answer until the budget of the round is spent
-    "label": learn.label,  # ledger + predictions -> boxes with weights, by the label policy
-    "train": learn.train,  # weighted losses
-    "evaluate": learn.evaluate,  # AP on the test images
+    "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
+    "score": "query.score",  # arrays -> how much each candidate is worth labelling
+    "select": "selecting.select",  # arrays -> a ranking that fits the budget
+    "ask": "people.ask",  # the oracle, or people, answer until the budget of the round is spent
+    "label": "learn.label",  # ledger + predictions -> boxes with weights, by the label policy
+    "train": "learn.train",  # weighted losses
+    "evaluate": "learn.evaluate",  # AP on the test images
 }
+"""Every stage and its function in `labelwise.stages`, loaded when it runs: to know their names needs no torch."""
 
 
 def run(context: Context) -> Iterator[int]:
@@ -37,11 +39,24 @@ def run(context: Context) -> Iterator[int]:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        query.begin(context)
+        begin(context)
         for round in range(context.run.rounds):
             fresh = [run_stage(context, round, name) for name in STAGES]
             if any(fresh):
                 yield round
+
+
+def begin(context: Context) -> None:
+    """Enters the pool into the ledger, and tells which images are unavailable; refuses a class list that changed."""
+    if not context.pool.classes:
+        raise LabelwiseError(
+            f"no classes are known, so nothing can be asked: add each with `labelwise add-class NAME --project "
+            f"{context.project.folder}`, or write classes = [...] below [data] in {context.project.config_path}"
+        )
+    context.project.ledger.add_images(context.pool)
+    images.look(context)
+    for line in images.told(context):
+        context.tell(line)
 
 
 def run_stage(context: Context, round: int, name: str) -> bool:
@@ -50,7 +65,8 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         if stage.done:
             return False
         context.see_classes()
-        STAGES[name](context, round, stage)
+        room, function = STAGES[name].split(".")
+        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(context, round, stage)
     return True
 
 
@@ -71,7 +87,7 @@ def run_next(context: Context, name: str) -> int:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        query.begin(context)
+        begin(context)
         due = next_stage(context)
         if due is None:
             raise LabelwiseError("every round of this run is done; add an entry to budget.per_round for another one")

@@ -1,32 +1,29 @@
-"""Opening and making projects: recipes and settings, the images that a run reads."""
+"""Opening and making projects: their settings, the images that a run reads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config
+from labelwise import catalog, config, run_file
 from labelwise.config import Run
 from labelwise.context import Bar, Context, clips_of, silent
-from labelwise.data import find, long_tail, roads, scenes
+from labelwise.data import find, hold_back, long_tail, roads, scenes
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
+from labelwise.errors import LabelwiseError, no_project
 from labelwise.stages import images
 from labelwise.store import files, image_files
 from labelwise.store.project import Project
-from labelwise.types import LabelwiseError, Pool
+from labelwise.types import Pool
 
-
-def recipes() -> dict[str, Path]:
-    """The recipes that come along, by name."""
-    beside = Path(__file__).parent / "recipes"
-    folder = beside if beside.is_dir() else Path(__file__).parents[2] / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+Read = Callable[[Path, str | None, str | None], Pool]
+"""Reads a split of a data set in a format, as `find.read` does."""
 
 
 def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
@@ -38,15 +35,12 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     there = (folder / "run.toml").exists()
     if recipe is None:
         if not there:
-            raise LabelwiseError(
-                f"{folder} is not a project (no run.toml). Make one with `labelwise init {folder} --data FOLDER`, "
-                "or run a recipe: `labelwise run RECIPE --project FOLDER`"
-            )
+            raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
-            files.write_text(folder / "run.toml", config.dump(run))
+            files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar)
-    run = resolved(config.load(recipe_files(recipe), settings), folder)
+    run = resolved(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
         if before != run:
@@ -59,19 +53,6 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
-
-
-def recipe_files(recipe: str) -> list[Path]:
-    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
-    paths = []
-    for name in recipe.split("+"):
-        if Path(name).suffix in (".toml", ".yaml", ".yml"):
-            paths.append(Path(name))
-        elif name in recipes():
-            paths.append(recipes()[name])
-        else:
-            raise LabelwiseError(catalog.unknown("recipe", name, sorted(recipes())))
-    return paths
 
 
 def resolved(run: Run, folder: Path) -> Run:
@@ -136,7 +117,7 @@ def _generate(run: Run, root: Path, bar: Bar) -> None:
 
 
 def pools(
-    run: Run, root: Path, pool_split: str, test_split: str, known: Sequence[str] = ()
+    run: Run, root: Path, pool_split: str, test_split: str, known: Sequence[str] = (), read: Read = find.read
 ) -> tuple[Pool, Pool | None, int]:
     """The pool and the test images that a run reads from `root`, and how many images it labels first.
 
@@ -144,10 +125,21 @@ def pools(
     drawn once, it stays that part: the images `known`.
     """
     data = run.data
-    pool = _named(_pool(run, root, pool_split or None, known), data.classes)
-    test = _named(find.read(root, test_split, data.format), data.classes) if test_split else None
+    pool = _named(_pool(run, root, pool_split or None, known, read), data.classes)
+    test = _named(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
-        raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has the classes {', '.join(test.classes) or '(none)'}, the pool "
+            f"{', '.join(pool.classes) or '(none)'}. Give both one class list, or test on a part of the pool: "
+            "--set data.test_split= --set data.test_share=0.2"
+        )
+    if test is not None and (test.truth is None or not len(test.truth)):
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has no annotations to test on. Name another (data.test_split), or "
+            "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
+        )
+    if data.test_share:
+        pool, test = _parted(pool, run)
     if data.stride_frames > 1:
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
     if run.needs_clips:
@@ -176,14 +168,14 @@ def pools(
     return pool, test, first
 
 
-def _pool(run: Run, root: Path, split: str | None, known: Sequence[str]) -> Pool:
+def _pool(run: Run, root: Path, split: str | None, known: Sequence[str], read: Read) -> Pool:
     """The pool as it is read; an error of a project that has images says where they are expected."""
     advice = (
         f"This project has {len(known)} images below data.root = {run.data.root!r}: mount or put back that folder, or "
         "say where it is now with --set data.root=PATH"
     )
     try:
-        pool = find.read(root, split, run.data.format)
+        pool = read(root, split, run.data.format)
     except LabelwiseError as error:
         if not known:
             raise
@@ -199,6 +191,18 @@ def _with(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.
     here = [i for i, name in enumerate(pool.names) if name in before]
     more = [i for i in drawn.tolist() if pool.names[i] not in before]
     return np.array(here + more[: max(0, most - len(known))], np.int64)
+
+
+def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:
+    """The pool without the part that is held back, and that part."""
+    data = run.data
+    if pool.truth is None:
+        raise LabelwiseError(
+            f"{pool.root}: data.test_share = {data.test_share:g}, but these images have no annotations to test on. "
+            "Set data.test_share = 0"
+        )
+    back = hold_back.held_back(pool, data.test_share, seed=data.test_seed, group=data.group)
+    return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
 
 
 def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import config, opening
+from labelwise import config, loop, opening
 from labelwise.api import settings
 from labelwise.api.project import Project
 from labelwise.context import Context
 from labelwise.data import image_list
-from labelwise.stages import query
 from labelwise.store import files
 from labelwise.store.project import Project as Folder
 from labelwise.types import LabelwiseError
@@ -47,7 +46,7 @@ def open(
         if format == "folder" and not classes:
             raise LabelwiseError(f'{place}: give the names of the classes, for example classes=["cat", "dog"]')
         if listed is not None:
-            place.mkdir(parents=True, exist_ok=True)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.write_text(place / "images.txt", image_list.text(listed))
         elif not Path(str(images)).is_dir():
             raise LabelwiseError(f"images: {images}: no such folder; give a folder, or a list of paths")
@@ -60,7 +59,7 @@ def open(
         _extend(place, listed)
     opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
-    query.begin(opened)
+    loop.begin(opened)
     return Project(opened)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from labelwise.cli.console import SetOption, app, bar, out
 from labelwise.cli.projects import write_report
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 
 @app.command()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from labelwise.types import LabelwiseError
+import labelwise
+from labelwise.errors import LabelwiseError, no_project
+
+if TYPE_CHECKING:
+    from labelwise.context import Context
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +35,21 @@ SetOption = Annotated[
 ]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"labelwise {labelwise.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole; the help text is the app's."""
+
+
 class _Rate(ProgressColumn):
     """Items per second."""
 
@@ -43,7 +62,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with rate and time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total or None)  # 0: nobody knows how many
 
         def advance(n: int) -> None:
             progress.update(task, advance=n)
@@ -97,3 +116,17 @@ def tell(text: str) -> None:
 def plain(text: object) -> str:
     """Text that the console prints as it is: its brackets are no markup."""
     return str(text).replace("[", "\\[")
+
+
+def require_project(folder: Path) -> None:
+    """A wrong path is an error before anything heavy is loaded."""
+    if not (folder / "run.toml").exists():
+        raise no_project(folder)
+
+
+def open_project(folder: Path, settings: Sequence[str] = ()) -> Context:
+    """Opens the project in `folder`; `settings` change its run.toml."""
+    require_project(folder)
+    from labelwise import opening
+
+    return opening.start(folder, None, settings, bar)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from labelwise import catalog
 from labelwise.cli.console import app, bar, out, plain
-from labelwise.types import LabelwiseError
+from labelwise.errors import LabelwiseError
 
 
 @app.command()
@@ -46,15 +46,13 @@ def list_(
 
     Example: `labelwise list score`
     """
-    from labelwise import opening
-
     known = ["recipes", *catalog.VERBS]
     if folder is not None and folder not in known:
         raise LabelwiseError(catalog.unknown("folder", folder, known))
     for name in [folder] if folder else known:
         if name == "recipes":
             table = Table("recipe", "what it is", title="recipes")
-            for recipe, path in opening.recipes().items():
+            for recipe, path in catalog.recipes().items():
                 table.add_row(recipe, plain(path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")))
         else:
             table = _methods(name) if folder else Table("method", "what it does", title=name)
@@ -75,7 +73,7 @@ def _methods(folder: str) -> Table:
             "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
-            "source": catalog.source(folder, name),
+            "source": catalog.origin(folder, name),
         }
         if folder != "score":
             del facts["unit"]

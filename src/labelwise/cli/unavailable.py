@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from labelwise.cli.console import app, bar, out, plain, tell
+from labelwise.cli.console import app, open_project, out, plain, tell
+from labelwise.errors import LabelwiseError
 
 MOST = 200
 """Images that are listed."""
@@ -27,12 +28,10 @@ def images(
 
     Example: `labelwise images my-project --forget train/0017.jpg`
     """
-    from labelwise import opening
+    opened = open_project(project)
     from labelwise.stages import images as of_pool
     from labelwise.store import image_files
-    from labelwise.types import LabelwiseError
 
-    opened = opening.start(project, None, [], bar)
     ledger = opened.project.ledger
     if keep or keep_all or forget:
         if both := sorted(set(keep or ()) & set(forget or ())):

@@ -24,6 +24,8 @@ from labelwise.types import LabelwiseError, Pool, Problem
 LOOKS_FOR = "data.yaml (or another .yaml with `names` and `train`/`val`), and <split>/images beside <split>/labels"
 
 _SPLITS = ("train", "val", "valid", "test")
+_NO_SPLITS = ("path", "names", "nc", "download")
+"""Keys of data.yaml; any other that names a folder beside it is a split too."""
 
 
 def detect(root: Path) -> bool:
@@ -35,6 +37,7 @@ def splits(root: Path) -> tuple[str, ...]:
     """Names of the splits."""
     path, content = _open(root)
     listed = [s for s in _SPLITS if content.get(s)]
+    listed += [s for s, at in content.items() if s not in (*_SPLITS, *_NO_SPLITS) and _is_place(path.parent, at)]
     beside = [s for s in _SPLITS if _beside(path.parent, s) and not {s, _other(s)} & set(listed)]
     return tuple(listed + beside)
 
@@ -156,6 +159,10 @@ def _other(split: str) -> str:
     return {"val": "valid", "valid": "val"}.get(split, split)
 
 
+def _is_place(base: Path, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and (base / value).is_dir()
+
+
 def _beside(base: Path, split: str) -> Path | None:
     found = (f for s in (split, _other(split)) for f in (base / s / "images", base / "images" / s) if f.is_dir())
     return next(found, None)
@@ -189,7 +196,8 @@ def _images(path: Path, content: dict[str, Any], split: str, problems: list[Prob
 
 
 def _listed(file: Path, line: str) -> Path:
-    return Path(os.path.normpath(file.parent / line))
+    paths = [Path(os.path.normpath(file.parent / name)) for name in clean.spellings(line)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _label_file(picture: Path) -> Path:

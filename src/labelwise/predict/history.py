@@ -18,7 +18,6 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
 from labelwise.predict.classify import classes
-from labelwise.types import LabelwiseError
 
 
 @dataclass
@@ -86,14 +85,3 @@ class Recorder:
     def remove(self) -> None:
         """Once the trained weights are kept, too: until then a killed run still goes on with the record."""
         self._partial.unlink(missing_ok=True)
-
-
-def read(path: Path) -> np.ndarray:
-    """The record [records, images] of a round, memory-mapped."""
-    try:
-        table: np.ndarray = np.load(path, mmap_mode="r")
-        return table
-    except (OSError, ValueError) as error:
-        raise LabelwiseError(
-            f"{path}: no record of the training ({error}). Run the train stage of that round again"
-        ) from None

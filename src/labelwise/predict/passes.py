@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -83,7 +82,7 @@ def views_of(choices: Sequence[ViewChoice]) -> tuple[View, ...]:
             raise LabelwiseError("; ".join(problems))
         again = sum(view.label.split("-")[0] == name for view in found)
         label = name if again == 0 else f"{name}-{again + 1}"
-        stochastic = bool(getattr(sys.modules[method.function.__module__], "STOCHASTIC", False))
+        stochastic = bool(method.constant("STOCHASTIC", False))
         found.append(View(label, method.inputs, partial(method.function, **settings), stochastic))
     return tuple(found)
 

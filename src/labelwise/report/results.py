@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from labelwise.report.filmstrip import Film
 from labelwise.types import LabelwiseError
+
+if TYPE_CHECKING:
+    from labelwise.report.filmstrip import Film
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 """Shares of the unlabelled pool, highest scores first."""

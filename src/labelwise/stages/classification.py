@@ -53,7 +53,7 @@ def menu(context: Context, round: int) -> dict[str, Any]:
     """What only classifiers give to a score, each made if the run names it."""
     run, pool, found = context.run, context.pool, dict[str, Any]()
     if "history" in run.inputs:
-        record = history.read(context.file(round - 1, "history.npy"))  # lacks the images that came since
+        record = files.read_record(context.file(round - 1, "history.npy"))  # lacks the images that came since
         found["history"] = np.pad(record, ((0, 0), (0, max(0, len(pool) - record.shape[1]))))
     if "truth_classes" in run.inputs:
         if pool.truth is None:
@@ -117,7 +117,7 @@ def taught(
     wanted = np.setdiff1d(np.flatnonzero(~done), list(pixels.failed))
     probs, _ = distributions(teacher, torch.from_numpy(pixels.squares), wanted, context.run.predict.batch_size)
     if rule.by == "dispersion":
-        unsure = dispersion.score(history.read(context.file(round, "history.npy"))[:, wanted])
+        unsure = dispersion.score(files.read_record(context.file(round, "history.npy"))[:, wanted])
     else:
         unsure = entropy.score(probs)
     chance = np.random.default_rng([context.run.seed, round, 6]).random(len(wanted))

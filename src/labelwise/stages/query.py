@@ -14,7 +14,7 @@ from labelwise.context import Context
 from labelwise.predict.classify import classify
 from labelwise.predict.run import predict as predict_pool
 from labelwise.predict.vaal import labelled_probability
-from labelwise.stages import classification, images, video
+from labelwise.stages import classification, video
 from labelwise.stages.learn import load_model
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.store import files
@@ -24,14 +24,6 @@ PER_IMAGE = {"labelled_probability": 0, "truth_classes": 0, "image_features": 0,
 PER_IMAGE |= dict.fromkeys(("estimated_fp", "estimated_fn", "true_fp", "true_fn"), 0)
 """Columns of the whole pool, and which of their axes counts its images."""
 VIEWS = ("view_probs", "view_scores", "view_iou")
-
-
-def begin(context: Context) -> None:
-    """Enters the pool into the ledger, and tells which images are unavailable; refuses a class list that changed."""
-    context.project.ledger.add_images(context.pool)
-    images.look(context)
-    for line in images.told(context):
-        context.tell(line)
 
 
 # ---------------------------------------------------------------------------------------------------------- predict

@@ -16,6 +16,9 @@ import numpy as np
 from labelwise.types import LabelwiseError
 
 _SUFFIX = ".labelwise-tmp"
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""No space left, and (where there is such a thing) none left for this user."""
+_POSIX = os.name == "posix"
 
 
 def temporary(path: Path) -> Path:
@@ -30,8 +33,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Forces a file's bytes, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Forces a file's bytes, or a folder's entries, to the disk.
+
+    Windows opens no folder, and forces only what is open for writing; a rename is in NTFS's own journal.
+    """
+    if not _POSIX and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if _POSIX else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -44,7 +52,7 @@ def readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             advice = f"disk full while writing {path}: nothing was changed; free space and run the same command again"
         else:
             advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"
@@ -75,6 +83,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes a UTF-8 text file in one step."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def make_private(path: str, what: str) -> None:
+    """Makes an empty file that nobody else may read, before anything stands in it; one that is there stays as it is.
+
+    Of a database that SQLite keeps in a file: what it keeps beside it gets the same mode.
+    """
+    if path in ("", ":memory:") or path.startswith("file:"):
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise LabelwiseError(f"cannot make {what}: {error.strerror or error}. Check its folder, and retry") from error
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "DetectionWriter",
     "read_detections",
     "read_json",
+    "read_record",
     "read_table",
     "read_targets",
     "read_tensors",
@@ -95,3 +96,14 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     except (pa.ArrowException, OSError) as error:
         raise LabelwiseError(f"{path} is damaged or cut short: {error}. Run the stage that writes it again") from error
     return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def read_record(path: Path) -> np.ndarray:
+    """What a training recorded of every image [records, images] (`history.npy`), memory-mapped."""
+    try:
+        table: np.ndarray = np.load(path, mmap_mode="r")
+        return table
+    except (OSError, ValueError) as error:
+        raise LabelwiseError(
+            f"{path}: no record of the training ({error}). Run the train stage of that round again"
+        ) from None

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-from labelwise.store.atomic import to_json
+from labelwise.store.atomic import make_private, to_json
 from labelwise.types import LabelwiseError
 
 SCHEMA_VERSION = 1
@@ -329,6 +329,8 @@ def open_engine(url_or_path: str | Path, *, create: bool) -> sa.Engine:
     if "://" in where:
         where = engine.url.render_as_string(hide_password=True)
     if engine.dialect.name == "sqlite":
+        if create:
+            make_private(engine.url.database or "", where)
         sa.event.listen(engine, "connect", _on_connect)
         sa.event.listen(engine, "begin", _on_begin)
     elif engine.dialect.name == "postgresql":
