@@ -183,8 +183,6 @@ def test_add_images_is_idempotent_and_takes_new_images(ledger: Ledger) -> None:
         (pool(classes=("cat", "cow")), r"class list has changed .*gone: dog; new: cow"),
         (pool(classes=("dog", "cat")), r"class list has changed .*moved: dog, cat"),
         (pool(classes=("cat", "dog", "cow")), r"class list has changed .*new: cow"),
-        (pool(width=65), r"3 images .*a\.jpg was 64 x 48, is 65 x 48"),
-        (pool(("a.jpg",)), r"2 images .*no longer in the data at data: b\.jpg; sub/c\.jpg"),
     ],
 )
 def test_a_changed_data_set_is_refused(ledger: Ledger, changed: Pool, message: str) -> None:
@@ -481,7 +479,7 @@ def test_urls() -> None:
         Ledger.open("nosuch://x")
     dialect = postgresql.dialect()
     statements = [str(sa.schema.CreateTable(t).compile(dialect=dialect)) for t in schema.metadata.sorted_tables]
-    assert len(statements) == 14 and any("DOUBLE PRECISION" in statement for statement in statements)
+    assert len(statements) == 16 and any("DOUBLE PRECISION" in statement for statement in statements)
 
 
 def test_stages(ledger: Ledger) -> None:

@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 from labelwise import cli, history, loop, opening
 from labelwise.ask import oracle, people
 from labelwise.context import Context
+from labelwise.store import image_files
 from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.store.people import SESSION_S, People
+from labelwise.store.progress import spent_and_open
 from labelwise.store.turns import Contradiction, LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
@@ -707,7 +709,30 @@ def test_images_are_given_by_number_and_nothing_else_is(site: Any) -> None:
         assert reply.status_code in (404, 422), path
         assert b"fakes.detector" not in reply.content and b"FastAPI" not in reply.content
     opened.pool.path(1).unlink()
-    assert ada.get("/api/images/1/320").status_code == 404, "an image that was deleted after it was asked about"
+    assert ada.get("/api/images/1/320").status_code == 410, "an image that was deleted after it was asked about"
+
+
+def test_an_image_that_vanished_is_passed_over_and_comes_back(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = site.open()
+    ask(opened, *(about(k, opened) for k in range(3)))
+    ada, bo = site.browser(), site.browser("Bo", tab="window-2")
+    [held] = ada.next()
+    path = opened.pool.path(0)
+    aside = path.rename(path.with_suffix(".aside"))
+    reply = ada.get(f"/api/images/{held['image']['number']}/1280")
+    assert reply.status_code == 410 and "passed over" in reply.json()["error"]
+    assert "gone" in [state.why for state in image_files.unavailable(opened.project.ledger).values()]
+    assert [query["rank"] for query in ada.next(2)] == [1, 2], "the window is not given it again, nor is anybody"
+    assert [query["rank"] for query in bo.next(3)] == []
+    spent, still_open, _ = spent_and_open(opened.project.ledger, 1, "boxes")
+    assert (spent, still_open) == (0, 2), "a round does not wait for it"
+    aside.rename(path)
+    monkeypatch.setattr(site.page, "_looked", float("-inf"))
+    monkeypatch.setattr(site.page, "_counted_until", 0.0)
+    ada.get("/api/progress")
+    assert image_files.unavailable(opened.project.ledger) == {}
+    assert [query["rank"] for query in ada.next(3)] == [0, 1, 2]
+    assert ada.get(f"/api/images/{held['image']['number']}/1280").status_code == 200
 
 
 def test_a_bomb_is_not_decoded(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

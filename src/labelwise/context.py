@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.config import Run
-from labelwise.data.image import Images, load
+from labelwise.data.image import Images, pixels_of
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.store import classes
@@ -27,9 +27,16 @@ def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[i
     return nullcontext(lambda _n: None)
 
 
+def unheard(_text: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass
 class Context:
-    """One run in one project folder. `first_images`: how many the first round labels."""
+    """One run in one project folder. `first_images`: how many the first round labels. `absent`: images that the
+    ledger knows and the data lacked when they were read, with the reason. `readable`: images that were read
+    before they were asked. `tell` shows the user a line.
+    """
 
     project: Project
     run: Run
@@ -37,6 +44,9 @@ class Context:
     test: Pool | None
     first_images: int
     bar: Bar = silent
+    absent: Mapping[int, str] = field(default_factory=dict)
+    tell: Callable[[str], None] = unheard
+    readable: set[int] = field(default_factory=set)
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
     _pixels: dict[str, Pixels] = field(default_factory=dict)
 
@@ -57,6 +67,12 @@ class Context:
             with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
                 self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
         return self._pixels[which]
+
+    def drop_images(self) -> None:
+        """Decoded images are forgotten: some can be shown that could not, or the other way round."""
+        self._images.clear()
+        self._pixels.clear()
+        self.readable.clear()
 
     def see_classes(self) -> None:
         """Takes over the classes that were added, here or by another process, since the project was opened."""
@@ -88,10 +104,7 @@ class Context:
 
     def frame(self, image: int) -> np.ndarray:
         """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
-        pool = self.pool
-        if pool.pixels is not None:
-            return np.asarray(pool.pixels[image])
-        return load(pool.path(image)) if pool.frames is None else pool.frames(image)
+        return pixels_of(self.pool, image)
 
     def file(self, round: int, name: str) -> Path:
         """A file of a round's folder."""

@@ -171,6 +171,8 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
         if query.id in verdicts:
             by_image.setdefault(number_of[query.image], []).append(query)
     chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
+    unreadable = {image for image, _ in context.images("pool").warm(chosen)}
+    chosen = [image for image in chosen if image not in unreadable]
     targets = files.read_targets(context.file(round, "targets.safetensors"))
     owner = targets.images[image_of(targets.offsets)]
     items = []

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
+from labelwise.stages import images
 
 STAGES = {
     "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
@@ -46,13 +47,16 @@ def run(context: Context) -> Iterator[int]:
 
 
 def begin(context: Context) -> None:
-    """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
+    """Enters the pool into the ledger, and tells which images are unavailable; refuses a class list that changed."""
     if not context.pool.classes:
         raise LabelwiseError(
             f"no classes are known, so nothing can be asked: add each with `labelwise add-class NAME --project "
             f"{context.project.folder}`, or write classes = [...] below [data] in {context.project.config_path}"
         )
     context.project.ledger.add_images(context.pool)
+    images.look(context)
+    for line in images.told(context):
+        context.tell(line)
 
 
 def run_stage(context: Context, round: int, name: str) -> bool:

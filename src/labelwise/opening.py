@@ -14,9 +14,11 @@ from labelwise.config import Run
 from labelwise.context import Bar, Context, clips_of, silent
 from labelwise.data import find, hold_back, long_tail, roads, scenes
 from labelwise.data._frames import Frames
+from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
-from labelwise.store import files
+from labelwise.stages import images
+from labelwise.store import files, image_files
 from labelwise.store.project import Project
 from labelwise.types import Pool
 
@@ -85,12 +87,22 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     if data.generated and not root.exists():
         _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    context = Context(project, run, *pools(run, root, *splits), bar)
+    context = Context(project, run, *_pools_of(project, run, root, splits), bar)
+    context.absent = context.pool.unavailable
     for pool in (context.pool, context.test):
         if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
             pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
+    images.see(context)
     return context
+
+
+def _pools_of(project: Project, run: Run, root: Path, splits: tuple[str, str]) -> tuple[Pool, Pool | None, int]:
+    """`pools`, with the pool in the order of the ledger's images, and those of them that are gone."""
+    known = image_files.known(project.ledger)
+    names = [name for name, _, _ in known]
+    pool, test, first = pools(run, root, *splits, names)
+    return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
 
 
 def _generate(run: Run, root: Path, bar: Bar) -> None:
@@ -105,14 +117,15 @@ def _generate(run: Run, root: Path, bar: Bar) -> None:
 
 
 def pools(
-    run: Run, root: Path, pool_split: str, test_split: str, read: Read = find.read
+    run: Run, root: Path, pool_split: str, test_split: str, known: Sequence[str] = (), read: Read = find.read
 ) -> tuple[Pool, Pool | None, int]:
     """The pool and the test images that a run reads from `root`, and how many images it labels first.
 
-    That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1).
+    That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1). Where a part of the pool was
+    drawn once, it stays that part: the images `known`.
     """
     data = run.data
-    pool = _named(read(root, pool_split or None, data.format), data.classes)
+    pool = _named(_pool(run, root, pool_split or None, known, read), data.classes)
     test = _named(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(
@@ -134,11 +147,12 @@ def pools(
     if data.most_images is not None and pool.clips is not None:
         raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
-        drawn = np.random.default_rng(0).permutation(len(pool))[: data.most_images]
-        pool = long_tail.subset(pool, np.sort(drawn))
+        drawn = np.random.default_rng(0).permutation(len(pool))
+        pool = long_tail.subset(pool, np.sort(_with(known, pool, drawn, data.most_images)))
     first = run.budget.first(len(pool))
     if data.imbalance is not None:
-        pool = long_tail.subset(pool, _kept(pool, run, first))
+        rows = _with(known, pool, np.zeros(0, np.int64), 0) if known else _kept(pool, run, first)
+        pool = long_tail.subset(pool, rows)
     if run.classifies and not pool.one_class_per_image and pool.truth is not None:
         raise LabelwiseError(
             f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
@@ -152,6 +166,31 @@ def pools(
     if run.classifies and len(pool.classes) == 0:
         raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
     return pool, test, first
+
+
+def _pool(run: Run, root: Path, split: str | None, known: Sequence[str], read: Read) -> Pool:
+    """The pool as it is read; an error of a project that has images says where they are expected."""
+    advice = (
+        f"This project has {len(known)} images below data.root = {run.data.root!r}: mount or put back that folder, or "
+        "say where it is now with --set data.root=PATH"
+    )
+    try:
+        pool = read(root, split, run.data.format)
+    except LabelwiseError as error:
+        if not known:
+            raise
+        raise LabelwiseError(f"{advice}\n{error}") from error
+    if known and set(known).isdisjoint(pool.names):
+        raise LabelwiseError(f"{root}: none of the images of this project is there ({known[0]} and so on). {advice}")
+    return pool
+
+
+def _with(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.ndarray:
+    """Numbers of the images `known`, and of those `drawn` as many more as there is room for."""
+    before = set(known)
+    here = [i for i, name in enumerate(pool.names) if name in before]
+    more = [i for i in drawn.tolist() if pool.names[i] not in before]
+    return np.array(here + more[: max(0, most - len(known))], np.int64)
 
 
 def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:

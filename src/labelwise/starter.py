@@ -67,7 +67,7 @@ def make(
         found = recognise.look(root, said.get("format"), advance)
     started = _start(found, said, tuple(classes))
     raw, run = _settled(folder, started, recipe, settings)
-    pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", found.read)
+    pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
     if recipe is None:
         raw, run = _settled(folder, started, recipe, settings, _budget(run, pool, first))
     head = (f"{run.name}: made by `labelwise init` of {root}", "`labelwise config` explains every setting there is.")

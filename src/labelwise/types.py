@@ -49,6 +49,8 @@ class Pool:
     image folder; for classification it is one box per image, the whole of it (`Boxes.of_images`). `crowd` are
     ground-truth regions to ignore (COCO `iscrowd`, VOC `difficult`). `problems` is what the reader found wrong, and how
     it handled it. `pixels` are the decoded images, where the data set is an archive or an array and not image files.
+    `unavailable` says of images that a project knows and that cannot be shown now (by number) why: they keep their
+    place and their labels, but are neither asked nor trained on.
     """
 
     root: Path
@@ -62,6 +64,7 @@ class Pool:
     pixels: UInt8[np.ndarray, "images height width 3"] | None = None
     clips: Clips | None = None
     frames: Callable[[int], np.ndarray] | None = None
+    unavailable: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
@@ -86,6 +89,13 @@ class Pool:
         size = np.stack([self.width_px, self.height_px], axis=1)
         alone = (np.diff(self.truth.offsets) == 1).all()
         return bool(alone and (self.truth.xyxy[:, :2] == 0).all() and (self.truth.xyxy[:, 2:] == size).all())
+
+    @property
+    def available(self) -> Bool[np.ndarray, " images"]:
+        """Which images can be shown now, as far as is known."""
+        found = np.ones(len(self), np.bool_)
+        found[list(self.unavailable)] = False
+        return found
 
     def path(self, image: int) -> Path:
         return self.root / self.names[image]
@@ -187,6 +197,17 @@ class Detections:
     @property
     def image(self) -> Int64[np.ndarray, " n"]:
         return image_of(self.offsets)
+
+    def of_images(self, n_images: int) -> Detections:
+        """With nothing in the images that came into the pool since."""
+        missing = n_images - self.n_images
+        if missing <= 0:
+            return self
+        offsets, said = np.pad(self.offsets, (0, missing), mode="edge"), self.per_image
+        if said is not None:
+            features = np.pad(said.features, ((0, missing), (0, 0)))
+            said = ImageOutputs(features, np.pad(said.predicted_loss, (0, missing)), np.pad(said.seen, (0, missing)))
+        return replace(self, offsets=offsets, per_image=said)
 
     def of_classes(self, n_classes: int) -> Detections:
         """With probability 0 for the classes that were added to the list since."""

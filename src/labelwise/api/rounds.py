@@ -106,7 +106,7 @@ def _opened(context: Context, round: int) -> list[Query]:
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0
-        more = asking._next(pool, picks, run.query.unit, round, rank, min(step, most - len(found)), inside)
+        more = asking.next_queries(context, picks, round, rank, min(step, most - len(found)), inside)
         if not more:
             break
         found += more

@@ -108,6 +108,11 @@ def _stop_if_pressed() -> None:
         raise KeyboardInterrupt
 
 
+def tell(text: str) -> None:
+    """Shows a line that a run has to say."""
+    out.print(plain(text), highlight=False, soft_wrap=True)
+
+
 def plain(text: object) -> str:
     """Text that the console prints as it is: its brackets are no markup."""
     return str(text).replace("[", "\\[")

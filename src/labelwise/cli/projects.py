@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, plain, require_project
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, plain, require_project, tell
 
 
 @app.command()
@@ -66,6 +66,7 @@ def status(project: ProjectOption = Path()) -> None:
     """
     opened = open_project(project)
     from labelwise import history, loop
+    from labelwise.stages import images
 
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
@@ -79,6 +80,8 @@ def status(project: ProjectOption = Path()) -> None:
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreed(opened)))
+    for line in images.told(opened):
+        tell(line)
     due = loop.next_stage(opened)
     out.print(
         "All rounds are done." if due is None else f"Next: round {due[0]}, {due[1]} (`labelwise run -p {project}`)"

@@ -18,6 +18,7 @@ from labelwise.cli.console import (
     plain,
     require_project,
     resumable,
+    tell,
 )
 
 
@@ -61,6 +62,7 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
 
     with resumable(folder):
         opened = opening.start(folder, recipe, settings, bar)
+        opened.tell = tell
         for round in loop.run(opened):
             _print_round(opened, round)
     write_report([folder], folder / "report.html", None)
@@ -86,7 +88,9 @@ def _stage_command(name: str, what: str) -> None:
         from labelwise import loop
 
         with resumable(project):
-            round = loop.run_next(open_project(project), name)
+            opened = open_project(project)
+            opened.tell = tell
+            round = loop.run_next(opened, name)
         out.print(f"round {round}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"

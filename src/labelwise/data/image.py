@@ -156,6 +156,8 @@ def _unreadable(path: Path, error: Exception) -> LabelwiseError:
 
 def pixels_of(pool: Pool, image: int) -> UInt8[np.ndarray, "H W 3"]:
     """Pixels of an image of a pool, wherever it has them: in memory, in a video, in an image file."""
+    if image in pool.unavailable:
+        raise LabelwiseError(pool.unavailable[image])
     if pool.pixels is not None:
         pixels: np.ndarray = pool.pixels[image]
         return pixels
@@ -180,7 +182,7 @@ class Images:
             raise LabelwiseError(f"Images: size_px is {size_px}; expected at least 1")
         self.pool, self.size_px, self.cache_bytes = pool, size_px, cache_bytes
         self._kept: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
-        self._broken: dict[int, str] = {}
+        self._broken: dict[int, str] = dict(pool.unavailable)
         self._bytes = 0
         self._lock = threading.Lock()
 

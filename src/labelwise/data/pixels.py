@@ -37,7 +37,7 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
     report = progress or (lambda _: None)
     if pool.pixels is not None and pool.pixels.shape[1:3] == (size_px, size_px):
         report(len(pool))
-        return Pixels(np.ascontiguousarray(pool.pixels.transpose(0, 3, 1, 2)), {})
+        return Pixels(np.ascontiguousarray(pool.pixels.transpose(0, 3, 1, 2)), dict(sorted(pool.unavailable.items())))
     squares = np.zeros((len(pool), 3, size_px, size_px), np.uint8)
     failed: dict[int, str] = {}
 

@@ -10,7 +10,9 @@ from labelwise.ask import cost as costs
 from labelwise.ask import oracle
 from labelwise.context import Context
 from labelwise.labels.overlap import iou_pairs, pairs, share_pairs
+from labelwise.stages import images
 from labelwise.store import files
+from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.store.project import Stage
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
@@ -45,10 +47,10 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     left = amount - _spent(ledger, round, unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
-            open_queries = ledger.open_queries(round)
+            open_queries = [q for q in ledger.open_queries(round) if number_of[q.image] not in context.pool.unavailable]
             if not open_queries:
                 step = _step(unit, left, run.query.unit if round else "image")
-                chosen = _next(pool, picks, run.query.unit, round, asked, step, covered)
+                chosen = next_queries(context, picks, round, asked, step, covered)
                 if not chosen:
                     break
                 ledger.add_queries(round, chosen)
@@ -65,6 +67,7 @@ def ask(context: Context, round: int, stage: Stage) -> None:
             ledger.record_many(records, "oracle")
             before, left = left, amount - _spent(ledger, round, unit)
             advance(int(before - left))
+    Leases(ledger).close_round(round)  # what waits for an image that is gone
     stage.info["left_of_budget"] = max(0.0, left)
     stage.info["ranking_exhausted"] = left > 0
 
@@ -84,6 +87,27 @@ def _step(unit: str, left: float, query_unit: str) -> int:
     return max(1, int(left)) if sure else 1
 
 
+def next_queries(
+    context: Context,
+    picks: dict[str, np.ndarray],
+    round: int,
+    asked: int,
+    most: int,
+    covered: dict[int, list[np.ndarray]],
+) -> list[Query]:
+    """The next queries of the ranking, from rank `asked` on, at most so many, of images that can be shown; none when it
+    ends. What their images are is kept, so that a change of one is noticed.
+    """
+    number_of = {name: number for number, name in enumerate(context.pool.names)}
+    while True:
+        chosen = _next(context.pool, picks, context.run.query.unit, round, asked, most, covered)
+        new = {number_of[query.image] for query in chosen} - context.readable
+        if not images.unreadable(context, new):
+            images.remember(context, new)
+            context.readable |= new
+            return chosen
+
+
 def _next(
     pool: Pool,
     picks: dict[str, np.ndarray],
@@ -98,6 +122,8 @@ def _next(
     for rank in range(asked, len(picks["row"])):
         if len(chosen) >= most:
             break
+        if int(picks["image"][rank]) in pool.unavailable:
+            continue
         query = _query(pool, picks, unit, round, rank)
         known = covered.get(int(picks["image"][rank]), [])
         if query.unit == "region" and known:

@@ -37,6 +37,7 @@ def balanced(pool: Pool, amount: int, rng: np.random.Generator) -> Int64[np.ndar
     share = np.full(n, amount // n)
     share[rng.permutation(n)[: amount % n]] += 1
     order = rng.permutation(len(pool))
+    order = order[pool.available[order]]
     labels = pool.truth.labels[order]
     chosen = [order[labels == c][: share[c]] for c in range(n)]
     short = [pool.classes[c] for c in range(n) if len(chosen[c]) < share[c]]
@@ -52,7 +53,8 @@ def menu(context: Context, round: int) -> dict[str, Any]:
     """What only classifiers give to a score, each made if the run names it."""
     run, pool, found = context.run, context.pool, dict[str, Any]()
     if "history" in run.inputs:
-        found["history"] = files.read_record(context.file(round - 1, "history.npy"))
+        record = files.read_record(context.file(round - 1, "history.npy"))  # lacks the images that came since
+        found["history"] = np.pad(record, ((0, 0), (0, max(0, len(pool) - record.shape[1]))))
     if "truth_classes" in run.inputs:
         if pool.truth is None:
             raise LabelwiseError(f"score {run.query.score.name!r} looks at the true classes; this pool has none")

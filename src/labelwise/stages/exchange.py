@@ -20,7 +20,7 @@ from labelwise.ask._exchange import REFUSED as REFUSED
 from labelwise.context import Context
 from labelwise.data import voc, yolo
 from labelwise.report import card, training_set
-from labelwise.store import exchange, files
+from labelwise.store import exchange, files, image_files
 from labelwise.store.atomic import replacing, to_json
 from labelwise.store.exchange import Taken
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
@@ -36,7 +36,8 @@ def open_queries(context: Context, round: int | None) -> list[Query]:
     if not asked:
         raise LabelwiseError(f"{context.project.folder}: nothing was asked yet; run it with `labelwise run` first")
     chosen = asked[-1] if round is None else round
-    found = ledger.open_queries(chosen)
+    gone = {context.pool.names[i] for i in context.pool.unavailable}
+    found = [query for query in ledger.open_queries(chosen) if query.image not in gone]
     if not found:
         raise LabelwiseError(f"{context.project.folder}: round {chosen} has no open query; rounds that asked: {asked}")
     return found
@@ -183,7 +184,9 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     pool, ledger = context.pool, context.project.ledger
     labels, rows = ledger.labels(pool), exchange.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
-    said, project = [], exchange.project_id(ledger)
+    said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), exchange.project_id(ledger)
+    if format != "coco":  # the images are written, too
+        whole = whole[pool.available[whole]]
     if format == "coco":
         written = {
             "annotations/instances_train.json": (whole, False),
@@ -210,6 +213,23 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     unseen = len(pool) - len(whole) - len(part)
     if unseen:
         said.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
+    return said
+
+
+def _not_there(context: Context, format: str, labelled: Sequence[int]) -> list[str]:
+    """What is to be said of images that are gone, unreadable, or not those that were labelled."""
+    states = image_files.unavailable(context.project.ledger)
+    held = sorted(name for name, state in states.items() if state.why == image_files.CHANGED)
+    gone = [context.pool.names[i] for i in labelled if i in context.pool.unavailable]
+    said = []
+    if gone:
+        what = "their labels are written" if format == "coco" else "left out"
+        said.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
+    if held:
+        said.append(
+            f"{len(held)} images changed since they were labelled, {held[0]} among them: their labels are held back "
+            "(`labelwise images`)"
+        )
     return said
 
 

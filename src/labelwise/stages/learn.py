@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ def label(context: Context, round: int, stage: Stage) -> None:
     made = targets(context, round, found)
     files.write_targets(context.file(round, "targets.safetensors"), made)
     stage.info["images"], stage.info["boxes"] = len(made), len(made.boxes)
+    stage.info["skipped"] = [(context.pool.names[i], why) for i, why in context.pool.unavailable.items()]
 
 
 def targets(context: Context, round: int, found: Detections | None) -> Targets:
     """The training targets with pseudo labels of the given predictions, or with none."""
     run, pool = context.run, context.pool
-    found = None if found is None else found.take(found.scores >= run.labels.threshold).of_classes(len(pool.classes))
+    if found is not None:  # with the classes and images that were added since, without those that cannot be shown now
+        found = found.of_images(len(pool)).of_classes(len(pool.classes))
+        found = found.take((found.scores >= run.labels.threshold) & pool.available[found.image])
     policy = catalog.find("labels", run.labels.policy.name)
     known = context.project.ledger.labels(pool)
     made = partial.targets(
@@ -113,7 +117,7 @@ def train(context: Context, round: int, stage: Stage) -> None:
     run = context.run
     targets: Targets = files.read_targets(context.file(round, "targets.safetensors"))
     data, failed = (classification.training_set if run.classifies else _training_set)(context, targets)
-    what = _fingerprint(context, round)
+    what = _fingerprint(context, round, failed)
     if run.labels.teacher is not None and isinstance(data, ImageSet):
         _trained(context, round, data, TEACHER, what)
         data, told = classification.taught(
@@ -133,10 +137,11 @@ def _training_set(context: Context, targets: Targets) -> tuple[TrainingSet, dict
     return TrainingSet(images, targets, rows, flip=rule.flip, jitter=rule.jitter), failed
 
 
-def _fingerprint(context: Context, round: int) -> str:
+def _fingerprint(context: Context, round: int, failed: Collection[int]) -> str:
     """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
     run = context.run
     how = f"{run.seed} {round} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
+    how += f" without {sorted(failed)}" if failed else ""
     return hashlib.sha256(how.encode() + context.file(round, "targets.safetensors").read_bytes()).hexdigest()
 
 

@@ -12,12 +12,15 @@ import numpy as np
 
 from labelwise.ask import people
 from labelwise.context import Context
-from labelwise.stages import asking
+from labelwise.stages import asking, images
 from labelwise.store import files
 from labelwise.store.leases import Leases
 from labelwise.store.progress import dearest, spent_and_open
 from labelwise.store.project import Stage
 from labelwise.types import LabelwiseError
+
+LOOK_AGAIN_S = 5.0
+"""How often a waiting round looks for images that were gone."""
 
 
 def ask(context: Context, round: int, stage: Stage) -> None:
@@ -31,9 +34,12 @@ def ask(context: Context, round: int, stage: Stage) -> None:
     picks = files.read_table(context.file(round, "picks.parquet"))
     amount = run.budget.per_round[round - 1] if round else float(len(picks["row"]))
     unit = run.budget.unit if round else "images"
-    deadline, shown = _deadline(context, round), 0
+    deadline, shown, looked = _deadline(context, round), 0, time.monotonic()
     with context.bar(f"round {round}: people answer ({unit}; `labelwise serve`)", int(amount)) as advance:
         while True:
+            if time.monotonic() > looked + LOOK_AGAIN_S:
+                images.look_again(context)
+                looked = time.monotonic()
             spent, still_open, owed = spent_and_open(ledger, round, unit, run.ask.overlap)
             advance(int(spent) - shown)
             shown = int(spent)
@@ -94,7 +100,7 @@ def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str,
         number_of = {name: number for number, name in enumerate(pool.names)}
         for query in ledger.open_queries(round):
             covered.setdefault(number_of[query.image], []).append(np.array(query.box, np.float32))
-    chosen = asking._next(pool, picks, run.query.unit, round, asked, most, covered)
+    chosen = asking.next_queries(context, picks, round, asked, most, covered)
     if chosen:
         ledger.add_queries(round, chosen)
     return len(chosen)

@@ -78,7 +78,8 @@ def predictions(scale: float) -> str:
 
 def image_outputs(context: Context, round: int) -> ImageOutputs:
     """What the model said of whole images, at scale 1."""
-    said = files.read_detections(context.file(round, predictions(1)), columns=["per_image"]).per_image
+    found = files.read_detections(context.file(round, predictions(1)), columns=["per_image"])
+    said = found.of_images(len(context.pool)).per_image
     if said is None:
         raise LabelwiseError(f"round {round}: the predictions hold no image outputs. Run the predict stage again")
     return said

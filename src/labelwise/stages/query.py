@@ -38,7 +38,7 @@ def predict(context: Context, round: int, stage: Stage) -> None:
         return
     run = context.run
     done = covered(context.project.ledger.labels(context.pool), context.pool)
-    wanted = np.arange(len(context.pool)) if run.needs_labelled else np.flatnonzero(~done)
+    wanted = np.flatnonzero(context.pool.available & (run.needs_labelled | ~done))
     if run.classifies:
         _classify(context, round, stage, wanted)
     else:
@@ -48,6 +48,9 @@ def predict(context: Context, round: int, stage: Stage) -> None:
         value = np.ones(len(done), np.float32)  # an image that cannot be read is never worth asking
         value[said.seen] = labelled_probability(said.features[said.seen], done[said.seen], seed=[run.seed, round])
         files.write_table(context.file(round, "labelled_probability.parquet"), {"value": value})
+    known = {name for name, _ in stage.info["skipped"]}
+    also = [(context.pool.names[i], why) for i, why in context.pool.unavailable.items()]
+    stage.info["skipped"] += [(name, why) for name, why in also if name not in known]
 
 
 def _classify(context: Context, round: int, stage: Stage, wanted: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from labelwise.context import Context, clips_of
 from labelwise.labels.frequency import frequency
 from labelwise.labels.overlap import highest, iou_pairs
 from labelwise.select._balance_target import target
-from labelwise.stages import classification
+from labelwise.stages import classification, images
 from labelwise.stages.pool_candidates import Candidates, covered, gather, image_outputs
 from labelwise.store import files
 from labelwise.store.project import Stage
@@ -37,12 +37,10 @@ def select(context: Context, round: int, stage: Stage) -> None:
     probably spend the budget, then what is left, and so on. What was not ranked follows by falling score. Equal scores
     are taken in a random order.
     """
-    run, pool = context.run, context.pool
+    run = context.run
     rng = np.random.default_rng([run.seed, round, 1])
     if round == 0:
-        amount = context.first_images
-        image = classification.balanced(pool, amount, rng) if run.budget.start == "balanced" else None
-        image = rng.permutation(len(pool))[:amount] if image is None else image
+        image = _first(context, stage)
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
         files.write_table(context.file(round, "picks.parquet"), {**table, "score": np.zeros(len(image))})
         return
@@ -65,6 +63,22 @@ def select(context: Context, round: int, stage: Stage) -> None:
     why = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
     files.write_table(context.file(round, "picks.parquet"), {name: scored[name][ranking] for name in names} | why)
     stage.info["ranked"] = len(rows)
+
+
+def _first(context: Context, stage: Stage) -> np.ndarray:
+    """The images of the first round. Those that turn out to be unreadable are left out, and all are drawn again."""
+    run, amount = context.run, context.first_images
+    while True:
+        pool, rng = context.pool, np.random.default_rng([run.seed, 0, 1])
+        if run.budget.start == "balanced":
+            image = classification.balanced(pool, amount, rng)
+        else:
+            order = rng.permutation(len(pool))
+            image = order[pool.available[order]][:amount]
+        if not images.unreadable(context, image):
+            break
+    stage.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
+    return image
 
 
 def _ranked(
@@ -211,6 +225,7 @@ def _labelled_features(context: Context, round: int, known: Labels) -> np.ndarra
         labelled: np.ndarray = said.features[covered(known, context.pool) & said.seen]
         return labelled
     found = files.read_detections(context.file(round, "predictions"), columns=["features"])
+    found = found.of_images(len(context.pool))
     annotated = Rects(known.annotations.offsets, known.annotations.xyxy)
     matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
     return matched

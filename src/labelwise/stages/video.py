@@ -65,7 +65,7 @@ def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Mo
     run, pool, menu = context.run, context.pool, dict[str, Any]()
     if not {"true_fp", "true_fn", "estimated_fp", "estimated_fn"} & run.inputs:
         return menu
-    found = files.read_detections(context.file(round, predictions(1)), columns=())
+    found = files.read_detections(context.file(round, predictions(1)), columns=()).of_images(len(pool))
     found = found.take(found.scores >= run.query.threshold)
     if {"true_fp", "true_fn"} & run.inputs:
         if pool.truth is None:

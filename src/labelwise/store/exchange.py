@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger
-from labelwise.store.opinions import STANDING, answer_of
+from labelwise.store.opinions import HELD_BACK, STANDING, answer_of
 from labelwise.types import Answer, Cost, LabelwiseError, Problem, Query
 
 _a = t.answers.c
@@ -57,6 +57,7 @@ def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
     n = t.annotation_table
     newer = n.alias("newer")
     current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
+    current &= n.c.image.not_in(HELD_BACK)
     joined = n.outerjoin(t.answers, n.c.answer_id == t.answers.c.id)
     select = sa.select(n, t.answers.c.who).select_from(joined).where(current).order_by(n.c.id)
     with ledger._read() as connection:

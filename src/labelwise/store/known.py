@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
 from labelwise.store import schema as t
-from labelwise.store.opinions import UNANSWERED, standing_rows
+from labelwise.store.opinions import HELD_BACK, UNANSWERED, standing_rows
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
 _CURRENT = t.annotation_table.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == t.annotation_table.c.id)
+_CURRENT &= t.annotation_table.c.image.not_in(HELD_BACK)
 
 
 def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
@@ -24,6 +25,7 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
     covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all")), 5)
     background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background")), 5)
     select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~UNANSWERED)
+    select = select.where(t.images.c.name.not_in(HELD_BACK))
     answered = np.zeros(n, np.bool_)
     answered[_of(index, _fetch(connection, select, 1))] = True
     return Labels(

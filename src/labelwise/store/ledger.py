@@ -20,7 +20,7 @@ from labelwise.store import schema as t
 from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.store.known import read_annotations, read_labels
 from labelwise.store.opinions import STANDING, UNANSWERED
-from labelwise.store.pool_changes import refuse_changed_images, refuse_other_classes
+from labelwise.store.pool_changes import refuse_other_classes
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
@@ -45,7 +45,7 @@ class Ledger:
     def __init__(self, engine: sa.Engine, where: str) -> None:
         self._engine = engine
         self.where = where
-        self._sizes: dict[str, tuple[int, int]] = {}  # an image's size never changes, so it may be kept
+        self._sizes: dict[str, tuple[int, int]] = {}  # kept until `see_sizes`: it hardly ever changes
         # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
         sqlite = engine.dialect.name == "sqlite"
         self._turn: AbstractContextManager[object] = threading.Lock() if sqlite else nullcontext()
@@ -73,7 +73,7 @@ class Ledger:
     # ---- images ---------------------------------------------------------------------------------------------------
 
     def add_images(self, pool: Pool) -> None:
-        """Adds the pool's images that are new; a changed class list, a changed size or a vanished image is an error."""
+        """Adds the pool's images that are new; a changed class list is an error."""
         with self._write() as connection:
             before = connection.execute(_CLASSES).scalar()
             if before is None:
@@ -83,9 +83,7 @@ class Ledger:
                 n_added = connection.execute(sa.select(sa.func.count()).select_from(t.added_classes)).scalar_one()
                 same = list(pool.classes) == before[: len(before) - n_added]  # opened before a class was added
                 refuse_other_classes(before, before if same else pool.classes, self.where)
-            rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
-            known = {name: (width, height) for name, width, height in rows}
-            refuse_changed_images(known, pool, self.where)
+            known = set(connection.execute(sa.select(t.images.c.name)).scalars())
             sizes = zip(pool.names, pool.width_px.tolist(), pool.height_px.tolist(), strict=True)
             new = [(name, width, height) for name, width, height in sizes if name not in known]
             if new:
@@ -105,6 +103,10 @@ class Ledger:
     def class_list(self, connection: sa.Connection, *, alone: bool = False) -> tuple[str, ...]:
         """`classes` as part of a larger transaction, until whose end nobody adds a class (`alone`: nor answers)."""
         return tuple(connection.execute(_CLASSES.with_for_update(read=not alone)).scalar() or ())
+
+    def see_sizes(self) -> None:
+        """The size of an image may have changed, here or by another process."""
+        self._sizes = {}
 
     def _sizes_of(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
         if not names <= self._sizes.keys():

@@ -27,6 +27,12 @@ _any = t.answers.alias("any_answer")
 UNANSWERED = ~sa.exists().where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any)).correlate(t.queries)
 """Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
 
+HELD_BACK = sa.select(t.unavailable.c.image).where(t.unavailable.c.why == "changed")
+"""Images whose content changed since they were labelled: what is known of them holds for another picture."""
+
+SHOWABLE = ~sa.exists().where(t.unavailable.c.image == t.queries.c.image).correlate(t.queries)
+"""Of a row of `queries`: its image can be shown."""
+
 _heard = (
     sa.select(sa.func.count(_any.c.who.distinct()))
     .where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any))
@@ -46,7 +52,8 @@ def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     """Of a row of coverage or background: it follows from an answer that counts.
 
-    Before a class was added to the list, nobody looked for it: such rows hold no longer (`store.classes`).
+    Rows of an image whose content changed are held back. Before a class was added to the list, nobody looked for it:
+    such rows hold no longer (`store.classes`).
     A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
     counts must have this verdict, and of several rows the newest is meant.
     """
@@ -55,6 +62,7 @@ def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     newest = ~sa.exists().where((newer.c.query_id == table.c.query_id) & (newer.c.id > table.c.id)).correlate(table)
     said = sa.exists().where((_a.query_id == table.c.query_id) & (_a.verdict == verdict) & STANDING).correlate(table)
     counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
+    counts &= table.c.image.not_in(HELD_BACK)
     return (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"])) & counts
 
 

@@ -1,12 +1,10 @@
-"""What may not change between two runs on one project: the class list, an image's size, an image that is gone."""
+"""What may not change between two runs on one project: the class list."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from labelwise.types import LabelwiseError, Pool
-
-_SHOWN = 10
+from labelwise.types import LabelwiseError
 
 
 def refuse_other_classes(before: Sequence[str], classes: Sequence[str], where: str) -> None:
@@ -24,29 +22,3 @@ def refuse_other_classes(before: Sequence[str], classes: Sequence[str], where: s
         f"{', '.join(before)}; got {', '.join(classes)}. The stored labels would change their meaning: put the class "
         "list back, or start a new project"
     )
-
-
-def refuse_changed_images(known: Mapping[str, tuple[int, int]], pool: Pool, where: str) -> None:
-    """Refuses a pool in which a known image has another size or is gone; new images are welcome."""
-    sizes = dict(zip(pool.names, zip(pool.width_px.tolist(), pool.height_px.tolist(), strict=True), strict=True))
-    gone = [name for name in known if name not in sizes]
-    if gone:
-        raise LabelwiseError(
-            f"{len(gone)} images of the ledger {where} are no longer in the data at {pool.root}: {_some(gone)}. "
-            "Put them back, or start a new project"
-        )
-    changed = [
-        f"{name} was {width} x {height}, is {sizes[name][0]} x {sizes[name][1]}"
-        for name, (width, height) in known.items()
-        if sizes[name] != (width, height)
-    ]
-    if changed:
-        raise LabelwiseError(
-            f"{len(changed)} images at {pool.root} have another size (in pixels) than in the ledger {where}: "
-            f"{_some(changed)}. Their labels would no longer fit: put the old files back, or start a new project"
-        )
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return "; ".join(items[:_SHOWN]) + more

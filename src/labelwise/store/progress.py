@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger
-from labelwise.store.opinions import STANDING, UNANSWERED, standing_rows
+from labelwise.store.opinions import HELD_BACK, SHOWABLE, STANDING, UNANSWERED, standing_rows
 from labelwise.types import Cost, Query
 
 MOST_SHOWN = 500
@@ -22,6 +22,7 @@ _a, _q, _l = t.answers.c, t.queries.c, t.leases.c
 _n, _newer, _c = t.annotation_table, t.annotation_table.alias("newer"), t.coverage
 _corners = ("x1", "y1", "x2", "y2")
 _CURRENT = _n.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == _n.c.id).correlate(_n)
+_CURRENT &= _n.c.image.not_in(HELD_BACK)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 
 
@@ -100,11 +101,12 @@ def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | 
 
 def spent_and_open(ledger: Ledger, round: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
     """What a round has cost, how many of its queries are open, and how many second opinions are owed to queries that
-    have an answer, but fewer than `overlap`; all at one and the same instant.
+    have an answer, but fewer than `overlap`; all at one and the same instant. Queries whose image cannot be shown now
+    are not waited for.
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
-    still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED)
+    still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED & SHOWABLE)
     with ledger._read() as connection:
         cost = ledger.costs_within(connection).get(round, Cost())
         n_open = int(connection.execute(still_open).scalar_one())
@@ -117,7 +119,7 @@ def _owed(connection: sa.Connection, round: int, overlap: int) -> int:
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
     each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None)).group_by(_a.query_id)
+    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE).group_by(_a.query_id)
     few = each.subquery()
     total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)
     return int(connection.execute(total).scalar_one())

@@ -187,8 +187,26 @@ passwords = Table(  # of those who set one: scrypt, as hex text
     Column("created", Double, nullable=False),
 )
 
+image_files = Table(  # size and time of change of an image's file; its hash from when it was first asked about
+    "image_files",
+    metadata,
+    Column("image", Text, ForeignKey("images.name"), primary_key=True),
+    Column("size_bytes", sa.BigInteger, nullable=False),
+    Column("mtime_ns", sa.BigInteger, nullable=False),
+    Column("sha256", Text),
+)
+
+unavailable = Table(  # images that cannot be shown now; "changed": their labels are held back
+    "unavailable",
+    metadata,
+    Column("image", Text, ForeignKey("images.name"), primary_key=True),
+    Column("why", Text, nullable=False),  # "gone", "unreadable" or "changed"
+    Column("what", Text, nullable=False),
+    Column("since", Text, nullable=False),
+)
+
 APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes)
-LATER = (withdrawn, added_classes, leases, people, sessions, passwords)
+LATER = (withdrawn, added_classes, leases, people, sessions, passwords, image_files, unavailable)
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""
 
 

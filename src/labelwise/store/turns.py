@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger
-from labelwise.store.opinions import STANDING, answer_of, wants
+from labelwise.store.opinions import SHOWABLE, STANDING, answer_of, wants
 from labelwise.store.progress import known_within
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
@@ -30,7 +30,8 @@ _EXPIRE = sa.update(t.leases).where(_l.ended.is_(None) & (_l.expires <= _bind("a
 _OF_LEASE = (_l.id.label("lease"), _l.who, _l.tab, _l.secret, _l.issued, _l.answer_id)
 _LEASED = sa.select(t.queries, *_OF_LEASE).select_from(t.leases.join(t.queries))
 _BY_SECRET = _LEASED.where(_l.secret.in_(_bind("secrets_sha256", expanding=True)))
-_HELD = _LEASED.where(_l.who.in_(_bind("people", expanding=True)) & _l.ended.is_(None)).order_by(_q.round, _q.rank)
+_HELD = _LEASED.where(_l.who.in_(_bind("people", expanding=True)) & _l.ended.is_(None))
+_HELD = _HELD.where(SHOWABLE).order_by(_q.round, _q.rank)
 _NO_HOLDER = ~sa.exists().where((_l.query_id == _q.id) & _l.ended.is_(None)).correlate(t.queries)
 _HERE = (_q.round == _bind("asking")) & (_q.rank >= _bind("start"))
 _ALIKE = _q.label.is_not_distinct_from(_bind("like", type_=sa.Integer))
@@ -115,7 +116,7 @@ class Turns:
         self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is free for them
         self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
         self._expired_at = _NEVER
-        wanted = _HERE & wants(overlap, _bind("person"))
+        wanted = _HERE & SHOWABLE & wants(overlap, _bind("person"))
         free = sa.select(t.queries).where(wanted & _NO_HOLDER).order_by(_q.rank).limit(_bind("most"))
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from labelwise.ask import cost as costs
 from labelwise.context import Context
+from labelwise.stages import images
 from labelwise.store.leases import Leases
 from labelwise.store.people import People, Person
 from labelwise.store.turns import MOST_HELD, Contradiction, Lease, LeaseError
@@ -34,12 +35,14 @@ from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.door import Body, door
 from labelwise.web.overview import overview, standing
-from labelwise.web.shown import Shown
+from labelwise.web.shown import Passed, Shown
 
 STATIC = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
 PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html"}
+LOOK_AGAIN_S = 5.0
+"""How often images that were gone are looked for."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -102,6 +105,7 @@ class Page:
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = standing(context)
+        self._looked = time.monotonic()
         self._counted_until, self._counting = 0.0, threading.Lock()
         self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
 
@@ -130,10 +134,18 @@ class Page:
             try:
                 begun = time.monotonic()
                 self.context.see_classes()
+                self._see_images()
                 self._standing = standing(self.context)
                 self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
                 self._counting.release()
+
+    def _see_images(self) -> None:
+        """Images that were gone are looked for, now and then."""
+        if time.monotonic() > self._looked + LOOK_AGAIN_S:
+            images.look_again(self.context)
+            self.ledger.see_sizes()
+            self._looked = time.monotonic()
 
     def _count(self, person: Person, more: int) -> None:
         by = self._standing.get("by")
@@ -265,6 +277,8 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def image(_person: Someone, number: Number, side: Number) -> Response:
         try:
             content = page.shown.jpeg(number, side)
+        except Passed:
+            raise HTTPException(410, f"image {number} cannot be shown now; its queries are passed over") from None
         except LabelwiseError:
             raise HTTPException(404, f"image {number} cannot be read") from None
         return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})

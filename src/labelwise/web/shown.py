@@ -13,6 +13,7 @@ from PIL import Image
 from labelwise.ask._exchange import ROUNDING_PX, crop
 from labelwise.ask.oracle import IN_REGION
 from labelwise.context import Context
+from labelwise.stages import images
 from labelwise.store.turns import Lease
 from labelwise.types import Answer, LabelwiseError, Query
 
@@ -24,6 +25,10 @@ STRIP = 2
 KEPT_BYTES = 256_000_000
 DECODERS = 3
 """Images that are decoded at a time; each may take 3 bytes for every one of its pixels."""
+
+
+class Passed(LabelwiseError):
+    """An image that cannot be shown now."""
 
 
 def spoken(answer: Answer) -> dict[str, Any]:
@@ -101,7 +106,8 @@ class Shown:
         """An image of the pool as JPEG, at most `side` pixels long; small sides are kept in memory.
 
         Raises:
-            LabelwiseError: there is no such image, it is gone, or it is too large to be decoded safely.
+            Passed: it is gone or cannot be read; its queries are passed over until it is back.
+            LabelwiseError: there is no such image, or it is too large to be decoded safely.
         """
         pool = self._context.pool
         if side not in SIDES or not 0 <= number < len(pool):
@@ -113,7 +119,11 @@ class Shown:
         if int(pool.width_px[number]) * int(pool.height_px[number]) > MOST_PIXELS:
             raise LabelwiseError(f"image {number} has more than {MOST_PIXELS} pixels: too large for the page")
         with self._decoding:
-            content = self._encode(number, side)
+            try:
+                content = self._encode(number, side)
+            except LabelwiseError as error:
+                images.pass_over(self._context, number)
+                raise Passed(str(error)) from error
         with self._lock:
             if (number, side) not in self._kept:
                 self._kept[number, side] = content

@@ -196,10 +196,15 @@ async function show() {
   clock = { spent: 0, last: Date.now() };
   const picture = await prefetch(query);
   if (query !== current()) return;
-  if (!picture) {
-    cover("This image cannot be read.\nPress S to skip it.");
-    pictures.delete(url(query));
-  }
+  if (picture) return;
+  pictures.delete(url(query));
+  const reply = await fetch(url(query)).catch(() => null);
+  if (query !== current()) return;
+  if (reply?.status !== 410) return cover("This image cannot be read.\nPress S to skip it.");
+  queue.shift(); // the server asks about it again when its file is back
+  $("said").textContent = `${query.image.name} cannot be shown now: passed over.`;
+  show();
+  fill().catch(failed);
 }
 
 function tiles() {
