@@ -4,16 +4,11 @@
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from labelwise.store.people import SESSION_S, Person
 from labelwise.web.access import Access
-
-
-class Body(BaseModel):
-    """What a browser sends; anything unknown is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+from labelwise.web.bodies import Body
 
 
 class Enter(Body):

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
@@ -29,10 +29,11 @@ from labelwise.ask import cost as costs
 from labelwise.context import Context
 from labelwise.store.leases import Leases
 from labelwise.store.people import People, Person
-from labelwise.store.turns import MOST_HELD, Contradiction, Lease, LeaseError
+from labelwise.store.turns import Contradiction, Lease, LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
-from labelwise.web.door import Body, door
+from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
+from labelwise.web.door import door
 from labelwise.web.overview import overview, standing
 from labelwise.web.shown import Passed, Shown
 
@@ -41,53 +42,6 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
 PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html"}
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-
-Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-Corners = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
-
-
-class Window(Body):
-    """A browser window, by the random name that it gave itself."""
-
-    tab: str = Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")
-
-
-class Want(Window):
-    """A window that holds some queries and wants to have `most`; `alike`: of one predicted class, for a grid."""
-
-    holding: list[Number] = Field(default=[], max_length=MOST_HELD)
-    most: int = Field(3, ge=0, le=MOST_HELD)
-    alike: bool = False
-
-    def wanted(self) -> dict[str, Any]:
-        """What `Leases.take` is to give."""
-        return {"most": self.most, "holding": self.holding, "alike": self.alike}
-
-
-class Said(Want):
-    """An answer, and what the window wants next."""
-
-    query: Number
-    lease: str = Field(max_length=64)
-    verdict: Literal["object", "background", "duplicate", "all", "skipped"]
-    boxes: list[Corners] = Field(default=[], max_length=2000)
-    labels: list[Number] = Field(default=[], max_length=2000)
-    seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
-    note: str = Field("", max_length=500)
-    classes: Number | None = None
-
-
-class Named(Body):
-    """A person."""
-
-    name: str = Field(max_length=200)
-
-
-class NewClass(Named):
-    """A class for the list; `none_so_far`: the owner says that what was looked over until now holds none."""
-
-    none_so_far: bool = False
 
 
 class Page:
@@ -147,7 +101,7 @@ class Page:
         self._count(person, -1)
         return {"query": self.shown.query(lease), "progress": self.progress(person)}
 
-    async def record(self, person: Person, said: Said) -> dict[str, Any]:
+    async def record(self, person: Person, said: Reply) -> dict[str, Any]:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
         table, told = self.context.run.cost, list[str]()
         words = (said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
@@ -285,14 +239,14 @@ def _for_answers(app: FastAPI, page: Page) -> None:
     def next_(person: Someone, body: Want, after: BackgroundTasks) -> Response:
         return said(page.give(person, body), after)
 
-    content = {"application/json": {"schema": Said.model_json_schema()}}
+    content = {"application/json": {"schema": Reply.model_json_schema()}}
 
     @app.post("/api/answers", openapi_extra={"requestBody": {"content": content, "required": True}})
     async def answers(request: Request) -> Response:
         # the busiest route reads for itself: with 50 people at once that is 6 % more answers per second
         person = await page.access.person(request)
         try:
-            body = Said.model_validate_json(await request.body())
+            body = Reply.model_validate_json(await request.body())
         except ValidationError as problem:
             raise RequestValidationError([one | {"loc": ("body", *one["loc"])} for one in problem.errors()]) from None
         after = BackgroundTasks()

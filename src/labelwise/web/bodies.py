@@ -1,0 +1,62 @@
+"""What a browser sends: the bodies of its requests, checked before anything is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labelwise.store.turns import MOST_HELD
+
+Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Corners = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+
+
+class Body(BaseModel):
+    """What a browser sends; anything unknown is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Window(Body):
+    """A browser window, by the random name that it gave itself."""
+
+    tab: str = Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")
+
+
+class Want(Window):
+    """A window that holds some queries and wants to have `most`; `alike`: of one predicted class, for a grid."""
+
+    holding: list[Number] = Field(default=[], max_length=MOST_HELD)
+    most: int = Field(3, ge=0, le=MOST_HELD)
+    alike: bool = False
+
+    def wanted(self) -> dict[str, Any]:
+        """What `Leases.take` is to give."""
+        return {"most": self.most, "holding": self.holding, "alike": self.alike}
+
+
+class Reply(Want):
+    """An answer, and what the window wants next."""
+
+    query: Number
+    lease: str = Field(max_length=64)
+    verdict: Literal["object", "background", "duplicate", "all", "skipped"]
+    boxes: list[Corners] = Field(default=[], max_length=2000)
+    labels: list[Number] = Field(default=[], max_length=2000)
+    seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
+    note: str = Field("", max_length=500)
+    classes: Number | None = None
+
+
+class Named(Body):
+    """A person."""
+
+    name: str = Field(max_length=200)
+
+
+class NewClass(Named):
+    """A class for the list; `none_so_far`: the owner says that what was looked over until now holds none."""
+
+    none_so_far: bool = False
