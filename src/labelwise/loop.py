@@ -65,6 +65,7 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         if stage.done:
             return False
         context.see_classes()
+        images.see(context)
         room, function = STAGES[name].split(".")
         getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(context, round, stage)
     return True
