@@ -15,8 +15,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
+from labelwise import changes, repair
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
+from labelwise.store import records
 
 STAGES = {
     "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
@@ -46,8 +48,12 @@ def run(context: Context) -> Iterator[int]:
 
 
 def begin(context: Context) -> None:
-    """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
+    """Enters the pool into the ledger; refuses a class list or images that changed since the first round. Tells what
+    has changed in the settings, and which stages are done again because their files are lost or damaged.
+    """
     context.project.ledger.add_images(context.pool)
+    changes.tell(context)
+    repair.look(context)
 
 
 def run_stage(context: Context, round: int, name: str) -> bool:
@@ -56,8 +62,11 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         if stage.done:
             return False
         context.see_classes()
+        before = records.of_stage(context.project.ledger, round, name)
+        view = repair.view(context, round, name, before, stage)
         room, function = STAGES[name].split(".")
-        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(context, round, stage)
+        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(view, round, stage)
+        repair.follow(context, round, name, before, stage)
     return True
 
 
@@ -88,6 +97,16 @@ def run_next(context: Context, name: str) -> int:
             )
         run_stage(context, due[0], name)
         return due[0]
+
+
+def redo(context: Context, round: int, name: str) -> None:
+    """Does a stage again, and what depends on it where it has written other files than before (`labelwise redo`)."""
+    _refuse_own_detector(context)
+    with context.project.lock():
+        begin(context)
+        repair.redo(context, round, name)
+        while (due := repair.due(context)) is not None:
+            run_stage(context, *due)
 
 
 def _refuse_own_detector(context: Context) -> None:

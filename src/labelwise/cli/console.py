@@ -89,6 +89,11 @@ def _stop_if_pressed() -> None:
         raise KeyboardInterrupt
 
 
+def tell(line: str) -> None:
+    """Says one line, whatever is in it."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def plain(text: object) -> str:
     """Text that the console prints as it is: its brackets are no markup."""
     return str(text).replace("[", "\\[")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, plain, resumable
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, plain, resumable, tell
 
 
 @app.command()
@@ -46,6 +46,7 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
 
     with resumable(folder):
         opened = opening.start(folder, recipe, settings, bar)
+        opened.tell = tell
         for round in loop.run(opened):
             _print_round(opened, round)
     write_report([folder], folder / "report.html", None)
@@ -65,12 +66,35 @@ def _print_round(opened: Any, round: int) -> None:
         out.print(f"  skipped {plain(name)}: {plain(message)}")
 
 
+@app.command()
+def redo(
+    round: Annotated[int, typer.Argument(min=0, help="The round.")],
+    stage: Annotated[str, typer.Argument(help="predict, score, select, label, train or evaluate.")],
+    project: ProjectOption = Path(),
+) -> None:
+    """Does a stage again with the present settings and what is known of its round now, and what depends on it.
+
+    A lost or damaged file needs no redo: `labelwise run` finds it. Answers are never asked again.
+
+    Example: `labelwise redo 1 train --project demo`
+    """
+    from labelwise import loop, opening
+
+    with resumable(project):
+        opened = opening.start(project, None, [], bar)
+        opened.tell = tell
+        loop.redo(opened, round, stage)
+    out.print(f"round {round}: {stage} done again")
+
+
 def _stage_command(name: str, what: str) -> None:
     def command(project: ProjectOption = Path()) -> None:
         from labelwise import loop, opening
 
         with resumable(project):
-            round = loop.run_next(opening.start(project, None, [], bar), name)
+            opened = opening.start(project, None, [], bar)
+            opened.tell = tell
+            round = loop.run_next(opened, name)
         out.print(f"round {round}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from labelwise.store import files
 from labelwise.store.ledger import Ledger
 from labelwise.store.project import Stage
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
+
+What = tuple[str, tuple[float, float, float, float] | None, int | None]
+"""What a query asks about: image, box, class."""
 
 INSIDE = 0.999
 """Share of a region inside a covered rectangle from which nothing is left to ask there."""
@@ -41,14 +44,16 @@ def ask(context: Context, round: int, stage: Stage) -> None:
         int(image): list(known.coverage.of(int(image))) for image in np.flatnonzero(np.diff(known.coverage.offsets))
     }
     number_of = {name: number for number, name in enumerate(pool.names)}
-    asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
+    begun = ledger.queries(round)
+    asked = max((query.rank + 1 for query in begun), default=0)
+    never = of_another_ranking(pool, picks, run.query.unit, round, begun)
     left = amount - _spent(ledger, round, unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
             open_queries = ledger.open_queries(round)
             if not open_queries:
                 step = _step(unit, left, run.query.unit if round else "image")
-                chosen = _next(pool, picks, run.query.unit, round, asked, step, covered)
+                chosen = _next(pool, picks, run.query.unit, round, asked, step, covered, never)
                 if not chosen:
                     break
                 ledger.add_queries(round, chosen)
@@ -92,13 +97,16 @@ def _next(
     asked: int,
     most: int,
     covered: dict[int, list[np.ndarray]],
+    never: Collection[What] = (),
 ) -> list[Query]:
-    """The next queries of the ranking, from rank `asked` on, at most so many; none when it ends."""
+    """The next queries of the ranking, from rank `asked` on, at most so many, none of `never`; none when it ends."""
     chosen: list[Query] = []
     for rank in range(asked, len(picks["row"])):
         if len(chosen) >= most:
             break
         query = _query(pool, picks, unit, round, rank)
+        if never and _what(query) in never:
+            continue
         known = covered.get(int(picks["image"][rank]), [])
         if query.unit == "region" and known:
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
@@ -106,6 +114,19 @@ def _next(
                 continue
         chosen.append(query)
     return chosen
+
+
+def of_another_ranking(
+    pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, before: Sequence[Query]
+) -> set[What]:
+    """What has been asked, if the ranking was made again since and is another one; else nothing."""
+    n = len(picks["row"])
+    same = all(q.rank < n and _what(_query(pool, picks, unit, round, q.rank)) == _what(q) for q in before)
+    return set() if same else set(map(_what, before))
+
+
+def _what(query: Query) -> What:
+    return query.image, query.box, query.label
 
 
 def _query(pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, rank: int) -> Query:

@@ -43,7 +43,7 @@ def targets(context: Context, round: int, found: Detections | None) -> Targets:
     run, pool = context.run, context.pool
     found = None if found is None else found.take(found.scores >= run.labels.threshold).of_classes(len(pool.classes))
     policy = catalog.find("labels", run.labels.policy.name)
-    known = context.project.ledger.labels(pool)
+    known = context.known()
     made = partial.targets(
         known,
         found,

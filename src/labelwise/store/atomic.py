@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from labelwise.store.round_files import again
 from labelwise.types import LabelwiseError
 
 _SUFFIX = ".labelwise-tmp"
@@ -103,6 +104,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+        raise LabelwiseError(f"{path} is missing: {again(path)}") from None
     except (OSError, ValueError) as error:
-        raise LabelwiseError(f"{path} cannot be read: {error}. Delete it and run the stage that writes it") from error
+        raise LabelwiseError(f"{path} cannot be read: {error}; {again(path)}") from error

@@ -14,7 +14,8 @@ from typing import Any
 
 import filelock
 
-from labelwise.store.atomic import remove_leftovers, write_json, write_text
+from labelwise.store import round_files
+from labelwise.store.atomic import readable_errors, remove_leftovers, write_json, write_text
 from labelwise.store.ledger import Ledger, now
 from labelwise.types import LabelwiseError
 
@@ -23,11 +24,14 @@ CONFIG, LEDGER, LOCK, HOLDER = "run.toml", "ledger.sqlite", ".lock", ".lock.hold
 
 @dataclass
 class Stage:
-    """One stage of one round: where its files go, whether it was done before, and what it says of itself."""
+    """One stage of one round: where its files go, whether it was done before, what it says of itself, and the `record`
+    by which it can be checked and done again (`store.records`).
+    """
 
     folder: Path
     done: bool
     info: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 class Project:
@@ -68,10 +72,8 @@ class Project:
         self.ledger.close()
 
     def round_folder(self, round: int) -> Path:
-        """The folder of a round's files, `rounds/003`; it exists after this."""
-        folder = self.folder / "rounds" / f"{round:03d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """The folder of a round's files, `rounds/003`; it is made by what is written there."""
+        return self.folder / "rounds" / f"{round:03d}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -117,9 +119,13 @@ class Project:
         if info is not None:
             yield Stage(folder, True, info)
             return
-        remove_leftovers(folder)
+        with readable_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
         self.ledger.mark_started(round, name)
         stage = Stage(folder, False)
         begun = time.perf_counter()
         yield stage
-        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun)
+        with readable_errors(folder):
+            stage.record.setdefault("files", round_files.sums(folder, name))
+        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun, stage.record)
