@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from labelwise import changes, repair
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
-from labelwise.store import records
+from labelwise.store import records, safety
 
 STAGES = {
     "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
@@ -67,6 +67,8 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         room, function = STAGES[name].split(".")
         getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(view, round, stage)
         repair.follow(context, round, name, before, stage)
+    if name == "ask":
+        safety.make_copy(context.project.ledger, context.project.folder, round)
     return True
 
 

@@ -14,9 +14,9 @@ from labelwise import catalog, config
 from labelwise.config import Run
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
-from labelwise.store import records, round_files
+from labelwise.store import records, round_files, safety
 from labelwise.store.ledger import now
-from labelwise.store.project import Stage
+from labelwise.store.project import Project, Stage
 
 NAMES = tuple(round_files.WRITES)
 """The stages, in their order."""
@@ -40,13 +40,14 @@ BEFORE_ANSWERS = ("predict", "score", "select")
 
 
 def look(context: Context) -> None:
-    """Finds lost and damaged files of the stages that are done; such a stage is due again, and that is told."""
+    """Refuses a damaged ledger. A stage that is done with lost or damaged files is due again; that is told."""
+    safety.compare(context.project.ledger, context.run.rounds)
     left, found = CHECKED_BYTES, []
     done = {(row["round"], row["stage"]) for row in context.project.ledger.stages() if row["state"] == "done"}
     for round in reversed(range(context.run.rounds)):
         for name in NAMES:
             if (round, name) in done and name != "ask":
-                wrong, read = damage(context, round, name, left)
+                wrong, read = damage(context.project, round, name, left)
                 left -= read
                 found += [(round, name, wrong)] if wrong else []
     for round, name, wrong in sorted(found, key=lambda one: (one[0], NAMES.index(one[1]))):
@@ -56,13 +57,13 @@ def look(context: Context) -> None:
         _due_again(context, round, name)
 
 
-def damage(context: Context, round: int, name: str, most_bytes: float) -> tuple[dict[str, str], int]:
+def damage(project: Project, round: int, name: str, most_bytes: float) -> tuple[dict[str, str], int]:
     """What is wrong with the files of a stage that is done, by name, and how many bytes were read."""
-    expected = records.of_stage(context.project.ledger, round, name).get("files")
+    expected = records.of_stage(project.ledger, round, name).get("files")
     if expected is None and round == 0 and name in ("predict", "score"):
         return {}, 0
     sums = None if expected is None else {file: (size, crc) for file, (size, crc) in expected.items()}
-    return round_files.damage(context.project.round_folder(round), name, sums, most_bytes)
+    return round_files.damage(project.round_folder(round), name, sums, most_bytes)
 
 
 def _due_again(context: Context, round: int, name: str, *, afresh: bool = False) -> None:
@@ -117,8 +118,11 @@ def view(context: Context, round: int, name: str, before: dict[str, Any], stage:
     stage.record["settings"] = before.get("settings") or records.keep_settings(ledger, kept_settings(context.run))
     if name == "ask":
         return context
+    seen = records.seen(stage.record)
+    if name == "label" and seen is not None and safety.is_file(ledger):
+        stage.record["rows"] = safety.row_sums(ledger, seen)
     run = context.run if "settings" not in before else _settings_of_then(context, before["settings"])
-    return context.at(records.seen(stage.record), run)
+    return context.at(seen, run)
 
 
 def kept_settings(run: Run) -> dict[str, Any]:

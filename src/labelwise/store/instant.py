@@ -21,6 +21,8 @@ class Instant:
     coverage: int
     background: int
     answers: int
+    queries: int
+    images: int
     classes: int
     time: str
 
@@ -37,10 +39,12 @@ def instant(connection: sa.Connection, round: int, classes: int, time: str) -> I
         "coverage": t.coverage,
         "background": t.background,
         "answers": t.answers,
+        "queries": t.queries,
     }
     newest = [
         sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0)).scalar_subquery().label(name)
         for name, table in tables.items()
     ]
-    row = connection.execute(sa.select(*newest)).mappings().one()
-    return Instant(round, classes=classes, time=time, **{name: int(row[name]) for name in tables})
+    many = sa.select(sa.func.count()).select_from(t.images).scalar_subquery().label("images")
+    row = connection.execute(sa.select(*newest, many)).mappings().one()
+    return Instant(round, classes=classes, time=time, **{name: int(row[name]) for name in (*tables, "images")})

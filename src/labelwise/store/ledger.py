@@ -19,8 +19,10 @@ import sqlalchemy as sa
 from labelwise.store import records
 from labelwise.store import schema as t
 from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.store.engine import one_instant, open_engine
 from labelwise.store.instant import Instant
 from labelwise.store.known import read_annotations, read_labels
+from labelwise.store.ledger_errors import readable_errors, readable_rows
 from labelwise.store.opinions import STANDING, UNANSWERED, standing, taken_back
 from labelwise.store.pool_changes import refuse_changed_images, refuse_other_classes
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
@@ -55,7 +57,7 @@ class Ledger:
     @staticmethod
     def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:
         """Opens a ledger; `create` makes it where there is none."""
-        engine = t.open_engine(url_or_path, create=create)
+        engine = open_engine(url_or_path, create=create)
         where = engine.url.render_as_string(hide_password=True) if "://" in str(url_or_path) else str(url_or_path)
         return Ledger(engine, where)
 
@@ -64,13 +66,13 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._turn, t.readable_errors(self.where), self._engine.begin() as connection:
+        with self._turn, readable_errors(self.where), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
-        with t.readable_errors(self.where), self._engine.connect() as connection:
-            yield connection.execution_options(**t.one_instant(self._engine))
+        with readable_rows(self.where), self._engine.connect() as connection:
+            yield connection.execution_options(**one_instant(self._engine))
 
     # ---- images ---------------------------------------------------------------------------------------------------
 

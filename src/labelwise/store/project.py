@@ -78,35 +78,8 @@ class Project:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps every other run out of this project; the operating system lets go of it when the process dies."""
-        lock = filelock.FileLock(self.folder / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise LabelwiseError(
-                f"the project {self.folder} is in use by {self._holder()}. Wait until it is done, or stop it; "
-                "it is safe to stop, and the next run continues where it was"
-            ) from None
-        except OSError as error:
-            raise LabelwiseError(
-                f"cannot lock the project {self.folder}: {error.strerror or error}. Check the permissions of the folder"
-            ) from error
-        try:
-            write_json(self.folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
+        with locked(self.folder):
             yield
-        finally:
-            (self.folder / HOLDER).unlink(missing_ok=True)
-            lock.release()
-
-    def _holder(self) -> str:
-        path = self.folder / HOLDER
-        try:
-            holder = json.loads(path.read_text(encoding="utf-8"))
-            return (
-                f"process {holder['pid']} on {holder['host']} since {holder['since']} "
-                f"(see it with `ps -p {holder['pid']}`; from {path})"
-            )
-        except (OSError, ValueError, KeyError):  # it has just begun, or just ended
-            return f"another labelwise process (its number stands in {path})"
 
     @contextmanager
     def stage(self, round: int, name: str) -> Iterator[Stage]:
@@ -129,3 +102,38 @@ class Project:
         with readable_errors(folder):
             stage.record.setdefault("files", round_files.sums(folder, name))
         self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun, stage.record)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """`Project.lock`, of a folder whose ledger need not be readable."""
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise LabelwiseError(
+            f"the project {folder} is in use by {_holder(folder)}. Wait until it is done, or stop it; "
+            "it is safe to stop, and the next run continues where it was"
+        ) from None
+    except OSError as error:
+        raise LabelwiseError(
+            f"cannot lock the project {folder}: {error.strerror or error}. Check the permissions of the folder"
+        ) from error
+    try:
+        write_json(folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
+        yield
+    finally:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    path = folder / HOLDER
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return (
+            f"process {holder['pid']} on {holder['host']} since {holder['since']} "
+            f"(see it with `ps -p {holder['pid']}`; from {path})"
+        )
+    except (OSError, ValueError, KeyError):  # it has just begun, or just ended
+        return f"another labelwise process (its number stands in {path})"
