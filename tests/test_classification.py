@@ -16,8 +16,9 @@ import labelwise.score
 from labelwise.evaluate import accuracy
 from labelwise.models import classifier
 from labelwise.predict.classify import classes, classify, distributions
-from labelwise.predict.history import Recorder, read
+from labelwise.predict.history import Recorder
 from labelwise.score import dispersion, misclassified, svm_margin
+from labelwise.store import files
 from labelwise.train.images import ImageSet, augmented, one_per_image
 from labelwise.types import LabelwiseError, Rects, Targets
 
@@ -205,12 +206,12 @@ def test_a_record_has_a_row_per_recorded_epoch_and_survives_a_kill(tmp_path):
         assert again.begun, "until the weights are kept, a killed run goes on with the record"
         again.remove()
         assert not again.begun
-        table = read(path)
+        table = files.read_record(path)
         assert table.shape == (rows, 9) and table.dtype == np.uint8 and not list(tmp_path.glob("*.partial*"))
         assert (table[:, wanted] == classes(model.eval(), pixels, wanted, 3)).all()
         assert not table[:, [0, 3, 4, 5, 6, 7]].any()
     with pytest.raises(LabelwiseError, match="no record"):
-        read(tmp_path / "nothing.npy")
+        files.read_record(tmp_path / "nothing.npy")
 
 
 # ------------------------------------------------------------------------------------------------------------- scores

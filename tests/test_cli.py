@@ -13,6 +13,7 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import labelwise
 from labelwise import cli
 from labelwise.cli import console
 from labelwise.data import scenes
@@ -53,6 +54,10 @@ def test_a_run_in_the_background_stays_deaf_to_ctrl_c(tmp_path: Path) -> None:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert call("--version").split() == ["labelwise", labelwise.__version__]
 
 
 def test_every_command_of_the_design_is_there() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labelwise import catalog, config, opening
+from labelwise import catalog, config
 from labelwise.types import LabelwiseError
 
 METHODS = ("random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl")
@@ -39,34 +39,34 @@ def test_a_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
 def test_every_recipe_of_table_1_is_valid_on_every_data_set_and_survives_a_round_trip(
     data: str, method: str, tmp_path: Path
 ) -> None:
-    run = config.load(opening.recipe_files(f"{data}+{method}"))
+    run = config.load(catalog.recipe_files(f"{data}+{method}"))
     assert run.query.unit == "box"
     (tmp_path / "run.toml").write_text(config.dump(run))
     assert config.load(tmp_path / "run.toml") == run
 
 
 def test_overrides_win_and_a_newly_named_method_drops_the_other_ones_settings(tmp_path: Path) -> None:
-    files = opening.recipe_files("bccd+u_cb")
+    files = catalog.recipe_files("bccd+u_cb")
     run = config.load(files, ["query.select.sigma=0.3", "labels.policy=noisy", "seed=4", "budget.per_round=[5, 6]"])
     assert run.query.select[0].settings == {"sigma": 0.3}
     assert (run.labels.policy.name, run.seed, run.rounds) == ("noisy", 4, 3)
-    above = config.load([*files, *opening.recipe_files("u")])
+    above = config.load([*files, *catalog.recipe_files("u")])
     assert [step.name for step in above.query.select] == ["top"]
     assert above.query.select[0].settings == {}
 
 
 def test_views_are_asked_for_only_where_something_reads_them() -> None:
-    assert config.load(opening.recipe_files("bccd+u")).needs_views
-    assert not config.load(opening.recipe_files("bccd+random")).needs_views
+    assert config.load(catalog.recipe_files("bccd+u")).needs_views
+    assert not config.load(catalog.recipe_files("bccd+random")).needs_views
     with pytest.raises(LabelwiseError, match=r"predict\.views is empty"):
-        config.load(opening.recipe_files("bccd+u"), ["predict.views=[]"])
+        config.load(catalog.recipe_files("bccd+u"), ["predict.views=[]"])
 
 
 def test_unknown_names_come_with_the_nearest_known_one() -> None:
     with pytest.raises(LabelwiseError, match="Did you mean 'consistency'"):
         catalog.find("score", "consistancy")
     with pytest.raises(LabelwiseError, match="Did you mean 'bccd'"):
-        opening.recipe_files("bcd+u")
+        catalog.recipe_files("bcd+u")
 
 
 def test_a_method_of_the_users_own_is_loaded_by_its_dotted_name(

@@ -64,7 +64,7 @@ def test_every_command_and_option_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_setting_and_recipe_in_a_command_exists(path: Path) -> None:
     """`--set key=value` is read and checked as the program does it, over the recipe that the line names."""
-    from labelwise import config, opening
+    from labelwise import catalog, config
 
     for line in lines(path):
         words = shlex.split(line, comments=True)
@@ -75,7 +75,7 @@ def test_every_setting_and_recipe_in_a_command_exists(path: Path) -> None:
         if "--recipe" in words:
             recipe = words[words.index("--recipe") + 1]
         if settings or recipe != "starter":
-            config.load(opening.recipe_files(recipe), settings)
+            config.load(catalog.recipe_files(recipe), settings)
 
 
 def test_the_pages_hold_commands() -> None:
@@ -146,6 +146,23 @@ def test_the_differences_of_the_papers_are_collected() -> None:
     doc = "One.\n\nSource: 000, Eq. 2,\nsection 3.\nDiffers from the paper: not\nat all.\nFails when: never.\n"
     assert generator().said(doc, "Source") == "000, Eq. 2, section 3."
     assert generator().said(doc, "Differs from the paper") == "not at all."
+
+
+def test_every_page_stands_in_the_navigation() -> None:
+    """Without mkdocs; a site with a page that nothing leads to is not built (`--strict`)."""
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"^ +- [^:]+: (\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in PAGES)
+
+
+def test_ci_has_what_builds_the_site() -> None:
+    start = ast.parse((ROOT / "start.py").read_text(encoding="utf-8"))
+    words = [
+        [one.value for one in node.elts if isinstance(one, ast.Constant)]
+        for node in ast.walk(start)
+        if isinstance(node, ast.List)
+    ]
+    assert any({"--group", "docs"} <= set(one) for one in words), "else the next test is skipped in CI"
 
 
 @pytest.mark.skipif(

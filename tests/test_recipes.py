@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import config, history, loop, opening
+from labelwise import catalog, config, history, loop, opening
 from labelwise.report import page
 from labelwise.types import LabelwiseError
 
@@ -20,7 +20,7 @@ DATA_LAYERS |= {"drones", "roads"}
 VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
 VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese", "random_r_propagate"}
 """tests/test_video_flow.py runs these."""
-METHODS = sorted(set(opening.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY - VIDEOS_ONLY)
+METHODS = sorted(set(catalog.recipes()) - DATA_LAYERS - CLASSIFIERS_ONLY - VIDEOS_ONLY)
 SIZE = (48, 40)
 
 
@@ -140,23 +140,23 @@ def test_what_a_method_asks_of_a_model_both_detectors_give(
 @pytest.mark.parametrize("name", sorted(DATA_LAYERS))
 def test_a_data_recipe_is_a_run_by_itself(name: str) -> None:
     """`labelwise compare` begins every method from it."""
-    assert config.load(opening.recipes()[name]).name
+    assert config.load(catalog.recipes()[name]).name
 
 
 def test_every_recipe_says_what_it_is_and_how_to_run_it() -> None:
-    for name, path in opening.recipes().items():
+    for name, path in catalog.recipes().items():
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# ") and "# Run:" in text, name
 
 
 def test_a_method_with_the_wrong_unit_is_refused(data_sets: dict, tmp_path: Path) -> None:
-    names = [layer(tmp_path, data_sets["ordinary"]), opening.recipes()["cald"]]
+    names = [layer(tmp_path, data_sets["ordinary"]), catalog.recipes()["cald"]]
     with pytest.raises(LabelwiseError, match="scores whole images"):
         config.load(names, ["query.unit=box"])
     with pytest.raises(LabelwiseError, match="loss_head"):
-        config.load([names[0], opening.recipes()["learning_loss"]], ["model.loss_head=false"])
+        config.load([names[0], catalog.recipes()["learning_loss"]], ["model.loss_head=false"])
     with pytest.raises(LabelwiseError, match="images"):
-        config.load([names[0], opening.recipes()["mural"]], ["budget.unit=images"])
+        config.load([names[0], catalog.recipes()["mural"]], ["budget.unit=images"])
 
 
 def test_class_balance_combines_with_every_unit(data_sets: dict, tmp_path: Path) -> None:
@@ -215,4 +215,4 @@ def test_a_name_alone_keeps_its_method_when_a_layer_sets_something_of_it(tmp_pat
         with pytest.raises(LabelwiseError, match=message):
             config.load([below], ["query.score=random", "query.select=top", "labels.policy=background", setting])
     with pytest.raises(LabelwiseError, match="chain of 2"):
-        config.load([below, opening.recipes()["cald"]], ["query.select.pool=2"])
+        config.load([below, catalog.recipes()["cald"]], ["query.select.pool=2"])

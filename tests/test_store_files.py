@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.store import files
+from labelwise.store import atomic, files
 from labelwise.types import Detections, LabelwiseError, Rects, Targets, Views, offsets_of
 
 
@@ -215,6 +218,59 @@ def test_a_device_that_is_really_full(tmp_path: Path) -> None:
         partial.symlink_to(full)
         partial.write_bytes(b"x" * 100_000)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- other systems ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Windows refuses: to open a folder, to force what is open for reading only; it knows no EDQUOT."""
+    opened: dict[int, int] = {}
+
+    def open_(path: Path, flags: int, *rest: Any) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        handle = os.open(path, flags, *rest)
+        opened[handle] = flags
+        return handle
+
+    def fsync(handle: int) -> None:
+        if opened.get(handle, os.O_RDWR) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        os.fsync(handle)
+
+    there = SimpleNamespace(**vars(os) | {"open": open_, "fsync": fsync})
+    monkeypatch.setattr(atomic, "os", there)
+    monkeypatch.setattr(atomic, "_POSIX", False)
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("kind", ["json", "text", "tensors", "table", "detections"])
+def test_files_are_written_where_a_folder_cannot_be_forced(tmp_path: Path, kind: str) -> None:
+    for value in (1, 2):
+        write_everything(tmp_path, value)[kind]()
+    assert [path.name for path in tmp_path.iterdir()] == [kind]
+
+
+@pytest.mark.usefixtures("windows")
+def test_without_the_guard_that_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_POSIX", True)
+    with pytest.raises(LabelwiseError, match="Bad file descriptor"):
+        files.write_text(tmp_path / "text", "1")
+    with pytest.raises(PermissionError):
+        atomic.sync(tmp_path)
+
+
+def test_a_system_without_quotas_knows_a_full_disk() -> None:
+    code = (
+        "import errno; del errno.EDQUOT\n"
+        "from labelwise.store.atomic import readable_errors\n"
+        "with readable_errors('file'):\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "LabelwiseError: disk full while writing file" in done.stderr, done.stderr
 
 
 # ---- small files -----------------------------------------------------------------------------------------------------

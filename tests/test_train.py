@@ -172,3 +172,14 @@ def test_two_processes_learn_what_one_learns() -> None:
     torch.testing.assert_close(found[0], found[1])
     torch.manual_seed(1)
     assert not torch.equal(found[1]["linear.weight"], Mean(plain=True).state_dict()["linear.weight"])
+
+
+@pytest.mark.parametrize("system, start", [("linux", "fork"), ("darwin", "spawn"), ("win32", "spawn")])
+def test_processes_are_forked_on_linux_alone(monkeypatch: pytest.MonkeyPatch, system: str, start: str) -> None:
+    def strategy(**settings: object) -> None:
+        raise LookupError(settings["start_method"])
+
+    monkeypatch.setattr("labelwise.train.fit.DDPStrategy", strategy)
+    monkeypatch.setattr("sys.platform", system)
+    with pytest.raises(LookupError, match=start):
+        fit(Mean(), training_set(flip=0), RULE.model_copy(update={"devices": 2}), seed=0, round=1)

@@ -6,6 +6,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from labelwise.api import Project as Project
     from labelwise.api import open as open

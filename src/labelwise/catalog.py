@@ -1,4 +1,4 @@
-"""File name -> method. A method's inputs are its positional parameters, its settings its keyword-only ones.
+"""File name -> method, or recipe. A method's inputs are its positional parameters, its settings its keyword-only ones.
 
 There is no registry: a method is a file in a stage folder that defines the folder's verb. Names, settings and constants
 are read from the text of the files; a method is imported when it is called, so that a broken or heavy one cannot break
@@ -17,6 +17,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelwise.errors import LabelwiseError
@@ -55,8 +56,11 @@ class Method:
     def constant(self, name: str, default: Any = None) -> Any:
         """A constant that the folder's methods declare beside their verb; those without it have the default, if any."""
         if "." not in self.name:
+            text = source(PACKAGE / self.folder / f"{self.name}.py")
+            if name not in text and default is not None:
+                return default
             with contextlib.suppress(Unreadable):
-                return source(PACKAGE / self.folder / f"{self.name}.py").constant(name)
+                return text.constant(name)
         module = importlib.import_module(self.module)
         if default is not None and not hasattr(module, name):
             return default
@@ -168,3 +172,23 @@ def _function(folder: str, name: str, module: str) -> Callable[..., Any]:
     if function is None:
         raise LabelwiseError(f"{module} has no function {VERBS[folder]!r}; a {folder} method is a file that defines it")
     return function
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come along, by name."""
+    beside = PACKAGE / "recipes"  # in a wheel; in a checkout they are at its top
+    folder = beside if beside.is_dir() else PACKAGE.parents[1] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def recipe_files(recipe: str) -> list[Path]:
+    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
+    paths = []
+    for name in recipe.split("+"):
+        if Path(name).suffix in (".toml", ".yaml", ".yml"):
+            paths.append(Path(name))
+        elif name in recipes():
+            paths.append(recipes()[name])
+        else:
+            raise LabelwiseError(unknown("recipe", name, sorted(recipes())))
+    return paths

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from labelwise import config, opening
+from labelwise import catalog, config, opening
 from labelwise.config import Run
+from labelwise.data import staging
 from labelwise.store.project import Project
 from labelwise.types import LabelwiseError
 
@@ -54,7 +55,7 @@ class Comparison:
         """The run of a method, or (None) of the common start."""
         names = self.data if method is None else f"{self.data}+{method}"
         extra = ["budget.per_round=[]"] if method is None else []
-        run = config.load(opening.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
+        run = config.load(catalog.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
         return opening.resolved(run, self.folder)
 
     def check(self) -> int:
@@ -178,10 +179,10 @@ class Comparison:
         else:
             Project.create(partial, config.dump(run)).close()
         if start is not None and (start / "data").exists():
-            (partial / "data").symlink_to((start / "data").resolve())
+            staging.link(partial / "data", (start / "data").resolve())
         shared = self.folder / "_cache"  # of videos: decoded frames and optical flow
         shared.mkdir(exist_ok=True)
-        (partial / "cache").symlink_to(shared.resolve())
+        staging.link(partial / "cache", shared.resolve())
         partial.rename(folder)
 
     def _process(self, folder: Path) -> None:
@@ -211,4 +212,5 @@ def in_background(arguments: Sequence[str], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "compare.log").open("a", encoding="utf-8") as output:
         command = [sys.executable, "-m", "labelwise", *arguments]
-        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True).pid
+        flags = getattr(subprocess, "DETACHED_PROCESS", 0)  # Windows: a new session is POSIX's
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, creationflags=flags).pid

@@ -1,4 +1,4 @@
-"""Opening and making projects: recipes and settings, the images that a run reads."""
+"""Opening and making projects: their settings, the images that a run reads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from labelwise.context import Bar, Context, clips_of, silent
 from labelwise.data import find, long_tail, roads, scenes
 from labelwise.data._frames import Frames
 from labelwise.data.video import every
+from labelwise.errors import LabelwiseError, no_project
 from labelwise.store import files
 from labelwise.store.project import Project
-from labelwise.types import LabelwiseError, Pool
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes that come along, by name."""
-    beside = Path(__file__).parent / "recipes"
-    folder = beside if beside.is_dir() else Path(__file__).parents[2] / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+from labelwise.types import Pool
 
 
 def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
@@ -36,15 +30,12 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     there = (folder / "run.toml").exists()
     if recipe is None:
         if not there:
-            raise LabelwiseError(
-                f"{folder} is not a project (no run.toml). Make one with `labelwise init {folder} --data FOLDER`, "
-                "or run a recipe: `labelwise run RECIPE --project FOLDER`"
-            )
+            raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
             files.write_text(folder / "run.toml", config.dump(run))
         return _open(Project.open(folder, run.ledger), run, bar)
-    run = resolved(config.load(recipe_files(recipe), settings), folder)
+    run = resolved(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
         if before != run:
@@ -57,19 +48,6 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
-
-
-def recipe_files(recipe: str) -> list[Path]:
-    """The files of a recipe: names or files, laid over each other from left to right (`bccd+u_cb_tspl`)."""
-    paths = []
-    for name in recipe.split("+"):
-        if Path(name).suffix in (".toml", ".yaml", ".yml"):
-            paths.append(Path(name))
-        elif name in recipes():
-            paths.append(recipes()[name])
-        else:
-            raise LabelwiseError(catalog.unknown("recipe", name, sorted(recipes())))
-    return paths
 
 
 def resolved(run: Run, folder: Path) -> Run:

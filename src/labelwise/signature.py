@@ -60,6 +60,10 @@ class Source:
             found.append(inspect.Parameter(one.arg, inspect.Parameter.KEYWORD_ONLY, default=known, annotation=kind))
         return {one.name: one for one in found}
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the file has a constant, or imports something, of this name."""
+        return name in self._constants or name in self._imports
+
     def constant(self, name: str) -> Any:
         """The value of a constant of the file, or of one that it imports from a file of labelwise."""
         if name in self._constants:
@@ -80,8 +84,7 @@ class Source:
             case ast.Constant(value):
                 return value
             case ast.Name(name):
-                known = name in self._constants or name in self._imports
-                return self.constant(name) if known else _builtin(name)
+                return self.constant(name) if name in self else _builtin(name)
             case ast.Attribute(owner, name):
                 module = self._value(owner)
                 if isinstance(module, Source):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from labelwise.errors import LabelwiseError
+import labelwise
+from labelwise.errors import LabelwiseError, no_project
+
+if TYPE_CHECKING:
+    from labelwise.context import Context
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +33,21 @@ ProjectOption = Annotated[Path, typer.Option("--project", "-p", help="The projec
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Overrides one setting: key.sub=value (repeat).")
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"labelwise {labelwise.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole; the help text is the app's."""
 
 
 class _Rate(ProgressColumn):
@@ -97,3 +116,19 @@ def tell(line: str) -> None:
 def plain(text: object) -> str:
     """Text that the console prints as it is: its brackets are no markup."""
     return str(text).replace("[", "\\[")
+
+
+def require_project(folder: Path) -> None:
+    """A wrong path is an error before anything heavy is loaded."""
+    if not (folder / "run.toml").exists():
+        raise no_project(folder)
+
+
+def open_project(folder: Path, settings: Sequence[str] = ()) -> Context:
+    """Opens the project in `folder`; `settings` change its run.toml."""
+    require_project(folder)
+    from labelwise import opening
+
+    opened = opening.start(folder, None, settings, bar)
+    opened.tell = tell
+    return opened

@@ -55,15 +55,13 @@ def list_(
 
     Example: `labelwise list score`
     """
-    from labelwise import opening
-
     known = ["recipes", *catalog.VERBS]
     if folder is not None and folder not in known:
         raise LabelwiseError(catalog.unknown("folder", folder, known))
     for name in [folder] if folder else known:
         if name == "recipes":
             table = Table("recipe", "what it is", title="recipes")
-            for recipe, path in opening.recipes().items():
+            for recipe, path in catalog.recipes().items():
                 table.add_row(recipe, plain(path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")))
         else:
             table = _methods(name) if folder else Table("method", "what it does", title=name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from labelwise.cli.console import ProjectOption, app, bar, out
+from labelwise.cli.console import ProjectOption, app, open_project, out
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
@@ -48,10 +48,9 @@ def export_(
 
     Example: `labelwise export queries --to label_studio --project cats --output to_label`
     """
-    from labelwise import opening
+    opened = open_project(project)
     from labelwise.stages import exchange
 
-    opened = opening.start(project, None, [], bar)
     folder = output or project / "export" / f"{what}_{to}"
     if what == "labels":
         missing = exchange.write_set(opened, to, folder, copy_images=not link)
@@ -95,10 +94,9 @@ def import_(
 
     Example: `labelwise import export.json --from label_studio --project cats`
     """
-    from labelwise import opening
+    opened = open_project(project)
     from labelwise.stages import exchange
 
-    opened = opening.start(project, None, [], bar)
     if server is not None:
         from labelwise.ask.label_studio_server import Server
 

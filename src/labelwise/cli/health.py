@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from labelwise.cli.console import out, tell
@@ -76,3 +79,15 @@ def restore(folder: Path) -> None:
         aside = safety.restore(folder, folder / LEDGER)
     tell(f"{folder / LEDGER} is the copy of the last round that was answered; the damaged one is {aside}")
     tell(f"`labelwise run --project {folder}` continues from there; answers that came after the copy are not in it")
+
+
+def explains(_error: Exception) -> LabelwiseError | None:
+    """The error to show in place of a traceback, if a project that this command has opened is damaged."""
+    project = sys.modules.get("labelwise.store.project")
+    for folder in getattr(project, "OPENED", ()):
+        try:
+            with redirect_stdout(io.StringIO()):
+                check(folder)
+        except LabelwiseError as damage:
+            return damage
+    return None

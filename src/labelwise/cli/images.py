@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out
 from labelwise.errors import LabelwiseError
 
 PANEL = "Image classification"
@@ -48,14 +47,16 @@ def pretrain(
 
     Example: `labelwise pretrain cifar10 --epochs 100 -o runs/simsiam.safetensors`
     """
-    from labelwise import config, opening
+    import numpy as np
+
+    from labelwise import catalog, config, opening
     from labelwise.data import pixels
     from labelwise.models import classifier
     from labelwise.stages.learn import Checkpoint, new_model
     from labelwise.store import files
     from labelwise.train import simsiam
 
-    run = opening.resolved(config.load(opening.recipe_files(recipe), settings or []), output)
+    run = opening.resolved(config.load(catalog.recipe_files(recipe), settings or []), output)
     if not run.classifies or run.data.generated:
         raise LabelwiseError(f"{recipe}: pretrain takes a recipe of image classification, such as cifar10")
     pool, _, _ = opening.pools(run, run.data.folder(), run.data.pool_split or "", "")
@@ -100,10 +101,9 @@ def balance(
 
     Example: `labelwise balance --project runs/cifar10_entropy`
     """
-    from labelwise import opening
+    opened = open_project(project)
     from labelwise.stages import classification
 
-    opened = opening.start(project, None, [], bar)
     if not opened.run.classifies:
         raise LabelwiseError(f"{project}: balance is for image classification; this project detects objects")
     scored = [r for r in range(1, opened.run.rounds) if opened.project.ledger.stage_done(r, "score") is not None]

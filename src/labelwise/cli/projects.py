@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, require_project
 
 
 @app.command()
@@ -41,9 +41,9 @@ def status(project: ProjectOption = Path()) -> None:
 
     Example: `labelwise status --project demo`
     """
-    from labelwise import history, loop, opening
+    opened = open_project(project)
+    from labelwise import history, loop
 
-    opened = opening.start(project, None, [], bar)
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
     for round in range(opened.run.rounds):
@@ -79,10 +79,12 @@ def report(
 
 def write_report(projects: list[Path], output: Path, baseline: str | None) -> None:
     """Writes the report of one project, or of several side by side."""
-    from labelwise import history, opening
+    for folder in projects:
+        require_project(folder)
+    from labelwise import history
     from labelwise.report import page
 
-    results = [history.run_result(opening.start(folder, None, [], bar)) for folder in projects]
+    results = [history.run_result(open_project(folder)) for folder in projects]
     title = results[0].name if len({r.name for r in results}) == 1 else "Comparison"
     page.write(output, results, title=title, baseline=baseline)
     out.print(f"Report: {output}")

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, out, plain, resumable, tell
+from labelwise import catalog
+from labelwise.cli.console import (
+    ProjectOption,
+    SetOption,
+    app,
+    bar,
+    open_project,
+    out,
+    plain,
+    require_project,
+    resumable,
+    tell,
+)
 
 
 @app.command()
@@ -41,6 +53,10 @@ def run(
 
 
 def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
+    if recipe is None:
+        require_project(folder)
+    else:
+        catalog.recipe_files(recipe)  # a wrong name, too, is an error before anything heavy is loaded
     from labelwise import loop, opening
     from labelwise.cli.projects import write_report
 
@@ -78,23 +94,21 @@ def redo(
 
     Example: `labelwise redo 1 train --project demo`
     """
-    from labelwise import loop, opening
+    require_project(project)
+    from labelwise import loop
 
     with resumable(project):
-        opened = opening.start(project, None, [], bar)
-        opened.tell = tell
-        loop.redo(opened, round, stage)
+        loop.redo(open_project(project), round, stage)
     out.print(f"round {round}: {stage} done again")
 
 
 def _stage_command(name: str, what: str) -> None:
     def command(project: ProjectOption = Path()) -> None:
-        from labelwise import loop, opening
+        require_project(project)
+        from labelwise import loop
 
         with resumable(project):
-            opened = opening.start(project, None, [], bar)
-            opened.tell = tell
-            round = loop.run_next(opened, name)
+            round = loop.run_next(open_project(project), name)
         out.print(f"round {round}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"

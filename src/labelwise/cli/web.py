@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from labelwise.cli.console import ProjectOption, app, bar, out
+from labelwise.cli.console import ProjectOption, app, open_project, out, require_project
 from labelwise.errors import LabelwiseError
 
 
@@ -29,9 +29,7 @@ def add_class(
 
     Example: `labelwise add-class forklift --project runs/yard`
     """
-    from labelwise import opening
-
-    opened = opening.start(project, None, [], bar)
+    opened = open_project(project)
     number = opened.add_class(name, "owner", none_so_far=none_so_far)
     out.print(f"{name} is class number {number}; people who answer now see it.", markup=False)
 
@@ -50,13 +48,13 @@ def serve(
 
     Example: `labelwise serve --project runs/cats --invite Ada --invite Bo`
     """
+    require_project(project)
     try:
         from labelwise.web import server
     except ImportError as error:
         raise LabelwiseError(f"the page needs the extra `web`: install labelwise[web] ({error})") from None
-    from labelwise import opening
 
-    opened = opening.start(project, None, [], bar)
+    opened = open_project(project)
     if opened.run.ask.who != "people":
         out.print(
             "The simulated oracle answers this project: `labelwise run --oracle people` makes it wait for people."

@@ -191,4 +191,12 @@ def images_under(folder: Path) -> list[Path]:
 
 def relative(path: Path, root: Path) -> str:
     """The name of an image in a pool: its path relative to the root, with forward slashes."""
-    return Path(os.path.relpath(path, root)).as_posix()
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # Windows
+        raise LabelwiseError(f"{path} lies on another drive than {root}: move one of them, or link to it") from None
+
+
+def spellings(file: str) -> tuple[str, ...]:
+    """How the path of a file that another program wrote may be meant: as it is, or as Windows writes paths."""
+    return (file, file.replace("\\", "/")) if "\\" in file else (file,)

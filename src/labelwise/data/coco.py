@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,11 @@ class _Finder:
         self.base = base
 
     def __call__(self, file: str) -> str:
-        for folder in self.folders:
-            if (folder / file).is_file():
+        for folder, name in product(self.folders, clean.spellings(file)):
+            if (folder / name).is_file():
                 self.folders.remove(folder)
                 self.folders.insert(0, folder)
-                return clean.relative(folder / file, self.base)
+                return clean.relative(folder / name, self.base)
         return clean.relative((self.folders or [self.base])[0] / file, self.base)
 
 

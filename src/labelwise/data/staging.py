@@ -42,8 +42,10 @@ def folder(final: Path) -> Iterator[Path]:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
+                with path.open("r+b") as file:  # Windows forces only what is open for writing
                     os.fsync(file.fileno())
+        if final.exists():
+            final.rmdir()  # empty: Windows puts no folder in another's place
         temporary.replace(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -82,7 +84,17 @@ def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
         if copy:
             shutil.copyfile(source, to / name)
         else:
-            (to / name).symlink_to(source)
+            link(to / name, source)
+
+
+def link(path: Path, source: Path) -> None:
+    """Links to a file or a folder; copies it where links are not to be had, as for most users of Windows."""
+    try:
+        path.symlink_to(source)
+    except (OSError, NotImplementedError):
+        if path.is_symlink() or path.exists():
+            raise
+        shutil.copytree(source, path) if source.is_dir() else shutil.copyfile(source, path)
 
 
 def remove(folder: Path) -> None:

@@ -189,7 +189,8 @@ def _images(path: Path, content: dict[str, Any], split: str, problems: list[Prob
 
 
 def _listed(file: Path, line: str) -> Path:
-    return Path(os.path.normpath(file.parent / line))
+    paths = [Path(os.path.normpath(file.parent / name)) for name in clean.spellings(line)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _label_file(picture: Path) -> Path:

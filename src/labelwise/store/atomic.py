@@ -17,6 +17,9 @@ from labelwise.store.round_files import again
 from labelwise.types import LabelwiseError
 
 _SUFFIX = ".labelwise-tmp"
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""No space left, and (where there is such a thing) none left for this user."""
+_POSIX = os.name == "posix"
 
 
 def temporary(path: Path) -> Path:
@@ -31,8 +34,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Forces a file's bytes, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Forces a file's bytes, or a folder's entries, to the disk.
+
+    Windows opens no folder, and forces only what is open for writing; a rename is in NTFS's own journal.
+    """
+    if not _POSIX and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if _POSIX else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -45,7 +53,7 @@ def readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             advice = f"disk full while writing {path}: nothing was changed; free space and run the same command again"
         else:
             advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"

@@ -21,6 +21,9 @@ from labelwise.types import LabelwiseError
 
 CONFIG, LEDGER, LOCK, HOLDER = "run.toml", "ledger.sqlite", ".lock", ".lock.holder.json"
 
+OPENED: set[Path] = set()
+"""Project folders that this process has opened: where something odd happens, they are looked at."""
+
 
 @dataclass
 class Stage:
@@ -66,6 +69,7 @@ class Project:
         """Opens a project; one that was made by a newer labelwise is refused."""
         if not (folder / CONFIG).is_file():
             raise LabelwiseError(f"{folder} is no labelwise project (no {CONFIG}): make one with `labelwise init`")
+        OPENED.add(folder)
         return Project(folder, Ledger.open(ledger_url or folder / LEDGER))
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def fit(
         fabric = Fabric(accelerator=rule.accelerator, devices=1, precision=rule.precision)
         return _train(fabric, model, data, rule, seed, round, checkpoint, progress, after_epoch)
     on_gpu = rule.accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
-    start: Literal["spawn", "fork"] = "spawn" if on_gpu else "fork"
+    forks = sys.platform == "linux" and not on_gpu  # macOS's own libraries do not bear it, Windows has none
+    start: Literal["spawn", "fork"] = "fork" if forks else "spawn"
     strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
     fabric = Fabric(accelerator=rule.accelerator, devices=rule.devices, precision=rule.precision, strategy=strategy)
     model.share_memory()  # where the first process leaves the weights
