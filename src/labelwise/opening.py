@@ -12,11 +12,12 @@ import numpy as np
 from labelwise import catalog, config
 from labelwise.config import Run
 from labelwise.context import Bar, Context, clips_of, silent
-from labelwise.data import find, long_tail, roads, scenes
+from labelwise.data import find, long_tail, roads, scenes, staging
 from labelwise.data._frames import Frames
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
 from labelwise.store import files
+from labelwise.store.atomic import readable_errors
 from labelwise.store.project import Project
 from labelwise.types import Pool
 
@@ -79,8 +80,10 @@ def _file(key: str, given: str, otherwise: str) -> str:
 def _open(project: Project, run: Run, bar: Bar) -> Context:
     data = run.data
     root = project.folder / "data" if data.generated else data.folder()
-    if data.generated and not root.exists():
-        _generate(run, root, bar)
+    if data.generated and not (root.exists() and any(root.iterdir())):
+        with project.lock(), readable_errors(root):
+            staging.remove_leftovers(root)
+            _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
     context = Context(project, run, *pools(run, root, *splits), bar)
     for pool in (context.pool, context.test):

@@ -30,6 +30,12 @@ def text(path: Path, content: str) -> None:
         raise
 
 
+def remove_leftovers(final: Path) -> None:
+    """Removes what a killed process left while it wrote this folder; nobody else may be writing it now."""
+    for path in final.parent.glob(f".{final.name}.*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def folder(final: Path) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and vanishes when it does not."""

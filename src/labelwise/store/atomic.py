@@ -48,13 +48,28 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk alone into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise LabelwiseError(_full(path)) from error
+
+
+def _full(path: Path) -> str:
+    return f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+
+
+@contextmanager
 def readable_errors(path: Path) -> Iterator[None]:
     """Turns an error of the operating system into one that says what was kept and what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            advice = f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+            advice = _full(path)
         else:
             advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"
         raise LabelwiseError(advice) from error

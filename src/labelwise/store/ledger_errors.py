@@ -46,6 +46,8 @@ def damaged(where: str, what: object) -> LabelwiseError:
 
 def _advice(error: BaseException, where: str) -> str:
     name = getattr(error, "sqlite_errorname", "")
+    if str(error).startswith("Could not decode"):
+        return str(damaged(where, "text that is none"))
     for prefix, text in _SQLITE_ADVICE.items():
         if name.startswith(prefix):
             return text.format(where=where, folder=_folder_of(where))

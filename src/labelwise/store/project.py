@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 
 from labelwise.store import round_files
-from labelwise.store.atomic import readable_errors, remove_leftovers, write_json, write_text
+from labelwise.store.atomic import full_disk, readable_errors, remove_leftovers, write_json, write_text
 from labelwise.store.ledger import Ledger, now
 from labelwise.types import LabelwiseError
 
@@ -102,7 +102,8 @@ class Project:
         self.ledger.mark_started(round, name)
         stage = Stage(folder, False)
         begun = time.perf_counter()
-        yield stage
+        with full_disk(folder):
+            yield stage
         with readable_errors(folder):
             stage.record.setdefault("files", round_files.sums(folder, name))
         self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun, stage.record)
