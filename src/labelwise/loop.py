@@ -40,7 +40,7 @@ def run(context: Context) -> Iterator[int]:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        begin(context)
+        resume(context)
         for round in range(context.run.rounds):
             fresh = [run_stage(context, round, name) for name in STAGES]
             if any(fresh):
@@ -48,10 +48,13 @@ def run(context: Context) -> Iterator[int]:
 
 
 def begin(context: Context) -> None:
-    """Enters the pool into the ledger; refuses a class list or images that changed since the first round. Tells what
-    has changed in the settings, and which stages are done again because their files are lost or damaged.
-    """
+    """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
     context.project.ledger.add_images(context.pool)
+
+
+def resume(context: Context) -> None:
+    """`begin`; tells which settings have changed, and which stages are done again: their files are lost or damaged."""
+    begin(context)
     changes.tell(context)
     repair.look(context)
 
@@ -89,7 +92,7 @@ def run_next(context: Context, name: str) -> int:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        begin(context)
+        resume(context)
         due = next_stage(context)
         if due is None:
             raise LabelwiseError("every round of this run is done; add an entry to budget.per_round for another one")
@@ -105,7 +108,7 @@ def redo(context: Context, round: int, name: str) -> None:
     """Does a stage again, and what depends on it where it has written other files than before (`labelwise redo`)."""
     _refuse_own_detector(context)
     with context.project.lock():
-        begin(context)
+        resume(context)
         repair.redo(context, round, name)
         while (due := repair.due(context)) is not None:
             run_stage(context, *due)

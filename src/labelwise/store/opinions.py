@@ -40,7 +40,10 @@ _any = t.answers.alias("any_answer")
 def unanswered(seen: Instant | None = None) -> sa.ColumnElement[bool]:
     """Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
     given = (_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any, seen)
-    return ~sa.exists().where(given if seen is None else given & seen.rows(_any, "answers")).correlate(t.queries)
+    if seen is None:
+        return ~sa.exists().where(given).correlate(t.queries)
+    there = given & seen.rows(_any, "answers") & (t.queries.c.round <= seen.round)
+    return ~sa.exists().where(there).correlate(t.queries)
 
 
 UNANSWERED = unanswered()

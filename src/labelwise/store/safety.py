@@ -70,7 +70,7 @@ def compare(ledger: Ledger, rounds: int) -> None:
     if not is_file(ledger):
         return
     with ledger._read() as connection:
-        found = structure(connection, "quick_check(1)")
+        found = structure(connection, "integrity_check(1)")
     found = found or _other_rows(ledger, rounds)
     if found:
         raise damaged(ledger.where, found[0])
