@@ -62,9 +62,9 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     whole = {"demo", "init", "check", "run", "compare", "status", "list", "report"}
-    assert whole | {"advise", "balance", "pretrain", "serve", "add-class", "export", "import"} | set(STAGES) == set(
-        COMMANDS
-    )
+    assert whole | {"advise", "balance", "pretrain", "serve", "add-class", "export", "import", "config"} | set(
+        STAGES
+    ) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,13 +96,13 @@ def test_check_tables_what_is_wrong_in_a_data_set(tmp_path: Path) -> None:
     assert "00000.jpg" in shown
 
 
-def test_init_writes_a_config_and_a_second_one_is_refused(tmp_path: Path) -> None:
+def test_init_writes_a_config_and_a_second_one_writes_it_anew(tmp_path: Path) -> None:
     scenes.write(tmp_path / "d", train=4, test=1, size_px=96, digits=(2, 4), scale=(0.2, 0.4))
     shown = call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), "--set", "seed=3")
     assert "4 images in the pool" in shown
     assert "seed = 3" in (tmp_path / "p" / "run.toml").read_text()
-    with pytest.raises(LabelwiseError, match="holds another run"):
-        call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), "--set", "seed=4")
+    call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), "--set", "seed=4")
+    assert "seed = 4" in (tmp_path / "p" / "run.toml").read_text()
     assert "round 0, predict" in call("status", "--project", str(tmp_path / "p"))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from labelwise.store import schema
 from labelwise.store.files import write_text
+from labelwise.store.ledger import Ledger
 from labelwise.store.project import Project
 from labelwise.types import LabelwiseError
 
@@ -47,6 +50,84 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabelwiseError, match="cannot make the project folder"):
         Project.create(tmp_path / "file" / "p", "")
+
+
+needs_modes = pytest.mark.skipif(os.name != "posix", reason="this system has no modes of files")
+
+
+def modes(folder: Path) -> dict[str, int]:
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if path.is_file()}
+    return {".": stat.S_IMODE(folder.stat().st_mode), **found}
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], object]]:
+    before = os.umask(0)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+@needs_modes
+@pytest.mark.parametrize(
+    ("mask", "folder", "ledger"), [(0o000, 0o700, 0o600), (0o022, 0o700, 0o600), (0o177, 0o600, 0o600)]
+)
+def test_nobody_else_may_read_a_new_project(
+    tmp_path: Path, umask: Callable[[int], object], mask: int, folder: int, ledger: int
+) -> None:
+    if mask == 0o177 and os.geteuid() != 0:
+        pytest.skip("a folder without its x bit is entered by root alone")
+    umask(mask)
+    made = Project.create(tmp_path / "p", "name = 'x'\n")
+    with made.ledger._read() as connection:  # so that the files beside it are there
+        connection.exec_driver_sql("SELECT * FROM meta").all()
+        found = modes(made.folder)
+    made.close()
+    assert found["."] == folder
+    assert {name: mode for name, mode in found.items() if name.startswith("ledger")} == dict.fromkeys(
+        ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"), ledger
+    )
+
+
+@needs_modes
+def test_a_folder_that_was_there_keeps_its_mode_and_the_ledger_is_its_owners_alone(
+    tmp_path: Path, umask: Callable[[int], object]
+) -> None:
+    umask(0o002)
+    (tmp_path / "p").mkdir(mode=0o775)
+    made = Project.create(tmp_path / "p", "name = 'x'\n")
+    made.close()
+    assert (modes(made.folder)["."], modes(made.folder)["ledger.sqlite"]) == (0o775, 0o600)
+    made.folder.chmod(0o755)
+    (made.folder / "ledger.sqlite").chmod(0o664)  # as an earlier labelwise made it, or as its owner wants it
+    Project.open(made.folder).close()
+    assert (modes(made.folder)["."], modes(made.folder)["ledger.sqlite"]) == (0o755, 0o664), "they stay as they are"
+
+
+@needs_modes
+def test_the_ledger_is_at_no_time_readable_by_others(
+    tmp_path: Path, umask: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    umask(0)
+    seen: list[int] = []
+    connect = schema._on_connect
+
+    def looking(connection: Any, record: Any) -> None:
+        path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+        connect(connection, record)
+
+    monkeypatch.setattr(schema, "_on_connect", looking)
+    for where in (tmp_path / "a.sqlite", f"sqlite:///{tmp_path / 'b.sqlite'}"):
+        Ledger.open(where, create=True).close()
+    assert seen == [0o600, 0o600], "before anything stood in it"
+    Ledger.open("sqlite://", create=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.sqlite", "b.sqlite"]
+
+
+def test_a_ledger_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(LabelwiseError, match=r"cannot make .*ledger\.sqlite: .*Check its folder"):
+        Ledger.open(tmp_path / "nowhere" / "ledger.sqlite", create=True)
 
 
 def test_a_newer_project_is_refused(project: Project) -> None:

@@ -84,6 +84,7 @@ def test_together_is_as_one_after_the_other(
         places = [fresh(), fresh()]
     sites = [Site(ledger_of(where, 40), overlap) for where in places]
     heard, at = 0, 0.0
+    words: dict[str, str] = {}  # by lease: what it says, again and again
     with sites[0].ledger._write() as one, sites[1].ledger._write() as other:
         for _ in range(25):
             at += float(chance.choice([0.5, 4.0]))
@@ -93,7 +94,8 @@ def test_together_is_as_one_after_the_other(
                 mine = [query for person, query in sites[0].given if person == who]
                 said = None
                 if mine and chance.random() < 0.7:
-                    said = (int(chance.choice(mine)), str(chance.choice(["object", "background", "duplicate"])))
+                    query, word = int(chance.choice(mine)), str(chance.choice(["object", "background", "duplicate"]))
+                    said = (query, words.setdefault(sites[0].given[who, query].secret, word))
                 holding = [int(q) for q in mine if chance.random() < 0.3 and (said is None or q != said[0])][:3]
                 want = {"most": int(chance.integers(0, 5)), "holding": holding, "alike": bool(chance.random() < 0.2)}
                 script.append((who, f"window-{chance.integers(2)}", at, said, want))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from labelwise.context import Context
 from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.store.people import SESSION_S, People
-from labelwise.store.turns import LeaseError
+from labelwise.store.turns import Contradiction, LeaseError
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 NASTY = "<img src=x onerror=alert(1)>"
@@ -101,6 +102,74 @@ def test_an_answer_ends_the_lease_and_sent_twice_is_stored_once(ledger: Ledger) 
     assert first.counts and again.counts and again.repeated and again.answer_id == first.answer_id
     assert ledger.cost() == Cost(0, 1, 0, 3.0), "nobody looks at a query for longer than it has been given out"
     assert ledger.open_queries(1) == [] and leases.take("Ada", "tab-ada-1", 105.0) == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        ("background", [], [], ""),
+        ("skipped", [], [], ""),
+        ("object", [(1, 2, 9, 9.5)], [1], "so"),
+        ("object", [(1, 2, 9, 9)], [0], "so"),
+        ("object", [(1, 2, 9, 9)], [1], "or so"),
+    ],
+)
+def test_another_answer_by_the_same_lease_is_refused_and_the_first_stands(ledger: Ledger, second: Any) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger)
+    [lease] = leases.take("Ada", "tab-ada-1", 0.0)
+
+    def say(verdict: str, boxes: Any, labels: Any, note: str, seconds: float = 1.0) -> Any:
+        answer = Answer(lease.query.id or 0, verdict, boxes, labels, "Ada", seconds, note)  # type: ignore[arg-type]
+        return leases.answer(answer, lease.secret, price, 5.0)
+
+    first = say("object", [(1, 2, 9, 9)], [1], "so")
+    again = say("object", [[1.0, 2.0, 9.0, 9.0]], [1], "so", seconds=4.0)
+    assert again.repeated and again.answer_id == first.answer_id and again.counts
+    with pytest.raises(Contradiction, match=r"answered before .*\(object\), and that stands: .* undo"):
+        say(*second)
+    assert ledger.cost().queries == 1 and ledger.verdicts(1) == {lease.query.id: "object"}
+    back = leases.undo("Ada", "tab-ada-1", 6.0)
+    with pytest.raises(Contradiction, match="taken back: answer the query as it was given out anew"):
+        say(*second)
+    assert say("object", [(1, 2, 9, 9)], [1], "so").counts is False, "as sent before; it was taken back"
+    assert leases.answer(says(back, "background"), back.secret, price, 7.0).counts
+    assert ledger.verdicts(1) == {lease.query.id: "background"}
+
+
+def test_of_two_answers_by_one_lease_that_come_at_once_the_first_stands(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0), box_query(1)])
+    leases = Leases(ledger)
+    [ada], [bo] = leases.take("Ada", "tab-ada-1", 0.0), leases.take("Bo", "tab-bo-11", 0.0)
+    gate, at_it = threading.Event(), threading.Event()
+    blocked = threading.Thread(target=leases._together.do, args=(lambda _: (at_it.set(), gate.wait(30)),))
+    blocked.start()
+    assert at_it.wait(30)
+    sent = [(ada, "background", "Ada"), (bo, "background", "Bo"), (ada, "duplicate", "Ada"), (ada, "background", "Ada")]
+    futures = [
+        leases.answer_and_take(says(lease, verdict, who), lease.secret, price, 1.0, tab=f"tab-{who}", most=0)
+        for lease, verdict, who in sent
+    ]
+    gate.set()
+    blocked.join()
+    first, other, repeated = (futures[k].result(30)[0] for k in (0, 1, 3))
+    assert first is not None and other is not None and repeated is not None
+    assert first.counts and other.counts and repeated.repeated and repeated.answer_id == first.answer_id
+    with pytest.raises(Contradiction):
+        futures[2].result(30)
+    assert ledger.cost().queries == 2 and set(ledger.verdicts(1).values()) == {"background"}
+
+
+def test_a_count_of_classes_that_the_ledger_does_not_know_is_refused(ledger: Ledger) -> None:
+    ledger.add_queries(1, [box_query(0)])
+    leases = Leases(ledger)
+    [lease] = leases.take("Ada", "tab-ada-1", 0.0)
+    for verdict, boxes, labels in (("background", [], []), ("object", [(1, 2, 9, 9)], [1]), ("skipped", [], [])):
+        answer = Answer(lease.query.id or 0, verdict, boxes, labels, "Ada", 1.0, classes=3)  # type: ignore[arg-type]
+        with pytest.raises(LabelwiseError, match=r"it knows 3 classes, and the project has 2\. Reload"):
+            leases.answer(answer, lease.secret, price, 1.0)
+    assert ledger.cost() == Cost()
+    assert leases.answer(replace(answer, classes=2), lease.secret, price, 1.0).counts
 
 
 def test_a_forged_lease_is_refused(ledger: Ledger) -> None:
@@ -457,6 +526,30 @@ def test_undo_over_the_page_and_what_is_shown_of_an_image(site: Any) -> None:
     assert ada.post("/api/undo").status_code == 409
 
 
+def test_a_second_and_different_answer_is_told(site: Any) -> None:
+    opened = site.open()
+    ask(opened, about(0, opened, "region"))
+    ada = site.browser()
+    [query] = ada.next()
+    boxes = [[2, 3, 20, 20], [1, 3, 21, 23]]  # the second sticks out of the region and is cut
+    first = ada.say(query, "all", boxes=boxes, labels=[0, 1]).json()
+    again = ada.say(query, "all", boxes=boxes, labels=[0, 1], seconds=7.5)
+    assert again.status_code == 200 and again.json()["repeated"] and again.json()["answer"] == first["answer"]
+    assert again.json()["told"] == first["told"] == ["box 2 was cut to the region"]
+    for change in (
+        {"boxes": boxes[:1], "labels": [0]},
+        {"boxes": boxes, "labels": [1, 1]},
+        {"boxes": [], "labels": []},
+    ):
+        reply = ada.say(query, "all", **change)
+        assert reply.status_code == 409 and reply.json()["stands"] is True, reply.text
+        assert "and that stands" in reply.json()["error"]
+    refused = ada.say(query, "all", boxes=boxes, labels=[0, 9], seconds=1)
+    assert refused.status_code == 409
+    kept = opened.project.ledger.labels(opened.pool).annotations
+    assert kept.labels.tolist() == [0, 1] and opened.project.ledger.cost().queries == 1
+
+
 def test_classification_takes_one_class_and_a_region_its_own_boxes(site: Any) -> None:
     opened = site.open()
     ask(opened, about(0, opened, "region"))
@@ -486,6 +579,9 @@ def test_classification_takes_one_class_and_a_region_its_own_boxes(site: Any) ->
         {"boxes": [[0, 0, 9, 9]] * 2001, "labels": [0] * 2001},
         {"boxes": [[0, 0, 9, 9]], "labels": [0], "seconds": -1},
         {"boxes": [[0, 0, 9, 9]], "labels": [0], "who": "Bo"},
+        {"boxes": [[0, 0, 9, 9]], "labels": [0], "classes": 3},
+        {"boxes": [[0, 0, 9, 9]], "labels": [0], "classes": 2**31 - 1},
+        {"boxes": [[0, 0, 9, 9]], "labels": [0], "classes": -1},
         {"verdict": "maybe"},
         {"verdict": "all"},
         {"query": 10**30},
@@ -631,14 +727,52 @@ def test_large_bodies_and_foreign_host_names_are_refused(site: Any) -> None:
     assert ada._with(lambda: site.client.post("/api/next", content=large, headers=headers)).status_code == 413
     pieces = lambda: iter([large[:100_000], large[100_000:200_000], large[200_000:]])  # noqa: E731
     assert ada._with(lambda: site.client.post("/api/next", content=pieces(), headers=headers)).status_code == 413
+    for length in ("9" * 5000, "-1", "1e3"):
+        reply = ada._with(
+            lambda n=length: site.client.post("/api/next", content=b"{}", headers={**headers, "content-length": n})
+        )
+        assert reply.status_code == 413, "and no fault of ours"
     assert ada._with(lambda: site.client.get("/api/me", headers={"host": "evil.example"})).status_code == 400
     assert ada._with(lambda: site.client.get("/api/me", headers={"host": "localhost:8765"})).status_code == 200
 
 
-def test_guessing_is_slowed_down(site: Any) -> None:
+def test_guessing_is_slowed_down_and_a_link_that_holds_opens_all_the_same(site: Any) -> None:
     site.open()
     said = [site.client.post("/api/enter", json={"secret": f"guess {k}"}).status_code for k in range(12)]
     assert said[:10] == [401] * 10 and said[10:] == [429] * 2
+    assert site.browser("Ada").me["name"] == "Ada", "from the very address that guessed"
+
+
+def test_another_site_may_ask_for_no_change(site: Any) -> None:
+    """Not even a login, which needs no token: ten that fail would keep the browser's owner from his password."""
+    site.open()
+    ada = site.browser()
+    for origin, allowed in (("cross-site", False), ("same-site", False), ("same-origin", True), ("none", True)):
+        reply = ada.post("/api/heartbeat", **{"sec-fetch-site": origin})
+        assert (reply.status_code == 200) is allowed, origin
+        body = {"name": "Ada", "password": "guessed by another"}
+        reply = site.client.post("/api/login", json=body, headers={"sec-fetch-site": origin})
+        assert reply.status_code == (401 if allowed else 403), origin
+    page = ada._with(lambda: site.client.get("/enter", headers={"sec-fetch-site": "cross-site"}))
+    assert page.status_code == 200, "a link in a mail is followed from another site"
+
+
+def test_by_https_the_cookie_is_secure_and_bound_to_this_host(site: Any) -> None:
+    from labelwise.web import server
+
+    opened = site.open()
+    page = server.Page(opened, secure=True)
+    site.app, site.page = server.create(page), page
+    client = site.another_client()
+    client.base_url = "https://127.0.0.1:8765"
+    reply = client.post("/api/enter", json={"secret": page.people.invite("Ada", "annotator", time.time())})
+    set_by = reply.headers["set-cookie"]
+    assert set_by.startswith("__Host-labelwise_") and "domain" not in set_by.lower()
+    assert {"secure", "httponly", "path=/", "samesite=strict"} <= {part.strip().lower() for part in set_by.split(";")}
+    me = client.get("/api/me")
+    assert me.status_code == 200
+    gone = client.post("/api/leave", json={}, headers={"x-csrf-token": me.json()["csrf"]}).headers["set-cookie"]
+    assert gone.startswith("__Host-labelwise_") and "Max-Age=0" in gone and "Secure" in gone
 
 
 def test_every_reply_has_the_headers_and_no_page_has_script_in_it(site: Any) -> None:

@@ -315,6 +315,47 @@ def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_
     assert view.complaints == []
 
 
+def test_a_query_that_this_window_answered_otherwise_is_told_and_the_next_is_shown(
+    site: Any, chromium: Any, tmp_path: Path
+) -> None:
+    here = site("box", 3)
+    view = View(chromium, here, tmp_path)
+
+    def twice(route: Any) -> None:
+        """What the window says is stored by another request of it first, and says something else."""
+        body = json.loads(route.request.post_data) | {"verdict": "background", "boxes": [], "labels": [], "most": 0}
+        assert route.fetch(post_data=json.dumps(body)).status == 200
+        route.continue_()
+
+    view.page.route("**/api/answers", twice, times=1)
+    view.keys("a")
+    view.wait_for_text(
+        "#message", r"Not stored: query \d+ was answered before .* \(background\), and that stands.*undo"
+    )
+    view.picture("contradiction_1366")
+    view.wait_for_rank(1)
+    view.keys("a")
+    view.wait_for_rank(2)
+    view.keys("a")
+    assert [row["verdict"] for row in here.stored(3)] == ["background", "object", "object"]
+    assert [line for line in view.complaints if "409" not in line] == []
+
+
+def test_the_owners_browser_comes_by_a_file(
+    site: Any, chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No link on a command line: the file sends the browser on, with the link's secret."""
+    from labelwise.cli import web as cli_web
+
+    here, opened = site("box", 1), list[str]()
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    cli_web._show(here.link("owner"), tmp_path / cli_web.OPENED)
+    view = View(chromium, here, tmp_path)
+    view.page.goto(opened[0])
+    view.wait_for_text("#who", "^owner$")
+    assert view.page.url == f"http://127.0.0.1:{here.port}/" and view.complaints == []
+
+
 def test_a_region_and_an_image_on_a_phone(site: Any, chromium: Any, tmp_path: Path) -> None:
     here = site("region", 3)
     view = View(chromium, here, tmp_path, width=390, height=844, has_touch=True, device_scale_factor=2)

@@ -33,19 +33,22 @@ OF_BOXES = {"tightness", "box_features", "predicted_loss", "estimated_fp", "esti
 
 
 class Run(Section):
-    """Everything that a run is: what is in run.toml.
-
-    `own_detector`: predictions come from a detector outside of labelwise, by the Python API (`labelwise.open`).
-    `ledger`: the URL of an empty database, as SQLAlchemy writes it, for the ledger of this project alone
-    ("postgresql+psycopg://me@db/cats"; the password better in `~/.pgpass`); None: a file in the project folder.
-    """
+    """Everything that a run is: what is in run.toml."""
 
     name: str = "run"
+    """How reports call it; runs of one name are seeds of one another."""
     seed: int = Field(0, ge=0)
+    """Of everything that is drawn at random."""
     own_detector: bool = False
+    """Predictions come from a detector outside of labelwise, by the Python API (`labelwise.open`)."""
     ledger: str | None = Field(None, pattern="://")
+    """URL of an empty database, as SQLAlchemy writes it, for the ledger of this project alone; none: a file.
+
+    For example "postgresql+psycopg://me@db/cats"; the password better in `~/.pgpass`.
+    """
     data: Data
     model: method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
+    """What is trained (`labelwise list models`)."""
     train: Train = Train()
     predict: Predict = Predict()
     query: QueryRule = QueryRule()
@@ -175,12 +178,20 @@ def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:
         LabelwiseError: a file cannot be read, or one line for each thing that is wrong in the settings.
     """
     paths = [paths] if isinstance(paths, Path) else paths
+    return parse(layers(paths, overrides), " + ".join(str(p) for p in paths))
+
+
+def layers(
+    paths: Sequence[Path], overrides: Sequence[str] = (), between: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What files and overrides set, as one table that nothing has checked yet; `between` lies under the overrides."""
     raw: dict[str, Any] = {}
     for path in paths:
         raw = _merged(raw, _read(path))
+    raw = _merged(raw, between or {})
     for override in overrides:
         _override(raw, override)
-    return parse(raw, " + ".join(str(p) for p in paths))
+    return raw
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Context:
 
     def add_class(self, name: str, who: str, *, none_so_far: bool) -> int:
         """Adds a class while people answer; see `store.classes`. An image's class, of whole images, holds as it is."""
+        self.project.ledger.add_images(self.pool)  # of a project that has not begun, too
         number = classes.add_class(self.project.ledger, name, who, none_so_far=none_so_far or self.run.classifies)
         self.see_classes()
         return number

@@ -49,6 +49,11 @@ def run(context: Context) -> Iterator[int]:
 
 def begin(context: Context) -> None:
     """Enters the pool into the ledger; refuses a class list or images that changed since the first round."""
+    if not context.pool.classes:
+        raise LabelwiseError(
+            f"no classes are known, so nothing can be asked: add each with `labelwise add-class NAME --project "
+            f"{context.project.folder}`, or write classes = [...] below [data] in {context.project.config_path}"
+        )
     context.project.ledger.add_images(context.pool)
 
 

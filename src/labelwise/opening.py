@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config
+from labelwise import catalog, config, run_file
 from labelwise.config import Run
 from labelwise.context import Bar, Context, clips_of, silent
-from labelwise.data import find, long_tail, roads, scenes, staging
+from labelwise.data import find, hold_back, long_tail, roads, scenes, staging
 from labelwise.data._frames import Frames
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
@@ -20,6 +20,9 @@ from labelwise.store import files
 from labelwise.store.atomic import readable_errors
 from labelwise.store.project import Project
 from labelwise.types import Pool
+
+Read = Callable[[Path, str | None, str | None], Pool]
+"""Reads a split of a data set in a format, as `find.read` does."""
 
 
 def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
@@ -34,7 +37,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
             raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
-            files.write_text(folder / "run.toml", config.dump(run))
+            files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar)
     run = resolved(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
@@ -104,16 +107,29 @@ def _generate(run: Run, root: Path, bar: Bar) -> None:
         scenes.write(root, **settings, progress=advance)
 
 
-def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool, Pool | None, int]:
+def pools(
+    run: Run, root: Path, pool_split: str, test_split: str, read: Read = find.read
+) -> tuple[Pool, Pool | None, int]:
     """The pool and the test images that a run reads from `root`, and how many images it labels first.
 
     That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1).
     """
     data = run.data
-    pool = _named(find.read(root, pool_split or None, data.format), data.classes)
-    test = _named(find.read(root, test_split, data.format), data.classes) if test_split else None
+    pool = _named(read(root, pool_split or None, data.format), data.classes)
+    test = _named(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
-        raise LabelwiseError(f"{root}: the test split has the classes {test.classes}, the pool {pool.classes}")
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has the classes {', '.join(test.classes) or '(none)'}, the pool "
+            f"{', '.join(pool.classes) or '(none)'}. Give both one class list, or test on a part of the pool: "
+            "--set data.test_split= --set data.test_share=0.2"
+        )
+    if test is not None and (test.truth is None or not len(test.truth)):
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has no annotations to test on. Name another (data.test_split), or "
+            "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
+        )
+    if data.test_share:
+        pool, test = _parted(pool, run)
     if data.stride_frames > 1:
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
     if run.needs_clips:
@@ -139,6 +155,18 @@ def pools(run: Run, root: Path, pool_split: str, test_split: str) -> tuple[Pool,
     if run.classifies and len(pool.classes) == 0:
         raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
     return pool, test, first
+
+
+def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:
+    """The pool without the part that is held back, and that part."""
+    data = run.data
+    if pool.truth is None:
+        raise LabelwiseError(
+            f"{pool.root}: data.test_share = {data.test_share:g}, but these images have no annotations to test on. "
+            "Set data.test_share = 0"
+        )
+    back = hold_back.held_back(pool, data.test_share, seed=data.test_seed, group=data.group)
+    return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
 
 
 def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:

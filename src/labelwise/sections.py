@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,27 +32,40 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where images and ground truth come from. A relative `root` is looked for here, then under $LABELWISE_DATA.
-
-    `most_images`: a pool of so many, drawn at random, the same for every seed. `imbalance`: of half of the classes only
-    this share of the pool's images stays (classification; 001, section 4.5.1). `stride_frames`: of videos every so many
-    frames one is in the pool and in the test split. `cache_gb` is memory, `frames_gb` disk for decoded frames.
-    `classes`: the names of the classes, for images without annotations.
-    """
+    """Where images and ground truth come from, and what they are tested on."""
 
     root: str = ""
+    """Folder (or archive, or file) of the images. A relative one is looked for here, then under $LABELWISE_DATA."""
     format: str | None = None
+    """How the data are stored (`labelwise list data`); none: found by itself."""
     classes: tuple[str, ...] = ()
+    """Names of the classes, for images without annotations."""
     pool_split: str | None = None
+    """The split that images are chosen from; none: the only one."""
     test_split: str | None = None
+    """The split that every round is tested on; `valid+test` joins two; none: no test."""
+    test_share: float = Field(0.0, ge=0, lt=1)
+    """Without a test split: so large a part of the pool is held back to test on (0: none), by clip and by `group`."""
+    test_seed: int = Field(0, ge=0)
+    """Which part is held back; it does not depend on `seed`."""
+    group: str = ""
+    """Regular expression: images whose names agree in what it matches are all in the pool or all in the test part."""
     scenes: dict[str, Any] | None = None
+    """Settings of generated scenes, in place of `root`."""
     roads: dict[str, Any] | None = None
+    """Settings of generated road scenes, in place of `root`."""
     most_images: int | None = Field(None, ge=1)
+    """A pool of so many images, drawn at random, the same for every seed."""
     imbalance: float | None = Field(None, gt=0, le=1)
+    """Of half of the classes only this share of the pool's images stays (classification; 001, section 4.5.1)."""
     image_size_px: int = Field(256, ge=8, le=4096)
+    """The longest side at which the model sees an image; larger finds smaller objects and takes longer."""
     cache_gb: float = Field(2.0, ge=0)
+    """Memory for decoded images."""
     stride_frames: int = Field(1, ge=1)
+    """Of videos every so many frames one is in the pool and in the test split."""
     frames_gb: float = Field(4.0, ge=0)
+    """Disk for decoded frames of videos."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -59,6 +73,15 @@ class Data(Section):
             raise ValueError(
                 "set either data.root (a folder with images), or data.scenes or data.roads (generated demo data)"
             )
+        if self.test_share and (self.test_split or self.generated):
+            raise ValueError(
+                "data.test_share holds back a part of the pool where there is no test split; here there is one: "
+                f"remove test_share{'' if self.generated else ', or test_split'}"
+            )
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(f"data.group = {self.group!r} is no regular expression: {error}") from None
         return self
 
     @property
@@ -81,63 +104,88 @@ class Data(Section):
 
 
 class Train(Section):
-    """How a round trains. `min_steps` stretches the epochs of a small labelled set, so that it trains long enough.
-
-    Classifiers only: `pad_px` crops at random from the image padded by so much; `record_every` so many epochs the
-    predictions of the pool are recorded, where a method names them (label dispersion).
-    """
+    """How a round trains."""
 
     epochs: int = Field(12, ge=1)
+    """How often the labelled images are gone through."""
     min_steps: int = Field(0, ge=0)
+    """Stretches the epochs of a small labelled set, so that it trains at least so many steps."""
     max_steps: int | None = Field(None, ge=1)
+    """Ends the training after so many steps, whatever the epochs."""
     batch_size: int = Field(8, ge=1)
+    """Images per step."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
+    """The optimiser."""
     lr: float = Field(2e-3, gt=0)
+    """Learning rate."""
     backbone_lr_factor: float = Field(1.0, ge=0)
+    """Learning rate of the backbone, relative to `lr`."""
     weight_decay: float = Field(1e-2, ge=0)
+    """Weight decay."""
     schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    """How the learning rate goes over the training."""
     step_epochs: tuple[int, ...] = ()
+    """With schedule `step`: the epochs at which the learning rate falls."""
     step_factor: float = Field(0.1, gt=0, le=1)
+    """With schedule `step`: by how much it falls."""
     clip_norm: float | None = Field(10.0, gt=0)
+    """Longest gradient."""
     flip: float = Field(0.5, ge=0, le=1)
+    """Probability that a training image is mirrored."""
     jitter: float = Field(0.0, ge=0, lt=1)
+    """How far brightness, contrast and colour of a training image are changed."""
     pad_px: int = Field(0, ge=0)
+    """Classifiers: crops at random from the image padded by so much."""
     warm_start: bool = False
+    """Goes on from the model of the round before; else every round begins anew."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    """Where it runs."""
     devices: int = Field(1, ge=1)
+    """How many devices."""
     members: int = Field(1, ge=1, le=16)
+    """How many models are trained per round (an ensemble)."""
     record_every: int = Field(1, ge=1)
+    """Classifiers: every so many epochs the predictions of the pool are recorded (label dispersion)."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Precision of numbers."""
     threads: int | None = Field(None, ge=1)
+    """Threads of torch; none: as many as there are cores."""
     checkpoint_every_s: float = Field(60.0, ge=0)
+    """How often a training that is stopped can be taken up again."""
 
 
 class Predict(Section):
-    """The one pass over the pool per view. `views` are files of predict/views."""
+    """The one pass over the pool per view."""
 
     views: tuple[method("predict/views"), ...] = ()  # type: ignore[valid-type]
+    """Augmentations under which the pool is predicted again, of predict/views (`labelwise list predict/views`)."""
     batch_size: int = Field(16, ge=1)
+    """Images per step."""
     min_score: float = Field(0.05, ge=0, lt=1)
+    """Least confidence of a predicted box that is kept."""
     shard_images: int = Field(512, ge=1)
+    """Images per file of predictions."""
 
 
 class QueryRule(Section):
-    """Which questions are asked: unit x score x selectors.
-
-    `select` is one selector or a chain of them: each ranks what the one before it left, by the scores that it gave.
-    `threshold` is the least confidence of a candidate box. `aggregate` lifts box scores to images and regions.
-    `scales` are the magnifications at which region candidates are looked for; the region is as large as the image at 1.
-    """
+    """Which questions are asked: unit x score x selectors."""
 
     unit: Annotated[Literal["box", "image", "region"], BeforeValidator(_of_frames)] = "box"
+    """What one question is about: box, image, region (frame: an image of a video)."""
     score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    """How much a candidate is worth labelling (`labelwise list score`)."""
     select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
         Step(name="balance_frequency"),
     )
+    """One selector or a chain of them: each ranks what the one before it left (`labelwise list select`)."""
     threshold: float = Field(0.1, ge=0, lt=1)
+    """Least confidence of a candidate box."""
     aggregate: Literal["mean", "max", "sum", "random"] = "mean"
+    """Lifts box scores to images and regions."""
     scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
+    """Magnifications at which region candidates are looked for; the region is as large as the image at 1."""
     tau_frequency: tuple[float, float] = (0.8, 0.1)
+    """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
 
     @model_validator(mode="after")
     def _fits_the_unit(self) -> QueryRule:
@@ -159,38 +207,40 @@ class QueryRule(Section):
 class TeacherRule(Section):
     """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
 
-    `by`: what it is sure of, by label dispersion over its training or by entropy; `share` of the pool (001, section
-    3.5: 0.1 to 0.25). Pseudo labels hold for one round: their images stay in the pool, and the round's questions are
-    about the remaining ones.
-    With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before; in
-    round 0 it begins with the teacher's weights.
+    Pseudo labels hold for one round: their images stay in the pool, and the round's questions are about the remaining
+    ones. With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before;
+    in round 0 it begins with the teacher's weights.
     """
 
     by: Literal["dispersion", "entropy"] = "dispersion"
+    """What it is sure of: by label dispersion over its training, or by entropy."""
     share: float = Field(0.1, gt=0, le=1)
+    """Share of the pool that is pseudo labelled (001, section 3.5: 0.1 to 0.25)."""
 
 
 class TrackRule(Section):
-    """How detections of a video are followed and what its graph costs (001, section 2.3.2).
-
-    `tracker`: dense optical flow, computed once for all rounds, or a Siamese correlation tracker on the detector's own
-    features. `frames`: how far, forward and backward. `at`: the flow at the box's centre, or its median in the box.
-    `theta`: IoU from which (above it) a moved box and a detection are linked. A detection that is said to be no object
-    costs `cost_fp`, a candidate that is said to be one `cost_fn`, a link whose ends disagree `cost_link` (Eq. 2.2-2.4).
-    `preset` and `flow_px`: of the DIS flow, and the longest side of the frames that it looks at; `raft_small` and
-    `raft_large` need `flow_weights`, a file of torchvision's weights.
-    """
+    """How detections of a video are followed and what its graph costs (001, section 2.3.2)."""
 
     tracker: Literal["flow", "siamese"] = "flow"
+    """Dense optical flow, computed once for all rounds, or a Siamese correlation tracker on the detector's features."""
     frames: int = Field(3, ge=1, le=25)
+    """How many frames forward and backward."""
     at: Literal["centre", "median"] = "centre"
+    """The flow at the box's centre, or its median in the box."""
     theta: float = Field(0.5, ge=0, lt=1)
+    """IoU from which (above it) a moved box and a detection are linked."""
     cost_fp: float = Field(1.0, ge=0, le=1000)
+    """Cost of a detection that is said to be no object (Eq. 2.2)."""
     cost_fn: float = Field(1.0, ge=0, le=1000)
+    """Cost of a candidate that is said to be an object (Eq. 2.3)."""
     cost_link: float = Field(1.0, ge=0, le=1000)
+    """Cost of a link whose ends disagree (Eq. 2.4)."""
     preset: Literal["ultrafast", "fast", "medium", "raft_small", "raft_large"] = "ultrafast"
+    """Of the DIS flow; `raft_small` and `raft_large` need `flow_weights`."""
     flow_weights: str | None = None
+    """A file of torchvision's weights for RAFT."""
     flow_px: int = Field(640, ge=64)
+    """The longest side of the frames that the flow looks at."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> TrackRule:
@@ -203,52 +253,61 @@ class TrackRule(Section):
 
 
 class Propagate(Section):
-    """Frames around a labelled one take its boxes, moved by the flow: so many `frames` on either side, at `weight`."""
+    """Frames around a labelled one take its boxes, moved by the flow."""
 
     frames: int = Field(1, ge=1, le=25)
+    """So many frames on either side."""
     weight: float = Field(0.5, gt=0, le=1)
+    """Weight of the boxes in training."""
 
 
 class AskRule(Section):
-    """Who answers: the simulated `oracle`, from the ground truth, or `people`, on the page of `labelwise serve`.
+    """Who answers.
 
-    A round that waits for people looks for their answers every `poll_s` seconds. After `deadline_h` hours it goes on
-    with what there is; a later answer counts in the next round.
-
-    `overlap`: so many people answer every query, each on their own. The first answer makes the labels, as always; the
-    others are second opinions, which cost queries and time and tell how far people agree, per class and person (the
-    progress page, `labelwise status`). The round waits for them, until its deadline: with fewer people than `overlap`
-    set `deadline_h`, or the round never ends. A budget in queries or seconds pays for all the answers.
+    The first answer to a query makes the labels, as always; the others (`overlap`) are second opinions, which cost
+    queries and time and tell how far people agree, per class and person (the progress page, `labelwise status`). The
+    round waits for them, until its deadline: with fewer people than `overlap` set `deadline_h`, or the round never
+    ends. A budget in queries or seconds pays for all the answers.
     """
 
     who: Literal["oracle", "people"] = "oracle"
+    """The simulated oracle, from the annotations, or people, on the page of `labelwise serve`."""
     overlap: int = Field(1, ge=1, le=16)
+    """So many people answer every query, each on their own."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     poll_s: float = Field(1.0, gt=0, le=3600)
+    """How often a round that waits looks for answers."""
 
 
 class LabelRule(Section):
-    """What boxes that nobody looked at are worth in training; `threshold`: least confidence of a pseudo label."""
+    """What boxes that nobody looked at are worth in training."""
 
     policy: method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
+    """How they are weighted (`labelwise list labels`)."""
     threshold: float = Field(0.05, ge=0, lt=1)
+    """Least confidence of a pseudo label."""
     images: Literal["annotated", "answered", "all"] = "annotated"
+    """Which images are trained on: those with an annotation, with an answer, or all."""
     regions: Literal["coverage", "crops", "both"] = "coverage"
+    """How a labelled region is trained on: as part of its image, as a crop, or both."""
     teacher: TeacherRule | None = None
+    """Pseudo labels of a second model (classifiers)."""
     propagate: Propagate | None = None
+    """Frames around a labelled one take its boxes (videos)."""
 
 
 class Budget(Section):
-    """What may be spent: first random whole images, then `per_round` of `unit`.
-
-    `start_images`: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool. `start`: drawn at
-    random, or from every class equally many (classification with ground truth, for study: 001, section 4.5.1).
-    """
+    """What may be spent: first random whole images, then `per_round` of `unit`."""
 
     start_images: int | float = Field(0.05, gt=0)
+    """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
     start: Literal["random", "balanced"] = "random"
+    """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
     unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(_of_frames)] = "boxes"
+    """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
+    """A number for each round after the first: [100, 100] are two more rounds."""
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""

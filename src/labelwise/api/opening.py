@@ -46,7 +46,7 @@ def open(
         if format == "folder" and not classes:
             raise LabelwiseError(f'{place}: give the names of the classes, for example classes=["cat", "dog"]')
         if listed is not None:
-            place.mkdir(parents=True, exist_ok=True)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.write_text(place / "images.txt", image_list.text(listed))
         elif not Path(str(images)).is_dir():
             raise LabelwiseError(f"images: {images}: no such folder; give a folder, or a list of paths")

@@ -1,4 +1,4 @@
-"""The command line: one command per stage, and demo, init, check, run, compare, status, list, report and more.
+"""The command line: one command per stage, and demo, init, check, config, run, compare, status, list, report and more.
 
 A file here holds the commands of one kind. Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
 """
@@ -12,7 +12,7 @@ from labelwise.cli.console import app as app
 from labelwise.cli.console import err, plain
 from labelwise.errors import LabelwiseError
 
-for kind in ("runs", "projects", "data", "compare", "images", "web", "exchange"):
+for kind in ("runs", "projects", "settings", "data", "compare", "images", "web", "exchange"):
     importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order
 
 

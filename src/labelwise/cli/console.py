@@ -62,7 +62,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with rate and time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total or None)  # 0: nobody knows how many
 
         def advance(n: int) -> None:
             progress.update(task, advance=n)

@@ -9,30 +9,52 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, require_project
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, plain, require_project
 
 
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The project folder to make.")],
-    data: Annotated[Path, typer.Option("--data", help="Images and annotations: COCO, YOLO, VOC, or a bare folder.")],
-    recipe: Annotated[str, typer.Option(help="The recipe to start from.")] = "starter",
+    data: Annotated[
+        Path, typer.Option("--data", help="Images or videos, annotated or not: COCO, YOLO, VOC, folders, archives.")
+    ],
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the classes of images without annotations: cat,dog")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe to start from, in place of the one that fits.")] = None,
     settings: SetOption = None,
 ) -> None:
-    """Makes a project for your own data: a run.toml to read and change before `labelwise run`.
+    """Makes a project of any folder of images or videos: a short run.toml to read and change before `labelwise run`.
+
+    It tells what it found, which part is labelled and which one tests, and how that is changed. While no round has
+    begun, the same command may be given again with other options.
 
     Example: `labelwise init my-project --data ~/images --set budget.per_round=[200,200]`
     """
-    from labelwise import opening
+    from labelwise import starter
+    from labelwise.data import recognise
 
-    opened = opening.start(folder, recipe, [f"data.root={data.resolve()}", *(settings or [])], bar)
-    pool, test = opened.pool, opened.test
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    made = starter.make(folder, data, recipe, names, settings or [], bar)
+    table = Table("split", "holds", "annotations", title=f"{data}: {made.found.format}")
+    for row in recognise.describe(made.found):
+        table.add_row(*map(plain, row))
+    out.print(table)
+    for line in made.told:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    pool, test = made.pool, made.test
+    how = (
+        f"none yet: add each with `labelwise add-class NAME --project {folder}`, or init again with --classes NAME,NAME"
+    )
+    listed = ", ".join(pool.classes) or how
     out.print(
-        f"{len(pool)} images in the pool, {len(test) if test else 0} for testing, classes: {', '.join(pool.classes)}"
+        f"{len(pool)} images in the pool, {len(test) if test else 0} for testing, classes: {listed}",
+        markup=False,
+        soft_wrap=True,
     )
     if pool.problems:
-        out.print(f"{len(pool.problems)} problems in the data; see them with `labelwise check {data}`")
-    out.print(f"Wrote {folder / 'run.toml'}. Next: `labelwise run --project {folder}`")
+        out.print(f"Problems in the data: {len(pool.problems)}; see them with `labelwise check {data}`")
+    out.print(f"Wrote {folder / 'run.toml'}. Next: {starter.next_step(folder, made)}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -49,22 +49,34 @@ def formats() -> dict[str, Reader]:
 def reader(root: Path, format: str | None = None) -> Reader:
     """The reader of a data set: the one that is named, or the only one that recognises it."""
     known = formats()
-    if format is not None:
-        if format not in known:
-            near = difflib.get_close_matches(format, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise LabelwiseError(f"unknown data format {format!r}; expected one of {', '.join(known)}.{hint}")
-        return known[format]
+    chosen = name(root) if format is None else format
+    if chosen not in known:
+        near = difflib.get_close_matches(chosen, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise LabelwiseError(f"unknown data format {chosen!r}; expected one of {', '.join(known)}.{hint}")
+    return known[chosen]
+
+
+def name(root: Path) -> str:
+    """The only format that recognises a data set.
+
+    Raises:
+        LabelwiseError: none does, or several do.
+    """
+    known = formats()
     if not root.exists():
         raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
     matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
     if len(matches) > 1:
-        raise LabelwiseError(f"{root}: could be {' or '.join(matches)}. Say which one with format.")
+        raise LabelwiseError(
+            f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
+            f"data.format={matches[0]}`, `labelwise check ... --format {matches[0]}`, or give one of them."
+        )
     matches = matches or [name for name in _LAST if known[name].detect(root)][:1]
     if not matches:
         expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
-        raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}")
-    return known[matches[0]]
+        raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}\nGive such a folder.")
+    return matches[0]
 
 
 def classifies(root: Path, format: str | None = None) -> bool:

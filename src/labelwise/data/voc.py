@@ -5,6 +5,8 @@ continuous coordinates that box is [xmin - 1, xmax] (as detectron2 and the COCO 
 reads files whose pixels count from 0: [xmin, xmax]. A box of xmin = xmax and ymin = ymax is a click that
 became no box: it is reported as a zero-size box.
 
+Without ImageSets there is one split, `all`. XML files that lie beside the images, in one folder, are read as well.
+
 A root that holds several such folders (VOCdevkit with VOC2007 and VOC2012) is read as one: a split is the union over
 those that have it, so `trainval` of VOCdevkit is VOC0712. Classes: `classes.txt` (one per line) where there is one,
 else every name in any of the XML files, sorted, so that all splits agree. `difficult` objects become `Pool.crowd`.
@@ -16,6 +18,7 @@ a `Pool` keeps no class for it.
 from __future__ import annotations
 
 import filecmp
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +29,11 @@ import numpy as np
 from labelwise.data import clean, image, staging
 from labelwise.types import LabelwiseError, Pool, Problem
 
-LOOKS_FOR = "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007)"
+LOOKS_FOR = (
+    "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
+)
+
+_ALL = "all"
 
 
 class _Object(NamedTuple):
@@ -46,10 +53,10 @@ def detect(root: Path) -> bool:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Names of the splits; none where no ImageSets say so."""
+    """Names of the splits; `all` where no ImageSets say so."""
     # ImageSets/Main also holds one file per class and split, such as cat_train.txt
     names = {p.stem for folder in _folders(root) for p in (folder / "ImageSets" / "Main").glob("*.txt")}
-    return tuple(sorted(n for n in names if n.rpartition("_")[2] not in names or "_" not in n))
+    return tuple(sorted(n for n in names if n.rpartition("_")[2] not in names or "_" not in n)) or (_ALL,)
 
 
 def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
@@ -58,7 +65,7 @@ def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
     if not folders:
         raise LabelwiseError(f"{root}: no VOC data set here; expected {LOOKS_FOR}.")
     split = clean.choose(root, splits(root), split)
-    files = {path: _parse(path) for folder in folders for path in sorted((folder / "Annotations").glob("*.xml"))}
+    files = {path: _parse(path) for folder in folders for path in sorted(_xml_of(folder).glob("*.xml"))}
     classes = _classes(root, files)
     number = {name: i for i, name in enumerate(classes)}
     problems: list[Problem] = []
@@ -143,7 +150,26 @@ def _folders(root: Path) -> list[Path]:
     found = [
         f for f in (root, *sorted(root.glob("*/"))) if (f / "Annotations").is_dir() and (f / "JPEGImages").is_dir()
     ]
+    if not found and _beside(root):
+        return [root]
     return found[:1] if found[:1] == [root] else found
+
+
+def _beside(root: Path) -> bool:
+    """Whether XML files of this format lie beside images."""
+    first = next(root.glob("*.xml"), None) if root.is_dir() else None
+    if first is None or not any(image.is_image(path) for path in root.iterdir()):
+        return False
+    with first.open("rb") as file:
+        return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
+
+
+def _xml_of(folder: Path) -> Path:
+    return folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+
+
+def _images_of(folder: Path) -> Path:
+    return folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
 
 
 def _classes(root: Path, files: dict[Path, _File]) -> list[str]:
@@ -158,21 +184,23 @@ def _entries(
 ) -> list[tuple[Path, Path]]:
     """(image, annotation) of every entry of the split, or of every image where there are no splits."""
     found = []
+    if split == _ALL and not any((folder / "ImageSets" / "Main").is_dir() for folder in folders):
+        split = None
     for folder in folders:
-        pictures = {p.stem: p for p in sorted((folder / "JPEGImages").iterdir()) if image.is_image(p)}
+        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image.is_image(p)}
         stems = list(pictures)
         if split is not None:
             listing = folder / "ImageSets" / "Main" / f"{split}.txt"
             lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
             stems = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
         else:
-            for path in sorted((folder / "Annotations").glob("*.xml")):
+            for path in sorted(_xml_of(folder).glob("*.xml")):
                 if path.stem not in pictures:
                     name = clean.relative(path, root)
                     problems.append(Problem("label without image", name, f"no image {path.stem}.*", "left out"))
         for stem in stems:
-            picture = pictures.get(stem, folder / "JPEGImages" / f"{stem}.jpg")
-            found.append((picture, folder / "Annotations" / f"{stem}.xml"))
+            picture = pictures.get(stem, _images_of(folder) / f"{stem}.jpg")
+            found.append((picture, _xml_of(folder) / f"{stem}.xml"))
     return found
 
 

@@ -24,6 +24,8 @@ from labelwise.types import LabelwiseError, Pool, Problem
 LOOKS_FOR = "data.yaml (or another .yaml with `names` and `train`/`val`), and <split>/images beside <split>/labels"
 
 _SPLITS = ("train", "val", "valid", "test")
+_NO_SPLITS = ("path", "names", "nc", "download")
+"""Keys of data.yaml; any other that names a folder beside it is a split too."""
 
 
 def detect(root: Path) -> bool:
@@ -35,6 +37,7 @@ def splits(root: Path) -> tuple[str, ...]:
     """Names of the splits."""
     path, content = _open(root)
     listed = [s for s in _SPLITS if content.get(s)]
+    listed += [s for s, at in content.items() if s not in (*_SPLITS, *_NO_SPLITS) and _is_place(path.parent, at)]
     beside = [s for s in _SPLITS if _beside(path.parent, s) and not {s, _other(s)} & set(listed)]
     return tuple(listed + beside)
 
@@ -154,6 +157,10 @@ def _classes(path: Path, content: dict[str, Any]) -> list[str]:
 
 def _other(split: str) -> str:
     return {"val": "valid", "valid": "val"}.get(split, split)
+
+
+def _is_place(base: Path, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and (base / value).is_dir()
 
 
 def _beside(base: Path, split: str) -> Path | None:

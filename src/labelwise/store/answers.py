@@ -83,8 +83,8 @@ def check_objects(
 def check_answers(
     records: Sequence[tuple[Query, Answer, Cost]], sizes: Mapping[str, tuple[int, int]], classes: Sequence[str]
 ) -> None:
-    """Refuses an answer that does not fit its query, one of whose boxes cannot be an object, or that says "nothing
-    else in here" without knowing of a class that was added meanwhile.
+    """Refuses an answer that does not fit its query, one of whose boxes cannot be an object, that knows of more classes
+    than there are, or that says "nothing else in here" without knowing of a class that was added meanwhile.
     """
     boxes: list[Sequence[float]] = []
     labels: list[int] = []
@@ -93,6 +93,10 @@ def check_answers(
     for query, answer, _cost in records:
         about = f"the answer to query {query.id} (round {query.round}, image {query.image})"
         _check_form(query, answer, about)
+        if answer.classes is not None and answer.classes > len(classes):
+            raise LabelwiseError(
+                f"{about}: it knows {answer.classes} classes, and the project has {len(classes)}. Reload the page"
+            )
         if answer.verdict in ("all", "background") and not (answer.classes is None or answer.classes >= len(classes)):
             new = ", ".join(classes[answer.classes :])
             raise LabelwiseError(f"{about}: the class {new} was added meanwhile; look for it, too, and answer again")

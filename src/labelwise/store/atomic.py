@@ -101,6 +101,19 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
+def make_private(path: str, what: str) -> None:
+    """Makes an empty file that nobody else may read, before anything stands in it; one that is there stays as it is.
+
+    Of a database that SQLite keeps in a file: what it keeps beside it gets the same mode.
+    """
+    if path in ("", ":memory:") or path.startswith("file:"):
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise LabelwiseError(f"cannot make {what}: {error.strerror or error}. Check its folder, and retry") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

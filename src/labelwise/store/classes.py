@@ -17,6 +17,7 @@ from labelwise.types import LabelwiseError
 
 LONGEST_NAME = 100
 
+_CLASSES = sa.select(t.meta.c.value).where(t.meta.c.key == "classes")
 _a, _q, _s = t.answers.c, t.queries.c, t.stages.c
 
 
@@ -34,6 +35,8 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
     """
     with ledger._write() as connection:
         classes = ledger.class_list(connection, alone=True)
+        if connection.execute(_CLASSES).scalar() is None:
+            raise LabelwiseError("the ledger holds no class list yet: run `labelwise run` until it asks")
         _check_name(name, classes)
         round = _asking(connection)
         of = {"coverage_id": t.coverage, "background_id": t.background, "answer_id": t.answers}
@@ -49,8 +52,6 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
 
 
 def _check_name(name: str, classes: tuple[str, ...]) -> None:
-    if not classes:
-        raise LabelwiseError("the ledger holds no classes yet: run `labelwise run` until it asks")
     odd = not name.isprintable() or name != name.strip() or name.startswith("labelwise_")
     if odd or not 0 < len(name) <= LONGEST_NAME:
         raise LabelwiseError(

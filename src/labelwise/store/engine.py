@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
-from labelwise.store.atomic import to_json
+from labelwise.store.atomic import make_private, to_json
 from labelwise.store.ledger_errors import damaged, readable_errors, readable_rows
 from labelwise.store.schema import APPEND_ONLY, LATER, SCHEMA_VERSION, meta, metadata
 from labelwise.types import LabelwiseError
@@ -144,6 +144,8 @@ def open_engine(url_or_path: str | Path, *, create: bool) -> sa.Engine:
     if "://" in where:
         where = engine.url.render_as_string(hide_password=True)
     if engine.dialect.name == "sqlite":
+        if create:
+            make_private(engine.url.database or "", where)
         sa.event.listen(engine, "connect", _on_connect_to_look if to_look else _on_connect)
         sa.event.listen(engine, "begin", _on_begin)
     elif engine.dialect.name == "postgresql":

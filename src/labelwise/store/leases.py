@@ -3,9 +3,9 @@
 A lease is a row with a secret that only its holder knows. It expires unless it is renewed, and the query goes back to
 the others. Whoever held a lease may still answer: of a query that somebody else has answered meanwhile, the answer is
 kept as a second opinion, so that no work is lost. The same secret answers once: a page that did not hear back sends its
-answer again, and it is not stored twice. Every method is one transaction, and none does work for every query: the
-search for the next open query begins where the last one found it. Windows that come at the same time are served
-together (`turns`).
+answer again, and it is not stored twice; another answer by it is refused. Every method is one transaction, and none
+does work for every query: the search for the next open query begins where the last one found it. Windows that come at
+the same time are served together (`turns`).
 
 With an `overlap` of k a query stays open until k people have answered it, one after the other, each of them once: the
 first answer counts, the others are second opinions (`agreement` compares them).
@@ -89,6 +89,7 @@ class Leases:
 
         Raises:
             LeaseError: this person never held a lease of this query with this secret.
+            Contradiction: the lease has answered before, and said something else.
             LabelwiseError: the answer does not fit the query (it can be mended and sent again).
         """
         done, _ = self.answer_and_take(answer, secret, price, at, tab="", fit=fit, most=0).result()

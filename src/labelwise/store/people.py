@@ -114,6 +114,9 @@ class People:
         """A new session for whoever has an invitation: (cookie, person). The `old` session of this browser ends, so
         that a cookie that was planted before is worth nothing.
         """
+        with self._ledger._read() as connection:  # a wrong one keeps no writer waiting
+            if connection.execute(sa.select(_p.name).where(_p.secret == _hash(secret))).first() is None:
+                return None
         with self._forgetting(), self._ledger._write() as connection:
             who = _who(connection, _p.secret == _hash(secret))
             return None if who is None else _open(connection, who, at, old)

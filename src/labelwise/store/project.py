@@ -50,11 +50,14 @@ class Project:
 
     @staticmethod
     def create(folder: Path, config_text: str, ledger_url: str | None = None) -> Project:
-        """Makes a project; the config is written last, so that a half-made project can simply be made again."""
+        """Makes a project; the config is written last, so that a half-made project can simply be made again.
+
+        Nobody else may read the folder if it is made here (one that was there keeps its mode), nor the ledger at all.
+        """
         if (folder / CONFIG).exists():
             raise LabelwiseError(f"{folder} is a labelwise project already: open it, or name another folder")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LabelwiseError(f"cannot make the project folder {folder}: {error.strerror}. Name another") from error
         ledger = Ledger.open(ledger_url or folder / LEDGER, create=True)

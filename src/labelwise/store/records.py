@@ -70,3 +70,11 @@ def every(ledger: Ledger) -> dict[str, Any]:
         which = _KEY.startswith("stage ") | _KEY.startswith("settings ")
         rows = connection.execute(sa.select(_KEY, _VALUE).where(which)).all()
     return {row[0]: row[1] for row in rows}
+
+
+def forget_settings(ledger: Ledger) -> None:
+    """Of a copy that goes on as another run: its stages were done, with which settings is no longer said."""
+    for key, record in every(ledger).items():
+        if key.startswith("stage ") and "settings" in record:
+            with ledger._write() as connection:
+                keep(connection, key, {name: value for name, value in record.items() if name != "settings"})

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from labelwise.store import schema as t
 from labelwise.store.answers import query_from_row
 from labelwise.store.ledger import Ledger
-from labelwise.store.opinions import STANDING, wants
+from labelwise.store.opinions import STANDING, answer_of, wants
 from labelwise.store.progress import known_within
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
@@ -47,6 +47,10 @@ Price = Callable[[Query, Answer], Cost]
 
 class LeaseError(LabelwiseError):
     """The secret is not one that this person was given for this query."""
+
+
+class Contradiction(LabelwiseError):
+    """The lease has answered before, and said something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ class Turns:
             if row is None or (row["who"], row["id"]) != (turn.who, answer.query):
                 raise LeaseError(f"query {answer.query}: no such lease of {turn.who}. Reload the page")
             if row["answer_id"] is not None:
-                done[turn.who] = Recorded(row["answer_id"], _stands(connection, row["answer_id"]), repeated=True)
+                done[turn.who] = _again(connection, row, said)
                 continue
             query = query_from_row(row)
             fitted = answer if said.fit is None else said.fit(query, answer)
@@ -276,6 +280,22 @@ def open_round(connection: sa.Connection) -> int | None:
     return found
 
 
-def _stands(connection: sa.Connection, answer_id: int) -> bool:
-    counts = sa.select(t.answers.c.id).where((t.answers.c.id == answer_id) & STANDING)
-    return connection.execute(counts).first() is not None
+def _again(connection: sa.Connection, row: sa.RowMapping, said: Said) -> Recorded:
+    """What became of an answer that is sent again. Another one by the same lease is refused, and not taken for it."""
+    columns = (t.answers, STANDING.label("stands"), t.withdrawn.c.answer_id.label("gone"))
+    of_lease = sa.select(*columns).select_from(t.answers.outerjoin(t.withdrawn))
+    stored = connection.execute(of_lease.where(t.answers.c.id == row["answer_id"])).mappings().one()
+    first, query = answer_of(stored), query_from_row(row)
+    again = said.answer if said.fit is None else said.fit(query, said.answer)
+    if _words(first) != _words(again):
+        where = f"query {query.id} was answered before by this very lease"
+        if stored["gone"] is not None:
+            raise Contradiction(f"{where}, and that was taken back: answer the query as it was given out anew")
+        raise Contradiction(f"{where} ({first.verdict}), and that stands: to change it, take it back by undo (Z)")
+    return Recorded(stored["id"], bool(stored["stands"]), repeated=True)
+
+
+def _words(answer: Answer) -> tuple[object, ...]:
+    """What an answer says, however long it took."""
+    boxes = [tuple(float(corner) for corner in box) for box in answer.boxes]
+    return answer.verdict, boxes, [int(label) for label in answer.labels], answer.note

@@ -2,7 +2,8 @@
 
 The invitation's secret travels in the fragment of a link (`/enter#SECRET`), which no server log and no referrer ever
 sees; the page sends it once and gets a session cookie for it (HttpOnly, SameSite=Strict), a new one at every login. A
-name and its password do the same; failed ones are counted per address and per name, and two are looked at at a time.
+name and its password do the same; failed ones are counted (`attempts`), and two are looked at at a time. A link that
+holds opens always: whoever guesses at a name, or from the same address, shuts nobody out.
 Every request that changes something must carry the session's CSRF token in a header.
 """
 
@@ -10,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -23,11 +22,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labelwise.store.people import People, Person
+from labelwise.web.attempts import Attempts, place
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 MOST_BYTES = 256 * 1024
+MOST_WAITING = 50
+"""Passwords that may wait for their turn; two at a time take 0.3 s."""
 CSRF_HEADER = "x-csrf-token"
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -45,13 +47,15 @@ HEADERS = {  # of every reply
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
-def error(status: int, message: str) -> JSONResponse:
+def error(status: int, message: str, **more: bool) -> JSONResponse:
     """What the page shows when something went wrong."""
-    return JSONResponse({"error": message}, status_code=status)
+    return JSONResponse({"error": message, **more}, status_code=status)
 
 
 class Guard:
-    """Refuses foreign host names (DNS rebinding) and large bodies before the app sees them; adds the headers."""
+    """Refuses foreign host names (DNS rebinding), changes that another site asks for and large bodies, all before the
+    app sees them; adds the headers.
+    """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
         self._app = app
@@ -70,7 +74,7 @@ class Guard:
                 message = {**message, "headers": own}
             await send(message)
 
-        refused = self._refusal(dict(scope["headers"]))
+        refused = self._refusal(scope["method"], dict(scope["headers"]))
         if refused is not None:
             await refused(scope, receive, with_headers)
             return
@@ -86,53 +90,35 @@ class Guard:
 
         await self._app(scope, limited, with_headers)
 
-    def _refusal(self, headers: MutableMapping[bytes, bytes]) -> JSONResponse | None:
+    def _refusal(self, method: str, headers: MutableMapping[bytes, bytes]) -> JSONResponse | None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if name not in self._hosts and "*" not in self._hosts:
             return error(400, "this server does not go by that name; start it with --host-name NAME to allow it")
+        # a browser says where a request comes from, and no page can change what it says: so other sites cannot even
+        # fail at logins, which no session's token protects
+        if method not in ("GET", "HEAD") and headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
+            return error(403, "another site may not ask for this")
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > MOST_BYTES:
+        if not length.isdigit() or len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
             return error(413, f"more than {MOST_BYTES} bytes")
         return None
 
 
-class Attempts:
-    """At most so many failed logins per minute from one address, and for one name."""
-
-    def __init__(self, most: int = 10, per_s: float = 60.0) -> None:
-        self._most, self._per_s = most, per_s
-        self._failed: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
-
-    def check(self, at: float, *keys: str) -> None:
-        with self._lock:
-            if len(self._failed) > 10_000:
-                self._failed.clear()
-            for times in (self._failed.get(key, deque()) for key in keys):
-                while times and times[0] <= at - self._per_s:
-                    times.popleft()
-                if len(times) >= self._most:
-                    raise HTTPException(429, "too many attempts; wait a minute")
-
-    def failed(self, at: float, *keys: str) -> None:
-        with self._lock:
-            for key in keys:
-                self._failed.setdefault(key, deque()).append(at)
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+def _place(request: Request) -> str:
+    return place(request.client.host if request.client else "")
 
 
 class Access:
     """The door of one project. `cookie`: its name, of its own, so that two projects on one machine do not mix."""
 
     def __init__(self, people: People, cookie: str, *, secure: bool) -> None:
-        self.people, self.cookie, self.secure = people, cookie, secure
-        self.attempts = Attempts()
+        self.people, self.secure = people, secure
+        self.cookie = f"__Host-{cookie}" if secure else cookie  # so named, no other host of the domain can plant it
+        self.passwords, self.links = Attempts(), Attempts()  # apart: links fail quickly, and could fill the table
         # scrypt takes 32 MB and 0.3 s: two at a time, and those that wait hold none of the threads of other requests
         self._slow = ThreadPoolExecutor(2, "passwords")
+        self._waiting = 0
 
     async def person(self, request: Request) -> Person:
         """Whoever is logged in; for a change with the CSRF token of this very session."""
@@ -157,24 +143,27 @@ class Access:
 
     def enter(self, request: Request, secret: str) -> tuple[str, Person]:
         """A new session for an invitation; the session that the browser came with ends."""
-        address, at = _address(request), time.time()
-        self.attempts.check(at, address)
-        entered = self.people.enter(secret, at, old=request.cookies.get(self.cookie))
+        entered = self.people.enter(secret, time.time(), old=request.cookies.get(self.cookie))
         if entered is None:
-            self.attempts.failed(at, address)
+            here, at = _place(request), time.monotonic()
+            self.passwords.check(at, here)
+            self.links.check(at, here)
+            self.links.failed(at, here)
             raise HTTPException(401, "this invitation is not valid (any more): ask the owner for a new link")
         return entered
 
     async def login(self, request: Request, name: str, password: str) -> tuple[str, Person]:
         """A new session for a name and its password; the session that the browser came with ends."""
-        return await self._slowly(self._login, _address(request), name, password, request.cookies.get(self.cookie))
+        here = _place(request)
+        self.passwords.check(time.monotonic(), here, f"name {name}")  # who has failed too often takes no room
+        return await self._slowly(self._login, here, name, password, request.cookies.get(self.cookie))
 
-    def _login(self, address: str, name: str, password: str, old: str | None) -> tuple[str, Person]:
-        keys, at = (address, f"name {name}"), time.time()
-        self.attempts.check(at, *keys)  # when its turn has come: many sent at once are no way around
-        entered = self.people.login(name, password, at, old=old)
+    def _login(self, here: str, name: str, password: str, old: str | None) -> tuple[str, Person]:
+        keys, at = (here, f"name {name}"), time.monotonic()
+        self.passwords.check(at, *keys)  # again, when its turn has come: many sent at once are no way around
+        entered = self.people.login(name, password, time.time(), old=old)
         if entered is None:
-            self.attempts.failed(at, *keys)
+            self.passwords.failed(at, *keys)
             raise HTTPException(401, "this name and this password do not fit; your invitation link works without them")
         return entered
 
@@ -184,7 +173,13 @@ class Access:
         await self._slowly(self.people.set_password, person.name, password, time.time(), keep=keep)
 
     async def _slowly(self, do: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
-        return await asyncio.wrap_future(self._slow.submit(do, *given, **named))
+        if self._waiting >= MOST_WAITING:
+            raise HTTPException(503, "too many passwords at once; try again in a moment, or open your invitation link")
+        self._waiting += 1
+        try:
+            return await asyncio.wrap_future(self._slow.submit(do, *given, **named))
+        finally:
+            self._waiting -= 1
 
     def settings(self) -> dict[str, Any]:
         """How the cookie is set."""

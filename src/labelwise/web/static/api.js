@@ -1,7 +1,7 @@
 // Talks to the server: JSON with the session's CSRF token, and an outbox that keeps an answer until it is stored.
 
 export class Refused extends Error {
-  constructor(status, message) { super(message); this.status = status; }
+  constructor(status, message, stands = false) { super(message); Object.assign(this, { status, stands }); }
 }
 
 let csrf = "";
@@ -21,7 +21,7 @@ export async function post(path, body, keepalive = false) {
 
 async function read(reply) {
   const found = await reply.json().catch(() => ({ error: `the server said ${reply.status}` }));
-  if (!reply.ok) throw new Refused(reply.status, found.error);
+  if (!reply.ok) throw new Refused(reply.status, found.error, found.stands);
   return found;
 }
 

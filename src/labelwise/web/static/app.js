@@ -134,6 +134,10 @@ function stored(_item, reply) {
 
 async function refused(item, problem) {
   if (problem.status === 401 || problem.status === 403) return leave(problem.message);
+  if (problem.stands) { // this query was answered before, otherwise: to ask it again would end here again
+    message(`Not stored: ${problem.message}.`, 12_000);
+    return fill().catch(failed);
+  }
   queue.unshift(item.query);
   show();
   await renewed().catch(failed); // it may be that a class was added
