@@ -25,10 +25,10 @@ from labelwise.data import staging
 from labelwise.store import records
 from labelwise.store.ledger import Ledger
 from labelwise.store.project import LEDGER, Project
+from labelwise.types import LabelwiseError
 
 OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")
 """What a copy of the shared start does not take over."""
-from labelwise.types import LabelwiseError
 
 
 @dataclass(frozen=True)
