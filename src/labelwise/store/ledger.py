@@ -19,11 +19,12 @@ import sqlalchemy as sa
 from labelwise.store import records
 from labelwise.store import schema as t
 from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.store.costs import costs
 from labelwise.store.engine import one_instant, open_engine
 from labelwise.store.instant import Instant
 from labelwise.store.known import read_annotations, read_labels
 from labelwise.store.ledger_errors import readable_errors, readable_rows
-from labelwise.store.opinions import STANDING, UNANSWERED, standing, taken_back
+from labelwise.store.opinions import STANDING, UNANSWERED
 from labelwise.store.pool_changes import refuse_changed_images, refuse_other_classes
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
@@ -292,16 +293,7 @@ class Ledger:
 
     def costs_within(self, connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
         """`cost_by_round` as part of a larger transaction."""
-        a = t.answers.c
-        once = [sa.func.sum(sa.case((standing(seen), column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
-        asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
-        sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
-        gone = (t.withdrawn.c.answer_id == a.id) & taken_back(seen)
-        tables = t.answers.join(t.queries).outerjoin(t.withdrawn, gone)
-        select = sa.select(t.queries.c.round, *sums).select_from(tables).group_by(t.queries.c.round)
-        select = select if seen is None else select.where(seen.rows(t.answers, "answers"))
-        rows = connection.execute(select.order_by(t.queries.c.round)).all()
-        return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
+        return costs(connection, seen)
 
     def cost(self, until_round: int | None = None) -> Cost:
         """What has been spent in all, or up to and with `until_round`."""
