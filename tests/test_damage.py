@@ -128,7 +128,10 @@ def test_what_depends_on_a_stage_follows_only_if_it_wrote_other_files(project: P
 def test_a_stage_that_is_done_again_survives_a_kill(project: Path, expected: dict[str, object]) -> None:
     (project / "rounds/000/checkpoint.safetensors").unlink()
     opened = opening.start(project, None)
+    for name in (".ledger.copy.sqlite.77.labelwise-tmp", ".ledger.copy.sqlite.77.labelwise-tmp-journal"):
+        (project / name).write_text("half")
     repair.look(opened)  # and there it was killed
+    assert not list(project.glob(".*tmp*"))
     assert loop.next_stage(opened) == (0, "train")
     with opened.project.ledger._write() as connection:  # meanwhile somebody corrects a label
         connection.exec_driver_sql(

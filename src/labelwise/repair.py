@@ -15,6 +15,7 @@ from labelwise.config import Run
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
 from labelwise.store import records, round_files, safety
+from labelwise.store.atomic import remove_leftovers
 from labelwise.store.ledger import now
 from labelwise.store.project import Project, Stage
 
@@ -41,6 +42,7 @@ BEFORE_ANSWERS = ("predict", "score", "select")
 
 def look(context: Context) -> None:
     """Refuses a damaged ledger. A stage that is done with lost or damaged files is due again; that is told."""
+    remove_leftovers(context.project.folder, below=False)
     safety.compare(context.project.ledger, context.run.rounds)
     left, found = CHECKED_BYTES, []
     done = {(row["round"], row["stage"]) for row in context.project.ledger.stages() if row["state"] == "done"}
@@ -132,7 +134,7 @@ def kept_settings(run: Run) -> dict[str, Any]:
 
 def _settings_of_then(context: Context, key: str) -> Run:
     values = records.kept(context.project.ledger, key)
-    if values is None or values == kept_settings(context.run):
+    if values is None or records.key_of_settings(values) != key or values == kept_settings(context.run):
         return context.run
     try:
         return config.parse(values, f"the settings of then in {context.project.ledger.where}")

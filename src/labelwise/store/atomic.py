@@ -27,9 +27,10 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left under a temporary name, anywhere in the folder."""
-    for path in sorted(folder.rglob(f".*{_SUFFIX}")):
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Removes what a killed process left under a temporary name in the folder, and in those `below` it."""
+    pattern = f".*{_SUFFIX}*"  # SQLite writes a journal beside
+    for path in sorted(folder.rglob(pattern) if below else folder.glob(pattern)):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 

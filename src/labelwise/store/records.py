@@ -55,9 +55,14 @@ def seen(record: dict[str, Any]) -> Instant | None:
     return Instant(**record["seen"]) if "seen" in record else None
 
 
+def key_of_settings(settings: dict[str, Any]) -> str:
+    """The key under which settings are kept: of other settings another one."""
+    return f"settings {hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()}"
+
+
 def keep_settings(ledger: Ledger, settings: dict[str, Any]) -> str:
     """Keeps settings once, and gives the key by which records name them."""
-    key = f"settings {hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()}"
+    key = key_of_settings(settings)
     if kept(ledger, key) is None:
         with ledger._write() as connection:
             keep(connection, key, settings)
