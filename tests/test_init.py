@@ -19,12 +19,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from labelwise import catalog, cli, config, loop, menu, opening, run_file, starter
+from labelwise.cli import console
 from labelwise.data import coco, hold_back, recognise, roles, scenes, voc, yolo
 from labelwise.data.long_tail import subset
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool
 
 SMALL = ["train.epochs=1", "train.min_steps=2", "train.max_steps=2", "model.weights=none", 'predict.views=["flip"]']
 SMALL += ["data.image_size_px=64", "data.cache_gb=0.1"]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console on which no line breaks, whatever the terminal of who runs the tests."""
+    monkeypatch.setattr(console.out, "_width", 300)
 
 
 def call(*arguments: str) -> str:
@@ -263,7 +270,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         "no split 'nowhere'; expected one of train2017",
     ),
     "an expression that is none": (classes, ["data.group=("], "no regular expression"),
-    "a ledger that is none": (bare, ["ledger=sqlite:////nowhere/at/all/x.db"], "ledger"),
+    "a ledger that is none": (bare, ["ledger=sqlite:////nowhere/at/all/x.db"], r"nowhere/at/all/x\.db"),
 }
 
 

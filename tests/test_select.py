@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import labelwise.select
-from labelwise.select import balance_frequency, top
+from labelwise.select import balance_frequency, balance_kcenter, diverse_prototype, top
+from labelwise.select._order import significant
+from labelwise.select._product import product
 from labelwise.types import LabelwiseError
 
 FOLDER = Path(labelwise.select.__file__).parent
@@ -178,3 +180,39 @@ def test_a_stable_selector_picks_the_same_first_rows_for_every_budget(method):
         many = call(method, make_menu(60, 40))
         for budget in (1, 7, 39):
             assert call(method, make_menu(60, budget)).tolist() == many[:budget].tolist()
+
+
+def test_scores_that_only_the_order_of_a_sum_tells_apart_are_equal():
+    one = np.array([0.1, 0.2, 0.3, 0.4, 0.7])
+    sums = np.array([sum(one), sum(one[::-1]), one[[0, 2, 4, 1, 3]].sum(), one[[4, 0, 1, 2, 3]].sum()])
+    sums = np.append(sums, np.nextafter(sums[0], 9))
+    assert len(set(sums.tolist())) > 1, "else this shows nothing"
+    assert top.select(sums, 5).tolist() == [0, 1, 2, 3, 4]
+    assert top.select(np.append(sums, sums[0] * (1 + 1e-9)), 2).tolist() == [5, 0]
+    values = np.random.default_rng(0).standard_normal(1000) * 10.0 ** np.arange(-150, 150, 0.3)
+    np.testing.assert_allclose(significant(values), values, rtol=2.0**-40)
+    np.testing.assert_array_equal(significant(-values), -significant(values))
+    assert significant(np.array([0.0, -0.0, 3.0], np.float32)).tolist() == [0, 0, 3]
+
+
+def test_a_flag_that_the_processor_raises_falsely_is_no_warning():
+    # OpenBLAS' SkylakeX kernel multiplies memory of its stack that nobody wrote, and drops the result
+    with np.errstate(invalid="warn"):
+        assert np.isnan(product(np.full((1, 5), np.inf), np.zeros((5, 1)))).all()
+
+
+def test_a_cosine_on_the_threshold_is_similar():
+    feature = np.full((3, 37), 0.1, np.float32) * np.float32([[1], [3], [7]])  # the same direction: a cosine of 1
+    given = (np.array([3.0, 2, 1]), np.arange(4), np.array([[0.25, 0.75]] * 3), np.full(3, 0.75), feature)
+    reasons = diverse_prototype.select(*given, np.array([9, 1]), 2, intra=1.0, explain=True)[1]
+    assert reasons["quota"].tolist() == [1, 0], "the second is filled up by score, not picked as different"
+
+
+def test_costs_that_only_rounding_tells_apart_are_a_tie():
+    # rows at one distance from the centre, in directions that round differently: the lower one whatever its last bits
+    turn = np.linspace(0.1, 1.4, 50)
+    x, probs = np.column_stack([np.cos(turn), np.sin(turn)]) * 0.7, np.full((50, 2), 0.5)
+    assert len(set((x**2).sum(axis=1).tolist())) > 1, "else this shows nothing"
+    for order in (np.arange(50), np.random.default_rng(0).permutation(50)):
+        picks = balance_kcenter.select(x[order], np.zeros((1, 2)), probs, np.ones(2), 1)
+        assert picks.tolist() == [0]

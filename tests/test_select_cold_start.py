@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 
 import numpy as np
 import pytest
@@ -280,7 +279,7 @@ def test_probcover_without_delta_takes_a_quantile_and_with_classes_the_purity():
     x = np.concatenate([c + rng.standard_normal((40, 2)) for c in centres]).astype(np.float32)
     distances = np.sqrt(squared(x[:, None], x[None]))
     rows, why = probcover.select(x, x[:0], 3, quantile=0.1, normalise=False, explain=True)
-    assert why["delta"][0] == pytest.approx(np.quantile(distances[np.triu_indices(120, 1)], 0.1), rel=1e-9)
+    assert why["delta"][0] == pytest.approx(np.quantile(distances[np.triu_indices(120, 1)], 0.1), rel=3e-9)
     assert sorted(rows // 40) == [0, 1, 2]
     label = np.arange(120) // 40
     other = np.where(label[:, None] == label, np.inf, distances).min(axis=1)
@@ -329,9 +328,13 @@ def test_the_core_set_is_never_worse_than_greedy(monkeypatch):
     greedy = kcenter.select(x, known, 12)
     rows, why = coreset_milp.select(x, known, 12, time_limit_s=0, explain=True)
     assert rows.tolist() == greedy.tolist() and why["radius"][0] == why["greedy_radius"][0]
-    start = time.monotonic()
-    rows, why = coreset_milp.select(x, known, 12, time_limit_s=3, outliers=0.0, explain=True)
-    assert time.monotonic() - start < 10
+    solve, limits = coreset_milp.optimize.milp, []
+    spy = lambda *given, **more: limits.append(more["options"]["time_limit"]) or solve(*given, **more)  # noqa: E731
+    monkeypatch.setattr(coreset_milp.optimize, "milp", spy)
+    x, known = x[:60], known[:2]
+    greedy = kcenter.select(x, known, 12)
+    rows, why = coreset_milp.select(x, known, 12, time_limit_s=300, outliers=0.0, explain=True)
+    assert max(limits) <= 150, "a step has half of the time left"
     assert covering_radius(x, known, rows, 0) == pytest.approx(why["radius"][0], rel=1e-12)
     assert why["bound"][0] <= why["radius"][0] < why["greedy_radius"][0]
     _, reasons = kcenter.select(x[rows], known, 12, explain=True)

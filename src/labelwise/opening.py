@@ -90,7 +90,8 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
     context = Context(project, run, *pools(run, root, *splits), bar)
     for pool in (context.pool, context.test):
-        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
+        writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
+        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb and writable:
             pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
     return context

@@ -36,7 +36,8 @@ def init(
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     made = starter.make(folder, data, recipe, names, settings or [], bar)
-    table = Table("split", "holds", "annotations", title=f"{data}: {made.found.format}")
+    out.print(f"{data}: {made.found.format}", markup=False, soft_wrap=True)
+    table = Table("split", "holds", "annotations")
     for row in recognise.describe(made.found):
         table.add_row(*map(plain, row))
     out.print(table)

@@ -40,7 +40,9 @@ def check_distribution(name: str, block: np.ndarray, first: int, used: np.ndarra
         first: row number of the block's first row in the whole array.
         used: rows that matter; the others may hold anything.
     """
-    sums: np.ndarray = block @ np.ones(block.shape[1], block.dtype)
+    sums: np.ndarray = np.einsum(
+        "nc,c->n", block, np.ones(block.shape[1], block.dtype)
+    )  # not a BLAS: one order of sums
     good = np.abs(sums - 1) <= TOLERANCE  # False for NaN
     if block.size and not block.min() >= 0:
         good &= (block >= 0).all(axis=1)

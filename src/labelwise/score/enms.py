@@ -10,8 +10,8 @@ entropy of the class distribution, as `score/entropy.py`. The unofficial codes g
 Fails when: there is one class (every entropy is 0), the sum favours crowded images, or the features of one class are
 all alike, so that each class counts once.
 
-Equal entropies: the lower row first; equal class probabilities: the lower class. A feature of only zeros is similar to
-nothing. An image without boxes gets 0.
+Equal entropies (to 12 digits): the lower row first; equal class probabilities: the lower class; a cosine within 1e-5
+of the threshold is not above it. A feature of only zeros is similar to nothing. An image without boxes gets 0.
 
 Worked by hand, one image each. Boxes (0.75, 0.25) and (0.875, 0.125) of class 0 have entropies 0.5623 and 0.3768. With
 the same features only the first counts, 0.5623; with orthogonal features both do, 0.9391.
@@ -31,6 +31,9 @@ from labelwise.score import _rows, entropy
 from labelwise.score._images import check_offsets, per_image
 from labelwise.score._rows import blocks, check_shape
 from labelwise.types import LabelwiseError
+
+TIE = 1e-5
+"""A cosine may be this much off in float32: above the threshold by less, it counts as equal to it."""
 
 
 def score(
@@ -78,7 +81,7 @@ def _keep(group: np.ndarray, uncertainty: np.ndarray, features: np.ndarray, thre
     most uncertain box of every group, where it is still alive, suppress the boxes after it.
     """
     n = len(group)
-    order = np.lexsort((np.arange(n), -uncertainty, group))
+    order = np.lexsort((np.arange(n), -uncertainty.round(12), group))
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     sizes = np.diff(starts, append=n)
     kept = np.ones(n, bool)
@@ -88,7 +91,7 @@ def _keep(group: np.ndarray, uncertainty: np.ndarray, features: np.ndarray, thre
         for first in range(0, len(of_size), step):
             members = order[of_size[first : first + step, None] + np.arange(size)]
             unit = _unit(features[members])
-            near = np.minimum(unit @ unit.transpose(0, 2, 1), 1) > threshold
+            near = unit @ unit.transpose(0, 2, 1) > threshold + TIE
             alive = np.ones(members.shape, bool)
             for r in range(size - 1):
                 alive[:, r + 1 :] &= ~(near[:, r, r + 1 :] & alive[:, r, None])

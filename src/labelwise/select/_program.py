@@ -22,6 +22,7 @@ from scipy.optimize import linprog, minimize
 from scipy.special import expit
 
 from labelwise.select._order import best
+from labelwise.select._product import dots, product
 from labelwise.types import LabelwiseError
 
 BLOCK = 1 << 20
@@ -69,16 +70,16 @@ class Program:
         """The worth of each row when y is the price of a unit of each class: s + Py."""
         out = np.empty(len(self.s))
         for rows in blocks(*self.p.shape):
-            out[rows] = self.p[rows].astype(np.float64, copy=False) @ y
+            out[rows] = dots(self.p[rows].astype(np.float64, copy=False), y)
         out += self.s
         return out
 
     def bound(self, y: np.ndarray, worth: np.ndarray) -> float:
         """L(y), with the worth of all rows at y."""
         rest = len(worth) - self.k
-        conjugate = float(y @ y) / (4 * self.lam) if self.squared else 0.0
+        conjugate = float((y * y).sum()) / (4 * self.lam) if self.squared else 0.0
         most = float(np.partition(worth, rest)[rest:].sum())
-        return float(self.omega @ y) - conjugate - most - self.k * self.shift
+        return float((self.omega * y).sum()) - conjugate - most - self.k * self.shift
 
     def fill(self, rows: np.ndarray) -> np.ndarray:
         """Pᵀz, the expected number of picks per class."""
@@ -127,7 +128,7 @@ def guess(program: Program) -> np.ndarray:
     for every, near in ((step, n // 8), (1, 5 * columns), (1, columns // 2))[: 3 if program.squared else 2]:
         p, s = program.p[::every], program.s[::every]
         share = len(s) / n
-        worth = s + p @ y.astype(p.dtype)
+        worth = s + product(p, y.astype(p.dtype))
         mu = -_threshold(worth, max(1, round(program.k * share)))
         place = min(len(s) - 1, max(8, round(near * share)))
         width = float(np.partition(np.abs(worth + mu), place)[place]) / 2
@@ -143,13 +144,13 @@ def _smoothed(
 
     def dual(at: np.ndarray) -> tuple[float, np.ndarray]:
         y, mu = at[:-1], at[-1]
-        x = (s + p @ y.astype(p.dtype) + mu) / width
+        x = (s + product(p, y.astype(p.dtype)) + mu) / width
         z, open_rows = np.zeros(len(x)), np.flatnonzero(x > FAR)
-        value = omega @ y + k * mu - width * np.logaddexp(0, x[open_rows]).sum()
+        value = (omega * y).sum() + k * mu - width * np.logaddexp(0, x[open_rows]).sum()
         z[open_rows] = expit(x[open_rows])
-        slope = np.append(omega - z.astype(p.dtype) @ p, k - z.sum())
+        slope = np.append(omega - product(z.astype(p.dtype), p), k - z.sum())
         if squared:
-            value -= share * (y @ y) / (4 * lam)
+            value -= share * (y * y).sum() / (4 * lam)
             slope[:-1] -= share * y / (2 * lam)
         return -value / k, -slope / k
 

@@ -32,7 +32,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from labelwise.select._order import best, check
+from labelwise.select._order import best, check, significant
+from labelwise.select._product import dots
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -93,8 +94,8 @@ class _Embedded:
 
     def squared(self, row: int, nearest: np.ndarray) -> np.ndarray:
         """Squared distances of all rows to one; exact about 0 where that can lower `nearest`."""
-        inner = (self.a @ self.a[row]).astype(np.float64)
-        inner *= self.h @ self.h[row]
+        inner = dots(self.a, self.a[row]).astype(np.float64)
+        inner *= dots(self.h, self.h[row])
         both = self.norm + self.norm[row]
         squared: np.ndarray = both - 2 * inner
         columns = self.a.shape[1] + self.h.shape[1]
@@ -112,7 +113,7 @@ class _Embedded:
         a, h = self.a[rows].astype(np.float64), self.h[rows].astype(np.float64)
         da, dh = a - self.a[row], h - self.h[row]
         last = np.einsum("c,c->", self.a[row], self.a[row], dtype=np.float64)
-        cross = (da @ self.a[row].astype(np.float64)) * np.einsum("nd,nd->n", h, dh)
+        cross = dots(da, self.a[row].astype(np.float64)) * np.einsum("nd,nd->n", h, dh)
         squared: np.ndarray = _norms(da) * _norms(h) + last * _norms(dh) + 2 * cross
         return squared
 
@@ -123,7 +124,7 @@ def _draw(
     """Fills in the picks, their D² and the chance of each."""
     n = len(embedded.norm)
     nearest = np.full(n, np.inf)
-    rows[0] = embedded.norm.argmax()
+    rows[0] = significant(embedded.norm).argmax()
     for i in range(1, len(rows)):
         np.minimum(nearest, embedded.squared(int(rows[i - 1]), nearest), out=nearest)
         nearest[rows[i - 1]] = 0

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from labelwise.select._order import best, check
+from labelwise.select._product import dots
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -54,7 +55,7 @@ def select(
     k = check(scores, budget)
     _check(scores, labels, frequency, sigma)
     of_class = np.exp(-frequency.astype(np.float64) / sigma)
-    factor = of_class[labels] if labels.ndim == 1 else np.where(labels.any(axis=1), labels @ of_class, 1.0)
+    factor = of_class[labels] if labels.ndim == 1 else np.where(labels.any(axis=1), dots(labels, of_class), 1.0)
     weighted = scores * factor
     rows = best(weighted, k)
     if not explain:
@@ -62,7 +63,9 @@ def select(
     return rows, {
         "score": weighted[rows],
         "informativeness": scores[rows].astype(np.float64),
-        "frequency": (frequency[labels[rows]] if labels.ndim == 1 else labels[rows] @ frequency).astype(np.float64),
+        "frequency": (frequency[labels[rows]] if labels.ndim == 1 else dots(labels[rows], frequency)).astype(
+            np.float64
+        ),
         "factor": factor[rows],
     }
 

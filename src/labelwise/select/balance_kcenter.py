@@ -9,7 +9,7 @@ Without labelled rows the first pick has no distance: its class term alone decid
 Fails when: λ does not fit the features' scale (a distance of 10 is worth 10 / (2 λ) rows at most), or P is not
 calibrated. While no class is full the class term is the same for all rows and the picks are those of `kcenter`.
 
-Ties (to about 1e-9 of the cost): computed once more by the formula in float64, then the lower row.
+Costs within about 1e-9 are computed once more by the formula in float64; those equal to about 1e-12: the lower row.
 
 How it is fast: no N x N matrix. A row's last known distance is an upper bound on d; only rows that could be the pick
 are brought up to date with the centres since: one product finds the nearest, the formula its distance. The class term
@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from labelwise.select._order import check
+from labelwise.select._product import product
 from labelwise.select.balance_program import check_balance
 from labelwise.types import LabelwiseError
 
@@ -45,6 +46,9 @@ BATCH = 256
 
 NEAR = 1e-9
 """Costs that differ by less than this share of their parts are computed by the formula."""
+
+TIE = 1e-12
+"""By the formula, costs that differ by less than this share are equal: only rounding tells them apart."""
 
 
 def select(
@@ -104,7 +108,8 @@ def _pick(distances: _Distances, room: _Room, lam: float) -> tuple[int, float, f
     slack = NEAR * (1 + distances.upper[least] + lam * balance[least] + lam * room.rounding)
     near = np.flatnonzero(cost <= cost[least] + slack)
     distance, norm = distances.upper[near], room.exact(near)
-    best = int((lam * norm - distance).argmin())
+    exact = lam * norm - distance
+    best = int(np.argmax(exact <= exact.min() + slack * (TIE / NEAR)))
     return int(near[best]), float(distance[best]), float(norm[best])
 
 
@@ -131,7 +136,7 @@ class _Distances:
         if self.count == 0:
             self.upper.fill(np.inf)
         self.centres[self.count] = self.features[row]
-        self.norms[self.count] = self.centres[self.count] @ self.centres[self.count]
+        self.norms[self.count] = np.square(self.centres[self.count]).sum()
         self.count += 1
         self.upper[row], self.seen[row] = -np.inf, len(self.centres) + 1
 
@@ -139,7 +144,7 @@ class _Distances:
         """Holds these rows against the centres that they have not seen."""
         new = slice(int(self.seen[rows].min()), self.count)
         x = self.features[rows].astype(np.float64)
-        squared = x @ self.centres[new].T
+        squared = product(x, self.centres[new].T)
         squared *= -2
         squared += self.norms[new]
         x -= self.centres[new.start + squared.argmin(axis=1)]
@@ -165,7 +170,7 @@ class _Room:
         for c in np.flatnonzero(side != self.side):
             self.linear += (side[c] - self.side[c]) * self.columns[c]
         self.side = side
-        out = self.linear - side @ self.left
+        out: np.ndarray = self.linear - (side * self.left).sum()
         for c in np.flatnonzero(side == 0):
             out += np.abs(self.left[c] - self.columns[c])
         return out

@@ -19,7 +19,8 @@ edge is counted up to the next whole image.
 Fails when: features say little about looks (all similar: each rare class gets one image, the rest is top by score), or
 the detector never finds a rare class with confidence above `inter`.
 
-Equal scores: the lower row first; equal counts: the lower class is the rarer. A feature of zeros is similar to nothing.
+Equal scores: the lower row first; equal counts: the lower class is the rarer; a cosine less than 1e-5 below `intra`
+reaches it. A feature of zeros is similar to nothing.
 
 Worked by hand: two classes, class 1 is the rarer; budget 2, quota 0.75 · 2 = 1.5, so two images. Row 0 holds no class
 1. Row 1 is picked; row 2 has the same feature, cosine 1, rejected; row 3 is orthogonal, cosine 0, picked.
@@ -39,10 +40,14 @@ from scipy.sparse import csr_array
 
 from labelwise.select._boxes import boxes_of, check_boxes, presence
 from labelwise.select._order import best, check
+from labelwise.select._product import dots
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = False
 """How many are wanted decides which are picked."""
+
+TIE = 1e-5
+"""A cosine may be this much off in float32: below `intra` by less, it counts as reaching it."""
 
 BLOCK = 1 << 17
 """Numbers per block when features are brought to length 1."""
@@ -118,7 +123,7 @@ class _Prototypes:
         weight = np.where(np.bincount(member, weight, len(keys))[member] > 0, weight, 1)
         weight = weight.astype(np.float32 if features.dtype.itemsize <= 4 else np.float64)
         shape = (len(keys), len(features))
-        self.unit = csr_array((weight, (member, boxes)), shape=shape) @ features.astype(weight.dtype, copy=False)
+        self.unit = csr_array((weight, (member, boxes)), shape=shape).dot(features.astype(weight.dtype, copy=False))
         _to_unit(self.unit)
         label, image = np.divmod(keys, max(1, len(rows)))
         self.last = np.searchsorted(label, label, side="right")
@@ -135,7 +140,7 @@ class _Prototypes:
         """Compares the later images with this one; the earlier ones are decided."""
         for own in self.by_image[self.starts[image] : self.starts[image + 1]]:
             same = slice(own + 1, self.last[own])
-            np.maximum(self.nearest[same], self.unit[same] @ self.unit[own], out=self.nearest[same])
+            np.maximum(self.nearest[same], dots(self.unit[same], self.unit[own]), out=self.nearest[same])
 
 
 def _walk(prototypes: _Prototypes, present: np.ndarray, quota: float, intra: float, k: int) -> np.ndarray:
@@ -147,7 +152,7 @@ def _walk(prototypes: _Prototypes, present: np.ndarray, quota: float, intra: flo
     taken, at = np.zeros(present.shape[1], np.int64), 0
     picked: list[int] = []
     while len(picked) < k and at < len(present):
-        passes = (present[at:] & (taken < quota)).any(axis=1) & (prototypes.similarity()[at:] < intra)
+        passes = (present[at:] & (taken < quota)).any(axis=1) & (prototypes.similarity()[at:] < intra - TIE)
         if not passes.any():
             break
         at += int(passes.argmax())

@@ -6,9 +6,9 @@ Differs from the paper: without labelled rows the first pick is the row nearest 
 random one, so that the same features give the same picks; its "score" is the distance to that mean.
 Fails when: the features hold outliers (they go first), or so many columns of noise that all distances are alike.
 
-The picks are those of the plain loop, bit for bit, whatever the block size or the number of threads: a distance is
-`((x - c) ** 2).sum()` in float64, compared before the root is taken; ties go to the lower row. When all remaining
-distances are 0, the lowest rows not yet picked follow.
+The picks are those of the plain loop, bit for bit, whatever the block size, the processor or the number of threads: a
+distance is `((x - c) ** 2).sum()` in float64, compared before the root is taken; ties go to the lower row. When all
+remaining distances are 0, the lowest rows not yet picked follow.
 
 How it is fast: a matrix product gives each row's distance within a proven rounding bound. New centres are applied
 only to a short list of far rows; the others keep their old, too large upper bounds, and all pending centres reach
@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from labelwise.select._order import check
+from labelwise.select._product import product
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -165,10 +166,10 @@ class _Distances:
         last = self.weights[self.count - 1 : self.count]
         lo, hi, norm = self.near
         if self.held is not None:
-            self._tighten(lo, hi, norm, self.held @ last[0])
+            self._tighten(lo, hi, norm, product(self.held, last[0]))
         else:
             for part in _parts(len(self.rows), self.step):
-                low = self._centred(self.rows[part]) @ last[0]
+                low = product(self._centred(self.rows[part]), last[0])
                 self._tighten(lo[part], hi[part], norm[part], low)
         at = np.searchsorted(self.rows, row)
         if at < len(self.rows):
@@ -181,7 +182,7 @@ class _Distances:
         for part in _parts(n, self.step):
             y = self._centred(part)
             for first in range(self.applied, self.count, CENTRES):
-                low = (y @ self.weights[first : min(first + CENTRES, self.count)].T).min(axis=1)
+                low = product(y, self.weights[first : min(first + CENTRES, self.count)].T).min(axis=1)
                 self._tighten(self.lo[part], self.hi[part], self.norm[part], low)
         self.lo[self.rows], self.hi[self.rows] = lo, hi  # the list has had them, and may be exact
         self.applied = self.count
@@ -229,7 +230,7 @@ class _Distances:
         out = np.full(len(rows), np.inf)
         weights = self.weights[: self.count]
         for part in _parts(len(rows), max(1, min(self.step, BLOCK // self.count))):
-            d = self._centred(rows[part]) @ weights.T + self.norm[rows[part], None]
+            d = product(self._centred(rows[part]), weights.T) + self.norm[rows[part], None]
             around = self.slack * (self.norm[rows[part], None] + weights[:, -1].astype(np.float64)) * 1.1 + self.least
             row, centre = np.nonzero(d - around <= (d + around).min(axis=1, keepdims=True))
             for pairs in _parts(len(row), self.step):

@@ -10,8 +10,9 @@ Fails when: the features are far from one another for reasons that are not conte
 the distance is 100 times as likely. Rows of score 0 are picked last.
 
 When no row has a weight (all are copies of picked rows, or of score 0), the highest scores follow, lower row first.
-A distance is one float32 matrix-vector product per pick; distances within its rounding are computed once more in
-float64 from the differences, so that exactly the copies have weight 0. Beside the features it holds one float32 copy.
+A distance is one float32 product per pick, added in one order on every processor: a draw may fall on its last bit.
+Distances within its rounding are computed once more in float64 from the differences, so that exactly the copies have
+weight 0. Beside the features it holds one float32 copy.
 
 Worked by hand: row 1 has the highest score. D² to it: 0 for row 0, a copy, and 1 for row 2, which is drawn for sure;
 then no weight is left and row 0 follows.
@@ -27,7 +28,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int64
 
-from labelwise.select._order import best, check
+from labelwise.select._order import best, check, significant
+from labelwise.select._product import dots
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -84,7 +86,7 @@ def _draw(
     y, norm = _centred(features)
     share = scores.astype(np.float64) / (scores.max() or 1)
     nearest = np.full(len(y), np.inf)
-    rows[0] = scores.argmax()
+    rows[0] = significant(scores).argmax()
     for i in range(1, len(rows)):
         _come_nearer(nearest, features, y, norm, int(rows[i - 1]))
         weight = nearest * share
@@ -104,7 +106,7 @@ def _draw(
 def _come_nearer(nearest: np.ndarray, features: np.ndarray, y: np.ndarray, norm: np.ndarray, row: int) -> None:
     """Lowers the squared distances to the nearest pick by the new pick."""
     columns = y.shape[1]
-    squared = norm + norm[row] - 2 * (y @ y[row]).astype(np.float64)
+    squared = norm + norm[row] - 2 * dots(y, y[row]).astype(np.float64)
     rounding = (2 * columns + 16) * float(np.finfo(np.float32).eps) * (norm + norm[row]) + 1e-30
     unsure = np.flatnonzero((squared <= rounding) & (nearest > 0))
     step = max(1, BLOCK // columns)
@@ -120,7 +122,7 @@ def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The features from near their middle, in float32, and the squared norms."""
     with np.errstate(all="ignore"):  # seen in the norms
         middle = features[:: len(features) // 1024 + 1].mean(axis=0, dtype=np.float64).astype(np.float32)
-        y = np.subtract(features, middle, dtype=np.float32, casting="same_kind")
+        y = np.subtract(features, middle, dtype=np.float32, casting="same_kind", order="C")
         norm = np.einsum("nd,nd->n", y, y).astype(np.float64)
     if not norm.max() < LARGEST**2:
         row = int(norm.argmax())  # the first NaN, if there is one

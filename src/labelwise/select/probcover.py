@@ -34,6 +34,7 @@ from scipy import sparse
 
 from labelwise.select import kcenter
 from labelwise.select._order import check
+from labelwise.select._product import product
 from labelwise.select.kcenter import _parts as parts
 from labelwise.select.kcenter import _squared as squared_distance
 from labelwise.select.typiclust import clusters, points
@@ -47,6 +48,9 @@ BLOCK = 1 << 21
 
 SAMPLE = 2000
 """Rows on which δ is measured."""
+
+MARGIN = 1e-9
+"""A measured δ is moved by this share off the distance that gave it: upwards, downwards by purity."""
 
 MOST_PAIRS = 50_000_000
 """Most pairs of rows within δ, about 2.5 GB; with the default quantile a pool of 100,000 rows has as many."""
@@ -102,7 +106,7 @@ def select(
 def _cover(graph: sparse.csr_array, covered: Bool[np.ndarray, " n"], rows: np.ndarray, gain: np.ndarray) -> int:
     """Fills in picks and gains while anything is uncovered; returns how many there are."""
     free = ~covered
-    degree = graph @ free.astype(np.int32)  # uncovered rows in the ball of each row
+    degree = graph.dot(free.astype(np.int32))  # uncovered rows in the ball of each row
     for i in range(len(rows)):
         row = int(degree.argmax())
         if degree[row] == 0:
@@ -147,12 +151,12 @@ def pairs(
     enough = np.float32(min(squared * (0.5 + 1e-6), 1e30) + 1e-30)
     found, total = [(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))], 0
     for part in parts(n, max(1, BLOCK // n)):
-        product = y[part] @ y[part.start :].T
-        product -= half[part.start :]
-        i, j = np.nonzero(product >= (half[part] - enough)[:, None])
+        inner = product(y[part], y[part.start :].T)
+        inner -= half[part.start :]
+        i, j = np.nonzero(inner >= (half[part] - enough)[:, None])
         i, j = i[j > i] + part.start, j[j > i] + part.start
         both = norm[i].astype(np.float64) + norm[j]
-        d = both - 2 * (product[i - part.start, j - part.start].astype(np.float64) + half[j])
+        d = both - 2 * (inner[i - part.start, j - part.start].astype(np.float64) + half[j])
         unsure = np.arange(len(i)) if measured else np.flatnonzero(d + slack * both + 1e-30 >= squared)
         total += len(i) - len(unsure)
         for some in parts(len(unsure), max(1, kcenter.BLOCK // columns)):
@@ -179,8 +183,13 @@ def nearest(x: Float[np.ndarray, "n D"], centres: Float[np.ndarray, "m D"]) -> F
         c = centres[some] - middle
         weight = np.einsum("md,md->m", c, c)
         for part in parts(len(x), max(1, BLOCK // (len(c) + x.shape[1]))):
-            which = (weight - 2 * ((x[part] - middle) @ c.T)).argmin(axis=1)
-            np.minimum(out[part], squared_distance(x[part], centres[some][which]), out=out[part])
+            y = x[part] - middle
+            d = weight - 2 * product(y, c.T)
+            slack = (3 * x.shape[1] + 16) * 2.0**-52 * (np.einsum("nd,nd->n", y, y) + weight.max())
+            row, which = np.nonzero(d <= (d.min(axis=1) + slack)[:, None])  # one of these is the nearest
+            for pair in parts(len(row), max(1, kcenter.BLOCK // x.shape[1])):
+                squared = squared_distance(x[part][row[pair]], centres[some][which[pair]])
+                np.minimum.at(out, part.start + row[pair], squared)
     return out
 
 
@@ -190,22 +199,22 @@ def _radius(x: np.ndarray, quantile: float, classes: int | None, purity: float) 
     y = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     norm = np.einsum("nd,nd->n", y, y)
     if classes is None:
-        squared = norm[sample, None] + norm[sample] - 2 * (y[sample] @ y[sample].T)
+        squared = norm[sample, None] + norm[sample] - 2 * product(y[sample], y[sample].T)
         apart = np.sqrt(np.maximum(squared[np.triu_indices(len(sample), 1)], 0))
-        return float(np.quantile(apart, quantile)) if len(apart) else 0.0
+        return float(np.quantile(apart, quantile)) * (1 + MARGIN) if len(apart) else 0.0
     start = x[np.asarray(kcenter.select(x, x[:0], classes))]
     label = clusters(x, classes, start)
     other = np.zeros(len(sample))  # squared distance to the nearest row of another class: the ball is pure below it
     for part in parts(len(sample), max(1, BLOCK // len(x))):
         own = sample[part]
-        squared = norm[own, None] + norm - 2 * (y[own] @ y.T)
+        squared = norm[own, None] + norm - 2 * product(y[own], y.T)
         squared[label[own, None] == label] = np.inf
         other[part] = squared.min(axis=1)
     other.sort()
     allowed = min(int((1 - purity) * len(sample) + 1e-9), len(sample) - 1)  # so many balls may be impure
     if not np.isfinite(other[allowed]):
         return _radius(x, quantile, None, purity)  # one class only, or too few rows of others to limit δ
-    return float(np.sqrt(max(other[allowed], 0))) * (1 - 1e-9)  # below it, against rounding
+    return float(np.sqrt(max(other[allowed], 0))) * (1 - MARGIN)
 
 
 def _check(delta: float | None, quantile: float, classes: int | None, purity: float) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from labelwise.select._order import check
+from labelwise.select._order import check, significant
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = False
@@ -64,7 +64,7 @@ def select(
     log_weights = -power * np.log1p(counts.astype(np.float64))
     quota = np.append(_share(min(k, len(scores) - int(available[-1])), log_weights, available[:-1]), 0)
     quota[-1] = k - quota.sum()
-    order = np.lexsort((-scores.astype(np.float64), label))
+    order = np.lexsort((-significant(scores), label))
     rank = np.arange(len(order)) - np.repeat(np.cumsum(available) - available, available)
     picked = rank < quota[label[order]]
     rows: np.ndarray = order[picked]

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from labelwise.select._order import check
+from labelwise.select._order import check, significant
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -55,7 +55,7 @@ def select(
         raise LabelwiseError(
             f"scale: row {bad[0]} is {scale[bad[0]]}; expected the scale of its image, a finite number"
         )
-    order = np.lexsort((-scores.astype(np.float64), scale))  # stable: equal scores keep the order of the rows
+    order = np.lexsort((-significant(scores), scale))  # stable: equal scores keep the order of the rows
     count = np.unique(scale, return_counts=True)[1]
     turn = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
     rows = order[np.argsort(turn, kind="stable")][:k].astype(np.int64, copy=False)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from labelwise.select._order import check
+from labelwise.select._order import check, significant
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = True
@@ -60,7 +60,7 @@ def select(
     """
     k = check(scores, budget)
     _check(scores, image, videos, labelled_images, exclude)
-    order = np.lexsort((np.arange(len(scores)), -scores.astype(np.float64)))
+    order = np.lexsort((np.arange(len(scores)), -significant(scores)))
     rank = np.empty(len(scores), np.int64)
     rank[order] = np.arange(len(scores))
     free = _free(order, image, videos, labelled_images, exclude)

@@ -15,8 +15,8 @@ Fails when: the features do not separate the classes (they should be self-superv
 rows are then the ones that the model knows.
 
 k-means (mini-batches above 50 clusters) runs in one thread and is seeded by one number from `rng`: the picks
-do not depend on the machine's load. Ties: the cluster, then the row, of lowest row. Beside the features it holds a
-normalised copy of all rows.
+do not depend on the machine's load; in float64, so that they hardly depend on its kernels. Ties (to 12 digits): the
+cluster, then the row, of lowest row. Beside the features it holds a normalised copy of all rows in float64.
 
 Worked by hand, one cluster, 4 // 2 = 2 neighbours: the mean distances of 0, 3, 4, 8 are 3.5, 2, 2.5 and 4.5.
 
@@ -36,7 +36,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from labelwise.select._order import check
+from labelwise.select._order import check, significant
+from labelwise.select._product import product
 from labelwise.select.kcenter import _check as check_columns
 from labelwise.select.kcenter import _parts as parts
 from labelwise.types import LabelwiseError
@@ -120,7 +121,7 @@ def _pick(x: np.ndarray, cluster: np.ndarray, neighbours: int, small: int, rows:
         while turn and i < len(rows):
             for c in turn[: len(rows) - i]:
                 away = mean_distance(x[left[c]], neighbours)
-                at = int(away.argmin())
+                at = int(significant(away).argmin())
                 rows[i] = left[c][at]
                 score[i] = 1 / (away[at] + NEAREST) if len(away) > 1 else 0
                 left[c] = np.delete(left[c], at)
@@ -140,7 +141,7 @@ def mean_distance(x: Float[np.ndarray, "n D"], neighbours: int) -> Float[np.ndar
     y = x - x.mean(axis=0, dtype=np.float64)
     norm = np.einsum("nd,nd->n", y, y)
     for part in parts(n, max(1, BLOCK // (n + k * y.shape[1]))):
-        squared = norm[part, None] + norm - 2 * (y[part] @ y.T)
+        squared = norm[part, None] + norm - 2 * product(y[part], y.T)
         squared[np.arange(len(squared)), np.arange(n)[part]] = np.inf
         near = np.argpartition(squared, k - 1, axis=1)[:, :k]
         gap = y[part][:, None] - y[near]  # once more, so that copies are at 0
@@ -153,10 +154,10 @@ def clusters(x: Float[np.ndarray, "n D"], k: int, start: int | np.ndarray) -> In
     k = min(k, len(x))
     fit = MiniBatchKMeans if k > FULL else KMeans
     more = {"batch_size": BATCH, "init_size": max(3 * k, BATCH)} if k > FULL else {}
-    seeded = {"random_state": start} if isinstance(start, int) else {"init": np.float32(start), "random_state": 0}
+    seeded = {"random_state": start} if isinstance(start, int) else {"init": np.float64(start), "random_state": 0}
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        found = fit(k, n_init=1, **seeded, **more).fit(np.ascontiguousarray(x, np.float32))
+        found = fit(k, n_init=1, **seeded, **more).fit(np.ascontiguousarray(x, np.float64))
     labels: np.ndarray = found.labels_.astype(np.int64)
     return labels
 
