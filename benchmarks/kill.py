@@ -72,6 +72,7 @@ def fingerprint(folder: Path) -> dict[str, object]:
     metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
     weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
     background = (labels.background.xyxy, labels.coverage.xyxy)
+    opened.project.close()
     return {
         "labels": [t.tobytes() for t in (*tables, *background)],
         "picks": picks,
@@ -86,6 +87,7 @@ def asked_twice(folder: Path) -> int:
     ledger = opening.start(folder, None).project.ledger
     queries = ledger.queries()
     answers = sum(cost.queries for cost in ledger.cost_by_round().values())
+    ledger.close()
     return (answers - len(queries)) + (len(queries) - len({(q.image, q.box) for q in queries}))
 
 
