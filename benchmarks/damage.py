@@ -291,8 +291,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         calm, folder, stopped = (Path(scratch) / name for name in ("calm", "damaged", "stopped"))
-        opening.start(calm, "demo", kill.SMALL)
-        list(loop.run(opening.start(calm, None)))
+        opened = opening.start(calm, "demo", kill.SMALL)
+        list(loop.run(opened))
+        opened.project.close()  # else the rows lie in the -wal
         expected = kill.fingerprint(calm)
         parts = {
             "files": lambda: damaged_files(calm, folder, expected),

@@ -72,6 +72,7 @@ def fingerprint(folder: Path) -> dict[str, object]:
     metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
     weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
     background = (labels.background.xyxy, labels.coverage.xyxy)
+    opened.project.close()
     return {
         "labels": [t.tobytes() for t in (*tables, *background)],
         "picks": picks,
@@ -86,6 +87,7 @@ def asked_twice(folder: Path) -> int:
     ledger = opening.start(folder, None).project.ledger
     queries = ledger.queries()
     answers = sum(cost.queries for cost in ledger.cost_by_round().values())
+    ledger.close()
     return (answers - len(queries)) + (len(queries) - len({(q.image, q.box) for q in queries}))
 
 
@@ -114,19 +116,26 @@ def python(*words: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def killed(words: tuple[object, ...], kills: int, rng: np.random.Generator, undisturbed_s: float) -> int:
+def killed(
+    words: tuple[object, ...], kills: int, rng: np.random.Generator, undisturbed_s: float, made: Path | None = None
+) -> int:
     """Starts a command, kills it (and what it started) at a random moment, `kills` times; then lets it end.
 
-    Returns how many kills hit a living process.
+    A folder that a command makes in one step is `made` when it is there: then it is refused a second time. Returns how
+    many kills hit a living process.
     """
     hits = 0
     for _ in range(kills):
+        if made is not None and made.exists():
+            return hits
         process = python(*words)
         time.sleep(float(rng.uniform(0.3, 1.0) * undisturbed_s))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             hits += 1
         process.communicate()
+    if made is not None and made.exists():
+        return hits
     process = python(*words)
     output, _ = process.communicate()
     if process.returncode:
@@ -176,7 +185,7 @@ def of_export(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int,
         seconds = time.monotonic() - began
         for number in range(-(-kills // 4)):
             folder = scratch / f"{to}{number}"
-            hits += killed((*words, folder), 2, rng, seconds)
+            hits += killed((*words, folder), 2, rng, seconds, folder)
             same &= contents(folder) == contents(scratch / f"calm_{to}")
             same &= [p.name for p in scratch.iterdir() if p.name.startswith(f".{folder.name}.")] == []
     return hits, same

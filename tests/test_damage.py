@@ -38,7 +38,9 @@ ROOT = Path(__file__).parents[1]
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of three rounds."""
     folder = tmp_path_factory.mktemp("damage") / "calm"
-    list(loop.run(opening.start(folder, "demo", [*kill.SMALL, "train.epochs=1", "train.min_steps=4"])))
+    opened = opening.start(folder, "demo", [*kill.SMALL, "train.epochs=1", "train.min_steps=4"])
+    list(loop.run(opened))
+    opened.project.close()
     return folder
 
 
