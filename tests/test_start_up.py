@@ -67,7 +67,9 @@ def test_help_and_list_load_neither_torch_nor_numpy(tmp_path: Path) -> None:
     assert not loaded("list", among=(*HEAVY, "numpy"), cwd=tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [("list", "models"), ("list", "score"), ("check", "data"), ("status", "-p", ".")])
+@pytest.mark.parametrize(
+    "arguments", [("list", "models"), ("list", "score"), ("check", "data"), ("status", "-p", "."), ("images", ".")]
+)
 def test_what_looks_does_not_load_torch(project: Path, arguments: tuple[str, ...]) -> None:
     assert not loaded(*arguments, cwd=project)
 

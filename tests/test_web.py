@@ -727,7 +727,7 @@ def test_an_image_that_vanished_is_passed_over_and_comes_back(site: Any, monkeyp
     spent, still_open, _ = spent_and_open(opened.project.ledger, 1, "boxes")
     assert (spent, still_open) == (0, 2), "a round does not wait for it"
     aside.rename(path)
-    monkeypatch.setattr(site.page, "_looked", float("-inf"))
+    monkeypatch.setattr(site.page.shown, "looked", float("-inf"))
     monkeypatch.setattr(site.page, "_counted_until", 0.0)
     ada.get("/api/progress")
     assert image_files.unavailable(opened.project.ledger) == {}

@@ -74,6 +74,7 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         if stage.done:
             return False
         context.see_classes()
+        images.see(context)
         before = records.of_stage(context.project.ledger, round, name)
         view = repair.view(context, round, name, before, stage)
         room, function = STAGES[name].split(".")

@@ -27,7 +27,6 @@ from starlette.types import ASGIApp
 
 from labelwise.ask import cost as costs
 from labelwise.context import Context
-from labelwise.stages import images
 from labelwise.store.leases import Leases
 from labelwise.store.people import People, Person
 from labelwise.store.turns import Contradiction, Lease, LeaseError
@@ -42,8 +41,6 @@ STATIC = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
 PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html"}
-LOOK_AGAIN_S = 5.0
-"""How often images that were gone are looked for."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -59,7 +56,6 @@ class Page:
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = standing(context)
-        self._looked = time.monotonic()
         self._counted_until, self._counting = 0.0, threading.Lock()
         self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
 
@@ -88,18 +84,11 @@ class Page:
             try:
                 begun = time.monotonic()
                 self.context.see_classes()
-                self._see_images()
+                self.shown.look_again(time.monotonic())
                 self._standing = standing(self.context)
                 self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
                 self._counting.release()
-
-    def _see_images(self) -> None:
-        """Images that were gone are looked for, now and then."""
-        if time.monotonic() > self._looked + LOOK_AGAIN_S:
-            images.look_again(self.context)
-            self.ledger.see_sizes()
-            self._looked = time.monotonic()
 
     def _count(self, person: Person, more: int) -> None:
         by = self._standing.get("by")

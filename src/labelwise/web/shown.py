@@ -23,6 +23,8 @@ MOST_PIXELS = 120_000_000
 STRIP = 2
 """Frames of a video that are shown before and after the one that is asked about."""
 KEPT_BYTES = 256_000_000
+LOOK_AGAIN_S = 5.0
+"""How often images that were gone are looked for."""
 DECODERS = 3
 """Images that are decoded at a time; each may take 3 bytes for every one of its pixels."""
 
@@ -45,8 +47,16 @@ class Shown:
         self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
+        self.looked = float("-inf")
         self._lock, self._film = threading.Lock(), threading.Lock()
         self._decoding = threading.BoundedSemaphore(DECODERS)
+
+    def look_again(self, at: float) -> None:
+        """Images that were gone are looked for, now and then."""
+        if at > self.looked + LOOK_AGAIN_S:
+            self.looked = at
+            images.look_again(self._context)
+            self._context.project.ledger.see_sizes()
 
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
