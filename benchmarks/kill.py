@@ -1,13 +1,17 @@
-"""Kills a 3-round run with SIGKILL at random moments, restarts it each time, and compares it with an undisturbed run.
+"""Kills commands with SIGKILL at random moments, starts them again, and compares the end with an undisturbed one.
 
     uv run python benchmarks/kill.py --kills 20
+    uv run python benchmarks/kill.py --kills 10 --what serve import
 
-Prints and writes benchmarks/results/kill.csv: final labels, picks, metrics equal or not, queries asked twice.
+Of `run` labels, picks, answers, metrics and weights must be equal bit for bit, and no query asked twice; of `compare`
+the same for each of its runs; of exports the files; of imports and of the server the answers. Prints and writes
+benchmarks/results/kill.csv, one row per command.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -20,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise import opening
+from labelwise.types import Answer
 
 SMALL = [
     "data.scenes={train=40, test=12, seed=3, size_px=128}",
@@ -67,6 +72,7 @@ def fingerprint(folder: Path) -> dict[str, object]:
     metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
     weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
     background = (labels.background.xyxy, labels.coverage.xyxy)
+    opened.project.close()
     return {
         "labels": [t.tobytes() for t in (*tables, *background)],
         "picks": picks,
@@ -81,6 +87,7 @@ def asked_twice(folder: Path) -> int:
     ledger = opening.start(folder, None).project.ledger
     queries = ledger.queries()
     answers = sum(cost.queries for cost in ledger.cost_by_round().values())
+    ledger.close()
     return (answers - len(queries)) + (len(queries) - len({(q.image, q.box) for q in queries}))
 
 
@@ -101,32 +108,168 @@ def kill_and_restart(folder: Path, kills: int, rng: np.random.Generator, undistu
     return hits
 
 
+def python(*words: object) -> subprocess.Popen[bytes]:
+    """A command of labelwise, the first of a group of processes of its own: a comparison starts others."""
+    command = [sys.executable, "-m", "labelwise", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def killed(
+    words: tuple[object, ...], kills: int, rng: np.random.Generator, undisturbed_s: float, made: Path | None = None
+) -> int:
+    """Starts a command, kills it (and what it started) at a random moment, `kills` times; then lets it end.
+
+    A folder that a command makes in one step is `made` when it is there: then it is refused a second time. Returns how
+    many kills hit a living process.
+    """
+    hits = 0
+    for _ in range(kills):
+        if made is not None and made.exists():
+            return hits
+        process = python(*words)
+        time.sleep(float(rng.uniform(0.3, 1.0) * undisturbed_s))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            hits += 1
+        process.communicate()
+    if made is not None and made.exists():
+        return hits
+    process = python(*words)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(output.decode())
+    return hits
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All that an export wrote, but for the day on its card."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.name != "DATA_CARD.md"}
+
+
+def of_run(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    calm, folder = scratch / "calm", scratch / "killed"
+    began = time.monotonic()
+    kill_and_restart(calm, 0, rng, 0)
+    hits = kill_and_restart(folder, kills, rng, time.monotonic() - began)
+    return hits, fingerprint(folder) == fingerprint(calm) and not asked_twice(folder)
+
+
+def of_generation(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    """While the images of a run are drawn; what is left of them is gone in the end."""
+    calm, folder, hits = scratch / "calm", scratch / "killed", 0
+    kill_and_restart(calm, 0, rng, 0)
+    for _ in range(kills):
+        process = start(folder)
+        while not list(folder.glob(".data.*")) and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.2)))
+        hits += bool(list(folder.glob(".data.*")))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        shutil.rmtree(folder / "data", ignore_errors=True)  # if it was whole already
+    kill_and_restart(folder, 0, rng, 0)
+    return hits, fingerprint(folder) == fingerprint(calm) and not list(folder.glob(".data.*"))
+
+
+def of_export(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    calm = scratch / "calm"
+    kill_and_restart(calm, 0, rng, 0)
+    same, hits = True, 0
+    for to in ("coco", "yolo"):
+        words = ("export", "labels", "--to", to, "-p", calm, "-o")
+        began = time.monotonic()
+        killed((*words, scratch / f"calm_{to}"), 0, rng, 0)
+        seconds = time.monotonic() - began
+        for number in range(-(-kills // 4)):
+            folder = scratch / f"{to}{number}"
+            hits += killed((*words, folder), 2, rng, seconds, folder)
+            same &= contents(folder) == contents(scratch / f"calm_{to}")
+            same &= [p.name for p in scratch.iterdir() if p.name.startswith(f".{folder.name}.")] == []
+    return hits, same
+
+
+def of_import(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    """Answers of a file to 300 open queries: all are there in the end, none twice."""
+    import serve_load
+
+    from labelwise.ask import files as own
+    from labelwise.store import exchange
+
+    serve_load.make(scratch, 300, 1)
+    opened = opening.start(scratch / "project", None)
+    queries = opened.project.ledger.open_queries(1)
+    given = [(q, Answer(q.id, "background" if q.rank % 2 else "duplicate", who="ann")) for q in queries]
+    answers = own.written(given, opened.pool, project=exchange.project_id(opened.project.ledger))
+    (scratch / "answers.json").write_text(json.dumps(answers))
+    opened.project.close()
+    hits, same, expected, seconds = 0, True, None, 0.0
+    for number in range(1 + -(-kills // 3)):
+        folder = scratch / f"p{number}"
+        shutil.copytree(scratch / "project", folder)
+        words = ("import", scratch / "answers.json", "--from", "json", "-p", folder)
+        began = time.monotonic()
+        hits += killed(words, 3 if number else 0, rng, seconds)
+        seconds = seconds or time.monotonic() - began
+        ledger = opening.start(folder, None).project.ledger
+        found = (sorted(ledger.verdicts(1).items()), ledger.cost_by_round())
+        expected = expected or found
+        same &= found == expected and len(found[0]) == 300
+        ledger.close()
+    return hits, same
+
+
+def of_compare(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    settings = [part for setting in SMALL if not setting.startswith("query") for part in ("-s", setting)]
+    settings += ["-s", "budget.per_round=[6]"]
+    words = ("compare", "random", "entropy", "--data", "scenes", "--seeds", 1, *settings, "--folder")
+    began = time.monotonic()
+    killed((*words, scratch / "calm"), 0, rng, 0)
+    hits = killed((*words, scratch / "killed"), kills, rng, time.monotonic() - began)
+    names = ("random_seed0", "entropy_seed0")
+    return hits, all(fingerprint(scratch / "killed" / n) == fingerprint(scratch / "calm" / n) for n in names)
+
+
+def of_serve(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    """While answers come in by HTTP: what was acknowledged is there, nothing is answered twice or left open."""
+    import serve_load
+
+    given = argparse.Namespace(queries=60 * kills, people=4, think=0.2, kills=kills, ledger=None)
+    given.seed = int(rng.integers(1000))
+    found, _, _ = serve_load.load(scratch, given)
+    said = [one for answers, _ in found for one in answers]
+    kept = serve_load.check(scratch, said, given.queries)
+    return kills, not (kept["lost"] or kept["answered_twice"] or kept["unanswered"])
+
+
+WHAT = {
+    "run": of_run,
+    "generation": of_generation,
+    "serve": of_serve,
+    "import": of_import,
+    "export": of_export,
+    "compare": of_compare,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="of each command")
+    parser.add_argument("--what", nargs="*", choices=list(WHAT), default=list(WHAT))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    rng = np.random.default_rng(given.seed)
-    lines = ["run,kills,labels,picks,answers,metrics,weights,asked_twice"]
-    with tempfile.TemporaryDirectory() as scratch:
-        calm = Path(scratch) / "calm"
-        began = time.monotonic()
-        kill_and_restart(calm, 0, rng, 0)
-        seconds = time.monotonic() - began
-        expected = fingerprint(calm)
-        print(f"undisturbed: {seconds:.1f} s, {len(expected['picks'])} queries", flush=True)  # type: ignore[arg-type]
-        hits = number = 0
-        while hits < given.kills:
-            folder = Path(scratch) / f"killed{number}"
-            number += 1
-            shutil.rmtree(folder, ignore_errors=True)
-            some = kill_and_restart(folder, min(5, given.kills - hits), rng, seconds)
-            hits += some
-            got = fingerprint(folder)
-            same = [got[key] == expected[key] for key in expected]
-            lines.append(",".join(map(str, [number, some, *same, asked_twice(folder)])))
-            print(lines[-1], flush=True)
-            (Path(__file__).parent / "results" / "kill.csv").write_text("\n".join(lines) + "\n")
+    path = Path(__file__).parent / "results" / "kill.csv"
+    rows = {line.split(",")[0]: line for line in path.read_text().splitlines()[1:]} if path.exists() else {}
+    rows = {name: line for name, line in rows.items() if name in WHAT}
+    for what in given.what:
+        with tempfile.TemporaryDirectory() as scratch:
+            began = time.monotonic()
+            hits, same = WHAT[what](Path(scratch), given.kills, np.random.default_rng(given.seed))
+            rows[what] = f"{what},{given.kills},{hits},{same},{time.monotonic() - began:.0f}"
+            print(rows[what], flush=True)
+        path.write_text("\n".join(["command,kills,hit_a_living_process,same_end,seconds", *rows.values()]) + "\n")
 
 
 if __name__ == "__main__":

@@ -62,9 +62,18 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     whole = {"demo", "init", "check", "run", "compare", "status", "list", "report"}
-    assert whole | {"advise", "balance", "pretrain", "serve", "add-class", "export", "import", "config"} | set(
-        STAGES
-    ) == set(COMMANDS)
+    assert whole | {
+        "advise",
+        "balance",
+        "pretrain",
+        "serve",
+        "add-class",
+        "export",
+        "import",
+        "config",
+        "redo",
+        "images",
+    } | set(STAGES) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

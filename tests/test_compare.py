@@ -56,6 +56,7 @@ def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path:
     assert wanted.rounds_done() == 4 and sum(seen) == 4
     runs = [history.run_result(start(path, None)) for path in wanted.projects()]
     assert [(r.name, len(r.rounds)) for r in runs] == [("random", 2), ("mc_dropout", 2), ("all data", 1)]
+    assert not [r.changed for run in runs for r in run.rounds if r.changed], "a method is a choice, not a change"
     assert runs[2].rounds[0].cost_images == 16 and [g.is_all_data for g in groups(runs)] == [False, False, True]
     assert "Share of all data" in page.html(runs, title="c")
     assert runs[0].rounds[0].cost_boxes == runs[1].rounds[0].cost_boxes, "the same start images"

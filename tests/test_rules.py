@@ -77,6 +77,8 @@ def test_a_stage_imports_only_types_catalog_config_and_itself(path: Path) -> Non
             "menu",
             "stages",
             "loop",
+            "changes",
+            "repair",
             "history",
             "compare",
             "cli",

@@ -48,7 +48,7 @@ class Method:
     inputs: tuple[str, ...]
     settings: Mapping[str, inspect.Parameter]
 
-    @functools.cached_property
+    @property
     def function(self) -> Callable[..., Any]:
         """The method itself; this imports its file."""
         return _function(self.folder, self.name, self.module)
@@ -144,13 +144,23 @@ def find(folder: str, name: str) -> Method:
     Raises:
         LabelwiseError: no such method (with "did you mean"), or the module lacks the folder's verb.
     """
-    verb, module = VERBS[folder], name if "." in name else f"labelwise.{folder.replace('/', '.')}.{name}"
+    if "." in name:
+        return _found(folder, name, name)
+    if name not in names(folder):
+        raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
+    return _built_in(folder, name)
+
+
+@functools.cache
+def _built_in(folder: str, name: str) -> Method:
+    return _found(folder, name, f"labelwise.{folder.replace('/', '.')}.{name}")
+
+
+def _found(folder: str, name: str, module: str) -> Method:
     parameters = None
     if "." not in name:
-        if name not in names(folder):
-            raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
         with contextlib.suppress(Unreadable):
-            parameters = source(PACKAGE / folder / f"{name}.py").parameters(verb)
+            parameters = source(PACKAGE / folder / f"{name}.py").parameters(VERBS[folder])
     if parameters is None:
         function = _function(folder, name, module)
         hints = typing.get_type_hints(function, include_extras=True)

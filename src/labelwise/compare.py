@@ -22,8 +22,13 @@ from filelock import FileLock, Timeout
 from labelwise import catalog, config, opening
 from labelwise.config import Run
 from labelwise.data import staging
-from labelwise.store.project import Project
+from labelwise.store import records
+from labelwise.store.ledger import Ledger
+from labelwise.store.project import LEDGER, Project
 from labelwise.types import LabelwiseError
+
+OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")
+"""What a copy of the shared start does not take over."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,10 @@ class Comparison:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         if start is not None and whole:
-            shutil.copytree(start, partial, ignore=shutil.ignore_patterns("data", "cache", ".lock*", "report.html"))
+            shutil.copytree(start, partial, ignore=shutil.ignore_patterns(*OWN))
+            ledger = Ledger.open(partial / LEDGER)
+            records.forget_settings(ledger)  # what differs is the method's choice, not a change on the way
+            ledger.close()
             (partial / "run.toml").write_text(config.dump(run), encoding="utf-8")
         else:
             Project.create(partial, config.dump(run)).close()

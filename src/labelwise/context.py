@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,16 @@ from labelwise.data.image import Images, pixels_of
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.store import classes
+from labelwise.store.instant import Instant
 from labelwise.store.project import Project
-from labelwise.types import Clips, LabelwiseError, Pool
+from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar (description, total) and gives the function that advances it."""
+
+
+def say_nothing(_line: str) -> None:
+    """Nobody is told."""
 
 
 def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -27,15 +33,13 @@ def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[i
     return nullcontext(lambda _n: None)
 
 
-def unheard(_text: str) -> None:
-    """Nobody is told."""
-
-
 @dataclass
 class Context:
-    """One run in one project folder. `first_images`: how many the first round labels. `absent`: images that the
-    ledger knows and the data lacked when they were read, with the reason. `readable`: images that were read
-    before they were asked. `tell` shows the user a line.
+    """One run in one project folder.
+
+    `first_images`: how many the first round labels. `tell`: says a line to the user. `absent`: images that the ledger
+    knows and the data lacked when they were read, with the reason. `readable`: images that were read before they were
+    asked. `seen`: the instant of the ledger that a stage knows of (None: the present one).
     """
 
     project: Project
@@ -44,9 +48,10 @@ class Context:
     test: Pool | None
     first_images: int
     bar: Bar = silent
+    tell: Callable[[str], None] = say_nothing
     absent: Mapping[int, str] = field(default_factory=dict)
-    tell: Callable[[str], None] = unheard
     readable: set[int] = field(default_factory=set)
+    seen: Instant | None = None
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
     _pixels: dict[str, Pixels] = field(default_factory=dict)
 
@@ -73,6 +78,21 @@ class Context:
         self._images.clear()
         self._pixels.clear()
         self.readable.clear()
+
+    def known(self) -> Labels:
+        """All that is known of the pool; to a stage, what was known when it was first begun."""
+        return self.project.ledger.labels(self.pool, self.seen)
+
+    def at(self, seen: Instant | None, run: Run) -> Context:
+        """The run at an instant, with the classes and the given settings of then."""
+        changed: dict[str, Any] = {"seen": seen, "run": run}
+        if seen is not None and seen.classes < len(self.pool.classes):
+            classes = self.pool.classes[: seen.classes]
+            changed["pool"] = replace(self.pool, classes=classes)
+            changed["test"] = None if self.test is None else replace(self.test, classes=classes)
+        if run.data != self.run.data:
+            changed |= {"_images": {}, "_pixels": {}}
+        return replace(self, **changed)
 
     def see_classes(self) -> None:
         """Takes over the classes that were added, here or by another process, since the project was opened."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labelwise import changes
 from labelwise.context import Context
 from labelwise.evaluate import rarity
 from labelwise.loop import STAGES
@@ -98,7 +100,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         raise LabelwiseError(
             f"{context.project.folder}: no round is finished yet; `labelwise run -p {context.project.folder}` continues"
         )
-    run = context.run
+    run, changed = context.run, changes.by_round(context)
     return RunResult(
         name=run.name,
         seed=run.seed,
@@ -106,7 +108,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         f"{', then '.join(step.name for step in run.query.select)}, "
         f"label policy {run.labels.policy.name}",
         classes=context.pool.classes,
-        rounds=[round_result(context, r) for r in done],
+        rounds=[replace(round_result(context, r), changed=changed.get(r, ())) for r in done],
         settings=json.loads(run.model_dump_json(exclude_none=True)),
         gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
         budget_unit=run.budget.unit,

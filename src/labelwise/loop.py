@@ -15,9 +15,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
+from labelwise import changes, repair
 from labelwise.context import Context
 from labelwise.errors import LabelwiseError
 from labelwise.stages import images
+from labelwise.store import records, safety
 
 STAGES = {
     "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
@@ -39,7 +41,7 @@ def run(context: Context) -> Iterator[int]:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        begin(context)
+        resume(context)
         for round in range(context.run.rounds):
             fresh = [run_stage(context, round, name) for name in STAGES]
             if any(fresh):
@@ -59,6 +61,13 @@ def begin(context: Context) -> None:
         context.tell(line)
 
 
+def resume(context: Context) -> None:
+    """`begin`; tells which settings have changed, and which stages are done again: their files are lost or damaged."""
+    begin(context)
+    changes.tell(context)
+    repair.look(context)
+
+
 def run_stage(context: Context, round: int, name: str) -> bool:
     """Runs one stage of a round unless it is done already; tells whether it ran."""
     with context.project.stage(round, name) as stage:
@@ -66,8 +75,13 @@ def run_stage(context: Context, round: int, name: str) -> bool:
             return False
         context.see_classes()
         images.see(context)
+        before = records.of_stage(context.project.ledger, round, name)
+        view = repair.view(context, round, name, before, stage)
         room, function = STAGES[name].split(".")
-        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(context, round, stage)
+        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(view, round, stage)
+        repair.follow(context, round, name, before, stage)
+    if name == "ask":
+        safety.make_copy(context.project.ledger, context.project.folder, round)
     return True
 
 
@@ -88,7 +102,7 @@ def run_next(context: Context, name: str) -> int:
     """
     _refuse_own_detector(context)
     with context.project.lock():
-        begin(context)
+        resume(context)
         due = next_stage(context)
         if due is None:
             raise LabelwiseError("every round of this run is done; add an entry to budget.per_round for another one")
@@ -98,6 +112,16 @@ def run_next(context: Context, name: str) -> int:
             )
         run_stage(context, due[0], name)
         return due[0]
+
+
+def redo(context: Context, round: int, name: str) -> None:
+    """Does a stage again, and what depends on it where it has written other files than before (`labelwise redo`)."""
+    _refuse_own_detector(context)
+    with context.project.lock():
+        resume(context)
+        repair.redo(context, round, name)
+        while (due := repair.due(context)) is not None:
+            run_stage(context, *due)
 
 
 def _refuse_own_detector(context: Context) -> None:

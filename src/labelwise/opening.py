@@ -12,13 +12,14 @@ import numpy as np
 from labelwise import catalog, config, run_file
 from labelwise.config import Run
 from labelwise.context import Bar, Context, clips_of, silent
-from labelwise.data import find, hold_back, long_tail, roads, scenes
+from labelwise.data import find, hold_back, long_tail, roads, scenes, staging
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
 from labelwise.stages import images
 from labelwise.store import files, image_files
+from labelwise.store.atomic import readable_errors
 from labelwise.store.project import Project
 from labelwise.types import Pool
 
@@ -84,13 +85,16 @@ def _file(key: str, given: str, otherwise: str) -> str:
 def _open(project: Project, run: Run, bar: Bar) -> Context:
     data = run.data
     root = project.folder / "data" if data.generated else data.folder()
-    if data.generated and not root.exists():
-        _generate(run, root, bar)
+    if data.generated and not (root.exists() and any(root.iterdir())):
+        with project.lock(), readable_errors(root):
+            staging.remove_leftovers(root)
+            _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
     context = Context(project, run, *_pools_of(project, run, root, splits), bar)
     context.absent = context.pool.unavailable
     for pool in (context.pool, context.test):
-        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb:
+        writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
+        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb and writable:
             pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
     images.see(context)

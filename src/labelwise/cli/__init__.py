@@ -21,5 +21,16 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except LabelwiseError as error:
-        err.print(f"[bold red]error:[/] {plain(error)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(error)
+    except Exception as error:  # a damaged ledger can say anything
+        from labelwise.cli import health
+
+        damage = health.explains(error)
+        if damage is None:
+            raise
+        _fail(damage)
+
+
+def _fail(error: LabelwiseError) -> None:
+    err.print(f"[bold red]error:[/] {plain(error)}", highlight=False, soft_wrap=True)
+    sys.exit(1)

@@ -108,9 +108,9 @@ def _stop_if_pressed() -> None:
         raise KeyboardInterrupt
 
 
-def tell(text: str) -> None:
-    """Shows a line that a run has to say."""
-    out.print(plain(text), highlight=False, soft_wrap=True)
+def tell(line: str) -> None:
+    """Says one line, whatever is in it."""
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def plain(text: object) -> str:
@@ -129,4 +129,6 @@ def open_project(folder: Path, settings: Sequence[str] = ()) -> Context:
     require_project(folder)
     from labelwise import opening
 
-    return opening.start(folder, None, settings, bar)
+    opened = opening.start(folder, None, settings, bar)
+    opened.tell = tell
+    return opened

@@ -15,14 +15,23 @@ from labelwise.errors import LabelwiseError
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A COCO, YOLO or VOC data set, or a folder with images.")],
+    data: Annotated[Path, typer.Argument(help="A data set (COCO, YOLO, VOC, a folder of images), or a project.")],
     format: Annotated[str | None, typer.Option(help="The format, if it is not found by itself.")] = None,
     all: Annotated[bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
+    ] = False,
 ) -> None:
-    """Shows what is wrong in a data set and how each thing is handled.
+    """Shows what is wrong in a data set and how each thing is handled; of a project, whether its ledger and its files
+    are whole, and what to do where they are not.
 
     Example: `labelwise check data/aquarium`
     """
+    from labelwise.cli import health
+
+    if restore or (data / "run.toml").is_file():
+        health.restore(data) if restore else health.check(data)
+        return
     from labelwise.data.check import check as check_data
     from labelwise.data.check import summarise
 

@@ -82,6 +82,26 @@ def _print_round(opened: Any, round: int) -> None:
         out.print(f"  skipped {plain(name)}: {plain(message)}")
 
 
+@app.command()
+def redo(
+    round: Annotated[int, typer.Argument(min=0, help="The round.")],
+    stage: Annotated[str, typer.Argument(help="predict, score, select, label, train or evaluate.")],
+    project: ProjectOption = Path(),
+) -> None:
+    """Does a stage again with the present settings and what is known of its round now, and what depends on it.
+
+    A lost or damaged file needs no redo: `labelwise run` finds it. Answers are never asked again.
+
+    Example: `labelwise redo 1 train --project demo`
+    """
+    require_project(project)
+    from labelwise import loop
+
+    with resumable(project):
+        loop.redo(open_project(project), round, stage)
+    out.print(f"round {round}: {stage} done again")
+
+
 def _stage_command(name: str, what: str) -> None:
     def command(project: ProjectOption = Path()) -> None:
         require_project(project)

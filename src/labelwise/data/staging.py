@@ -13,6 +13,9 @@ from PIL import Image
 
 from labelwise.types import LabelwiseError, Pool
 
+ENDING = ".tmp"
+"""How the name of a folder ends that is being written."""
+
 
 def text(path: Path, content: str) -> None:
     """Write a text file in one step: readers see the old content or the new one."""
@@ -30,13 +33,19 @@ def text(path: Path, content: str) -> None:
         raise
 
 
+def remove_leftovers(final: Path) -> None:
+    """Removes what a killed process left while it wrote this folder; nobody else may be writing it now."""
+    for path in final.parent.glob(f".{final.name}.*{ENDING}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def folder(final: Path) -> Iterator[Path]:
     """A temporary folder that becomes `final` when the block ends well, and vanishes when it does not."""
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise LabelwiseError(f"{final}: exists already. Choose another folder or split, or remove it first.")
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=ENDING, dir=final.parent))
     try:
         temporary.chmod(0o755)
         yield temporary

@@ -8,6 +8,7 @@ more than 256 classes).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,11 @@ class Recorder:
                 return found
         except (OSError, ValueError, EOFError):  # none yet, or one that a kill cut short
             pass
-        return np.lib.format.open_memmap(self._partial, mode="w+", dtype=dtype, shape=shape)
+        table = np.lib.format.open_memmap(self._partial, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later, while memory is mapped, a crash
+            with self._partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        return table
 
     @property
     def begun(self) -> bool:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labelwise.report.compare import Paired
-from labelwise.report.spread import Group, spread, values
+from labelwise.report.spread import Group, changed, spread, values
 from labelwise.report.svg import MUTED, SERIES, drawing, inline, say, short
 
 METRICS = ("quality", "ap", "rare_quality")
@@ -26,11 +26,15 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One line: `mean` +- `std` of the metric in points (AP x 100) at cost `x`; `std` is NaN for fewer than 2 seeds."""
+    """One line: `mean` +- `std` of the metric in points (AP x 100) at cost `x`; `std` is NaN for fewer than 2 seeds.
+
+    `changed`: settings changed in that round; the point has a ring.
+    """
 
     x: Float64[np.ndarray, " k"]
     mean: Float64[np.ndarray, " k"]
     std: Float64[np.ndarray, " k"]
+    changed: Bool[np.ndarray, " k"]
 
 
 def curve(group: Group, metric: str, cost: str) -> Curve:
@@ -38,7 +42,7 @@ def curve(group: Group, metric: str, cost: str) -> Curve:
     metrics = values(group, metric)
     mean, std, n = spread(metrics * 100)
     x, _, _ = spread(np.where(np.isfinite(metrics), values(group, cost), np.nan))
-    return Curve(x[n > 0], mean[n > 0], std[n > 0])
+    return Curve(x[n > 0], mean[n > 0], std[n > 0], np.array(changed(group), bool)[n > 0])
 
 
 def measured(groups: Sequence[Group]) -> list[str]:
@@ -80,6 +84,9 @@ def _draw(ax: Axes, c: Curve, i: int, name: str, scale: float) -> None:
     ax.plot(
         c.x / scale, c.mean, color=colour, marker=marker, linestyle=dash, markersize=5, lw=1.8, label=short(name, 44)
     )
+    if c.changed.any():
+        x, y = c.x[c.changed] / scale, c.mean[c.changed]
+        ax.plot(x, y, linestyle="none", marker=marker, markersize=11, color=colour, mfc="none", mew=1.6)
     band = np.isfinite(c.std)
     if band.sum() > 1:
         low, high = (c.mean - c.std)[band], (c.mean + c.std)[band]

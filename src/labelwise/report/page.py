@@ -92,6 +92,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         analyses=_analyses(found),
         answers=tables.answers(found),
         stages=tables.stages(found),
+        changes=tables.changes(found),
         settings=tables.settings(found),
         versions=tables.versions(found),
     )

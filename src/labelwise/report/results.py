@@ -47,7 +47,8 @@ class RoundResult:
     `class_counts_truth`: ground-truth boxes labelled so far. `class_counts_pseudo`: soft counts of the pseudo labels.
     `class_counts_picks`: this round's answered picks. `class_counts_picks_unbalanced`: what the plain top selector
     would have taken with the same scores; empty where it was not computed. `skipped`: (image name, message). Seconds
-    in `stage_seconds` are machine time of this round; `cost_seconds` is annotation time.
+    in `stage_seconds` are machine time of this round; `cost_seconds` is annotation time. `changed`: settings that
+    changed in this round, one line each.
     """
 
     round: int
@@ -66,6 +67,7 @@ class RoundResult:
     answers: Mapping[str, int] = field(default_factory=dict)
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     skipped: Sequence[tuple[str, str]] = ()
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

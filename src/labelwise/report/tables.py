@@ -248,6 +248,19 @@ def skipped(groups: Sequence[Group]) -> Table | None:
     return Table("Skipped images", ["Image", "Reason", "Met in"], rows[:MOST_SKIPPED], note, text=True)
 
 
+def changes(groups: Sequence[Group]) -> Table | None:
+    """Settings that changed while a run was under way."""
+    rows = [
+        [f"{run.name}, seed {run.seed}", str(result.round), line]
+        for group in groups
+        for run in group.runs
+        for result in run.rounds
+        for line in result.changed
+    ]
+    note = "A round in which settings changed has a ring in the learning curves."
+    return Table("Settings that changed", ["Run", "Round", "What changed"], rows, note, text=True) if rows else None
+
+
 def settings(groups: Sequence[Group]) -> Table | None:
     """One row per setting, those that differ between the names first and marked."""
     flat = [

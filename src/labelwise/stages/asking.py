@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from labelwise.store.leases import Leases
 from labelwise.store.ledger import Ledger
 from labelwise.store.project import Stage
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Pool, Query
+
+What = tuple[str, tuple[float, float, float, float] | None, int | None]
+"""What a query asks about: image, box, class."""
 
 INSIDE = 0.999
 """Share of a region inside a covered rectangle from which nothing is left to ask there."""
@@ -43,14 +46,16 @@ def ask(context: Context, round: int, stage: Stage) -> None:
         int(image): list(known.coverage.of(int(image))) for image in np.flatnonzero(np.diff(known.coverage.offsets))
     }
     number_of = {name: number for number, name in enumerate(pool.names)}
-    asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
+    begun = ledger.queries(round)
+    asked = max((query.rank + 1 for query in begun), default=0)
+    never = of_another_ranking(pool, picks, run.query.unit, round, begun)
     left = amount - _spent(ledger, round, unit)
     with context.bar(f"round {round}: ask", int(amount)) as advance:
         while True:
             open_queries = [q for q in ledger.open_queries(round) if number_of[q.image] not in context.pool.unavailable]
             if not open_queries:
                 step = _step(unit, left, run.query.unit if round else "image")
-                chosen = next_queries(context, picks, round, asked, step, covered)
+                chosen = next_queries(context, picks, round, asked, step, covered, never)
                 if not chosen:
                     break
                 ledger.add_queries(round, chosen)
@@ -94,13 +99,14 @@ def next_queries(
     asked: int,
     most: int,
     covered: dict[int, list[np.ndarray]],
+    never: Collection[What] = (),
 ) -> list[Query]:
-    """The next queries of the ranking, from rank `asked` on, at most so many, of images that can be shown; none when it
-    ends. What their images are is kept, so that a change of one is noticed.
+    """The next queries of the ranking, from rank `asked` on, at most so many, none of `never`, of images that can be
+    shown; none when it ends. What their images are is kept, so that a change of one is noticed.
     """
     number_of = {name: number for number, name in enumerate(context.pool.names)}
     while True:
-        chosen = _next(context.pool, picks, context.run.query.unit, round, asked, most, covered)
+        chosen = _next(context.pool, picks, context.run.query.unit, round, asked, most, covered, never)
         new = {number_of[query.image] for query in chosen} - context.readable
         if not images.unreadable(context, new):
             images.remember(context, new)
@@ -116,8 +122,9 @@ def _next(
     asked: int,
     most: int,
     covered: dict[int, list[np.ndarray]],
+    never: Collection[What] = (),
 ) -> list[Query]:
-    """The next queries of the ranking, from rank `asked` on, at most so many; none when it ends."""
+    """The next queries of the ranking, from rank `asked` on, at most so many, none of `never`; none when it ends."""
     chosen: list[Query] = []
     for rank in range(asked, len(picks["row"])):
         if len(chosen) >= most:
@@ -125,6 +132,8 @@ def _next(
         if int(picks["image"][rank]) in pool.unavailable:
             continue
         query = _query(pool, picks, unit, round, rank)
+        if never and _what(query) in never:
+            continue
         known = covered.get(int(picks["image"][rank]), [])
         if query.unit == "region" and known:
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
@@ -132,6 +141,19 @@ def _next(
                 continue
         chosen.append(query)
     return chosen
+
+
+def of_another_ranking(
+    pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, before: Sequence[Query]
+) -> set[What]:
+    """What has been asked, if the ranking was made again since and is another one; else nothing."""
+    n = len(picks["row"])
+    same = all(q.rank < n and _what(_query(pool, picks, unit, round, q.rank)) == _what(q) for q in before)
+    return set() if same else set(map(_what, before))
+
+
+def _what(query: Query) -> What:
+    return query.image, query.box, query.label
 
 
 def _query(pool: Pool, picks: dict[str, np.ndarray], unit: str, round: int, rank: int) -> Query:

@@ -60,7 +60,7 @@ def menu(context: Context, round: int) -> dict[str, Any]:
             raise LabelwiseError(f"score {run.query.score.name!r} looks at the true classes; this pool has none")
         found["truth_classes"] = pool.truth.labels
     if {"image_features", "labelled_classes"} & run.inputs:
-        known = context.project.ledger.labels(pool)
+        known = context.known()
         said = image_outputs(context, round)
         labelled = np.flatnonzero(covered(known, pool) & said.seen)
         labelled = labelled[np.diff(known.annotations.offsets)[labelled] == 1]
@@ -113,7 +113,7 @@ def taught(
     (where the ground truth is known). They are written, so that the next round asks about the remaining images.
     """
     pool, pixels = context.pool, context.pixels("pool")
-    done = covered(context.project.ledger.labels(pool), pool)
+    done = covered(context.known(), pool)
     wanted = np.setdiff1d(np.flatnonzero(~done), list(pixels.failed))
     probs, _ = distributions(teacher, torch.from_numpy(pixels.squares), wanted, context.run.predict.batch_size)
     if rule.by == "dispersion":
@@ -132,7 +132,7 @@ def taught(
 
 def recorder(context: Context, round: int, data: Data, epochs: int) -> history.Recorder:
     """Records the predictions of what is not labelled yet, epoch by epoch, for the next round."""
-    done = covered(context.project.ledger.labels(context.pool), context.pool)
+    done = covered(context.known(), context.pool)
     wanted = np.setdiff1d(np.flatnonzero(~done), list(context.pixels("pool").failed))
     rule = context.run.train
     return history.Recorder(

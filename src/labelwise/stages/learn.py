@@ -47,7 +47,7 @@ def targets(context: Context, round: int, found: Detections | None) -> Targets:
         found = found.of_images(len(pool)).of_classes(len(pool.classes))
         found = found.take((found.scores >= run.labels.threshold) & pool.available[found.image])
     policy = catalog.find("labels", run.labels.policy.name)
-    known = context.project.ledger.labels(pool)
+    known = context.known()
     made = partial.targets(
         known,
         found,

@@ -92,7 +92,9 @@ def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str,
     most = people.room(query_unit, unit, left, still_open, dearest(ledger, query_unit, unit))
     if not most:
         return 0
-    asked = max((query.rank + 1 for query in ledger.queries(round)), default=0)
+    before = ledger.queries(round)
+    asked = max((query.rank + 1 for query in before), default=0)
+    never = asking.of_another_ranking(pool, picks, run.query.unit, round, before)
     covered: dict[int, list[np.ndarray]] = {}
     if query_unit == "region":
         known = ledger.labels(pool).coverage
@@ -100,7 +102,7 @@ def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str,
         number_of = {name: number for number, name in enumerate(pool.names)}
         for query in ledger.open_queries(round):
             covered.setdefault(number_of[query.image], []).append(np.array(query.box, np.float32))
-    chosen = asking.next_queries(context, picks, round, asked, most, covered)
+    chosen = asking.next_queries(context, picks, round, asked, most, covered, never)
     if chosen:
         ledger.add_queries(round, chosen)
     return len(chosen)

@@ -17,6 +17,7 @@ from labelwise.context import Context
 from labelwise.labels.candidates import candidates
 from labelwise.labels.windows import windows
 from labelwise.store import files
+from labelwise.store.round_files import again
 from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Pool, Rects, image_of
 
 PSEUDO = "pseudo_labels.parquet"
@@ -81,7 +82,8 @@ def image_outputs(context: Context, round: int) -> ImageOutputs:
     found = files.read_detections(context.file(round, predictions(1)), columns=["per_image"])
     said = found.of_images(len(context.pool)).per_image
     if said is None:
-        raise LabelwiseError(f"round {round}: the predictions hold no image outputs. Run the predict stage again")
+        path = context.file(round, predictions(1))
+        raise LabelwiseError(f"{path} holds no outputs of whole images; {again(path)}")
     return said
 
 
@@ -90,7 +92,7 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
 
     Memory is bounded by a shard. Images and rows are numbered through the whole pool.
     """
-    run, known = context.run, context.project.ledger.labels(context.pool)
+    run, known = context.run, context.known()
     scales = run.query.scales if run.query.unit == "region" else (1.0,)
     streams = [files.stream_detections(context.file(round, predictions(s)), columns) for s in scales]
     done = covered(known, context.pool)

@@ -37,7 +37,7 @@ def predict(context: Context, round: int, stage: Stage) -> None:
     if round == 0:
         return
     run = context.run
-    done = covered(context.project.ledger.labels(context.pool), context.pool)
+    done = covered(context.known(), context.pool)
     wanted = np.flatnonzero(context.pool.available & (run.needs_labelled | ~done))
     if run.classifies:
         _classify(context, round, stage, wanted)
@@ -128,7 +128,7 @@ def score(context: Context, round: int, stage: Stage) -> None:
     run = context.run
     columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
     columns += ["per_image"] if {"predicted_loss", "image_features"} & run.outputs else []
-    annotated = context.project.ledger.labels(context.pool).annotations.labels
+    annotated = context.known().annotations.labels
     menu: dict[str, Any] = {"rng": np.random.default_rng([run.seed, round])}
     menu["counts"] = np.bincount(annotated, minlength=len(context.pool.classes))
     if "labelled_probability" in run.inputs:

@@ -119,8 +119,8 @@ def _obtained_per_query(context: Context, round: int) -> float:
 
     Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there.
     """
-    ledger, unit, kind = context.project.ledger, context.run.budget.unit, context.run.query.unit
-    by_round = ledger.cost_by_round()
+    unit, kind = context.run.budget.unit, context.run.query.unit
+    by_round = context.project.ledger.cost_by_round(context.seen)
     spent = [cost for r, cost in by_round.items() if 0 < r < round or (r == 0 and kind == "image")]
     if not spent and unit == "boxes":
         return 1.0
@@ -132,7 +132,7 @@ def _obtained_per_query(context: Context, round: int) -> float:
 def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray], expected: int) -> Makers:
     """Everything that a selector may name, made for some rows of the candidates when it is asked for."""
     run, pool = context.run, context.pool
-    known = context.project.ledger.labels(pool)
+    known = context.known()
     is_box = run.query.unit == "box"
 
     @cache

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from labelwise.store.round_files import again
 from labelwise.types import LabelwiseError
 
 _SUFFIX = ".labelwise-tmp"
@@ -26,9 +27,10 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left under a temporary name, anywhere in the folder."""
-    for path in sorted(folder.rglob(f".*{_SUFFIX}")):
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Removes what a killed process left under a temporary name in the folder, and in those `below` it."""
+    pattern = f".*{_SUFFIX}*"  # SQLite writes a journal beside
+    for path in sorted(folder.rglob(pattern) if below else folder.glob(pattern)):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -47,13 +49,28 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk alone into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise LabelwiseError(_full(path)) from error
+
+
+def _full(path: Path) -> str:
+    return f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+
+
+@contextmanager
 def readable_errors(path: Path) -> Iterator[None]:
     """Turns an error of the operating system into one that says what was kept and what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            advice = f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+            advice = _full(path)
         else:
             advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"
         raise LabelwiseError(advice) from error
@@ -124,6 +141,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+        raise LabelwiseError(f"{path} is missing: {again(path)}") from None
     except (OSError, ValueError) as error:
-        raise LabelwiseError(f"{path} cannot be read: {error}. Delete it and run the stage that writes it") from error
+        raise LabelwiseError(f"{path} cannot be read: {error}; {again(path)}") from error

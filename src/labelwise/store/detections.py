@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from labelwise.store import image_outputs
 from labelwise.store.atomic import readable_errors, sync, temporary
+from labelwise.store.round_files import again
 from labelwise.types import Detections, LabelwiseError, Views
 
 _KEY = b"labelwise.detections"
 _ALWAYS = ("boxes", "probs", "scores")
 _OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image")
 _CORNERS = ("x1", "y1", "x2", "y2")
-_AGAIN = "Run the predict stage again"
 Shard = tuple[Path, int, dict[str, Any]]
 """Its file, its number of rows and its metadata."""
 
@@ -241,25 +241,27 @@ def _shards(folder: Path) -> list[Shard]:
     while n_images is None or stop < n_images:
         path = folder / _shard_name(len(shards))
         if not path.is_file():
-            raise LabelwiseError(f"{path} is missing: images from number {stop} on have no detections. {_AGAIN}")
+            raise LabelwiseError(f"{path} is missing: images from number {stop} on have no detections; {again(path)}")
         rows, about = _read_metadata(path)
         this_kind = {key: value for key, value in about.items() if key not in ("first", "stop")}
         kind = kind or this_kind
         if this_kind != kind or about["first"] != stop:
             raise LabelwiseError(
                 f"{path} does not belong to the shards before it: expected images from number {stop} of {kind}, "
-                f"got images from number {about['first']} of {this_kind}. {_AGAIN}"
+                f"got images from number {about['first']} of {this_kind}; {again(path)}"
             )
         n_images, stop = about["n_images"], about["stop"]
         shards.append((path, rows, about))
     extra = sorted(set(found) - {path for path, _, _ in shards})
     if extra:
-        raise LabelwiseError(f"{extra[0]} does not belong there: the shards before it hold all {stop} images. {_AGAIN}")
+        raise LabelwiseError(
+            f"{extra[0]} does not belong there: the shards before it hold all {stop} images; {again(extra[0])}"
+        )
     return shards
 
 
 def _damaged(path: Path, error: object) -> LabelwiseError:
-    return LabelwiseError(f"{path} is damaged or cut short: {error}. {_AGAIN}")
+    return LabelwiseError(f"{path} is damaged or cut short: {error}; {again(path)}")
 
 
 def _read_metadata(path: Path) -> tuple[int, dict[str, Any]]:

@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from labelwise.store.atomic import read_json, replacing, write_bytes, write_json, write_text
 from labelwise.store.detections import DetectionWriter, read_detections, stream_detections, write_detections
+from labelwise.store.round_files import again
 from labelwise.types import LabelwiseError, Rects, Targets
 
 __all__ = [
@@ -52,9 +53,9 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with safetensors.safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
-        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+        raise LabelwiseError(f"{path} is missing: {again(path)}") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise LabelwiseError(f"{path} is damaged or cut short: {error}. Run the stage that writes it again") from error
+        raise LabelwiseError(f"{path} is damaged or cut short: {error}; {again(path)}") from error
 
 
 def write_targets(path: Path, targets: Targets) -> None:
@@ -71,7 +72,7 @@ def read_targets(path: Path) -> Targets:
     tensors, metadata = read_tensors(path)
     missing = sorted({*_TARGETS} - set(tensors))
     if metadata.get("labelwise") != "targets" or missing:
-        raise LabelwiseError(f"{path} holds no training targets. Run the labels stage again")
+        raise LabelwiseError(f"{path} holds no training targets; {again(path)}")
     negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)
     return Targets(negatives=negatives, ignore=ignore, **{name: tensors[name] for name in _TARGETS})
 
@@ -92,9 +93,9 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
     except FileNotFoundError:
-        raise LabelwiseError(f"{path} is missing: run the stage that writes it again") from None
+        raise LabelwiseError(f"{path} is missing: {again(path)}") from None
     except (pa.ArrowException, OSError) as error:
-        raise LabelwiseError(f"{path} is damaged or cut short: {error}. Run the stage that writes it again") from error
+        raise LabelwiseError(f"{path} is damaged or cut short: {error}; {again(path)}") from error
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -104,6 +105,4 @@ def read_record(path: Path) -> np.ndarray:
         table: np.ndarray = np.load(path, mmap_mode="r")
         return table
     except (OSError, ValueError) as error:
-        raise LabelwiseError(
-            f"{path}: no record of the training ({error}). Run the train stage of that round again"
-        ) from None
+        raise LabelwiseError(f"{path}: no record of the training ({error}); {again(path)}") from None

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelwise.store.atomic import readable_errors, sync
+from labelwise.store.round_files import again
 from labelwise.types import ImageOutputs, LabelwiseError
 
 
@@ -53,7 +54,7 @@ def read(folder: Path, shards: Sequence[str], n_images: int, width: int) -> Imag
     said = joined(parts)
     if len(said) != n_images:
         raise LabelwiseError(
-            f"{folder}: outputs of {len(said)} images, expected {n_images}. Run the predict stage again"
+            f"{folder}: outputs of {len(said)} images, expected {n_images}; {again(_path(folder, shards[0]))}"
         )
     return said
 
@@ -67,4 +68,4 @@ def _read(path: Path, width: int) -> ImageOutputs:
             features[:] = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), width)
         return ImageOutputs(features, table["predicted_loss"].to_numpy(), table["seen"].to_numpy(zero_copy_only=False))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise LabelwiseError(f"{path} is damaged or missing: {error}. Run the predict stage again") from error
+        raise LabelwiseError(f"{path} is damaged or missing: {error}; {again(path)}") from error

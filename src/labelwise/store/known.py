@@ -9,22 +9,31 @@ import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
 from labelwise.store import schema as t
-from labelwise.store.opinions import HELD_BACK, UNANSWERED, standing_rows
+from labelwise.store.instant import Instant
+from labelwise.store.opinions import HELD_BACK, standing_rows, unanswered
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
-_CURRENT = t.annotation_table.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == t.annotation_table.c.id)
-_CURRENT &= t.annotation_table.c.image.not_in(HELD_BACK)
 
 
-def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
-    """All that is known of the pool, in the pool's order; rows of one image in the order of their making."""
+def _current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of annotations: it is not superseded (at that instant), and withdraws nothing."""
+    superseded = _newer.c.supersedes == t.annotation_table.c.id
+    if seen is not None:
+        superseded &= _newer.c.id <= seen.annotations
+    current = t.annotation_table.c.label.is_not(None) & ~sa.exists().where(superseded)
+    current &= t.annotation_table.c.image.not_in(HELD_BACK)
+    return current if seen is None else current & seen.rows(t.annotation_table, "annotations")
+
+
+def read_labels(connection: sa.Connection, pool: Pool, where: str, seen: Instant | None = None) -> Labels:
+    """All that is known of the pool (or was, at an instant), in its order; rows of one image as they were made."""
     n = len(pool)
     index = _pool_index(connection, pool, where)
-    annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_CURRENT), 6)
-    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all")), 5)
-    background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background")), 5)
-    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~UNANSWERED)
+    annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
+    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all", seen)), 5)
+    background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background", seen)), 5)
+    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
     select = select.where(t.images.c.name.not_in(HELD_BACK))
     answered = np.zeros(n, np.bool_)
     answered[_of(index, _fetch(connection, select, 1))] = True
@@ -39,7 +48,7 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str) -> Labels:
 def read_annotations(connection: sa.Connection, until_round: int | None) -> dict[str, np.ndarray]:
     """The current annotations as columns, oldest first."""
     a = t.annotation_table.c
-    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(_CURRENT).order_by(a.id)
+    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(_current()).order_by(a.id)
     if until_round is not None:
         select = select.where(a.round <= until_round)
     rows = connection.execute(select).all()

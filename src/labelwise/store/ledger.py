@@ -16,9 +16,14 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from labelwise.store import records
 from labelwise.store import schema as t
 from labelwise.store.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.store.costs import costs
+from labelwise.store.engine import one_instant, open_engine
+from labelwise.store.instant import Instant
 from labelwise.store.known import read_annotations, read_labels
+from labelwise.store.ledger_errors import readable_errors, readable_rows
 from labelwise.store.opinions import STANDING, UNANSWERED
 from labelwise.store.pool_changes import refuse_other_classes
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
@@ -53,7 +58,7 @@ class Ledger:
     @staticmethod
     def open(url_or_path: str | Path, *, create: bool = False) -> Ledger:
         """Opens a ledger; `create` makes it where there is none."""
-        engine = t.open_engine(url_or_path, create=create)
+        engine = open_engine(url_or_path, create=create)
         where = engine.url.render_as_string(hide_password=True) if "://" in str(url_or_path) else str(url_or_path)
         return Ledger(engine, where)
 
@@ -62,13 +67,13 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._turn, t.readable_errors(self.where), self._engine.begin() as connection:
+        with self._turn, readable_errors(self.where), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
-        with t.readable_errors(self.where), self._engine.connect() as connection:
-            yield connection.execution_options(**t.one_instant(self._engine))
+        with readable_rows(self.where), self._engine.connect() as connection:
+            yield connection.execution_options(**one_instant(self._engine))
 
     # ---- images ---------------------------------------------------------------------------------------------------
 
@@ -263,10 +268,13 @@ class Ledger:
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
-    def labels(self, pool: Pool) -> Labels:
-        """All that is known of the pool, in the pool's order; superseded and withdrawn annotations are left out."""
+    def labels(self, pool: Pool, seen: Instant | None = None) -> Labels:
+        """All that is known of the pool, in the pool's order; superseded and withdrawn annotations are left out.
+
+        With `seen`, what was known at that instant.
+        """
         with self._read() as connection:
-            return read_labels(connection, pool, self.where)
+            return read_labels(connection, pool, self.where, seen)
 
     def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
         """The current annotations as columns `id`, `image` (names), `xyxy`, `label`, `round`, oldest first.
@@ -278,23 +286,16 @@ class Ledger:
 
     # ---- cost -----------------------------------------------------------------------------------------------------
 
-    def cost_by_round(self) -> dict[int, Cost]:
-        """What each round has cost. A second opinion costs a query and time; it obtains no boxes and no image.
-        An answer that was taken back has cost its time alone.
+    def cost_by_round(self, seen: Instant | None = None) -> dict[int, Cost]:
+        """What each round has cost (or had, at an instant). A second opinion costs a query and time; it obtains no
+        boxes and no image. An answer that was taken back has cost its time alone.
         """
         with self._read() as connection:
-            return self.costs_within(connection)
+            return self.costs_within(connection, seen)
 
-    def costs_within(self, connection: sa.Connection) -> dict[int, Cost]:
+    def costs_within(self, connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
         """`cost_by_round` as part of a larger transaction."""
-        a = t.answers.c
-        once = [sa.func.sum(sa.case((STANDING, column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
-        asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
-        sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
-        tables = t.answers.join(t.queries).outerjoin(t.withdrawn)
-        select = sa.select(t.queries.c.round, *sums).select_from(tables).group_by(t.queries.c.round)
-        rows = connection.execute(select.order_by(t.queries.c.round)).all()
-        return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
+        return costs(connection, seen)
 
     def cost(self, until_round: int | None = None) -> Cost:
         """What has been spent in all, or up to and with `until_round`."""
@@ -312,25 +313,30 @@ class Ledger:
         """Notes that a stage has begun; what it was before is forgotten."""
         self._set_stage({"round": round, "stage": stage, "state": "started", "started": now(), "info": {}})
 
-    def mark_done(self, round: int, stage: str, info: dict[str, Any], wall_s: float) -> None:
-        """Notes that a stage's results are complete, with what it has to say of itself."""
+    def mark_done(
+        self, round: int, stage: str, info: dict[str, Any], wall_s: float, record: dict[str, Any] | None = None
+    ) -> None:
+        """Notes that a stage's results are complete, with what it says of itself; `record`: see `store.records`."""
+        started = [row["started"] for row in self.stages() if (row["round"], row["stage"]) == (round, stage)]
         values = {"state": "done", "ended": now(), "wall_s": wall_s, "info": info}
-        before = [row for row in self.stages() if (row["round"], row["stage"]) == (round, stage)]
-        started = before[0]["started"] if before else values["ended"]
-        self._set_stage({"round": round, "stage": stage, "started": started, **values})
+        values |= {"round": round, "stage": stage, "started": started[0] if started else values["ended"]}
+        self._set_stage(values, record)
 
-    def _set_stage(self, values: dict[str, Any]) -> None:
+    def _set_stage(self, values: dict[str, Any], record: dict[str, Any] | None = None) -> None:
         which = (t.stages.c.round == values["round"]) & (t.stages.c.stage == values["stage"])
         with self._write() as connection:
             connection.execute(sa.delete(t.stages).where(which))
             connection.execute(sa.insert(t.stages), values)
+            if record is not None:
+                records.keep(connection, records.key_of(values["round"], values["stage"]), record)
 
     def stage_done(self, round: int, stage: str) -> dict[str, Any] | None:
         """The info of a stage that is done, with its `wall_s`; None where it is not."""
-        for row in self.stages():
-            if (row["round"], row["stage"], row["state"]) == (round, stage, "done"):
-                return {**row["info"], "wall_s": row["wall_s"]}
-        return None
+        s = t.stages.c
+        done = (s.round == round) & (s.stage == stage) & (s.state == "done")
+        with self._read() as connection:
+            row = connection.execute(sa.select(s.info, s.wall_s).where(done)).one_or_none()
+        return None if row is None else {**row[0], "wall_s": row[1]}
 
     def stages(self) -> list[dict[str, Any]]:
         """Every stage that was ever started, in the order of its start (the columns of the table)."""

@@ -8,24 +8,45 @@ import sqlalchemy as sa
 
 from labelwise.store import schema as t
 from labelwise.store.answers import label_rows, origin_of, query_from_row
+from labelwise.store.instant import Instant
 from labelwise.types import Answer
 
 _a = t.answers.c
 _earlier = t.answers.alias("earlier")
 
 
-def _withdrawn(answers: sa.FromClause) -> sa.Exists:
-    return sa.exists().where(t.withdrawn.c.answer_id == answers.c.id).correlate(answers)
+def taken_back(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of `withdrawn`: it was there at that instant (None: now)."""
+    return sa.true() if seen is None else t.withdrawn.c.created <= seen.time
 
 
-_first = (_earlier.c.query_id == _a.query_id) & (_earlier.c.ordinal < _a.ordinal) & ~_withdrawn(_earlier)
+def _withdrawn(answers: sa.FromClause, seen: Instant | None = None) -> sa.Exists:
+    of = t.withdrawn.c.answer_id == answers.c.id
+    return sa.exists().where(of if seen is None else of & taken_back(seen)).correlate(answers)
 
-STANDING = ~_withdrawn(t.answers) & ((_a.ordinal == 0) | ~sa.exists().where(_first).correlate(t.answers))
-"""Of a row of `answers`: it is the one that counts."""
+
+def standing(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of `answers`: it is the one that counts (at that instant)."""
+    first = (_earlier.c.query_id == _a.query_id) & (_earlier.c.ordinal < _a.ordinal) & ~_withdrawn(_earlier, seen)
+    counts = ~_withdrawn(t.answers, seen) & ((_a.ordinal == 0) | ~sa.exists().where(first).correlate(t.answers))
+    return counts if seen is None else counts & seen.rows(t.answers, "answers")
+
+
+STANDING = standing()
 
 _any = t.answers.alias("any_answer")
-UNANSWERED = ~sa.exists().where((_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any)).correlate(t.queries)
-"""Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
+
+
+def unanswered(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of `queries`: nobody has answered it, or whoever did has taken that back."""
+    given = (_any.c.query_id == t.queries.c.id) & ~_withdrawn(_any, seen)
+    if seen is None:
+        return ~sa.exists().where(given).correlate(t.queries)
+    there = given & seen.rows(_any, "answers") & (t.queries.c.round <= seen.round)
+    return ~sa.exists().where(there).correlate(t.queries)
+
+
+UNANSWERED = unanswered()
 
 HELD_BACK = sa.select(t.unavailable.c.image).where(t.unavailable.c.why == "changed")
 """Images whose content changed since they were labelled: what is known of them holds for another picture."""
@@ -49,8 +70,8 @@ def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return (_heard < overlap) & ~sa.exists().where(own).correlate(t.queries)
 
 
-def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
-    """Of a row of coverage or background: it follows from an answer that counts.
+def standing_rows(table: sa.Table, verdict: str, seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of coverage or background: it follows from an answer that counts (at that instant).
 
     Rows of an image whose content changed are held back. Before a class was added to the list, nobody looked for it:
     such rows hold no longer (`store.classes`).
@@ -59,15 +80,25 @@ def standing_rows(table: sa.Table, verdict: str) -> sa.ColumnElement[bool]:
     """
     touched = sa.select(_a.query_id).select_from(t.answers.join(t.withdrawn))
     newer = table.alias("newer")
-    newest = ~sa.exists().where((newer.c.query_id == table.c.query_id) & (newer.c.id > table.c.id)).correlate(table)
-    said = sa.exists().where((_a.query_id == table.c.query_id) & (_a.verdict == verdict) & STANDING).correlate(table)
+    later = (newer.c.query_id == table.c.query_id) & (newer.c.id > table.c.id)
+    there: sa.ColumnElement[bool] = sa.true()
+    if seen is not None:
+        touched = touched.where(taken_back(seen))
+        later &= seen.rows(newer, table.name)
+        there = seen.rows(table, table.name)
+    newest = ~sa.exists().where(later).correlate(table)
+    of_query = (_a.query_id == table.c.query_id) & (_a.verdict == verdict)
+    said = sa.exists().where(of_query & standing(seen)).correlate(table)
     counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
     counts &= table.c.image.not_in(HELD_BACK)
-    return (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"])) & counts
+    return there & (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"], seen)) & counts
 
 
-def _before_last_class(column: sa.Column[int]) -> sa.ScalarSelect[int]:
-    return sa.select(sa.func.coalesce(sa.func.max(column), 0)).scalar_subquery()
+def _before_last_class(column: sa.Column[int], seen: Instant | None = None) -> sa.ScalarSelect[int]:
+    select = sa.select(sa.func.coalesce(sa.func.max(column), 0))
+    if seen is not None:
+        select = select.where(t.added_classes.c.number < seen.classes)
+    return select.scalar_subquery()
 
 
 def answer_of(row: sa.RowMapping) -> Answer:

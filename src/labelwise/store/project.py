@@ -14,20 +14,27 @@ from typing import Any
 
 import filelock
 
-from labelwise.store.atomic import remove_leftovers, write_json, write_text
+from labelwise.store import round_files
+from labelwise.store.atomic import full_disk, readable_errors, remove_leftovers, write_json, write_text
 from labelwise.store.ledger import Ledger, now
 from labelwise.types import LabelwiseError
 
 CONFIG, LEDGER, LOCK, HOLDER = "run.toml", "ledger.sqlite", ".lock", ".lock.holder.json"
 
+OPENED: set[Path] = set()
+"""Project folders that this process has opened: where something odd happens, they are looked at."""
+
 
 @dataclass
 class Stage:
-    """One stage of one round: where its files go, whether it was done before, and what it says of itself."""
+    """One stage of one round: where its files go, whether it was done before, what it says of itself, and the `record`
+    by which it can be checked and done again (`store.records`).
+    """
 
     folder: Path
     done: bool
     info: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 class Project:
@@ -65,49 +72,21 @@ class Project:
         """Opens a project; one that was made by a newer labelwise is refused."""
         if not (folder / CONFIG).is_file():
             raise LabelwiseError(f"{folder} is no labelwise project (no {CONFIG}): make one with `labelwise init`")
+        OPENED.add(folder)
         return Project(folder, Ledger.open(ledger_url or folder / LEDGER))
 
     def close(self) -> None:
         self.ledger.close()
 
     def round_folder(self, round: int) -> Path:
-        """The folder of a round's files, `rounds/003`; it exists after this."""
-        folder = self.folder / "rounds" / f"{round:03d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """The folder of a round's files, `rounds/003`; it is made by what is written there."""
+        return self.folder / "rounds" / f"{round:03d}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps every other run out of this project; the operating system lets go of it when the process dies."""
-        lock = filelock.FileLock(self.folder / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise LabelwiseError(
-                f"the project {self.folder} is in use by {self._holder()}. Wait until it is done, or stop it; "
-                "it is safe to stop, and the next run continues where it was"
-            ) from None
-        except OSError as error:
-            raise LabelwiseError(
-                f"cannot lock the project {self.folder}: {error.strerror or error}. Check the permissions of the folder"
-            ) from error
-        try:
-            write_json(self.folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
+        with locked(self.folder):
             yield
-        finally:
-            (self.folder / HOLDER).unlink(missing_ok=True)
-            lock.release()
-
-    def _holder(self) -> str:
-        path = self.folder / HOLDER
-        try:
-            holder = json.loads(path.read_text(encoding="utf-8"))
-            return (
-                f"process {holder['pid']} on {holder['host']} since {holder['since']} "
-                f"(see it with `ps -p {holder['pid']}`; from {path})"
-            )
-        except (OSError, ValueError, KeyError):  # it has just begun, or just ended
-            return f"another labelwise process (its number stands in {path})"
 
     @contextmanager
     def stage(self, round: int, name: str) -> Iterator[Stage]:
@@ -120,9 +99,49 @@ class Project:
         if info is not None:
             yield Stage(folder, True, info)
             return
-        remove_leftovers(folder)
+        with readable_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
         self.ledger.mark_started(round, name)
         stage = Stage(folder, False)
         begun = time.perf_counter()
-        yield stage
-        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun)
+        with full_disk(folder):
+            yield stage
+        with readable_errors(folder):
+            stage.record.setdefault("files", round_files.sums(folder, name))
+        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun, stage.record)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """`Project.lock`, of a folder whose ledger need not be readable."""
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise LabelwiseError(
+            f"the project {folder} is in use by {_holder(folder)}. Wait until it is done, or stop it; "
+            "it is safe to stop, and the next run continues where it was"
+        ) from None
+    except OSError as error:
+        raise LabelwiseError(
+            f"cannot lock the project {folder}: {error.strerror or error}. Check the permissions of the folder"
+        ) from error
+    try:
+        write_json(folder / HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": now()})
+        yield
+    finally:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    path = folder / HOLDER
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return (
+            f"process {holder['pid']} on {holder['host']} since {holder['since']} "
+            f"(see it with `ps -p {holder['pid']}`; from {path})"
+        )
+    except (OSError, ValueError, KeyError):  # it has just begun, or just ended
+        return f"another labelwise process (its number stands in {path})"
