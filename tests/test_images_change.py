@@ -286,9 +286,18 @@ def test_labels_held_back_in_the_middle_of_a_round_are_no_dead_end(data: Path) -
         loop.begin(context)
         for stage in ("predict", "score"):
             assert loop.run_stage(context, 1, stage)
-    rewrite(data / labelled(first)[0])
-    _, told = run(data, rounds=1)
-    assert [line for line in told if "changed" in line]
+    held, forgotten = labelled(first)[:2]
+    for name in (held, forgotten):
+        rewrite(data / name)
+    context = opened(data, rounds=1)
+    with context.project.lock():
+        loop.begin(context)
+    images.forget(context, [forgotten], "owner")
+    last, told = run(data, rounds=1)
+    assert [line for line in told if "changed" in line and held in line]
+    scored = {last.pool.names[i] for i in files.read_table(last.file(1, "scores.parquet"))["image"]}
+    assert forgotten in scored, "it was predicted and scored again, with what is known now"
+    assert held not in scored
 
 
 def test_labels_of_an_image_that_is_gone_are_exported_and_those_of_a_changed_one_are_not(data: Path) -> None:

@@ -64,7 +64,7 @@ def open(
 
 
 def _extend(folder: Path, images: list[str | Path]) -> None:
-    """A list of an existing project is written anew; the ledger refuses one that lacks known images."""
+    """A list of an existing project is written anew; known images that it lacks are unavailable."""
     path = folder / "images.txt"
     if not path.exists():
         raise LabelwiseError(f"{folder} was made of a folder of images, not of a list; give that folder, or no images")

@@ -21,7 +21,7 @@ import numpy as np
 
 from labelwise.context import Context
 from labelwise.data.image import pixels_of, probe
-from labelwise.store import image_files
+from labelwise.store import image_files, records
 from labelwise.store.image_files import CHANGED, GONE, UNREADABLE, File, Unavailable
 from labelwise.types import LabelwiseError, Pool
 
@@ -89,6 +89,7 @@ def ask_anew(context: Context) -> None:
     if stages.get((round, "select")) != "done":
         for name in ("predict", "score"):
             if stages.get((round, name)) == "done":
+                records.drop(ledger, round, name)  # as if for the first time: with what is known now
                 ledger.mark_started(round, name)
 
 

@@ -44,6 +44,12 @@ def of_stage(ledger: Ledger, round: int, stage: str) -> dict[str, Any]:
     return dict(kept(ledger, key_of(round, stage)) or {})
 
 
+def drop(ledger: Ledger, round: int, stage: str) -> None:
+    """Forgets the record of a stage: when it is done again, it sees the ledger as it is then."""
+    with ledger._write() as connection:
+        connection.execute(sa.delete(t.meta).where(key_of(round, stage) == _KEY))
+
+
 def seen_now(ledger: Ledger, round: int, time: str) -> dict[str, Any]:
     """The present instant of the ledger, for a record: what a stage sees that takes in the rounds up to `round`."""
     with ledger._read() as connection:
