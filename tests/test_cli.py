@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,15 @@ def call(*arguments: str) -> str:
     return result.output
 
 
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """As in a terminal: whoever runs the tests in the background has the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_is_heard_at_the_next_progress_though_a_library_lost_it(tmp_path: Path) -> None:
     went_on = []
     before = signal.getsignal(signal.SIGINT)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from labelwise.store import schema
+from labelwise.store import engine, schema
 from labelwise.store.files import write_text
 from labelwise.store.ledger import Ledger
 from labelwise.store.project import Project
@@ -110,14 +110,14 @@ def test_the_ledger_is_at_no_time_readable_by_others(
 ) -> None:
     umask(0)
     seen: list[int] = []
-    connect = schema._on_connect
+    connect = engine._on_connect
 
     def looking(connection: Any, record: Any) -> None:
         path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
         seen.append(stat.S_IMODE(path.stat().st_mode))
         connect(connection, record)
 
-    monkeypatch.setattr(schema, "_on_connect", looking)
+    monkeypatch.setattr(engine, "_on_connect", looking)
     for where in (tmp_path / "a.sqlite", f"sqlite:///{tmp_path / 'b.sqlite'}"):
         Ledger.open(where, create=True).close()
     assert seen == [0o600, 0o600], "before anything stood in it"

@@ -47,7 +47,7 @@ def of_stage(ledger: Ledger, round: int, stage: str) -> dict[str, Any]:
 def drop(ledger: Ledger, round: int, stage: str) -> None:
     """Forgets the record of a stage: when it is done again, it sees the ledger as it is then."""
     with ledger._write() as connection:
-        connection.execute(sa.delete(t.meta).where(key_of(round, stage) == _KEY))
+        connection.execute(sa.delete(t.meta).where(t.meta.c.key == key_of(round, stage)))
 
 
 def seen_now(ledger: Ledger, round: int, time: str) -> dict[str, Any]:
