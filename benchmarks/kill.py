@@ -223,7 +223,7 @@ def of_import(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int,
 
 def of_compare(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
     settings = [part for setting in SMALL if not setting.startswith("query") for part in ("-s", setting)]
-    settings += ["-s", "budget.per_round=[6]"]
+    settings += ["-s", "budget.per_round=[6]", "-s", "model.weights=none"]
     words = ("compare", "random", "entropy", "--data", "scenes", "--seeds", 1, *settings, "--folder")
     began = time.monotonic()
     killed((*words, scratch / "calm"), 0, rng, 0)
