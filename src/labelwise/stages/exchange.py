@@ -18,12 +18,12 @@ from labelwise.ask import cvat, fiftyone, label_studio
 from labelwise.ask import files as own
 from labelwise.ask._exchange import REFUSED as REFUSED
 from labelwise.context import Context
-from labelwise.data import voc, yolo
+from labelwise.data import staging, voc, yolo
 from labelwise.report import card, training_set
 from labelwise.store import exchange, files, image_files
-from labelwise.store.atomic import replacing, to_json
+from labelwise.store.atomic import readable_errors, replacing, to_json
 from labelwise.store.exchange import Taken
-from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
 
 TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
 SETS = ("coco", "yolo", "voc")
@@ -176,7 +176,9 @@ def _module(tool: str) -> Any:
 
 
 def write_set(context: Context, format: str, folder: Path, *, copy_images: bool = True) -> list[str]:
-    """Writes the training set and its data card; tells, line by line, what the format could not carry."""
+    """Writes the training set and its data card; tells, line by line, what the format could not carry. The
+    folder appears in one step: killed, the same command does it again.
+    """
     if format not in SETS:
         raise LabelwiseError(catalog.unknown("format", format, list(SETS)))
     if folder.exists() and any(folder.iterdir()):
@@ -187,29 +189,23 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), exchange.project_id(ledger)
     if format != "coco":  # the images are written, too
         whole = whole[pool.available[whole]]
-    if format == "coco":
-        written = {
-            "annotations/instances_train.json": (whole, False),
-            "partly_labelled.json": (part, True),
-        }
-        for name, (images, partly) in written.items():
-            content = training_set.coco(pool, labels, rows, images, project=project, part=partly)
-            files.write_text(folder / name, to_json(content) + "\n")
-        about = {
-            "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
-            "partly_labelled.json": f"{len(part)} images of which only boxes or regions were asked; honour `coverage`",
-        }
-        said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
-    else:
-        about = _write_plain(context, format, folder, labels.annotations, whole, copy_images)
-        boxes = int(np.diff(labels.annotations.offsets)[part].sum())
-        if len(part):
+    staging.remove_leftovers(folder)  # of an export that was killed
+    with readable_errors(folder), staging.folder(folder) as made:
+        if format == "coco":
+            about = _write_coco(pool, labels, rows, made, project, whole, part)
+            said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
+        else:
+            about = _write_plain(context, format, made, labels.annotations, whole, copy_images)
+            boxes = int(np.diff(labels.annotations.offsets)[part].sum())
+            if len(part):
+                said.append(
+                    f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {format} would "
+                    "make everything else in them background (coco carries them, in a file of its own)"
+                )
             said.append(
-                f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {format} would "
-                "make everything else in them background (coco carries them, in a file of its own)"
+                f"who answered, round and query of each box, and rejected candidates: {format} has no place for it"
             )
-        said.append(f"who answered, round and query of each box, and rejected candidates: {format} has no place for it")
-    files.write_text(folder / "DATA_CARD.md", card.text(_card(context, project, whole, part, about)))
+        files.write_text(made / "DATA_CARD.md", card.text(_card(context, project, whole, part, about)))
     unseen = len(pool) - len(whole) - len(part)
     if unseen:
         said.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
@@ -231,6 +227,26 @@ def _not_there(context: Context, format: str, labelled: Sequence[int]) -> list[s
             "(`labelwise images`)"
         )
     return said
+
+
+def _write_coco(
+    pool: Pool,
+    labels: Labels,
+    rows: list[dict[str, Any]],
+    folder: Path,
+    project: str,
+    whole: np.ndarray,
+    part: np.ndarray,
+) -> dict[str, str]:
+    """COCO: what was looked at as a whole, and in a file of its own what was not."""
+    written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
+    for name, (images, partly) in written.items():
+        content = training_set.coco(pool, labels, rows, images, project=project, part=partly)
+        files.write_text(folder / name, to_json(content) + "\n")
+    return {
+        "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
+        "partly_labelled.json": f"{len(part)} images of which only boxes or regions were asked; honour `coverage`",
+    }
 
 
 def _write_plain(

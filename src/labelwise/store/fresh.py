@@ -34,7 +34,8 @@ def forget_pool(folder: Path, ledger_url: str | None) -> None:
     project = Project.open(folder, ledger_url)
     try:
         with project.lock(), project.ledger._write() as connection:
-            connection.execute(sa.delete(t.images))
+            for table in (t.unavailable, t.image_files, t.images):
+                connection.execute(sa.delete(table))
             connection.execute(sa.delete(t.meta).where(t.meta.c.key.in_(_POOL)))
     finally:
         project.close()
