@@ -198,6 +198,24 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
         exchange.write_set(answered, format, tmp_path / "set")
 
 
+@pytest.mark.parametrize("format", exchange.SETS)
+def test_a_training_set_appears_in_one_step_or_not_at_all(
+    answered: Context, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_card: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exchange.card, "text", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            exchange.write_set(answered, format, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    (tmp_path / ".set.0.tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
+    exchange.write_set(answered, format, tmp_path / "set")
+    assert (tmp_path / "set" / "DATA_CARD.md").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
+
+
 def test_boxes_alone_make_no_yolo_set(opened: Context, tmp_path: Path) -> None:
     exchange.take_in(opened, reply(opened, "json", 1), "json")
     with pytest.raises(LabelwiseError, match="no image was looked at as a whole"):
