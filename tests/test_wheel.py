@@ -209,14 +209,8 @@ def test_people_answer_a_bare_folder(installed: Installed, empty: Path) -> None:
     for k in range(3):
         noise = np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8)
         Image.fromarray(noise).save(empty / "images" / f"{k}.png")
-    settings = (
-        'data.classes=["cat", "dog"]',
-        "data.pool_split=",
-        "ask.who=people",
-        "budget.start_images=1",
-        "budget.per_round=[]",
-    )
-    call(empty, installed.command, "init", "it", "--data", "images", *given(*TRAINING, *settings))
+    settings = given(*TRAINING, "budget.start_images=1", "budget.per_round=[]")
+    call(empty, installed.command, "init", "it", "--data", "images", "--classes", "cat,dog", *settings)
     run, serve = empty / "run.log", empty / "serve.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
