@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -254,6 +255,9 @@ WHAT = {
 }
 
 
+HEAD = "command,kills,hit_a_living_process,same_end,seconds,seed,commit,machine,python"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of each command")
@@ -261,15 +265,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     path = Path(__file__).parent / "results" / "kill.csv"
-    rows = {line.split(",")[0]: line for line in path.read_text().splitlines()[1:]} if path.exists() else {}
-    rows = {name: line for name, line in rows.items() if name in WHAT}
+    rows = path.read_text().splitlines()[1:] if path.exists() else []
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    about = f"{given.seed},{commit.strip()},{platform.machine()} {os.cpu_count()} cores,{platform.python_version()}"
     for what in given.what:
         with tempfile.TemporaryDirectory() as scratch:
             began = time.monotonic()
             hits, same = WHAT[what](Path(scratch), given.kills, np.random.default_rng(given.seed))
-            rows[what] = f"{what},{given.kills},{hits},{same},{time.monotonic() - began:.0f}"
-            print(rows[what], flush=True)
-        path.write_text("\n".join(["command,kills,hit_a_living_process,same_end,seconds", *rows.values()]) + "\n")
+            rows.append(f"{what},{given.kills},{hits},{same},{time.monotonic() - began:.0f},{about}")
+            print(rows[-1], flush=True)
+        path.write_text("\n".join([HEAD, *rows]) + "\n")
 
 
 if __name__ == "__main__":
