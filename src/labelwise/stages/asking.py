@@ -104,10 +104,9 @@ def next_queries(
     """The next queries of the ranking, from rank `asked` on, at most so many, none of `never`, of images that can be
     shown; none when it ends. What their images are is kept, so that a change of one is noticed.
     """
-    number_of = {name: number for number, name in enumerate(context.pool.names)}
     while True:
         chosen = _next(context.pool, picks, context.run.query.unit, round, asked, most, covered, never)
-        new = {number_of[query.image] for query in chosen} - context.readable
+        new = {int(picks["image"][query.rank]) for query in chosen} - context.readable
         if not images.unreadable(context, new):
             images.remember(context, new)
             context.readable |= new

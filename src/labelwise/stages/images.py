@@ -51,7 +51,7 @@ def look(context: Context) -> None:
             else:
                 states[name] = Unavailable(_why(pool, i), context.absent.get(i, f"{pool.path(i)}: it is gone"))
             continue
-        state, file = _judged(plain, i, file, old, name in asked, was)
+        state, file = _state(plain, i, file, old, name in asked, was)
         if state is None and name in labelled and sizes[name] != size_px[i]:
             state = Unavailable(CHANGED, _changed(pool, i, sizes[name]))
         if state is not None and not (state.why == CHANGED and name not in labelled):
@@ -146,7 +146,7 @@ def look_again(context: Context) -> None:
         found, now = _files(pool, number.values()), dict[str, Unavailable]()
         for name, i in number.items():
             if (file := found[i]) is not None and _fault(plain, i) is None:
-                state, _ = _judged(plain, i, file, stored.get(name), name in asked, None)
+                state, _ = _state(plain, i, file, stored.get(name), name in asked, None)
                 if state is not None and name in labelled:
                     now[name] = state
                 else:
@@ -224,7 +224,7 @@ def _present(context: Context, names: Collection[str]) -> tuple[dict[str, File],
 # ---- one image ----------------------------------------------------------------------------------------------------
 
 
-def _judged(
+def _state(
     pool: Pool, image: int, file: File, stored: File | None, asked: bool, before: Unavailable | None
 ) -> tuple[Unavailable | None, File]:
     """What is wrong with an image whose file is there, and what is to be stored of its file."""

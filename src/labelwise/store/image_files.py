@@ -166,12 +166,17 @@ def keep(
                     _of_new_size(connection, name, before[name], sizes_px[name], who)
                 else:
                     _refuse_outside(connection, name, before[name], sizes_px[name])
-                width, height = sizes_px[name]
-                changed = sa.update(t.images).where(t.images.c.name == name)
-                connection.execute(changed.values(width_px=width, height_px=height))
-            _replace(connection, [{"image": name, **file._asdict()}])
-            connection.execute(sa.delete(t.unavailable).where(_u.image == name))
+            _settle(connection, name, file, sizes_px[name])
     ledger.see_sizes()
+
+
+def _settle(connection: sa.Connection, name: str, file: File, size_px: tuple[int, int]) -> None:
+    """The image is known as it is now, and available."""
+    width, height = size_px
+    changed = sa.update(t.images).where(t.images.c.name == name)
+    connection.execute(changed.values(width_px=width, height_px=height))
+    _replace(connection, [{"image": name, **file._asdict()}])
+    connection.execute(sa.delete(t.unavailable).where(_u.image == name))
 
 
 def _current(connection: sa.Connection, name: str) -> Sequence[sa.RowMapping]:
@@ -228,10 +233,6 @@ def forget(
                 values = {key: row[key] for key in ("image", "x1", "y1", "x2", "y2", "round", "query_id")}
                 values |= {"label": None, "origin": f"person {who}", "supersedes": row["id"], "created": now()}
                 connection.execute(sa.insert(t.annotation_table), values)
-            width, height = sizes_px[name]
-            changed = sa.update(t.images).where(t.images.c.name == name)
-            connection.execute(changed.values(width_px=width, height_px=height))
-            _replace(connection, [{"image": name, **file._asdict()}])
-            connection.execute(sa.delete(t.unavailable).where(_u.image == name))
+            _settle(connection, name, file, sizes_px[name])
     ledger.see_sizes()
     return had
