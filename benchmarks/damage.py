@@ -29,10 +29,11 @@ import kill
 import numpy as np
 from typer.testing import CliRunner
 
-from labelwise import changes, loop, opening
+from labelwise import loop
 from labelwise.cli import app, health
 from labelwise.errors import LabelwiseError
-from labelwise.store.project import LEDGER, OPENED
+from labelwise.project import changes, opening
+from labelwise.project.folder import LEDGER, OPENED
 
 RESULTS = Path(__file__).parent / "results" / "damage.csv"
 Expected = dict[str, object]

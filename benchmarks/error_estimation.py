@@ -24,16 +24,17 @@ from time import perf_counter
 import numpy as np
 from filelock import FileLock
 
-from labelwise import history, opening
-from labelwise.context import Context
-from labelwise.evaluate.errors import errors
-from labelwise.labels.overlap import iou_pairs, pairs
-from labelwise.stages import video
-from labelwise.stages.learn import load_model
-from labelwise.stages.pool_candidates import covered, predictions
-from labelwise.store import files
+from labelwise import files
+from labelwise.evaluate.true_errors import errors
+from labelwise.project import opening
+from labelwise.project.context import Context
+from labelwise.stages import tracking
+from labelwise.stages.candidates import covered, predictions
+from labelwise.stages.train import load_model
+from labelwise.study import history
 from labelwise.tracks import coherence
 from labelwise.types import Boxes, Detections
+from labelwise.types.overlap import iou_pairs, pairs
 
 HERE = Path(__file__).parent
 TRACKERS = {
@@ -63,13 +64,13 @@ def measure(context: Context, number: int, tracker: str) -> list[dict[str, objec
     assert truth is not None
     rule = context.run.tracks.model_copy(update=TRACKERS[tracker])
     context.run = context.run.model_copy(update={"tracks": rule})
-    video.optical_flow(context)  # computed once for all, and not counted
+    tracking.optical_flow(context)  # computed once for all, and not counted
     every = files.read_detections(context.file(number, predictions(1)), columns=())
     sure = every.scores >= context.run.query.threshold
     found = every.take(sure)
     began = perf_counter()
-    tracks = video.followed(
-        context, number, found, video.optical_flow(context), lambda: load_model(context, number - 1)
+    tracks = tracking.followed(
+        context, number, found, tracking.optical_flow(context), lambda: load_model(context, number - 1)
     )
     middle = perf_counter()
     said = coherence.estimate(found.offsets, found.boxes, found.labels, tracks)

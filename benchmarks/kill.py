@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import opening
+from labelwise.project import opening
 from labelwise.types import Answer
 
 SMALL = [
@@ -196,14 +196,14 @@ def of_import(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int,
     """Answers of a file to 300 open queries: all are there in the end, none twice."""
     import serve_load
 
-    from labelwise.ask import files as own
-    from labelwise.store import exchange
+    from labelwise.exchange import json as own
+    from labelwise.ledger import imports
 
     serve_load.make(scratch, 300, 1)
     opened = opening.start(scratch / "project", None)
     queries = opened.project.ledger.open_queries(1)
     given = [(q, Answer(q.id, "background" if q.rank % 2 else "duplicate", who="ann")) for q in queries]
-    answers = own.written(given, opened.pool, project=exchange.project_id(opened.project.ledger))
+    answers = own.written(given, opened.pool, project=imports.project_id(opened.project.ledger))
     (scratch / "answers.json").write_text(json.dumps(answers))
     opened.project.close()
     hits, same, expected, seconds = 0, True, None, 0.0

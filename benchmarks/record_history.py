@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelwise import history
 from labelwise.models.classifier import build
 from labelwise.predict.classify import classes, distributions
-from labelwise.predict.history import Recorder
+from labelwise.predict.recorder import Recorder
+from labelwise.study import history
 
 HERE = Path(__file__).parent
 

@@ -28,7 +28,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from labelwise.labels.windows import windows  # noqa: E402
+from labelwise.units._windows import windows  # noqa: E402
 
 WIDTH, HEIGHT = WINDOW = 2048, 1024
 SCALES = (1.0, 1.5, 2.34)

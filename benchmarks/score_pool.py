@@ -29,8 +29,8 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
 from labelwise import catalog  # noqa: E402
-from labelwise.config import IMAGE_INPUTS  # noqa: E402
-from labelwise.store.detections import DetectionWriter, stream_detections  # noqa: E402
+from labelwise.config.sections import IMAGE_INPUTS  # noqa: E402
+from labelwise.files.shards import DetectionWriter, stream_detections  # noqa: E402
 from labelwise.types import Detections, ImageOutputs, Views  # noqa: E402
 
 CLASSES, VIEWS, FEATURES, PER_IMAGE, SHARD = 20, 4, 16, 100, 500

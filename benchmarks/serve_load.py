@@ -49,8 +49,8 @@ server.run(page, "127.0.0.1", int(sys.argv[2]))
 
 def make(folder: Path, queries: int, people: int, ledger_url: str | None = None) -> list[str]:
     """A project with open box queries; returns the annotators' secrets."""
-    from labelwise import opening
-    from labelwise.store.people import People
+    from labelwise.project import opening
+    from labelwise.queue.accounts import People
     from labelwise.types import Query
 
     (folder / "data" / "images").mkdir(parents=True)
@@ -176,7 +176,7 @@ def check(
     folder: Path, said: list[tuple[int, str, int, bool]], queries: int, ledger_url: str | None = None
 ) -> dict[str, int]:
     """Compares the ledger with what was acknowledged."""
-    from labelwise.store.ledger import Ledger
+    from labelwise.ledger.ledger import Ledger
 
     ledger = Ledger.open(ledger_url or folder / "project" / "ledger.sqlite")
     with ledger._read() as connection:

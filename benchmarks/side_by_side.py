@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import history, opening
-from labelwise.compare import Comparison
-from labelwise.report.compare import paired
+from labelwise.project import opening
+from labelwise.report.comparison import paired
 from labelwise.report.spread import l1_score
+from labelwise.study import history
+from labelwise.study.compare import Comparison
 
 HERE = Path(__file__).parent
 SETS = {

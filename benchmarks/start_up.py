@@ -23,7 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import kill
 
-from labelwise import loop, opening
+from labelwise import loop
+from labelwise.project import opening
 
 RESULTS = Path(__file__).parent / "results" / "start_up.csv"
 LABELWISE = [sys.executable, "-m", "labelwise"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.advise import Advice, advise, text
+from labelwise.study.advise import Advice, advise, text
 from labelwise.types import LabelwiseError
 
 CIFAR, TINY = 50_000, 90_000

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from labelwise import files
 from labelwise.api.predictions import read, spread
-from labelwise.store import files
 from labelwise.types import Detections, LabelwiseError, Pool
 
 POOL = Pool(

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import labelwise
 from labelwise.adapters import callable as functions
 from labelwise.cli import app
-from labelwise.store.leases import Leases
-from labelwise.store.project import Project as Folder
+from labelwise.project.folder import Project as Folder
+from labelwise.queue.leases import Leases
 from labelwise.types import LabelwiseError
 
 CLASSES = ["cat", "dog"]
@@ -109,13 +109,13 @@ def test_killed_between_any_two_calls_nothing_is_lost(tmp_path: Path, images: Pa
 def test_an_interrupted_ask_is_done_again_with_the_new_predictions(
     project: labelwise.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labelwise.stages import selecting
+    from labelwise.stages import select
 
     def fails(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(selecting, "select", fails)
+        patch.setattr(select, "select", fails)
         with pytest.raises(KeyboardInterrupt):
             project.ask(predictions(), budget=4)
     assert project.open_queries() == []

@@ -18,13 +18,14 @@ from test_web import site as site  # a fixture
 from typer.testing import CliRunner
 
 import labelwise
-from labelwise import cli, loop, opening
-from labelwise.stages import exchange as exchanges
-from labelwise.stages.learn import load_model, start_from
-from labelwise.store import schema as t
-from labelwise.store.classes import add_class
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
+from labelwise import cli, loop
+from labelwise.ledger import schema as t
+from labelwise.ledger.class_list import add_class
+from labelwise.ledger.ledger import Ledger
+from labelwise.project import opening
+from labelwise.queue.leases import Leases
+from labelwise.stages import interchange as exchanges
+from labelwise.stages.train import load_model, start_from
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query, Views
 
 BOX = (1.0, 2.0, 40.0, 20.0)
@@ -246,7 +247,7 @@ def test_a_model_of_fewer_classes_is_opened_as_it_is_and_continued(site: Any) ->
     assert load_model(opened, 0).n_classes == 2 and len(opened.pool.classes) == 3
     assert list(loop.run(opened)) == [1, 2]
     assert load_model(opened, 1).n_classes == 3
-    metrics = labelwise.store.files.read_json(opened.file(2, "metrics.json"))
+    metrics = labelwise.files.read_json(opened.file(2, "metrics.json"))
     assert metrics == {} or metrics["per_class_ap50"]["fox"] is None
 
 
@@ -326,7 +327,7 @@ def test_a_file_that_was_sent_before_says_nothing_of_the_class(site: Any, tool: 
     if tool == "json":
         rows = [{"reference": row["reference"], "verdict": "background", "objects": []} for row in sent["queries"]]
         rows[1] |= {"verdict": "object", "objects": [{"box": sent["queries"][1]["box"], "class": "cat"}]}
-        content = labelwise.store.atomic.to_json({"format": "labelwise-answers", "version": 1, "answers": rows})
+        content = labelwise.types.disk.to_json({"format": "labelwise-answers", "version": 1, "answers": rows})
         answers = content.encode()
     else:
         answers = [task | {"id": k, "annotations": [choice(k, task)]} for k, task in enumerate(sent, start=1)]

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import labelwise.score
+from labelwise import files
 from labelwise.evaluate import accuracy
 from labelwise.models import classifier
 from labelwise.predict.classify import classes, classify, distributions
-from labelwise.predict.history import Recorder
+from labelwise.predict.recorder import Recorder
 from labelwise.score import dispersion, misclassified, svm_margin
-from labelwise.store import files
 from labelwise.train.images import ImageSet, augmented, one_per_image
 from labelwise.types import LabelwiseError, Rects, Targets
 

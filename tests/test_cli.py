@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import labelwise
 from labelwise import cli
 from labelwise.cli import console
-from labelwise.data import scenes
+from labelwise.generated import scenes
 from labelwise.loop import STAGES
 from labelwise.types import LabelwiseError
 

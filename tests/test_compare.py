@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise import compare, history
-from labelwise.compare import Comparison
-from labelwise.opening import start
+from labelwise.project.opening import start
 from labelwise.report import efficiency, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups
+from labelwise.study import compare, history
+from labelwise.study.compare import Comparison
 from labelwise.types import LabelwiseError
 
 TINY = (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from labelwise import catalog, config
+from labelwise.config import sections
 from labelwise.types import LabelwiseError
 
 METHODS = ("random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl")
@@ -100,8 +101,8 @@ def test_every_folder_lists_methods_with_a_summary(folder: str) -> None:
 
 
 def test_a_whole_start_is_a_count_and_a_point_makes_a_share() -> None:
-    assert config.Budget(start_images=1).first(200) == 1
-    assert config.Budget(start_images=1.0).first(200) == 200
-    assert config.Budget(start_images=0.05).first(200) == 10
+    assert sections.Budget(start_images=1).first(200) == 1
+    assert sections.Budget(start_images=1.0).first(200) == 200
+    assert sections.Budget(start_images=0.05).first(200) == 10
     with pytest.raises(ValueError, match="share of the pool above 1"):
-        config.Budget(start_images=20.0)
+        sections.Budget(start_images=20.0)

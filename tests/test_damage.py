@@ -16,16 +16,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from labelwise import changes, history, loop, opening, repair
+from labelwise import files, loop
 from labelwise.cli import app, health
 from labelwise.data import staging
 from labelwise.errors import LabelwiseError
-from labelwise.predict.history import Recorder
+from labelwise.files import round_files
+from labelwise.ledger import engine, records, safety
+from labelwise.predict.recorder import Recorder
+from labelwise.project import changes, opening, repair
+from labelwise.project.folder import OPENED
 from labelwise.report import page
-from labelwise.stages import asking
-from labelwise.store import atomic, engine, files, records, round_files, safety
-from labelwise.store.project import OPENED
-from labelwise.types import Query
+from labelwise.stages import oracle
+from labelwise.study import history
+from labelwise.types import Query, disk
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import damage
@@ -185,10 +188,10 @@ def test_what_was_asked_of_another_ranking_is_not_asked_again(finished: Path) ->
     picks = files.read_table(opened.file(0, "picks.parquet"))
     asked = opened.project.ledger.queries(0)[:3]
     arguments = (opened.pool, picks, "box", 0)
-    assert asking.of_another_ranking(*arguments, asked) == set(), "the same ranking: ranks tell what was asked"
+    assert oracle.of_another_ranking(*arguments, asked) == set(), "the same ranking: ranks tell what was asked"
     turned = {name: column[::-1] for name, column in picks.items()}
-    never = asking.of_another_ranking(opened.pool, turned, "box", 0, asked)
-    rest = asking._next(opened.pool, turned, "box", 0, 0, 99, {}, never)
+    never = oracle.of_another_ranking(opened.pool, turned, "box", 0, asked)
+    rest = oracle._next(opened.pool, turned, "box", 0, 0, 99, {}, never)
     images = [query.image for query in rest]
     assert len(images) == len(picks["row"]) - 3 and not {query.image for query in asked} & set(images)
 
@@ -334,8 +337,8 @@ def test_a_full_disk_is_a_message_in_every_stage(tmp_path: Path, monkeypatch: py
         for round in (0, 1):
             for name in loop.STAGES:
                 with monkeypatch.context() as patched:
-                    patched.setattr(atomic, "sync", full)
-                    patched.setattr("labelwise.store.detections.sync", full)
+                    patched.setattr(disk, "sync", full)
+                    patched.setattr("labelwise.files.shards.sync", full)
                     try:
                         loop.run_stage(opened, round, name)
                     except LabelwiseError as error:
@@ -382,4 +385,4 @@ def test_changes_read_as_sentences() -> None:
 
 def test_a_query_is_the_same_by_image_box_and_class() -> None:
     one = Query(1, 0, "a.jpg", "box", (1.0, 2.0, 3.0, 4.0), 1, 0.5)
-    assert asking._what(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)
+    assert oracle._what(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)

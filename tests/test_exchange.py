@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.ask import coco, cvat, fiftyone, files, label_studio
-from labelwise.ask._exchange import reference
+from labelwise.exchange import coco, cvat, fiftyone, label_studio
+from labelwise.exchange import json as json_files
+from labelwise.exchange._judge import reference
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Query
 
 PROJECT = "0123456789ab"
 CLASSES = ("cat", "big <dog>", 'käfer "x" & y')
 SHAPED = {"cvat": cvat, "coco": coco, "fiftyone": fiftyone}
-TOOLS: dict[str, Any] = {"label_studio": label_studio, "json": files, **SHAPED}
+TOOLS: dict[str, Any] = {"label_studio": label_studio, "json": json_files, **SHAPED}
 Box = tuple[float, float, float, float]
 
 
@@ -279,8 +280,8 @@ def test_classification_comes_back_from_label_studio_and_json() -> None:
     assert problems == []
     whole = Answer(0, "all", ((0.0, 0.0, 640.0, 427.0),), (2,), "label studio user 4")
     assert found == [whole, Answer(1, "skipped", who="label studio user 4")]
-    back, problems = files.answers(
-        json.dumps(files.written(list(zip(queries, found, strict=True)), images, project=PROJECT)),
+    back, problems = labelwise.answers(
+        json.dumps(labelwise.written(list(zip(queries, found, strict=True)), images, project=PROJECT)),
         queries,
         images,
         project=PROJECT,
@@ -346,11 +347,11 @@ def test_a_query_twice_in_a_file_is_refused() -> None:
     twice = json.loads(by_label_studio(sent, {0: OBJECT})) * 2
     twice[1] = twice[1] | {"id": 999}
     assert [p.kind for p in label_studio.answers(twice, ASKED, pool(2), project=PROJECT)[1]] == ["duplicate id"]
-    twice = json.loads(by_json(files.tasks(ASKED[:1], pool(2), project=PROJECT), {0: OBJECT}))
+    twice = json.loads(by_json(labelwise.tasks(ASKED[:1], pool(2), project=PROJECT), {0: OBJECT}))
     twice["answers"] *= 2
-    assert [p.kind for p in files.answers(twice, ASKED, pool(2), project=PROJECT)[1]] == ["answered twice"]
+    assert [p.kind for p in labelwise.answers(twice, ASKED, pool(2), project=PROJECT)[1]] == ["answered twice"]
     twice["answers"][1] = twice["answers"][1] | {"who": "bob"}
-    found, problems = files.answers(twice, ASKED, pool(2), project=PROJECT)
+    found, problems = labelwise.answers(twice, ASKED, pool(2), project=PROJECT)
     assert (len(found), problems) == (2, []), "two people are two opinions"
 
 

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 from test_exchange import CLASSES, PROJECT, known, pool, query
 
-from labelwise.ask import coco, cvat
-from labelwise.ask._exchange import REGION
+from labelwise.exchange import coco, cvat
+from labelwise.exchange._judge import REGION
 from labelwise.report import training_set
 from labelwise.types import Boxes, Labels, Rects
 

@@ -32,11 +32,12 @@ from test_exchange import CLASSES, PROJECT, Box, Said, by_label_studio, choice, 
 from test_exchange_project import state
 from typer.testing import CliRunner
 
-from labelwise import cli, opening
-from labelwise.ask import label_studio
-from labelwise.ask.label_studio_server import Server
-from labelwise.context import Context
-from labelwise.data import scenes
+from labelwise import cli
+from labelwise.exchange import label_studio
+from labelwise.exchange.label_studio_server import Server
+from labelwise.generated import scenes
+from labelwise.project import opening
+from labelwise.project.context import Context
 from labelwise.types import LabelwiseError, Query
 
 pytestmark = pytest.mark.slow

@@ -17,12 +17,14 @@ from PIL import Image
 from test_exchange import PEOPLE, Said
 from typer.testing import CliRunner
 
-from labelwise import cli, opening
-from labelwise.cli import exchange as cli_exchange
-from labelwise.context import Context
-from labelwise.data import find, scenes
-from labelwise.stages import exchange
-from labelwise.store import exchange as store
+from labelwise import cli
+from labelwise.cli import transfer as cli_exchange
+from labelwise.data import find
+from labelwise.generated import scenes
+from labelwise.ledger import imports as store
+from labelwise.project import opening
+from labelwise.project.context import Context
+from labelwise.stages import interchange
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 assert cli_exchange.PANEL
@@ -51,8 +53,8 @@ def said(made: Context, queries: list[Query]) -> dict[int, Said]:
 
 def reply(made: Context, tool: str, round: int) -> bytes:
     """What comes back from a tool for the open queries of a round."""
-    queries = exchange.open_queries(made, round)
-    sent = exchange.tasks(made, tool, queries)
+    queries = interchange.open_queries(made, round)
+    sent = interchange.tasks(made, tool, queries)
     size = {"size": (96, 96)} if tool == "label_studio" else {}
     return PEOPLE[tool](sent, said(made, queries), **size)
 
@@ -69,19 +71,19 @@ def state(made: Context) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("tool", exchange.TOOLS)
+@pytest.mark.parametrize("tool", interchange.TOOLS)
 @pytest.mark.parametrize("round", [0, 1, 2])
 def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
     content = reply(opened, tool, round)
-    assert exchange.tool_of(content) == tool
+    assert interchange.tool_of(content) == tool
     n = len(opened.project.ledger.open_queries(round))
-    taken = exchange.take_in(opened, content, tool)
+    taken = interchange.take_in(opened, content, tool)
     assert (taken.written, taken.known, taken.problems) == (n, 0, ())
     assert opened.project.ledger.open_queries(round) == []
     after = state(opened)
     assert len(after[2]) == (4 if round == 0 else n)
     assert len(after[3]) == (0 if round == 1 else n), "images and regions are covered from now on, boxes are not"
-    assert exchange.take_in(opened, content, tool) == store.Taken(0, n)
+    assert interchange.take_in(opened, content, tool) == store.Taken(0, n)
     assert state(opened) == after
 
 
@@ -89,49 +91,49 @@ def test_one_problem_refuses_the_whole_file(opened: Context) -> None:
     content = json.loads(reply(opened, "json", 1))
     content["answers"][1]["objects"][0]["class"] = "no class"
     before = state(opened)
-    taken = exchange.take_in(opened, json.dumps(content).encode(), "json")
+    taken = interchange.take_in(opened, json.dumps(content).encode(), "json")
     assert (taken.written, [p.kind for p in taken.problems]) == (0, ["unknown class"])
     assert state(opened) == before
 
 
 def test_another_answer_is_a_problem_or_a_second_opinion(opened: Context) -> None:
     content = reply(opened, "json", 1)
-    exchange.take_in(opened, content, "json")
+    interchange.take_in(opened, content, "json")
     before = state(opened)
     other = json.loads(content)
     other["answers"][0] |= {"who": "bob", "verdict": "background", "objects": []}
-    taken = exchange.take_in(opened, json.dumps(other).encode(), "json")
+    taken = interchange.take_in(opened, json.dumps(other).encode(), "json")
     assert (taken.written, taken.known, [p.kind for p in taken.problems]) == (0, 1, ["answered before"])
     assert "answered by ann@x.org (object), here by bob (background)" in taken.problems[0].what
     assert state(opened) == before
-    taken = exchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True)
+    taken = interchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True)
     assert (taken.written, taken.known, taken.problems) == (1, 1, ())
     assert state(opened)[2:] == before[2:], "a second opinion makes no labels"
     assert state(opened)[1].queries == 3
-    assert exchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True).written == 0
+    assert interchange.take_in(opened, json.dumps(other).encode(), "json", second_opinions=True).written == 0
 
 
 def test_two_people_in_one_file_need_a_word(opened: Context) -> None:
     content = json.loads(reply(opened, "json", 1))
     content["answers"].append(content["answers"][0] | {"who": "bob"})
     text = json.dumps(content).encode()
-    assert [p.kind for p in exchange.take_in(opened, text, "json").problems] == ["answered twice"]
-    assert exchange.take_in(opened, text, "json", second_opinions=True).written == 3
+    assert [p.kind for p in interchange.take_in(opened, text, "json").problems] == ["answered twice"]
+    assert interchange.take_in(opened, text, "json", second_opinions=True).written == 3
 
 
 def test_half_a_file_is_taken_where_one_says_so(opened: Context) -> None:
     content = json.loads(reply(opened, "label_studio", 1))
     content[0]["annotations"] = []
     text = json.dumps(content).encode()
-    assert exchange.take_in(opened, text, "label_studio").written == 0
-    taken = exchange.take_in(opened, text, "label_studio", unfinished=True)
+    assert interchange.take_in(opened, text, "label_studio").written == 0
+    taken = interchange.take_in(opened, text, "label_studio", unfinished=True)
     assert (taken.written, [p.handling for p in taken.problems]) == (1, ["left open"])
     assert len(opened.project.ledger.open_queries(1)) == 1
 
 
 def test_what_a_file_says_is_what_the_page_would_have_written(opened: Context, tmp_path: Path) -> None:
     content = reply(opened, "label_studio", 2)
-    exchange.take_in(opened, content, "label_studio")
+    interchange.take_in(opened, content, "label_studio")
     ((query, answer),) = store.standing(opened.project.ledger)
     assert query.id is not None
     assert answer == Answer(query.id, "all", ((12.0, 20.0, 30.0, 40.0),), (3,), "ann@x.org", 3.5)
@@ -147,7 +149,7 @@ def test_another_project_is_another_project(opened: Context, tmp_path: Path) -> 
     for round in range(3):
         there = [replace(query, id=None) for query in opened.project.ledger.queries(round)]
         other.project.ledger.add_queries(round, there)
-    taken = exchange.take_in(other, content, "coco")
+    taken = interchange.take_in(other, content, "coco")
     assert [p.kind for p in taken.problems] == ["another project"] * 2
     other.project.close()
 
@@ -161,15 +163,15 @@ def answered(opened: Context) -> Context:
         content = json.loads(reply(opened, "json", round))
         if round == 0:  # the second image is looked at and empty
             content["answers"][1]["objects"] = []
-        assert exchange.take_in(opened, json.dumps(content).encode(), "json").problems == ()
+        assert interchange.take_in(opened, json.dumps(content).encode(), "json").problems == ()
     return opened
 
 
-@pytest.mark.parametrize("format", exchange.SETS)
+@pytest.mark.parametrize("format", interchange.SETS)
 def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     answered: Context, format: str, tmp_path: Path
 ) -> None:
-    told = exchange.write_set(answered, format, tmp_path / "set")
+    told = interchange.write_set(answered, format, tmp_path / "set")
     if format == "coco":
         content = json.loads((tmp_path / "set" / "annotations" / "instances_train.json").read_text())
         assert [image["file_name"] for image in content["images"]] == list(answered.pool.names[:2])
@@ -195,10 +197,10 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     ):
         assert part_of_it in text.replace("\\", "")
     with pytest.raises(LabelwiseError, match="exists already"):
-        exchange.write_set(answered, format, tmp_path / "set")
+        interchange.write_set(answered, format, tmp_path / "set")
 
 
-@pytest.mark.parametrize("format", exchange.SETS)
+@pytest.mark.parametrize("format", interchange.SETS)
 def test_a_training_set_appears_in_one_step_or_not_at_all(
     answered: Context, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,20 +208,20 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(exchange.card, "text", stopped)
+        patched.setattr(interchange.card, "text", stopped)
         with pytest.raises(KeyboardInterrupt):
-            exchange.write_set(answered, format, tmp_path / "set")
+            interchange.write_set(answered, format, tmp_path / "set")
     assert not (tmp_path / "set").exists()
     (tmp_path / ".set.0.tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
-    exchange.write_set(answered, format, tmp_path / "set")
+    interchange.write_set(answered, format, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
 
 
 def test_boxes_alone_make_no_yolo_set(opened: Context, tmp_path: Path) -> None:
-    exchange.take_in(opened, reply(opened, "json", 1), "json")
+    interchange.take_in(opened, reply(opened, "json", 1), "json")
     with pytest.raises(LabelwiseError, match="no image was looked at as a whole"):
-        exchange.write_set(opened, "yolo", tmp_path / "set")
+        interchange.write_set(opened, "yolo", tmp_path / "set")
 
 
 # ---- the commands -------------------------------------------------------------------------------------------------
@@ -249,12 +251,12 @@ def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context,
     names = tuple(f"v/a.mp4#{k:06d}" for k in range(6))
     was = dict(zip(opened.pool.names, names, strict=True))
     opened.pool = replace(opened.pool, names=names, frames=lambda k: np.full((96, 96, 3), k, np.uint8))
-    queries = [replace(query, image=was[query.image]) for query in exchange.open_queries(opened, 1)]
-    assert [np.asarray(Image.open(path)).max() for path in exchange.draw(opened, queries, tmp_path)] == [2, 3]
+    queries = [replace(query, image=was[query.image]) for query in interchange.open_queries(opened, 1)]
+    assert [np.asarray(Image.open(path)).max() for path in interchange.draw(opened, queries, tmp_path)] == [2, 3]
     assert (tmp_path / "v" / "a.mp4#000002.png").is_file()
     opened.pool = replace(opened.pool, names=("../up.mp4#0", *names[1:]))
     with pytest.raises(LabelwiseError, match="cannot be written below"):
-        exchange.draw(opened, [replace(queries[0], image="../up.mp4#0")], tmp_path)
+        interchange.draw(opened, [replace(queries[0], image="../up.mp4#0")], tmp_path)
 
 
 def test_a_refused_import_shows_every_problem(opened: Context, tmp_path: Path, capsys: Any) -> None:
@@ -272,9 +274,9 @@ def test_a_refused_import_shows_every_problem(opened: Context, tmp_path: Path, c
 def test_wrong_use_is_told(opened: Context, tmp_path: Path) -> None:
     folder = opened.project.folder
     with pytest.raises(LabelwiseError, match="no open query"):
-        exchange.open_queries(opened, 9)
+        interchange.open_queries(opened, 9)
     with pytest.raises(LabelwiseError, match="Did you mean 'coco'"):
-        exchange.write_set(opened, "cocoo", tmp_path / "x")
+        interchange.write_set(opened, "cocoo", tmp_path / "x")
     with pytest.raises(LabelwiseError, match="cannot read"):
         call("import", tmp_path / "none.json", "--project", folder)
     (tmp_path / "odd").write_text("hello")
@@ -302,7 +304,7 @@ def killed_at(statement: int, folder: Path, content: bytes) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
 
             sa.event.listen(made.project.ledger._engine, "before_cursor_execute", count)
-            exchange.take_in(made, content, "json")
+            interchange.take_in(made, content, "json")
             code = 0
         finally:
             os._exit(code)

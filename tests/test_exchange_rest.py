@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labelwise.ask.label_studio_server import Server
+from labelwise.exchange.label_studio_server import Server
 from labelwise.types import LabelwiseError
 
 

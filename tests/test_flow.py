@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise import history, loop, opening
+from labelwise import loop
+from labelwise.project import opening
+from labelwise.study import history
 from labelwise.types import LabelwiseError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelwise import cli, history, loop, opening
-from labelwise.context import Context
-from labelwise.data import scenes
+from labelwise import cli, files, loop
 from labelwise.data.known_order import in_known_order
-from labelwise.stages import exchange, images
-from labelwise.store import files, image_files
-from labelwise.store.exchange import current_annotations
+from labelwise.generated import scenes
+from labelwise.ledger import image_files
+from labelwise.ledger.imports import current_annotations
+from labelwise.project import availability, opening
+from labelwise.project.context import Context
+from labelwise.stages import interchange
+from labelwise.study import history
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Problem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -101,7 +103,7 @@ def test_an_image_that_is_gone_is_told_not_asked_and_back_when_it_is_back(data: 
     assert boxes_of(gone, name) == before
     assert name not in asked(gone, 1)
     assert name in dict(history.round_result(gone, 1).skipped)
-    assert images.told(opened(data, rounds=1)) == told
+    assert availability.told(opened(data, rounds=1)) == told
     history.run_result(gone)  # the report can be drawn without it
     aside.rename(path)
     back, told = run(data, rounds=2)
@@ -228,7 +230,7 @@ def test_a_replaced_image_is_told_and_its_labels_are_held_back_until_they_are_ke
     _, told = run(data, rounds=1)
     assert told  # told again until the owner says so
     third = opened(data, rounds=1)
-    images.keep(third, [name], "owner")
+    availability.keep(third, [name], "owner")
     assert boxes_of(third, name) == before
     fourth, told = run(data, rounds=2)
     assert told == []
@@ -241,9 +243,9 @@ def test_a_replaced_image_whose_labels_are_forgotten_may_be_asked_again(data: Pa
     rewrite(data / name, (40, 40))
     second, _ = run(data, rounds=1)
     with pytest.raises(LabelwiseError, match="some of its labels lie outside"):
-        images.keep(second, [name], "owner")
+        availability.keep(second, [name], "owner")
     spent = second.project.ledger.cost()
-    had = images.forget(second, [name], "owner")
+    had = availability.forget(second, [name], "owner")
     assert had[name] > 0
     assert boxes_of(second, name) == 0
     assert name not in labelled(second)
@@ -292,7 +294,7 @@ def test_labels_held_back_in_the_middle_of_a_round_are_no_dead_end(data: Path) -
     context = opened(data, rounds=1)
     with context.project.lock():
         loop.begin(context)
-    images.forget(context, [forgotten], "owner")
+    availability.forget(context, [forgotten], "owner")
     last, told = run(data, rounds=1)
     assert [line for line in told if "changed" in line and held in line]
     scored = {last.pool.names[i] for i in files.read_table(last.file(1, "scores.parquet"))["image"]}
@@ -306,13 +308,13 @@ def test_labels_of_an_image_that_is_gone_are_exported_and_those_of_a_changed_one
     (data / gone).unlink()
     rewrite(data / changed)
     after, _ = run(data, rounds=0)
-    said = exchange.write_set(after, "coco", data.parent / "coco")
+    said = interchange.write_set(after, "coco", data.parent / "coco")
     assert [line for line in said if gone in line and "are written" in line]
     assert [line for line in said if changed in line and "held back" in line]
     listed = json.loads((data.parent / "coco/annotations/instances_train.json").read_text())["images"]
     assert gone in [image["file_name"] for image in listed]
     assert changed not in [image["file_name"] for image in listed]
-    said = exchange.write_set(after, "yolo", data.parent / "yolo")
+    said = interchange.write_set(after, "yolo", data.parent / "yolo")
     assert [line for line in said if gone in line and "left out" in line]
     assert len(list((data.parent / "yolo").rglob("*.jpg"))) == 4
 
@@ -369,7 +371,7 @@ def test_a_folder_that_is_not_mounted_is_one_error(data: Path) -> None:
 
 def test_a_word_on_an_image_that_did_not_change_is_refused(data: Path) -> None:
     first, _ = run(data, rounds=0)
-    for say in (images.keep, images.forget):
+    for say in (availability.keep, availability.forget):
         with pytest.raises(LabelwiseError, match="is no changed image; these are: none"):
             say(first, [labelled(first)[0]], "owner")
 
@@ -475,8 +477,8 @@ def test_on_postgresql_the_same_holds(data: Path, postgres: Callable[[], str]) -
     second, told = run(data, rounds=1)
     assert [line for line in told if "gone" in line] and [line for line in told if "2 images changed" in line]
     assert boxes_of(second, kept) == boxes_of(second, forgotten) == 0
-    images.keep(second, [kept], "owner")
-    images.forget(second, [forgotten], "owner")
+    availability.keep(second, [kept], "owner")
+    availability.forget(second, [forgotten], "owner")
     last, told = run(data, rounds=1)
     assert (boxes_of(last, kept), boxes_of(last, forgotten)) == (had, 0)
     assert len(told) == 1
@@ -516,7 +518,7 @@ def test_labels_of_whole_images_are_kept_in_another_size(tmp_path: Path) -> None
         loop.begin(after)
     assert len(told) == 2 and "6 images changed" in told[1]
     assert labelled(after) == []
-    images.keep(after, names, "owner")
+    availability.keep(after, names, "owner")
     assert labelled(after) == names
     last = opening.start(tmp_path / "project", None)
     list(loop.run(last))

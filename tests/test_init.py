@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelwise import catalog, cli, config, loop, menu, opening, run_file, starter
+from labelwise import catalog, cli, config, loop
 from labelwise.cli import console
-from labelwise.data import coco, hold_back, recognise, roles, scenes, voc, yolo
+from labelwise.config import keys, run_file
+from labelwise.data import coco, hold_back, recognise, roles, voc, yolo
 from labelwise.data.long_tail import subset
+from labelwise.generated import scenes
+from labelwise.project import opening, starter
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool
 
 SMALL = ["train.epochs=1", "train.min_steps=2", "train.max_steps=2", "model.weights=none", 'predict.views=["flip"]']
@@ -515,12 +518,12 @@ def test_copies_by_roboflow_stay_together(tmp_path: Path) -> None:
 
 
 def test_every_field_is_in_the_table_of_settings_with_a_meaning() -> None:
-    said = {one.key: one for one in menu.settings()}
+    said = {one.key: one for one in keys.settings()}
     assert all(one.meaning and one.type != "" for one in said.values())
     dumped = tomllib.loads(config.dump(config.load(catalog.recipe_files("scenes+u_cb"))))
     for section, value in dumped.items():
-        keys = [section] if section in ("model",) or not isinstance(value, dict) else [f"{section}.{k}" for k in value]
-        assert all(key in said for key in keys), keys
+        named = [section] if section in ("model",) or not isinstance(value, dict) else [f"{section}.{k}" for k in value]
+        assert all(key in said for key in named), named
     assert said["train.epochs"].default == "12" and said["train.epochs"].type == "integer"
     assert said["ask.who"].type == "oracle or people" and "labels.teacher.share" in said
     shown = call("config")

@@ -11,7 +11,7 @@ import pytest
 
 import labelwise.labels
 from labelwise.labels import hard, noisy, task_hard, task_soft
-from labelwise.labels.frequency import frequency
+from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError
 
 FOLDER = Path(labelwise.labels.__file__).parent

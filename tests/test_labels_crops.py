@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.labels import background
-from labelwise.labels.partial import targets
+from labelwise.targets.partial import targets
 from labelwise.types import Boxes, Labels, LabelwiseError, Rects, Targets
 
 SIZE = np.array([20, 20], np.int64)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.labels import background, hard, ignore, noisy, overlap, task_soft
-from labelwise.labels.candidates import candidates
-from labelwise.labels.partial import targets
-from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views
+from labelwise.labels import background, hard, ignore, noisy, task_soft
+from labelwise.targets.open_detections import candidates
+from labelwise.targets.partial import targets
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views, overlap
 
 SIZE = 16
 

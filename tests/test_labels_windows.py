@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelwise.labels import windows as module
-from labelwise.labels.windows import Windows, windows
 from labelwise.types import LabelwiseError
+from labelwise.units import _windows as module
+from labelwise.units._windows import Windows, windows
 
 Case = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
 """Boxes of one image, its width and height, width and height of the window."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from labelwise.data import clean, coco, find, staging, yolo
-from labelwise.store.ledger import Ledger
+from labelwise.ledger.ledger import Ledger
 from labelwise.types import LabelwiseError
 
 NAMES = ("train/deep/a.png", "train/b.png")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labelwise.predict.run import predict, predict_detections
+from labelwise.predict.detect import predict, predict_detections
 from labelwise.types import Detections, LabelwiseError
 
 ALL_VIEWS = ("flip", "cutout", "downscale", "rotate", "noise", "colour")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.predict.vaal import labelled_probability
+from labelwise.predict.discriminator import labelled_probability
 from labelwise.types import LabelwiseError
 
 

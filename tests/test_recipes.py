@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import catalog, config, history, loop, opening
+from labelwise import catalog, config, loop
+from labelwise.project import opening
 from labelwise.report import page
+from labelwise.study import history
 from labelwise.types import LabelwiseError
 
 DATA_LAYERS = {"demo", "starter", "scenes", "bccd", "aquarium", "voc0712", "cityscapes"}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from labelwise import history, loop, opening
+from labelwise import files, loop
 from labelwise.cli import app
+from labelwise.project import opening
 from labelwise.report import page
-from labelwise.store import files
+from labelwise.study import history
 from labelwise.types import LabelwiseError
 
 METHODS = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labelwise.report import curves, gallery, page, spread, tables
-from labelwise.report.compare import paired, verdict
+from labelwise.report.comparison import paired, verdict
 from labelwise.report.results import GalleryItem, RoundResult, RunResult
 from labelwise.types import LabelwiseError
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelwise.data import _road_film as film
-from labelwise.data import _road_things as things
-from labelwise.data import _road_traffic as traffic
-from labelwise.data import coco, roads
+from labelwise.data import coco
+from labelwise.generated import _road_film as film
+from labelwise.generated import _road_things as things
+from labelwise.generated import _road_traffic as traffic
+from labelwise.generated import roads
 from labelwise.types import LabelwiseError
 
 MAIN = (0.3, 0.2, 0.35, 0.0)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.data import find, scenes
+from labelwise.data import find
+from labelwise.generated import scenes
 from labelwise.types import LabelwiseError
 
 

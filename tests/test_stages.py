@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.stages.asking import _annotated, _next
-from labelwise.stages.pool_candidates import Candidates, _images, _regions
-from labelwise.stages.query import lifted
+from labelwise.stages.candidates import Candidates, _images, _regions
+from labelwise.stages.oracle import _annotated, _next
+from labelwise.stages.score import lifted
 from labelwise.types import Boxes, Detections, Pool
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labelwise import loop, opening
+from labelwise import loop
+from labelwise.project import opening
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import kill

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.store import atomic, files
-from labelwise.types import Detections, LabelwiseError, Rects, Targets, Views, offsets_of
+from labelwise import files
+from labelwise.types import Detections, LabelwiseError, Rects, Targets, Views, disk, offsets_of
 
 
 def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_a_device_that_is_really_full(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(LabelwiseError, match="disk full while writing"), files.replacing(tmp_path / "x") as partial:
+    with pytest.raises(LabelwiseError, match="disk full while writing"), disk.replacing(tmp_path / "x") as partial:
         partial.symlink_to(full)
         partial.write_bytes(b"x" * 100_000)
     assert list(tmp_path.iterdir()) == []
@@ -241,8 +241,8 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
         os.fsync(handle)
 
     there = SimpleNamespace(**vars(os) | {"open": open_, "fsync": fsync})
-    monkeypatch.setattr(atomic, "os", there)
-    monkeypatch.setattr(atomic, "_POSIX", False)
+    monkeypatch.setattr(disk, "os", there)
+    monkeypatch.setattr(disk, "_POSIX", False)
 
 
 @pytest.mark.usefixtures("windows")
@@ -255,17 +255,17 @@ def test_files_are_written_where_a_folder_cannot_be_forced(tmp_path: Path, kind:
 
 @pytest.mark.usefixtures("windows")
 def test_without_the_guard_that_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic, "_POSIX", True)
+    monkeypatch.setattr(disk, "_POSIX", True)
     with pytest.raises(LabelwiseError, match="Bad file descriptor"):
         files.write_text(tmp_path / "text", "1")
     with pytest.raises(PermissionError):
-        atomic.sync(tmp_path)
+        disk.sync(tmp_path)
 
 
 def test_a_system_without_quotas_knows_a_full_disk() -> None:
     code = (
         "import errno; del errno.EDQUOT\n"
-        "from labelwise.store.atomic import readable_errors\n"
+        "from labelwise.types.disk import readable_errors\n"
         "with readable_errors('file'):\n"
         "    raise OSError(errno.ENOSPC, 'No space left on device')\n"
     )

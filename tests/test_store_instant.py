@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.store import classes, records, safety
-from labelwise.store.ledger import Ledger, now
-from labelwise.store.opinions import withdraw
+from labelwise.ledger import class_list, records, safety
+from labelwise.ledger.ledger import Ledger, now
+from labelwise.ledger.standing import withdraw
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 NAMES = tuple(f"{k}.jpg" for k in range(6))
@@ -56,7 +56,7 @@ def step(ledger: Ledger, rng: np.random.Generator, queries: list[Query], answers
     elif what == "correct" and len(rows := ledger.annotation_rows()["id"]):
         ledger.correct(int(rows[rng.integers(len(rows))]), (1.0, 2.0, 30.0, 40.0), int(rng.integers(2)), "p1")
     elif what == "class":
-        classes.add_class(ledger, f"class {len(ledger.classes())}", "p0", none_so_far=bool(rng.integers(2)))
+        class_list.add_class(ledger, f"class {len(ledger.classes())}", "p0", none_so_far=bool(rng.integers(2)))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from labelwise.store import schema
-from labelwise.store.ledger import Ledger
+from labelwise.ledger import schema
+from labelwise.ledger.ledger import Ledger
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 NAMES = ("a.jpg", "b.jpg", "sub/c.jpg")
@@ -352,7 +352,7 @@ def test_any_order_of_events_equals_the_plain_model(events: list[tuple[Any, ...]
 
 RECORD_FOR_EVER = """
 import sys
-from labelwise.store.ledger import Ledger
+from labelwise.ledger.ledger import Ledger
 from labelwise.types import Answer, Cost
 ledger = Ledger.open(sys.argv[1])
 for query in ledger.open_queries(1):
@@ -363,7 +363,7 @@ for query in ledger.open_queries(1):
 DIE_AT_COVERAGE = """
 import os, signal, sys
 import sqlalchemy as sa
-from labelwise.store.ledger import Ledger
+from labelwise.ledger.ledger import Ledger
 from labelwise.types import Answer, Cost
 ledger = Ledger.open(sys.argv[1])
 def die(connection, cursor, statement, *rest):

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelwise import config, loop, opening
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
+from labelwise import config, loop
+from labelwise.ledger.ledger import Ledger
+from labelwise.project import opening
+from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 BOX = (1.0, 2.0, 40.0, 20.0)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from labelwise.store import engine, schema
-from labelwise.store.files import write_text
-from labelwise.store.ledger import Ledger
-from labelwise.store.project import Project
+from labelwise.files import write_text
+from labelwise.ledger import engine, schema
+from labelwise.ledger.ledger import Ledger
+from labelwise.project.folder import Project
 from labelwise.types import LabelwiseError
 
 
@@ -164,7 +164,7 @@ def test_a_stage_that_failed_is_done_again_from_its_start(project: Project, erro
 HOLD = """
 import sys
 from pathlib import Path
-from labelwise.store.project import Project
+from labelwise.project.folder import Project
 project = Project.open(Path(sys.argv[1]))
 with project.lock():
     print("held", flush=True)

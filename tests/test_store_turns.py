@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from labelwise.store import schema as t
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
-from labelwise.store.turns import Lease, LeaseError, Said, Turn, Turns
+from labelwise.ledger import schema as t
+from labelwise.ledger.ledger import Ledger
+from labelwise.queue.lease_queue import Lease, LeaseError, Said, Turn, Turns
+from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labelwise.config import Train
+from labelwise.config.sections import Train
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import epochs_of, fit, learning_rate_factor
 from labelwise.types import LabelwiseError, Rects, Targets

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import history, loop, opening
-from labelwise.context import clips_of
-from labelwise.evaluate.errors import errors
+from labelwise import files, loop
+from labelwise.evaluate.true_errors import errors
+from labelwise.project import opening
+from labelwise.project.context import Context, clips_of
 from labelwise.report import page
-from labelwise.stages import video
-from labelwise.store import files
+from labelwise.stages import tracking
+from labelwise.study import history
 from labelwise.tracks import flow
 from labelwise.types import LabelwiseError, image_of
 
@@ -68,7 +69,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def started(clips: Path, folder: Path, method: str, *settings: str) -> context.Context:
+def started(clips: Path, folder: Path, method: str, *settings: str) -> Context:
     below = folder.parent / "below.toml"
     below.write_text(
         f'model = "fakes.squares"\n[data]\nroot = "{clips.as_posix()}"\npool_split = "train"\ntest_split = "test"\n'
@@ -170,7 +171,7 @@ def test_raft_is_a_setting(clips: Path, tmp_path: Path) -> None:
     torch.save(raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
     rule = f"tracks={{preset='raft_small', flow_weights='{tmp_path / 'raft.pth'}', flow_px=64}}"
     opened = started(clips, tmp_path / "raft", "temporal_coherence", rule)
-    moving = video.optical_flow(opened)
+    moving = tracking.optical_flow(opened)
     assert len(moving.starts) == len(clips_of(opened.pool).names) + 1
     assert np.isfinite(moving.between(0).astype(np.float32)).all()
 
@@ -182,6 +183,6 @@ def test_runs_that_begin_together_share_the_flow(clips: Path, tmp_path: Path, mo
     dis = flow.dis
     monkeypatch.setattr(flow, "dis", lambda preset: computed.append(preset) or dis(preset))
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(video.optical_flow, both)
+        first, second = pool.map(tracking.optical_flow, both)
     assert len(computed) == len(clips_of(both[0].pool).names)
     assert [part.read_bytes() for part in first.parts] == [part.read_bytes() for part in second.parts]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from labelwise.config import parse
-from labelwise.evaluate.errors import errors
-from labelwise.labels.propagate import lenders, propagate
+from labelwise.evaluate.true_errors import errors
 from labelwise.score import detection_errors, temporal_coherence
 from labelwise.select import temporal_spread
+from labelwise.targets.propagate import lenders, propagate
 from labelwise.types import Boxes, Clips, Labels, LabelwiseError, Rects, Tracks, offsets_of
 
 

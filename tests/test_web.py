@@ -17,15 +17,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from labelwise import cli, history, loop, opening
-from labelwise.ask import oracle, people
-from labelwise.context import Context
-from labelwise.store import image_files
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
-from labelwise.store.people import SESSION_S, People
-from labelwise.store.progress import spent_and_open
-from labelwise.store.turns import Contradiction, LeaseError
+from labelwise import cli, loop
+from labelwise.ask import budget, oracle
+from labelwise.ledger import image_files
+from labelwise.ledger.ledger import Ledger
+from labelwise.ledger.progress import spent_and_open
+from labelwise.project import opening
+from labelwise.project.context import Context
+from labelwise.queue.accounts import SESSION_S, People
+from labelwise.queue.lease_queue import Contradiction, LeaseError
+from labelwise.queue.leases import Leases
+from labelwise.study import history
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 NASTY = "<img src=x onerror=alert(1)>"
@@ -356,14 +358,14 @@ def test_invitations_sessions_and_their_end(ledger: Ledger) -> None:
 
 
 def test_how_many_questions_may_be_open() -> None:
-    assert people.room("box", "boxes", 5, 2, None) == 3
-    assert people.room("box", "boxes", 0, 0, None) == 0
-    assert people.room("image", "boxes", 7, 0, None) == 1 and people.room("image", "boxes", 7, 1, None) == 0
-    assert people.room("image", "boxes", 7, 1, 2.0) == 2
-    assert people.room("image", "seconds", 1.0, 0, 30.0) == 1, "the last question may cost more than is left"
-    assert people.room("box", "queries", 1e6, 0, None) == people.MOST_OPEN
+    assert budget.room("box", "boxes", 5, 2, None) == 3
+    assert budget.room("box", "boxes", 0, 0, None) == 0
+    assert budget.room("image", "boxes", 7, 0, None) == 1 and budget.room("image", "boxes", 7, 1, None) == 0
+    assert budget.room("image", "boxes", 7, 1, 2.0) == 2
+    assert budget.room("image", "seconds", 1.0, 0, 30.0) == 1, "the last question may cost more than is left"
+    assert budget.room("box", "queries", 1e6, 0, None) == budget.MOST_OPEN
     with pytest.raises(LabelwiseError, match="nan left"):
-        people.room("box", "boxes", float("nan"), 0, None)
+        budget.room("box", "boxes", float("nan"), 0, None)
 
 
 # ------------------------------------------------------------------------------------------- the server, by its routes

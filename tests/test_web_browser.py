@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from labelwise import loop, opening
+from labelwise import loop
+from labelwise.project import opening
 from labelwise.types import Query
 
 CHROMIUM = shutil.which("chromium")

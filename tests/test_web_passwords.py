@@ -1,4 +1,4 @@
-"""Passwords: what the ledger keeps of them, who comes in by one, and what guessing costs. See `store/passwords.py`."""
+"""Passwords: what the ledger keeps of them, who comes in by one, and what guessing costs. See `queue/passwords.py`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from test_web import Browser, site
 from test_web_team import ledger
 
-from labelwise.store import passwords
-from labelwise.store import people as store_people
-from labelwise.store import schema as t
-from labelwise.store.ledger import Ledger
-from labelwise.store.people import SESSION_S, People
+from labelwise.ledger import schema as t
+from labelwise.ledger.ledger import Ledger
+from labelwise.queue import accounts as store_people
+from labelwise.queue import passwords
+from labelwise.queue.accounts import SESSION_S, People
 from labelwise.types import LabelwiseError
 
 __all__ = ["ledger", "site"]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from labelwise.store import schema as t
-from labelwise.store.agreement import agreement, compared
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
-from labelwise.store.people import People
-from labelwise.store.progress import counts, missing_classes, spent_and_open
-from labelwise.store.together import Together
+from labelwise.ledger import schema as t
+from labelwise.ledger.agreement import agreement, compared
+from labelwise.ledger.ledger import Ledger
+from labelwise.ledger.progress import counts, missing_classes, spent_and_open
+from labelwise.queue.accounts import People
+from labelwise.queue.group_commit import Together
+from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
 BOX = (1.0, 2.0, 40.0, 20.0)

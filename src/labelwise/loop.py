@@ -15,11 +15,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
-from labelwise import changes, repair
-from labelwise.context import Context
 from labelwise.errors import LabelwiseError
-from labelwise.stages import images
-from labelwise.store import records, safety
+from labelwise.ledger import records, safety
+from labelwise.project import availability, changes, repair
+from labelwise.project.context import Context
 
 STAGES = {
     "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
@@ -56,8 +55,8 @@ def begin(context: Context) -> None:
             f"{context.project.folder}`, or write classes = [...] below [data] in {context.project.config_path}"
         )
     context.project.ledger.add_images(context.pool)
-    images.look(context)
-    for line in images.told(context):
+    availability.look(context)
+    for line in availability.told(context):
         context.tell(line)
 
 
@@ -74,7 +73,7 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         if stage.done:
             return False
         context.see_classes()
-        images.see(context)
+        availability.see(context)
         before = records.of_stage(context.project.ledger, round, name)
         view = repair.view(context, round, name, before, stage)
         room, function = STAGES[name].split(".")

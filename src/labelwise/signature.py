@@ -77,7 +77,9 @@ class Source:
         if module.split(".")[0] != "labelwise":
             raise Unreadable(f"{module}.{original}")
         beside = folder / f"{original}.py"
-        return source(beside) if beside.is_file() else source(folder.with_suffix(".py")).constant(original)
+        if beside.is_file():
+            return source(beside)
+        return source(folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")).constant(original)
 
     def _value(self, node: ast.expr) -> Any:
         match node:

@@ -28,9 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
-from labelwise import catalog
+from labelwise import catalog, files
 from labelwise.api.checks import Rows
-from labelwise.store import files
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Pool, Views, offsets_of
 
 CORNERS = ("x1", "y1", "x2", "y2")

@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise import loop
+from labelwise import files, loop
+from labelwise.api import arguments, rounds
 from labelwise.api import predictions as foreign
-from labelwise.api import rounds, settings
+from labelwise.api.arguments import Method
 from labelwise.api.checks import class_number
-from labelwise.api.settings import Method
 from labelwise.api.target import Target, per_image
 from labelwise.ask import cost as costs
-from labelwise.context import Context
+from labelwise.ledger import imports
+from labelwise.ledger.answers import origin_of
+from labelwise.ledger.ledger import Ledger
+from labelwise.predict.detect import predict_detections
 from labelwise.predict.passes import Model, ViewChoice
-from labelwise.predict.run import predict_detections
-from labelwise.stages import learn
-from labelwise.stages.pool_candidates import covered
-from labelwise.stages.pool_candidates import predictions as folder_of
-from labelwise.store import exchange, files
-from labelwise.store.answers import origin_of
-from labelwise.store.leases import Leases
-from labelwise.store.ledger import Ledger
+from labelwise.project.context import Context
+from labelwise.queue.leases import Leases
+from labelwise.stages import train
+from labelwise.stages.candidates import covered
+from labelwise.stages.candidates import predictions as folder_of
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
 
 Corners = tuple[float, float, float, float]
@@ -168,10 +168,10 @@ class Project:
                 return rounds.ask_at_random(self._context, budget)
             table = foreign.read(predictions, self.pool)
             score = score or ("entropy" if table.views is None else "consistency")
-            settings.check_inputs("score", score, table, unit)
-            settings.check_inputs("select", select, table, unit)
+            arguments.check_inputs("score", score, table, unit)
+            arguments.check_inputs("select", select, table, unit)
             round = rounds.first_with_a_model(self._context)
-            run = settings.asking(
+            run = arguments.asking(
                 self._context.run,
                 round,
                 budget=budget,
@@ -261,7 +261,7 @@ class Project:
         for who in dict.fromkeys(answer.who for answer in answers):
             mine = [record for record in records if record[1].who == who]
             places = [f"query {query.id} on {query.image}" for query, _, _ in mine]
-            taken = exchange.take_in(self._ledger, mine, places, origin_of(who))
+            taken = imports.take_in(self._ledger, mine, places, origin_of(who))
             if taken.problems:
                 first = taken.problems[0]
                 raise LabelwiseError(f"{first.where}: {first.what}. The first answer counts; to change a label, use "
@@ -300,11 +300,11 @@ class Project:
         if predictions is None and stored.is_dir():
             predictions = stored
         table = None if predictions is None else foreign.read(predictions, self.pool)
-        settings.check_inputs("labels", policy, table)
-        run = settings.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
+        arguments.check_inputs("labels", policy, table)
+        run = arguments.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
         with self._context.project.lock():
             rounds.keep(self._context, run)
-            made = learn.targets(self._context, round, table)
+            made = train.targets(self._context, round, table)
             files.write_targets(self._context.file(round, "targets.safetensors"), made)
         return list(per_image(made, self.pool))
 
@@ -327,7 +327,7 @@ class Project:
                 files.write_json(self._context.file(round, "metrics.json"), dict(metrics))
             path = self._context.file(round, "targets.safetensors")
             if not path.exists():  # the report shows them; nobody asked for pseudo labels
-                files.write_targets(path, learn.targets(self._context, round, None))
+                files.write_targets(path, train.targets(self._context, round, None))
             for name in loop.STAGES:
                 if self._ledger.stage_done(round, name) is None:
                     self._ledger.mark_done(round, name, {}, 0.0)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelwise import config, loop
+from labelwise import config, files, loop
 from labelwise.config import Run
-from labelwise.context import Context
-from labelwise.stages import asking, query, selecting
-from labelwise.stages.pool_candidates import predictions
-from labelwise.store import files
+from labelwise.project.context import Context
+from labelwise.stages import oracle, score, select
+from labelwise.stages.candidates import predictions
 from labelwise.types import Detections, LabelwiseError, Query
 
 
@@ -87,7 +86,7 @@ def still_open(context: Context, round: int, run: Run) -> list[Query]:
 
 def _stages(context: Context, round: int, names: Sequence[str]) -> None:
     """Runs stages anew: what an interrupted `ask` left is of other predictions."""
-    work = {"predict": query.predict, "score": query.score, "select": selecting.select}
+    work = {"predict": score.predict, "score": score.score, "select": select.select}
     for name in names:
         context.project.ledger.mark_started(round, name)
         with context.project.stage(round, name) as stage:
@@ -106,7 +105,7 @@ def _opened(context: Context, round: int) -> list[Query]:
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0
-        more = asking.next_queries(context, picks, round, rank, min(step, most - len(found)), inside)
+        more = oracle.next_queries(context, picks, round, rank, min(step, most - len(found)), inside)
         if not more:
             break
         found += more

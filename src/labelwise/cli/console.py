@@ -18,7 +18,7 @@ import labelwise
 from labelwise.errors import LabelwiseError, no_project
 
 if TYPE_CHECKING:
-    from labelwise.context import Context
+    from labelwise.project.context import Context
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -127,7 +127,7 @@ def require_project(folder: Path) -> None:
 def open_project(folder: Path, settings: Sequence[str] = ()) -> Context:
     """Opens the project in `folder`; `settings` change its run.toml."""
     require_project(folder)
-    from labelwise import opening
+    from labelwise.project import opening
 
     opened = opening.start(folder, None, settings, bar)
     opened.tell = tell

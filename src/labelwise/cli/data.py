@@ -72,7 +72,7 @@ def list_(
 
 def _methods(folder: str) -> Table:
     """Everything about the methods of a folder: units, inputs, settings, source."""
-    from labelwise.config import IMAGE_INPUTS
+    from labelwise.config.sections import IMAGE_INPUTS
 
     table = Table("method", "about", title=folder, show_lines=True)
     for name in catalog.names(folder):

@@ -14,8 +14,8 @@ from labelwise.errors import LabelwiseError, no_project
 def check(folder: Path) -> None:
     """Everything that can be found: the ledger by SQLite's whole check and by its rows, every file by its sum."""
     from labelwise import config
-    from labelwise.store import safety
-    from labelwise.store.project import Project
+    from labelwise.ledger import safety
+    from labelwise.project.folder import Project
 
     run = config.load(folder / "run.toml")
     project = Project.open(folder, run.ledger)
@@ -37,8 +37,8 @@ def check(folder: Path) -> None:
 
 
 def _lost(project: object, round: int) -> list[str]:
-    from labelwise import repair
-    from labelwise.store.project import Project
+    from labelwise.project import repair
+    from labelwise.project.folder import Project
 
     assert isinstance(project, Project)
     done = {row["stage"] for row in project.ledger.stages() if (row["round"], row["state"]) == (round, "done")}
@@ -57,7 +57,7 @@ def _number(folder: Path) -> int:
 def _when(folder: Path) -> str:
     from datetime import UTC, datetime
 
-    from labelwise.store.safety import COPY
+    from labelwise.ledger.safety import COPY
 
     path = folder / COPY
     if not path.is_file():
@@ -68,8 +68,8 @@ def _when(folder: Path) -> str:
 def restore(folder: Path) -> None:
     """Goes back to the copy of the ledger; the run then continues from there."""
     from labelwise import config
-    from labelwise.store import safety
-    from labelwise.store.project import LEDGER, locked
+    from labelwise.ledger import safety
+    from labelwise.project.folder import LEDGER, locked
 
     if not (folder / "run.toml").is_file():
         raise no_project(folder)
@@ -83,7 +83,7 @@ def restore(folder: Path) -> None:
 
 def explains(_error: Exception) -> LabelwiseError | None:
     """The error to show in place of a traceback, if a project that this command has opened is damaged."""
-    project = sys.modules.get("labelwise.store.project")
+    project = sys.modules.get("labelwise.project.folder")
     for folder in getattr(project, "OPENED", ()):
         try:
             with redirect_stdout(io.StringIO()):

@@ -31,8 +31,8 @@ def init(
 
     Example: `labelwise init my-project --data ~/images --set budget.per_round=[200,200]`
     """
-    from labelwise import starter
     from labelwise.data import recognise
+    from labelwise.project import starter
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     made = starter.make(folder, data, recipe, names, settings or [], bar)
@@ -65,8 +65,9 @@ def status(project: ProjectOption = Path()) -> None:
     Example: `labelwise status --project demo`
     """
     opened = open_project(project)
-    from labelwise import history, loop
-    from labelwise.stages import images
+    from labelwise import loop
+    from labelwise.project import availability
+    from labelwise.study import history
 
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
@@ -80,7 +81,7 @@ def status(project: ProjectOption = Path()) -> None:
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreed(opened)))
-    for line in images.told(opened):
+    for line in availability.told(opened):
         tell(line)
     due = loop.next_stage(opened)
     out.print(
@@ -107,8 +108,8 @@ def write_report(projects: list[Path], output: Path, baseline: str | None) -> No
     """Writes the report of one project, or of several side by side."""
     for folder in projects:
         require_project(folder)
-    from labelwise import history
     from labelwise.report import page
+    from labelwise.study import history
 
     results = [history.run_result(open_project(folder)) for folder in projects]
     title = results[0].name if len({r.name for r in results}) == 1 else "Comparison"

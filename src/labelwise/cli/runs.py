@@ -57,8 +57,9 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
         require_project(folder)
     else:
         catalog.recipe_files(recipe)  # a wrong name, too, is an error before anything heavy is loaded
-    from labelwise import loop, opening
+    from labelwise import loop
     from labelwise.cli.projects import write_report
+    from labelwise.project import opening
 
     with resumable(folder):
         opened = opening.start(folder, recipe, settings, bar)
@@ -69,7 +70,7 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
 
 
 def _print_round(opened: Any, round: int) -> None:
-    from labelwise import history
+    from labelwise.study import history
 
     result = history.round_result(opened, round)
     quality = "no test split" if result.quality is None else f"{opened.run.metric} {100 * result.quality:.1f}"

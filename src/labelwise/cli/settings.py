@@ -22,13 +22,14 @@ def config_(
 
     Example: `labelwise config train --project my-project`
     """
-    from labelwise import config, menu
+    from labelwise import config
+    from labelwise.config import keys
 
-    chosen = menu.settings(part)
+    chosen = keys.settings(part)
     run = None if project is None else config.load(project / "run.toml")
     table = Table("setting", "type", "default", *(["value"] if run is not None else []), "what it means")
     for one in chosen:
-        now = [] if run is None else [_marked(menu.current(run, one.key), one.default)]
+        now = [] if run is None else [_marked(keys.current(run, one.key), one.default)]
         table.add_row(one.key, one.type, plain(one.default), *now, plain(one.meaning))
     out.print(table)
 

@@ -29,8 +29,8 @@ def images(
     Example: `labelwise images my-project --forget train/0017.jpg`
     """
     opened = open_project(project)
-    from labelwise.stages import images as of_pool
-    from labelwise.store import image_files
+    from labelwise.ledger import image_files
+    from labelwise.project import availability as of_pool
 
     ledger = opened.project.ledger
     if keep or keep_all or forget:

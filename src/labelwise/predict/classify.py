@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from labelwise.predict.detect import Predicted, Sink
 from labelwise.predict.passes import ViewChoice, dropping_out, views_of
-from labelwise.predict.run import Predicted, Sink
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views, offsets_of
 
 

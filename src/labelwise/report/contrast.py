@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.compare import Paired, paired, signed, verdict
+from labelwise.report.comparison import Paired, paired, signed, verdict
 from labelwise.report.curves import differences, measured
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table

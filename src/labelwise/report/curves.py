@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from labelwise.report.compare import Paired
+from labelwise.report.comparison import Paired
 from labelwise.report.spread import Group, changed, spread, values
 from labelwise.report.svg import MUTED, SERIES, drawing, inline, say, short
 

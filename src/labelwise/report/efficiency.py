@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.compare import Paired, paired, signed
+from labelwise.report.comparison import Paired, paired, signed
 from labelwise.report.curves import COSTS
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table

@@ -1,7 +1,7 @@
 """Class balance by frequency: a(b) = u(b) · exp(-p(l) / σ), the highest first; l is the predicted class of b.
 
 Source: 000, section 3.1, Eq. 1; σ = 1 (section 4.1). p is estimated from the pseudo labels
-(`labelwise.labels.frequency`).
+(`labelwise.targets.frequency`).
 Differs from the paper: a class that was never predicted has p = 0 and so factor 1, which the paper leaves open.
 Fails when: p is far from uniform but all p are small against σ: with σ = 1 the factor lies in [1/e, 1], and at most
 e-fold differences of u are turned round. Lower σ balances more.

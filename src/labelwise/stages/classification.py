@@ -10,16 +10,17 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
-from labelwise.config import Run, TeacherRule
-from labelwise.context import Context
+from labelwise import files
+from labelwise.config import Run
+from labelwise.config.sections import TeacherRule
 from labelwise.evaluate import accuracy
-from labelwise.predict import history
+from labelwise.predict import recorder as recording
 from labelwise.predict.classify import distributions
+from labelwise.project.context import Context
+from labelwise.project.folder import Stage
 from labelwise.score import dispersion, entropy
 from labelwise.select._balance_target import Lambdas, propose_lambda, target
-from labelwise.stages.pool_candidates import PSEUDO, covered, image_outputs
-from labelwise.store import files
-from labelwise.store.project import Stage
+from labelwise.stages.candidates import PSEUDO, covered, image_outputs
 from labelwise.train.fit import Data
 from labelwise.train.images import ImageSet, one_per_image
 from labelwise.types import LabelwiseError, Pool, Targets
@@ -130,12 +131,12 @@ def taught(
     return data.extended(numbers, labels), told
 
 
-def recorder(context: Context, round: int, data: Data, epochs: int) -> history.Recorder:
+def recorder(context: Context, round: int, data: Data, epochs: int) -> recording.Recorder:
     """Records the predictions of what is not labelled yet, epoch by epoch, for the next round."""
     done = covered(context.known(), context.pool)
     wanted = np.setdiff1d(np.flatnonzero(~done), list(context.pixels("pool").failed))
     rule = context.run.train
-    return history.Recorder(
+    return recording.Recorder(
         context.file(round, "history.npy"),
         data.squares if isinstance(data, ImageSet) else squares(context, "pool"),
         wanted,

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
-from labelwise.config import Train
+from labelwise.config.sections import Train
 from labelwise.types import LabelwiseError
 
 

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from labelwise.store.people import People, Person
+from labelwise.queue.accounts import People, Person
 from labelwise.web.attempts import Attempts, place
 
 Given = ParamSpec("Given")

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request, Response
 from pydantic import Field
 
-from labelwise.store.people import SESSION_S, Person
+from labelwise.queue.accounts import SESSION_S, Person
 from labelwise.web.access import Access
 from labelwise.web.bodies import Body
 

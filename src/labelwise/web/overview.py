@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labelwise.context import Context
-from labelwise.store import files, progress
-from labelwise.store.agreement import agreement
+from labelwise import files
+from labelwise.ledger import progress
+from labelwise.ledger.agreement import agreement
+from labelwise.project.context import Context
 from labelwise.types import Cost
 
 MOST_ASKED = 200

@@ -26,10 +26,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from labelwise.ask import cost as costs
-from labelwise.context import Context
-from labelwise.store.leases import Leases
-from labelwise.store.people import People, Person
-from labelwise.store.turns import Contradiction, Lease, LeaseError
+from labelwise.project.context import Context
+from labelwise.queue.accounts import People, Person
+from labelwise.queue.lease_queue import Contradiction, Lease, LeaseError
+from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window

@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from labelwise.ask._exchange import ROUNDING_PX, crop
 from labelwise.ask.oracle import IN_REGION
-from labelwise.context import Context
-from labelwise.stages import images
-from labelwise.store.turns import Lease
+from labelwise.exchange._judge import ROUNDING_PX, crop
+from labelwise.project import availability
+from labelwise.project.context import Context
+from labelwise.queue.lease_queue import Lease
 from labelwise.types import Answer, LabelwiseError, Query
 
 SIDES = (320, 1280, 2560)
@@ -55,7 +55,7 @@ class Shown:
         """Images that were gone are looked for, now and then."""
         if at > self.looked + LOOK_AGAIN_S:
             self.looked = at
-            images.look_again(self._context)
+            availability.look_again(self._context)
             self._context.project.ledger.see_sizes()
 
     def query(self, lease: Lease) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Shown:
             try:
                 content = self._encode(number, side)
             except LabelwiseError as error:
-                images.pass_over(self._context, number)
+                availability.pass_over(self._context, number)
                 raise Passed(str(error)) from error
         with self._lock:
             if (number, side) not in self._kept:

@@ -1,0 +1,82 @@
+"""Opening a project whose detector is foreign, or making it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labelwise import config, files, loop
+from labelwise.api import arguments
+from labelwise.api.project import Project
+from labelwise.data import image_list
+from labelwise.project import opening
+from labelwise.project.context import Context
+from labelwise.project.folder import Project as Folder
+from labelwise.types import LabelwiseError
+
+
+def open(
+    folder: str | Path,
+    images: str | Path | Sequence[str | Path] | None = None,
+    classes: Sequence[str] = (),
+    *,
+    format: str = "folder",
+    split: str | None = None,
+    image_size_px: int = 640,
+) -> Project:
+    """Opens the project in `folder`, or makes it.
+
+    Args:
+        folder: the project folder; `labelwise serve --project FOLDER` and the other commands open it, too.
+        images: a folder of images, or a list of paths; needed to make a project. A longer list adds images later.
+        classes: the names of the classes, in the order of the detector's class numbers, without background.
+        format: "folder" takes every image below `images`; another data format also brings its annotations.
+        split: the subfolder or split to take, where there are several.
+        image_size_px: the longest side at which `predict` shows an image to the detector.
+
+    Raises:
+        LabelwiseError: there is no project and no images; other images or classes than those of the project.
+    """
+    place = Path(folder)
+    listed = None if images is None or isinstance(images, str | Path) else list(images)
+    if not (place / "run.toml").exists():
+        if images is None:
+            raise LabelwiseError(f"{place} is no project yet; give images (a folder or a list of paths) and classes")
+        if format == "folder" and not classes:
+            raise LabelwiseError(f'{place}: give the names of the classes, for example classes=["cat", "dog"]')
+        if listed is not None:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.write_text(place / "images.txt", image_list.text(listed))
+        elif not Path(str(images)).is_dir():
+            raise LabelwiseError(f"images: {images}: no such folder; give a folder, or a list of paths")
+        root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
+        kind = format if listed is None else "image_list"
+        run = arguments.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px)
+        opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
+        Folder.create(place, config.dump(run)).close()
+    elif listed is not None:
+        _extend(place, listed)
+    opened = opening.start(place, None)
+    _same(opened, images if listed is None else None, classes)
+    loop.begin(opened)
+    return Project(opened)
+
+
+def _extend(folder: Path, images: list[str | Path]) -> None:
+    """A list of an existing project is written anew; known images that it lacks are unavailable."""
+    path = folder / "images.txt"
+    if not path.exists():
+        raise LabelwiseError(f"{folder} was made of a folder of images, not of a list; give that folder, or no images")
+    files.write_text(path, image_list.text(images, image_list.below(path)))
+
+
+def _same(opened: Context, images: Any, classes: Sequence[str]) -> None:
+    folder, pool = opened.project.folder, opened.pool
+    if images is not None and Path(images).expanduser().resolve() != opened.run.data.folder():
+        raise LabelwiseError(f"{folder} is of the images in {opened.run.data.root}, not {images}; name another folder")
+    if classes and list(classes) not in (list(pool.classes), list(opened.run.data.classes)):  # some may be added since
+        raise LabelwiseError(
+            f"{folder} has the classes {', '.join(pool.classes)}; got {', '.join(classes)}. Their order and number are "
+            "fixed by the answers; name another folder"
+        )

@@ -1,0 +1,123 @@
+"""Commands for image classification: advise, pretrain, balance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out
+from labelwise.errors import LabelwiseError
+
+PANEL = "Image classification"
+
+
+@app.command(rich_help_panel=PANEL)
+def advise(
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")],
+    pool: Annotated[int, typer.Option(min=1, help="Number of images, labelled or not.")],
+    budget: Annotated[int, typer.Option(min=1, help="How many of them will be labelled in all.")],
+    pretrained: Annotated[bool, typer.Option(help="Whether features are pre-trained by self-supervision.")] = False,
+) -> None:
+    """Tells whether active learning is expected to beat random here, with the evidence.
+
+    Example: `labelwise advise --classes 10 --pool 50000 --budget 5000 --pretrained`
+    """
+    from labelwise.study import advise as advice
+
+    out.print(advice.text(advice.advise(classes, pool, budget, pretrained=pretrained)), highlight=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe whose data and backbone are taken.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go (.safetensors).")],
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs.")] = 800,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate for a batch of 256.")] = 0.03,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    settings: SetOption = None,
+) -> None:
+    """Trains the backbone of a classifier on the images alone (SimSiam); needs the extra `ssl`.
+
+    Stopped at any moment, the same command goes on. Then: `labelwise run RECIPE+METHOD -s model.weights=FILE
+    -s model.frozen=true`.
+
+    Example: `labelwise pretrain cifar10 --epochs 100 -o runs/simsiam.safetensors`
+    """
+    import numpy as np
+
+    from labelwise import catalog, config, files
+    from labelwise.data import pixels
+    from labelwise.models import classifier
+    from labelwise.project import opening
+    from labelwise.stages.train import Checkpoint, new_model
+    from labelwise.train import simsiam
+
+    run = opening.resolved(config.load(catalog.recipe_files(recipe), settings or []), output)
+    if not run.classifies or run.data.generated:
+        raise LabelwiseError(f"{recipe}: pretrain takes a recipe of image classification, such as cifar10")
+    pool, _, _ = opening.pools(run, run.data.folder(), run.data.pool_split or "", "")
+    with bar(f"read {len(pool)} images", len(pool)) as advance:
+        found = pixels.load(pool, run.data.image_size_px, most_bytes=run.data.cache_gb * 1e9 / 2, progress=advance)
+    readable = np.setdiff1d(np.arange(len(pool)), list(found.failed))
+    if len(readable) < 2:
+        why = next(iter(found.failed.values()), "the pool is empty")
+        raise LabelwiseError(f"{pool.root}: {len(readable)} readable images, pretrain needs at least 2. First: {why}")
+    free = run.model_copy(update={"model": run.model.model_copy(update={"frozen": False})})
+    model: Any = new_model(free, len(pool.classes), [seed])
+    unfinished = Checkpoint(output.with_suffix(".unfinished.safetensors"))
+    batch = min(batch_size, len(readable))
+    with bar(f"pre-train on {len(readable)} images", epochs * (len(readable) // batch)) as advance:
+        info = simsiam.pretrain(
+            found.squares[readable].transpose(0, 2, 3, 1),
+            classifier.Pooled(model),
+            epochs=epochs,
+            batch_size=batch,
+            lr=lr,
+            seed=seed,
+            accelerator=run.train.accelerator,
+            threads=run.train.threads,
+            checkpoint=unfinished,
+            progress=advance,
+        )
+    weights = {k: v.detach().cpu().numpy() for k, v in model.backbone["body"].state_dict().items()}
+    files.write_tensors(output, weights)
+    unfinished.path.unlink(missing_ok=True)
+    out.print(f"loss {info['losses'][0]:.3f} -> {info['loss']:.3f}, {info['images_per_s']:.0f} images/s")
+    if info["warning"]:
+        out.print(f"[bold]warning:[/] {info['warning']}")
+    out.print(f"{output}: labelwise run {recipe}+METHOD -s model.weights={output} -s model.frozen=true", soft_wrap=True)
+
+
+@app.command(rich_help_panel=PANEL)
+def balance(
+    project: ProjectOption = Path(),
+    round: Annotated[int | None, typer.Option(help="A scored round; the last one unless given.")] = None,
+) -> None:
+    """Proposes λ of the class-balanced program for a project: what each λ does to the picks (001, Fig. 4.4).
+
+    Example: `labelwise balance --project runs/cifar10_entropy`
+    """
+    opened = open_project(project)
+    from labelwise.stages import classification
+
+    if not opened.run.classifies:
+        raise LabelwiseError(f"{project}: balance is for image classification; this project detects objects")
+    scored = [r for r in range(1, opened.run.rounds) if opened.project.ledger.stage_done(r, "score") is not None]
+    if not scored or (round is not None and round not in scored):
+        raise LabelwiseError(f"{project}: round {round or 1} has no scores yet; run it first with `labelwise run`")
+    found = classification.lambdas(opened, scored[-1] if round is None else round)
+    table = Table("λ", "sum of scores", "L1 to the target", "L1 score", "gap to the bound", title=opened.run.name)
+    table.add_row("0 (highest scores)", *(f"{v:.4g}" for v in found.top), "")
+    for k, lam in enumerate(found.lams):
+        style = "bold" if lam == found.proposed else ""
+        cells = (f"{column[k]:.4g}" for column in (found.informativeness, found.distance, found.l1))
+        table.add_row(f"{lam:g}", *cells, f"{100 * found.gap[k]:.2g} %", style=style)
+    table.add_row(f"{found.proposed:g}, pseudo labels", *(f"{v:.4g}" for v in found.pseudo), "")
+    out.print(table)
+    out.print(
+        f"The smallest λ after which the distance does not fall further: {found.proposed:g}. {found.note}".strip()
+    )

@@ -1,0 +1,138 @@
+"""Commands that exchange with other tools: export, import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from labelwise.cli.console import ProjectOption, app, open_project, out
+from labelwise.errors import LabelwiseError
+
+if TYPE_CHECKING:
+    from labelwise.project.context import Context
+
+PANEL = "Exchange with other tools"
+TOKEN = "LABEL_STUDIO_API_KEY"
+
+ServerOption = Annotated[
+    str | None, typer.Option(help=f"Address of a Label Studio server; its token is taken from ${TOKEN}.")
+]
+ToolOption = Literal["label_studio", "cvat", "coco", "fiftyone", "json"]
+
+
+@app.command("export", rich_help_panel=PANEL)
+def export_(
+    what: Annotated[
+        Literal["queries", "labels"],
+        typer.Argument(help="queries: open questions, for a labelling tool. labels: the training set so far."),
+    ],
+    to: Annotated[
+        Literal["label_studio", "cvat", "coco", "fiftyone", "json", "yolo", "voc"],
+        typer.Option("--to", help="The tool; for labels the format: coco, yolo or voc."),
+    ],
+    project: ProjectOption = Path(),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
+    round: Annotated[int | None, typer.Option(min=0, help="The round whose queries to export [default: last]")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Where Label Studio finds an image; {name} is its name in the data set.")
+    ] = None,
+    server: ServerOption = None,
+    link: Annotated[bool, typer.Option("--link", help="YOLO, VOC: link the images instead of copying them.")] = False,
+) -> None:
+    """Writes the open queries for a labelling tool, or the training set with its data card.
+
+    What the format cannot carry is told. An image that nobody looked at is never exported as an empty one.
+
+    Example: `labelwise export queries --to label_studio --project cats --output to_label`
+    """
+    opened = open_project(project)
+    from labelwise.stages import interchange
+
+    folder = output or project / "export" / f"{what}_{to}"
+    if what == "labels":
+        missing = interchange.write_set(opened, to, folder, copy_images=not link)
+        out.print(f"Wrote {folder}; read {folder / 'DATA_CARD.md'}", soft_wrap=True, markup=False)
+    elif server is not None:
+        if to != "label_studio":
+            raise LabelwiseError(f"--server is of Label Studio, not {to}: leave it out, and a file is written")
+        number = _send(server, opened, round, images, folder)
+        missing = list(interchange.cannot_carry(to))
+        out.print(f"{server}/projects/{number}: answer there; then:", soft_wrap=True, markup=False)
+        back = f"labelwise import {number} --server {server} --project {project}"
+        out.print(f"  {back}", soft_wrap=True, markup=False)
+    else:
+        n, paths = interchange.write_queries(opened, to, folder, round, image_url=images)
+        missing = list(interchange.cannot_carry(to))
+        out.print(f"{n} open queries: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
+        out.print(f"Then: labelwise import FILE --from {to} --project {project}", soft_wrap=True, markup=False)
+    if missing:
+        out.print("Not carried:")
+        for line in missing:
+            out.print(f"  - {line}", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command("import", rich_help_panel=PANEL)
+def import_(
+    source: Annotated[str, typer.Argument(help="The file that came back; with --server the number of the project.")],
+    tool: Annotated[ToolOption | None, typer.Option("--from", help="The tool it comes from [default: seen]")] = None,
+    project: ProjectOption = Path(),
+    server: ServerOption = None,
+    who: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="What is unfinished stays open; take the rest.")
+    ] = False,
+    second_opinions: Annotated[
+        bool, typer.Option("--second-opinions", help="Keep answers to answered queries; the first counts.")
+    ] = False,
+) -> None:
+    """Records the answers of a file, all or none: every problem is told, and then nothing is written.
+
+    The same file a second time writes nothing.
+
+    Example: `labelwise import export.json --from label_studio --project cats`
+    """
+    opened = open_project(project)
+    from labelwise.stages import interchange
+
+    if server is not None:
+        from labelwise.exchange.label_studio_server import Server
+
+        if not source.isdecimal():
+            raise LabelwiseError(f"{source!r}: with --server expected the number of a Label Studio project")
+        content: bytes | list[Any] = Server(server, os.environ.get(TOKEN, "")).fetch(int(source))
+        chosen = "label_studio"
+    else:
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise LabelwiseError(f"cannot read {source}: {error.strerror}") from None
+        chosen = tool or interchange.tool_of(content)
+    how = {"unfinished": unfinished, "second_opinions": second_opinions}
+    taken = interchange.take_in(opened, content, chosen, who=who, **how)
+    for problem in taken.problems:
+        line = f"{problem.where}: {problem.kind}: {problem.what} ({problem.handling})"
+        out.print(line, soft_wrap=True, markup=False, highlight=False)
+    refused = sum(problem.handling == interchange.REFUSED for problem in taken.problems)
+    if refused:
+        raise LabelwiseError(f"{source}: {refused} problems, nothing was written. Mend them and import the file again")
+    out.print(f"{taken.written} answers recorded, {taken.known} were there before", highlight=False)
+
+
+def _send(address: str, opened: Context, round: int | None, images: str | None, folder: Path) -> int:
+    """Makes a Label Studio project of the open queries; its number there."""
+    from labelwise.exchange import label_studio
+    from labelwise.exchange.label_studio_server import Server
+    from labelwise.stages import interchange
+
+    queries = interchange.open_queries(opened, round)
+    tasks = interchange.tasks(opened, "label_studio", queries, image_url=images)
+    config = label_studio.config(queries, opened.pool, one_class=opened.run.classifies)
+    if interchange.draw(opened, queries, folder / "images"):
+        out.print(f"The frames to serve by {images or label_studio.LOCAL_FILES}: {folder / 'images'}", markup=False)
+    server = Server(address, os.environ.get(TOKEN, ""))
+    number = server.create(f"{opened.run.name}, round {queries[0].round}", config)
+    server.send(number, tasks)
+    return number

@@ -1,0 +1,325 @@
+"""The sections of a run's config: what each part of run.toml may say."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from labelwise import catalog
+from labelwise.config.choice import Choice, Step, listed, method
+from labelwise.errors import LabelwiseError
+
+IMAGE_INPUTS = frozenset(
+    {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}
+    | {"estimated_fp", "estimated_fn", "true_fp", "true_fn"}
+)
+"""A score that names one of these scores whole images."""
+
+
+def _of_frames(value: Any) -> Any:
+    """A frame is an image of a video: "frame" and "frames" are other words for "image" and "images"."""
+    return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """Settings that may not be misspelt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where images and ground truth come from, and what they are tested on."""
+
+    root: str = ""
+    """Folder (or archive, or file) of the images. A relative one is looked for here, then under $LABELWISE_DATA."""
+    format: str | None = None
+    """How the data are stored (`labelwise list data`); none: found by itself."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, for images without annotations."""
+    pool_split: str | None = None
+    """The split that images are chosen from; none: the only one."""
+    test_split: str | None = None
+    """The split that every round is tested on; `valid+test` joins two; none: no test."""
+    test_share: float = Field(0.0, ge=0, lt=1)
+    """Without a test split: so large a part of the pool is held back to test on (0: none), by clip and by `group`."""
+    test_seed: int = Field(0, ge=0)
+    """Which part is held back; it does not depend on `seed`."""
+    group: str = ""
+    """Regular expression: images whose names agree in what it matches are all in the pool or all in the test part."""
+    scenes: dict[str, Any] | None = None
+    """Settings of generated scenes, in place of `root`."""
+    roads: dict[str, Any] | None = None
+    """Settings of generated road scenes, in place of `root`."""
+    most_images: int | None = Field(None, ge=1)
+    """A pool of so many images, drawn at random, the same for every seed."""
+    imbalance: float | None = Field(None, gt=0, le=1)
+    """Of half of the classes only this share of the pool's images stays (classification; 001, section 4.5.1)."""
+    image_size_px: int = Field(256, ge=8, le=4096)
+    """The longest side at which the model sees an image; larger finds smaller objects and takes longer."""
+    cache_gb: float = Field(2.0, ge=0)
+    """Memory for decoded images."""
+    stride_frames: int = Field(1, ge=1)
+    """Of videos every so many frames one is in the pool and in the test split."""
+    frames_gb: float = Field(4.0, ge=0)
+    """Disk for decoded frames of videos."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if sum((bool(self.root), self.scenes is not None, self.roads is not None)) != 1:
+            raise ValueError(
+                "set either data.root (a folder with images), or data.scenes or data.roads (generated demo data)"
+            )
+        if self.test_share and (self.test_split or self.generated):
+            raise ValueError(
+                "data.test_share holds back a part of the pool where there is no test split; here there is one: "
+                f"remove test_share{'' if self.generated else ', or test_split'}"
+            )
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(f"data.group = {self.group!r} is no regular expression: {error}") from None
+        return self
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are generated into the project folder."""
+        return not self.root
+
+    def folder(self) -> Path:
+        """The data folder: `root` as it stands, or under $LABELWISE_DATA."""
+        root = Path(self.root).expanduser()
+        base = os.environ.get("LABELWISE_DATA")
+        if not root.is_absolute() and not root.exists() and base:
+            root = Path(base) / root
+        if not root.exists():
+            raise LabelwiseError(
+                f"data.root = {self.root!r}: there is no such folder, neither here nor under $LABELWISE_DATA"
+                f" ({base or 'not set'}). Give it with --set data.root=PATH"
+            )
+        return root.resolve()
+
+
+class Train(Section):
+    """How a round trains."""
+
+    epochs: int = Field(12, ge=1)
+    """How often the labelled images are gone through."""
+    min_steps: int = Field(0, ge=0)
+    """Stretches the epochs of a small labelled set, so that it trains at least so many steps."""
+    max_steps: int | None = Field(None, ge=1)
+    """Ends the training after so many steps, whatever the epochs."""
+    batch_size: int = Field(8, ge=1)
+    """Images per step."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """The optimiser."""
+    lr: float = Field(2e-3, gt=0)
+    """Learning rate."""
+    backbone_lr_factor: float = Field(1.0, ge=0)
+    """Learning rate of the backbone, relative to `lr`."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Weight decay."""
+    schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    """How the learning rate goes over the training."""
+    step_epochs: tuple[int, ...] = ()
+    """With schedule `step`: the epochs at which the learning rate falls."""
+    step_factor: float = Field(0.1, gt=0, le=1)
+    """With schedule `step`: by how much it falls."""
+    clip_norm: float | None = Field(10.0, gt=0)
+    """Longest gradient."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability that a training image is mirrored."""
+    jitter: float = Field(0.0, ge=0, lt=1)
+    """How far brightness, contrast and colour of a training image are changed."""
+    pad_px: int = Field(0, ge=0)
+    """Classifiers: crops at random from the image padded by so much."""
+    warm_start: bool = False
+    """Goes on from the model of the round before; else every round begins anew."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    """Where it runs."""
+    devices: int = Field(1, ge=1)
+    """How many devices."""
+    members: int = Field(1, ge=1, le=16)
+    """How many models are trained per round (an ensemble)."""
+    record_every: int = Field(1, ge=1)
+    """Classifiers: every so many epochs the predictions of the pool are recorded (label dispersion)."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Precision of numbers."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch; none: as many as there are cores."""
+    checkpoint_every_s: float = Field(60.0, ge=0)
+    """How often a training that is stopped can be taken up again."""
+
+
+class Predict(Section):
+    """The one pass over the pool per view."""
+
+    views: tuple[method("predict/views"), ...] = ()  # type: ignore[valid-type]
+    """Augmentations under which the pool is predicted again, of predict/views (`labelwise list predict/views`)."""
+    batch_size: int = Field(16, ge=1)
+    """Images per step."""
+    min_score: float = Field(0.05, ge=0, lt=1)
+    """Least confidence of a predicted box that is kept."""
+    shard_images: int = Field(512, ge=1)
+    """Images per file of predictions."""
+
+
+class QueryRule(Section):
+    """Which questions are asked: unit x score x selectors."""
+
+    unit: Annotated[Literal["box", "image", "region"], BeforeValidator(_of_frames)] = "box"
+    """What one question is about: box, image, region (frame: an image of a video)."""
+    score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    """How much a candidate is worth labelling (`labelwise list score`)."""
+    select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
+        Step(name="balance_frequency"),
+    )
+    """One selector or a chain of them: each ranks what the one before it left (`labelwise list select`)."""
+    threshold: float = Field(0.1, ge=0, lt=1)
+    """Least confidence of a candidate box."""
+    aggregate: Literal["mean", "max", "sum", "random"] = "mean"
+    """Lifts box scores to images and regions."""
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
+    """Magnifications at which region candidates are looked for; the region is as large as the image at 1."""
+    tau_frequency: tuple[float, float] = (0.8, 0.1)
+    """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
+
+    @model_validator(mode="after")
+    def _fits_the_unit(self) -> QueryRule:
+        inputs = set(catalog.find("score", self.score.name).inputs)
+        if inputs & IMAGE_INPUTS and self.unit != "image":
+            raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
+        for step in self.select:
+            if self.unit != "image" and {"videos", "image"} & set(catalog.find("select", step.name).inputs):
+                raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
+        if len(set(self.scales)) < len(self.scales):
+            raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
+        if not self.select:
+            raise ValueError("select is empty; name at least one selector")
+        if self.select[-1].keep is not None:
+            raise ValueError("the last selector keeps for nobody; remove keep, or name a selector after it")
+        return self
+
+
+class TeacherRule(Section):
+    """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
+
+    Pseudo labels hold for one round: their images stay in the pool, and the round's questions are about the remaining
+    ones. With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before;
+    in round 0 it begins with the teacher's weights.
+    """
+
+    by: Literal["dispersion", "entropy"] = "dispersion"
+    """What it is sure of: by label dispersion over its training, or by entropy."""
+    share: float = Field(0.1, gt=0, le=1)
+    """Share of the pool that is pseudo labelled (001, section 3.5: 0.1 to 0.25)."""
+
+
+class TrackRule(Section):
+    """How detections of a video are followed and what its graph costs (001, section 2.3.2)."""
+
+    tracker: Literal["flow", "siamese"] = "flow"
+    """Dense optical flow, computed once for all rounds, or a Siamese correlation tracker on the detector's features."""
+    frames: int = Field(3, ge=1, le=25)
+    """How many frames forward and backward."""
+    at: Literal["centre", "median"] = "centre"
+    """The flow at the box's centre, or its median in the box."""
+    theta: float = Field(0.5, ge=0, lt=1)
+    """IoU from which (above it) a moved box and a detection are linked."""
+    cost_fp: float = Field(1.0, ge=0, le=1000)
+    """Cost of a detection that is said to be no object (Eq. 2.2)."""
+    cost_fn: float = Field(1.0, ge=0, le=1000)
+    """Cost of a candidate that is said to be an object (Eq. 2.3)."""
+    cost_link: float = Field(1.0, ge=0, le=1000)
+    """Cost of a link whose ends disagree (Eq. 2.4)."""
+    preset: Literal["ultrafast", "fast", "medium", "raft_small", "raft_large"] = "ultrafast"
+    """Of the DIS flow; `raft_small` and `raft_large` need `flow_weights`."""
+    flow_weights: str | None = None
+    """A file of torchvision's weights for RAFT."""
+    flow_px: int = Field(640, ge=64)
+    """The longest side of the frames that the flow looks at."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> TrackRule:
+        if self.preset.startswith("raft") != (self.flow_weights is not None):
+            raise ValueError(
+                f"tracks.preset {self.preset!r} with tracks.flow_weights {self.flow_weights}: raft_small and "
+                "raft_large need a file of torchvision's weights, ultrafast, fast and medium (DIS) take none"
+            )
+        return self
+
+
+class Propagate(Section):
+    """Frames around a labelled one take its boxes, moved by the flow."""
+
+    frames: int = Field(1, ge=1, le=25)
+    """So many frames on either side."""
+    weight: float = Field(0.5, gt=0, le=1)
+    """Weight of the boxes in training."""
+
+
+class AskRule(Section):
+    """Who answers.
+
+    The first answer to a query makes the labels, as always; the others (`overlap`) are second opinions, which cost
+    queries and time and tell how far people agree, per class and person (the progress page, `labelwise status`). The
+    round waits for them, until its deadline: with fewer people than `overlap` set `deadline_h`, or the round never
+    ends. A budget in queries or seconds pays for all the answers.
+    """
+
+    who: Literal["oracle", "people"] = "oracle"
+    """The simulated oracle, from the annotations, or people, on the page of `labelwise serve`."""
+    overlap: int = Field(1, ge=1, le=16)
+    """So many people answer every query, each on their own."""
+    deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """After so many hours a round goes on with what there is; a later answer counts in the next round."""
+    poll_s: float = Field(1.0, gt=0, le=3600)
+    """How often a round that waits looks for answers."""
+
+
+class LabelRule(Section):
+    """What boxes that nobody looked at are worth in training."""
+
+    policy: method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
+    """How they are weighted (`labelwise list labels`)."""
+    threshold: float = Field(0.05, ge=0, lt=1)
+    """Least confidence of a pseudo label."""
+    images: Literal["annotated", "answered", "all"] = "annotated"
+    """Which images are trained on: those with an annotation, with an answer, or all."""
+    regions: Literal["coverage", "crops", "both"] = "coverage"
+    """How a labelled region is trained on: as part of its image, as a crop, or both."""
+    teacher: TeacherRule | None = None
+    """Pseudo labels of a second model (classifiers)."""
+    propagate: Propagate | None = None
+    """Frames around a labelled one take its boxes (videos)."""
+
+
+class Budget(Section):
+    """What may be spent: first random whole images, then `per_round` of `unit`."""
+
+    start_images: int | float = Field(0.05, gt=0)
+    """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
+    start: Literal["random", "balanced"] = "random"
+    """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
+    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(_of_frames)] = "boxes"
+    """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
+    per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
+    """A number for each round after the first: [100, 100] are two more rounds."""
+
+    def first(self, pool: int) -> int:
+        """How many images the first round labels."""
+        if isinstance(self.start_images, int):
+            return self.start_images
+        return max(1, round(self.start_images * pool))
+
+    @model_validator(mode="after")
+    def _share_of_the_pool(self) -> Budget:
+        if isinstance(self.start_images, float) and self.start_images > 1:
+            raise ValueError(
+                f"start_images = {self.start_images} is a share of the pool above 1; "
+                "write a whole number for a count of images, for example 20"
+            )
+        return self

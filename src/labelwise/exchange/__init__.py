@@ -1,0 +1,1 @@
+"""Queries and answers in the files of other tools: one format per file."""

@@ -1,0 +1,154 @@
+"""Queries for tools that know boxes with attributes and nothing else: CVAT, COCO, FiftyOne (machinery of those files).
+
+Every query is a box: a candidate with its class, or the asked region (the whole image, for an image query) with the
+label `labelwise_region`. Three attributes carry the rest. `query` is the reference. `answer` is `open` until somebody
+says accept, reject, duplicate, skip or complete; `known` marks boxes annotated before, and `new` is what a box is that
+a person draws. `fix_class` names another class, for tools that drop attributes when the label of a box is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from labelwise.exchange._judge import (
+    REGION,
+    VERDICTS,
+    BoxTuple,
+    Judge,
+    check_queries,
+    crop,
+    inside,
+    known_on,
+    reference,
+    size_of,
+)
+from labelwise.types import Answer, Boxes, Pool, Problem, Query
+
+OPEN, KNOWN, NEW = "open", "known", "new"
+WORDS = (NEW, OPEN, "accept", "reject", "duplicate", "complete", "skip", KNOWN)
+ATTRIBUTES = ("query", "answer", "fix_class")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A box of a file; `box` is as the file says it, so it may be anything when it comes back.
+
+    `size`: width and height of the image by the file, None where it is silent.
+    """
+
+    image: str
+    label: str
+    box: object
+    query: str = ""
+    answer: str = NEW
+    fix_class: str = ""
+    where: str = ""
+    size: tuple[object, object] | None = None
+
+    @property
+    def corners(self) -> BoxTuple:
+        """The box of a shape that we made."""
+        return cast(BoxTuple, self.box)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ATTRIBUTES}
+
+
+def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: str, tool: str) -> list[Shape]:
+    """What to show: boxes annotated before, then the questions; image by image in the order of the queries."""
+    check_queries(queries, pool, tool)
+    sizes, made = size_of(pool), []
+    for image, boxes in known_on(pool, known, dict.fromkeys(q.image for q in queries)).items():
+        made += [Shape(image, pool.classes[label], box, answer=KNOWN) for box, label in boxes]
+        for query in queries:
+            if query.image != image:
+                continue
+            label = pool.classes[query.label] if query.unit == "box" and query.label is not None else REGION
+            box = inside(query.box or (0, 0, *sizes[image]), sizes[image])
+            made.append(Shape(image, label, box, reference(project, query, len(pool.classes)), OPEN))
+    return made
+
+
+def read(
+    given: Sequence[Shape], queries: Sequence[Query], pool: Pool, *, project: str, who: str, unfinished: bool
+) -> tuple[list[Answer], list[Problem]]:
+    """The answers that lie in the boxes of a file, and all that is wrong with them."""
+    judge = Judge.of(queries, pool, project, unfinished)
+    found: list[Answer] = []
+    new: dict[str, list[Shape]] = {}
+    areas: list[tuple[Query, Shape]] = []
+    places: dict[int | None, str] = {}
+    other = {shape.image: shape for shape in given if _of_another_size(judge, shape)}
+    for image, shape in other.items():
+        what = f"{image} was shown as {shape.size} pixels; it has {judge.sizes[image]}"
+        judge.tell("another image", shape.where, what)
+    for shape in given:
+        if shape.image in other:
+            continue
+        if not shape.query:
+            if shape.answer != KNOWN:
+                new.setdefault(shape.image, []).append(shape)
+            continue
+        query = judge.query(shape.query, shape.where)
+        if query is None:
+            continue
+        if places.setdefault(query.id, shape.where) != shape.where:
+            judge.tell("duplicate id", shape.where, f"query {query.id} stands in {places[query.id]} too")
+            continue
+        answer = _asked(judge, query, shape, areas, who)
+        found += [] if answer is None else [answer]
+    for query, shape in sorted(areas, key=lambda pair: pair[0].id or 0):
+        answer = _area(judge, query, shape, new.get(query.image, []), who)
+        found += [] if answer is None else [answer]
+    for shape in (one for left in new.values() for one in left):
+        judge.tell("not asked", shape.where, f"a box on {shape.image} where no answered query covers it", "left out")
+    return found, judge.problems
+
+
+def _of_another_size(judge: Judge, shape: Shape) -> bool:
+    return shape.size is not None and judge.sizes.get(shape.image, shape.size) != shape.size
+
+
+def _asked(judge: Judge, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str) -> Answer | None:
+    """The answer of a box that is a question; of an area that is complete, a note in `areas`."""
+    words, where = VERDICTS[query.unit], shape.where
+    if shape.image != query.image:
+        judge.tell("edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shape.image}")
+        return None
+    if shape.answer not in words:
+        judge.unfinished(where, f"query {query.id}: answer is {shape.answer!r}; expected one of {', '.join(words)}")
+        return None
+    if query.unit != "box":
+        box = judge.box(shape.box, query.image, where)
+        if box is None:
+            return None
+        if shape.label != REGION or not judge.unchanged(query, box):
+            judge.tell("edited by hand", where, f"the region of query {query.id} was moved, or has another label")
+            return None
+        if words[shape.answer] == "all":
+            areas.append((query, shape))
+            return None
+    if words[shape.answer] != "object":
+        return judge.given(query, words[shape.answer], where, who=who)
+    box, label = judge.box(shape.box, query.image, where), judge.label(shape.fix_class or shape.label, where)
+    return None if box is None or label is None else judge.one(query, box, label, where, who=who)
+
+
+def _area(judge: Judge, query: Query, area: Shape, new: list[Shape], who: str) -> Answer | None:
+    """The answer of a completed region or image: the new boxes in it, which are taken out of `new`."""
+    objects: list[tuple[BoxTuple, int, str]] = []
+    sound = True
+    for shape in list(new):
+        box = judge.box(shape.box, query.image, shape.where)
+        if box is not None and query.unit == "region" and crop(box, judge.asked_box(query)) is None:
+            continue
+        new.remove(shape)
+        label = judge.label(shape.fix_class or shape.label, shape.where)
+        if box is None or label is None:
+            sound = False
+        else:
+            objects.append((box, label, shape.where))
+    return judge.all(query, objects, area.where, who=who) if sound else None

@@ -1,0 +1,101 @@
+"""FiftyOne: samples as JSON (its `FiftyOneDataset` layout), each query a detection with attributes (see `_shapes`).
+
+Only asked images are samples. FiftyOne tells "not labelled" (no field) from "labelled, nothing there" (no detections);
+here the answer of an area says so, with `answer = "complete"` on the detection `labelwise_region`.
+
+Fails when: samples are exported without the dynamic attributes of their detections (then nothing comes back, and the
+import says so). Not tested against FiftyOne itself, which wants a MongoDB server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from labelwise.exchange._judge import REFUSED, is_number, parsed, size_of
+from labelwise.exchange._shapes import NEW, Shape, read, shapes
+from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+
+FIELD = "labelwise"
+CANNOT_CARRY = (
+    "classes of whole images (use Label Studio or JSON)",
+    "who answered and in how many seconds: give --who; the cost table counts the time",
+    "why something was skipped",
+    "the score and its parts",
+)
+
+
+def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, Any]:
+    """The content of `samples.json`; `filepath` is the name of the image in the pool."""
+    made, sizes = shapes(queries, pool, known, project, "FiftyOne"), size_of(pool)
+    samples = []
+    for name in dict.fromkeys(query.image for query in queries):
+        width, height = sizes[name]
+        detections = []
+        for shape in made:
+            if shape.image == name:
+                x1, y1, x2, y2 = shape.corners
+                box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
+                row = {"_cls": "Detection", "label": shape.label, "bounding_box": box, "tags": [], "attributes": {}}
+                detections.append(row | shape.attributes)
+        metadata = {"_cls": "ImageMetadata", "width": width, "height": height}
+        sample = {"filepath": name, "tags": ["labelwise"], "metadata": metadata, "labelwise_image": name}
+        samples.append(sample | {FIELD: {"_cls": "Detections", "detections": detections}})
+    return {"samples": samples}
+
+
+def answers(
+    content: bytes | str | dict[str, Any],
+    queries: Sequence[Query],
+    pool: Pool,
+    *,
+    project: str,
+    who: str = "fiftyone",
+    unfinished: bool = False,
+) -> tuple[list[Answer], list[Problem]]:
+    """The answers in a `samples.json` that came back, and all that is wrong in it."""
+    raw = parsed(content, "the FiftyOne samples") if isinstance(content, bytes | str) else content
+    if not isinstance(raw, dict) or not isinstance(raw.get("samples"), list):
+        raise LabelwiseError("the FiftyOne samples: expected an object with the list `samples`")
+    sizes, given, doubts = size_of(pool), [], []
+    for k, sample in enumerate(raw["samples"], start=1):
+        where, field = f"sample {k}", sample.get(FIELD) if isinstance(sample, dict) else None
+        name = _name(sample, pool) if isinstance(sample, dict) else None
+        if name is None or not isinstance(field, dict) or not isinstance(field.get("detections"), list):
+            what = f"expected a sample with labelwise_image and {FIELD}.detections"
+            doubts.append(Problem("no sample", where, what, REFUSED))
+            continue
+        for j, row in enumerate(field["detections"], start=1):
+            given.append(_shape(row, name, sizes.get(name, (1, 1)), _told(sample), f"{where} ({name}), detection {j}"))
+    found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    if not any(shape.query for shape in given):
+        what = "no detection has the attribute `query`: it was dropped, or this is another file"
+        doubts.append(Problem("no reference", "the FiftyOne samples", what, REFUSED))
+    return found, doubts + problems
+
+
+def _name(sample: dict[str, Any], pool: Pool) -> str | None:
+    """The image's name in the pool: FiftyOne makes `filepath` absolute, so ours stands beside it."""
+    name = sample.get("labelwise_image")
+    if isinstance(name, str):
+        return name
+    path = sample.get("filepath")
+    return path if isinstance(path, str) and path in pool.names else None
+
+
+def _told(sample: dict[str, Any]) -> tuple[object, object] | None:
+    """The size of the image by the sample's metadata."""
+    metadata = sample.get("metadata")
+    both = isinstance(metadata, dict) and {"width", "height"} <= metadata.keys()
+    return (metadata["width"], metadata["height"]) if both and isinstance(metadata, dict) else None
+
+
+def _shape(row: Any, image: str, size: tuple[int, int], told: tuple[object, object] | None, where: str) -> Shape:
+    """A detection; what is none becomes a shape that the judge refuses."""
+    raw = row if isinstance(row, dict) else {}
+    box: Any = raw.get("bounding_box")
+    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+        x, y, w, h = box
+        box = [x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]]
+    query, answer, fix = (str(raw.get(key) or "") for key in ("query", "answer", "fix_class"))
+    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where, told)

@@ -1,0 +1,217 @@
+"""Label Studio: one task per query, answered by explicit choices (tested with the community server 1.23.2).
+
+A *box* query is a task with the candidate and, read-only, the boxes that were annotated before; the answer is accept,
+reject, duplicate or skip, and the class is that of the box. A *region* query darkens all but the region (a box over the
+region itself would catch the mouse, and nothing could be drawn there). A region and an *image* are answered by the
+choice "complete", without which nothing counts as looked at. A *classification* query is answered by the class. Label
+Studio's own skip button skips.
+
+Label Studio takes boxes outside the image and unknown classes without a word, so `tasks` checks before anything is
+sent. Its coordinates are percentages of the image; they come back without drift (tests: below 0.01 px).
+
+Fails when: tasks and configuration are of different units (one Label Studio project holds one unit), or the export is
+JSON-MIN, CSV or COCO: those lose what ties a box to its query. Export as JSON.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from labelwise.exchange._judge import (
+    REGION,
+    BoxTuple,
+    Judge,
+    check_queries,
+    inside,
+    known_on,
+    parsed,
+    reference,
+    size_of,
+)
+from labelwise.exchange._label_studio import Annotation, around
+from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+
+CANNOT_CARRY = (
+    "the parts of a score: they stand in the task's data, but Label Studio cannot sort by them",
+    "what people change in the labelling configuration: an import refuses answers that do not fit it",
+)
+MODEL_VERSION = "labelwise"
+LOCAL_FILES = "/data/local-files/?d={name}"
+
+_BOX = (("accept", "a"), ("reject", "x"), ("duplicate", "d"), ("skip", "s"))
+_WHOLE = (("complete", "a"), ("skip", "s"))
+_ASK = {
+    "box": "Is this box one object? Mend its edges or its class if need be, then accept. The other boxes are done.",
+    "region": "Draw every object of the bright part that has no box yet, then choose complete.",
+    "image": "Draw every object of the image that has no box yet, then choose complete.",
+    "class": "Which class is this image of?",
+}
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#5c4033", "#000000")
+
+
+def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> str:
+    """The labelling configuration (XML) for queries of one unit; `one_class`: an image is asked for its class alone."""
+    kind = _kind(queries, one_class)
+    view = ET.Element("View")
+    ET.SubElement(view, "Header", value="$ask", size="5")
+    choice = {"toName": "image", "choice": "single", "showInline": "true"}
+    if kind == "class":
+        classes = ET.SubElement(view, "Choices", {"name": "class", **choice})
+        for number, name in enumerate(pool.classes):
+            ET.SubElement(classes, "Choice", {"value": name, **_hotkey(number)})
+    verdicts = ET.SubElement(view, "Choices", {"name": "verdict", **choice})
+    for word, key in {"box": _BOX, "class": (("skip", "s"),)}.get(kind, _WHOLE):
+        ET.SubElement(verdicts, "Choice", value=word, hotkey=key)
+    if kind != "class":
+        labels = ET.SubElement(view, "RectangleLabels", name="object", toName="image", canRotate="false")
+        for number, name in enumerate(pool.classes):
+            colour = _COLOURS[number % len(_COLOURS)]
+            ET.SubElement(labels, "Label", {"value": name, "background": colour, **_hotkey(number)})
+    if kind == "region":
+        ET.SubElement(labels, "Label", value=REGION, background="#000000")
+    ET.SubElement(view, "Image", name="image", value="$image", zoom="true", zoomControl="true", rotateControl="false")
+    ET.SubElement(view, "TextArea", name="note", toName="image", placeholder="a remark; why, if skipped", rows="1")
+    ET.indent(view)
+    return ET.tostring(view, encoding="unicode")
+
+
+def tasks(
+    queries: Sequence[Query],
+    pool: Pool,
+    known: Boxes | None = None,
+    *,
+    project: str,
+    one_class: bool = False,
+    image_url: str = LOCAL_FILES,
+) -> list[dict[str, Any]]:
+    """The tasks to import, in the order of the queries.
+
+    Args:
+        queries: questions of one unit, with their ids.
+        pool: their images and classes.
+        known: boxes annotated before, shown read-only.
+        project: the project's id; it comes back with the answers.
+        one_class: classification.
+        image_url: where Label Studio finds an image; `{name}` is its name in the pool, quoted for a URL.
+    """
+    check_queries(queries, pool, "Label Studio")
+    kind = _kind(queries, one_class)
+    if "{name}" not in image_url:
+        raise LabelwiseError(f"image_url is {image_url!r}; expected {{name}} in it, for example {LOCAL_FILES}")
+    context, sizes, made = known_on(pool, known, [q.image for q in queries]), size_of(pool), []
+    for query in queries:
+        before = [] if kind == "class" else context[query.image]
+        data = _data(query, pool, project, kind) | {
+            "image": image_url.replace("{name}", quote(query.image)),
+            "ask": _ASK[kind],
+            "known": [[*box, pool.classes[label]] for box, label in before],
+            "score": query.score,
+            "rank": query.rank,
+            "reason": dict(query.reason),
+        }
+        size = sizes[query.image]
+        result = [_region(f"c-{k}", box, size, pool.classes[c], readonly=True) for k, (box, c) in enumerate(before)]
+        if kind == "region" and query.box is not None:
+            for k, rest in enumerate(around(inside(query.box, size), size)):
+                if rest is not None:
+                    result.append(_region(f"r-{query.id}-{k}", rest, size, REGION, readonly=True))
+        if kind == "box" and query.box is not None and query.label is not None:
+            result.append(_region(f"q-{query.id}", inside(query.box, size), size, pool.classes[query.label]))
+        predictions = [{"model_version": MODEL_VERSION, "result": result}] if result else []
+        made.append({"data": data, "predictions": predictions})
+    return made
+
+
+def answers(
+    content: bytes | str | list[Any],
+    queries: Sequence[Query],
+    pool: Pool,
+    *,
+    project: str,
+    one_class: bool = False,
+    unfinished: bool = False,
+) -> tuple[list[Answer], list[Problem]]:
+    """The answers in a JSON export (or in the task list of the REST interface), and all that is wrong in it.
+
+    `unfinished`: queries without a finished answer stay open; else each is a problem that refuses the file.
+    """
+    listed = parsed(content, "the Label Studio export") if isinstance(content, bytes | str) else content
+    if not isinstance(listed, list):
+        raise LabelwiseError(
+            f"the Label Studio export is a {type(listed).__name__}; expected a list: export it as JSON"
+        )
+    judge = Judge.of(queries, pool, project, unfinished)
+    found: list[Answer] = []
+    places: dict[int, str] = {}
+    for number, task in enumerate(listed, start=1):
+        where = f"task {task.get('id', '?')} (entry {number})" if isinstance(task, dict) else f"entry {number}"
+        query = _asked(task, judge, pool, where, one_class)
+        if query is None or query.id is None:
+            continue
+        if places.setdefault(query.id, where) != where:
+            judge.tell("duplicate id", where, f"query {query.id} stands in {places[query.id]} too")
+            continue
+        given = task.get("annotations")
+        if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+            judge.tell("no annotations", where, "expected the list `annotations`; export as JSON, not JSON-MIN")
+        elif not given:
+            judge.unfinished(where, f"nobody has answered query {query.id}")
+        for k, annotation in enumerate(given if isinstance(given, list) else [], start=1):
+            if isinstance(annotation, dict):
+                place = where if len(given) == 1 else f"{where}, annotation {k}"
+                answer = Annotation(judge, query, task["data"], annotation, place).answer(one_class)
+                found += [] if answer is None else [answer]
+    return found, judge.problems
+
+
+def _kind(queries: Sequence[Query], one_class: bool) -> str:
+    units = sorted({query.unit for query in queries}) or ["image"]
+    if len(units) > 1:
+        raise LabelwiseError(f"queries of {', '.join(units)} in one Label Studio project; send one unit at a time")
+    return "class" if one_class and units == ["image"] else units[0]
+
+
+def _hotkey(number: int) -> dict[str, str]:
+    return {"hotkey": str(number + 1)} if number < 9 else {}
+
+
+def _data(query: Query, pool: Pool, project: str, kind: str) -> dict[str, Any]:
+    """What identifies the question; an import refuses a task in which it was changed."""
+    box = None if query.box is None else [float(v) for v in query.box]
+    return {"labelwise": reference(project, query, len(pool.classes)), "name": query.image, "unit": kind, "box": box}
+
+
+def _region(id: str, box: BoxTuple, size: tuple[int, int], label: str, *, readonly: bool = False) -> dict[str, Any]:
+    """A rectangle as Label Studio writes it: percentages of the image."""
+    (x1, y1, x2, y2), (width, height) = box, size
+    value = {"x": 100 * x1 / width, "y": 100 * y1 / height, "rotation": 0, "rectanglelabels": [label]}
+    value |= {"width": 100 * (x2 - x1) / width, "height": 100 * (y2 - y1) / height}
+    made: dict[str, Any] = {
+        "id": id,
+        "type": "rectanglelabels",
+        "from_name": "object",
+        "to_name": "image",
+        "value": value,
+    }
+    made |= {"readonly": readonly, "image_rotation": 0}
+    return made | {"original_width": width, "original_height": height}
+
+
+def _asked(task: Any, judge: Judge, pool: Pool, where: str, one_class: bool) -> Query | None:
+    """The query of a task whose data is as it was sent."""
+    data = task.get("data") if isinstance(task, dict) else None
+    if not isinstance(data, dict):
+        judge.tell("no task", where, f"{str(task)[:80]}; expected a task with `data`: export as JSON, not JSON-MIN")
+        return None
+    query = judge.query(data.get("labelwise"), where)
+    if query is None:
+        return None
+    sent = _data(query, pool, judge.project, "class" if one_class and query.unit == "image" else query.unit)
+    for key, value in sent.items():
+        if key != "labelwise" and data.get(key) != value:
+            judge.tell("edited by hand", where, f"data.{key} is {str(data.get(key))[:80]}; it was sent as {value}")
+            return None
+    return query

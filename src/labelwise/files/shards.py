@@ -1,0 +1,300 @@
+"""Detections in Parquet shards: a folder of `part-00000.parquet`, ..., each with a contiguous range of images.
+
+A shard's rows are its detections, sorted by image: `image` (pool number), `x1 y1 x2 y2`, `score`, `probs` (C numbers),
+`features` (D), `tightness`, and with V views `view_probs` (V * C), `view_scores` (V), `view_iou` (V). What was said of
+whole images lies beside it (`image_outputs`). The schema's metadata says what the shard is a part of, so that a
+missing, strange or damaged shard is found and named. Floats come back exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelwise.files import image_outputs
+from labelwise.files.round_files import again
+from labelwise.types import Detections, LabelwiseError, Views
+from labelwise.types.disk import readable_errors, sync, temporary
+
+_KEY = b"labelwise.detections"
+_ALWAYS = ("boxes", "probs", "scores")
+_OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image")
+_CORNERS = ("x1", "y1", "x2", "y2")
+Shard = tuple[Path, int, dict[str, Any]]
+"""Its file, its number of rows and its metadata."""
+
+
+def _shard_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+class DetectionWriter:
+    """Writes detections batch by batch; at most one shard is in memory. Nothing is in `folder` before `close`.
+
+    Used as a context manager it closes on leaving normally and removes what it wrote after an exception. Detections
+    that were in the folder are replaced as a whole.
+    """
+
+    def __init__(self, folder: Path, n_images: int, shard_images: int = 1024) -> None:
+        if shard_images < 1:
+            raise LabelwiseError(f"shard_images is {shard_images}; expected 1 or more images in a shard")
+        self._folder, self._n_images, self._shard_images = folder, n_images, shard_images
+        self._partial = temporary(folder)
+        self._pending: list[Detections] = []
+        self._n_pending = self._n_written = self._n_shards = 0
+        self._like: Detections | None = None
+        with readable_errors(folder):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+
+    def append(self, first_image: int, batch: Detections, /) -> None:
+        """Adds the images from number `first_image` on, which must follow those appended before."""
+        self._like = self._like or batch
+        if _kind(batch) != _kind(self._like):
+            raise LabelwiseError(f"{self._folder}: a batch with {_kind(batch)} after one with {_kind(self._like)}")
+        expected = self._n_written + self._n_pending
+        if first_image != expected or expected + batch.n_images > self._n_images:
+            raise LabelwiseError(
+                f"{self._folder}: {batch.n_images} images from number {first_image} on; expected image {expected} as "
+                f"the next of {self._n_images}. Append the images of the pool in their order"
+            )
+        start = 0
+        while start < batch.n_images:
+            stop = min(batch.n_images, start + self._shard_images - self._n_pending)
+            self._pending.append(_images(batch, start, stop))
+            self._n_pending += stop - start
+            start = stop
+            if self._n_pending == self._shard_images:
+                self._flush()
+
+    def _flush(self) -> None:
+        first, stop = self._n_written, self._n_written + self._n_pending
+        path = self._partial / _shard_name(self._n_shards)
+        about = {"n_images": self._n_images, "first": first, "stop": stop} | _kind(self._pending[0])
+        table = _to_table(self._pending, first, about)
+        with readable_errors(self._folder / path.name):
+            pq.write_table(
+                table,
+                path,
+                compression="zstd",
+                use_dictionary=False,
+                use_byte_stream_split=True,  # floats shrink by a sixth: their exponents lie side by side
+                write_page_checksum=True,
+            )
+            sync(path)
+        if about["per_image"] is not None:
+            image_outputs.write(path, [part.per_image for part in self._pending])
+        self._pending, self._n_pending = [], 0
+        self._n_written = stop
+        self._n_shards += 1
+
+    def close(self) -> None:
+        """Writes the last shard and puts the whole in its place."""
+        missing = self._n_images - self._n_written - self._n_pending
+        if missing:
+            raise LabelwiseError(f"{self._folder}: {missing} of {self._n_images} images have not been appended")
+        if self._like is not None and not self._n_images:
+            self._pending = [self._like]  # an empty pool has one empty shard
+        if self._pending:
+            self._flush()
+        old = temporary(self._folder.with_name(self._folder.name + ".old"))
+        with readable_errors(self._folder):
+            sync(self._partial)
+            if self._folder.exists():
+                self._folder.rename(old)
+            self._partial.rename(self._folder)
+            sync(self._folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def __enter__(self) -> DetectionWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def write_detections(folder: Path, detections: Detections, shard_images: int = 1024) -> None:
+    """Writes all detections of a pool; those that were in the folder are replaced as a whole."""
+    with DetectionWriter(folder, detections.n_images, shard_images) as writer:
+        writer.append(0, detections)
+
+
+def _kind(d: Detections) -> dict[str, Any]:
+    """What every batch and shard of a pool has in common."""
+    kind: dict[str, Any] = {"classes": d.probs.shape[1], "features": d.features.shape[1], "views": None}
+    if d.views is not None:
+        kind |= {"views": list(d.views.names), "view_classes": d.views.probs.shape[2]}
+    kind["tightness"] = d.tightness is not None
+    kind["per_image"] = None if d.per_image is None else d.per_image.features.shape[1]
+    return kind
+
+
+def _images(d: Detections, start: int, stop: int) -> Detections:
+    """A contiguous range of images, without copying."""
+    offsets = d.offsets[start : stop + 1]
+    rows = slice(int(offsets[0]), int(offsets[-1]))
+    v = d.views
+    views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
+    tightness = None if d.tightness is None else d.tightness[rows]
+    columns = d.boxes[rows], d.probs[rows], d.scores[rows], d.features[rows]
+    return Detections(offsets - offsets[0], *columns, views, tightness, image_outputs.part(d.per_image, start, stop))
+
+
+def _lists(rows: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
+
+
+def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.Table:
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    boxes = np.concatenate([part.boxes for part in parts])
+    columns = {"image": pa.array(np.repeat(np.arange(first, first + len(counts)), counts).astype(np.int64))}
+    columns |= {name: pa.array(np.ascontiguousarray(boxes[:, k])) for k, name in enumerate(_CORNERS)}
+    columns["score"] = pa.array(np.concatenate([part.scores for part in parts]))
+    if about["tightness"]:
+        values = [part.tightness for part in parts if part.tightness is not None]
+        columns["tightness"] = pa.array(np.concatenate(values))
+    matrices = {"probs": [part.probs for part in parts], "features": [part.features for part in parts]}
+    views = [part.views for part in parts if part.views is not None]
+    n = len(boxes)
+    if views:
+        stacked = np.concatenate([v.probs for v in views], axis=1).transpose(1, 0, 2)  # [n, V, C]
+        matrices["view_probs"] = [stacked.reshape(n, stacked.shape[1] * stacked.shape[2])]
+        matrices["view_scores"] = [v.scores.T for v in views]
+        matrices["view_iou"] = [v.iou.T for v in views]
+    for name, arrays in matrices.items():
+        if arrays[0].shape[1]:  # Parquet has no lists of length 0
+            columns[name] = _lists(np.concatenate(arrays))
+    return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about)})
+
+
+def read_detections(folder: Path, columns: Collection[str] | None = None) -> Detections:
+    """Reads a folder of shards; to save memory, `columns` names which of the optional columns to read (None: all).
+
+    Optional are `features`, `tightness`, `view_probs`, `view_scores`, `view_iou`, `per_image`. What is left out has no
+    columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None, as are `tightness` and
+    `per_image`. A missing, damaged or strange shard is an error that names it.
+    """
+    return _read(folder, _shards(folder), _wanted(columns))
+
+
+def stream_detections(folder: Path, columns: Collection[str] | None = None) -> Iterator[tuple[int, Detections]]:
+    """`read_detections` shard by shard: the number of the first image, and the detections of the images from there."""
+    wanted = _wanted(columns)
+    for shard in _shards(folder):
+        yield shard[2]["first"], _read(folder, [shard], wanted)
+
+
+def _wanted(columns: Collection[str] | None) -> set[str]:
+    wanted = set(_OPTIONAL if columns is None else columns)
+    unknown = sorted(wanted - {*_ALWAYS, *_OPTIONAL})
+    if unknown:
+        raise LabelwiseError(f"detections have no column {unknown[0]!r}; expected some of {', '.join(_OPTIONAL)}")
+    return wanted
+
+
+def _read(folder: Path, shards: list[Shard], wanted: set[str]) -> Detections:
+    """Consecutive shards; the images are numbered from the first one of the first shard."""
+    about, base = shards[0][2], shards[0][2]["first"]
+    n = sum(rows for _, rows, _ in shards)
+    shapes: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "scores": (n,), "probs": (n, about["classes"])}
+    shapes["features"] = (n, about["features"] if "features" in wanted else 0)
+    has_views = about["views"] is not None and any(name.startswith("view_") for name in wanted)
+    if has_views:
+        n_views = len(about["views"])
+        shapes["view_probs"] = (n_views, n, about["view_classes"] if "view_probs" in wanted else 0)
+        shapes |= {"view_scores": (n_views, n), "view_iou": (n_views, n)}
+    if "tightness" in wanted and about["tightness"]:
+        shapes["tightness"] = (n,)
+    out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+    counts = np.zeros(shards[-1][2]["stop"] - base, np.int64)
+    start = 0
+    for path, rows, shard in shards:
+        _read_shard(path, shard, slice(start, start + rows), out, counts[shard["first"] - base :])
+        start += rows
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    v = Views(tuple(about["views"]), out["view_probs"], out["view_scores"], out["view_iou"]) if has_views else None
+    columns_of = out["boxes"], out["probs"], out["scores"], out["features"]
+    said = None
+    if "per_image" in wanted and about["per_image"] is not None:
+        said = image_outputs.read(folder, [path.name for path, _, _ in shards], counts.size, about["per_image"])
+    return Detections(offsets, *columns_of, v, out.get("tightness"), said)
+
+
+def _shards(folder: Path) -> list[Shard]:
+    """Every shard with its number of rows and its metadata, after a check that together they are the whole pool."""
+    found = sorted(folder.glob("part-*.parquet"))
+    shards: list[Shard] = []
+    n_images, stop, kind = None, 0, None
+    while n_images is None or stop < n_images:
+        path = folder / _shard_name(len(shards))
+        if not path.is_file():
+            raise LabelwiseError(f"{path} is missing: images from number {stop} on have no detections; {again(path)}")
+        rows, about = _read_metadata(path)
+        this_kind = {key: value for key, value in about.items() if key not in ("first", "stop")}
+        kind = kind or this_kind
+        if this_kind != kind or about["first"] != stop:
+            raise LabelwiseError(
+                f"{path} does not belong to the shards before it: expected images from number {stop} of {kind}, "
+                f"got images from number {about['first']} of {this_kind}; {again(path)}"
+            )
+        n_images, stop = about["n_images"], about["stop"]
+        shards.append((path, rows, about))
+    extra = sorted(set(found) - {path for path, _, _ in shards})
+    if extra:
+        raise LabelwiseError(
+            f"{extra[0]} does not belong there: the shards before it hold all {stop} images; {again(extra[0])}"
+        )
+    return shards
+
+
+def _damaged(path: Path, error: object) -> LabelwiseError:
+    return LabelwiseError(f"{path} is damaged or cut short: {error}; {again(path)}")
+
+
+def _read_metadata(path: Path) -> tuple[int, dict[str, Any]]:
+    try:
+        footer = pq.read_metadata(path)
+        return int(footer.num_rows), json.loads(footer.metadata[_KEY])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_shard(path: Path, about: dict[str, Any], rows: slice, out: dict[str, np.ndarray], counts: np.ndarray) -> None:
+    """Reads one shard into its rows of `out`, and its images' numbers of detections to the front of `counts`."""
+    first, stop = about["first"], about["stop"]
+    lists = [name for name in ("probs", "features", "view_probs", "view_scores", "view_iou") if name in out]
+    lists = [name for name in lists if out[name].shape[-1] and out[name].size]
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns=["image", *_CORNERS, "score", *[c for c in ("tightness",) if c in out], *lists])
+        image = table["image"].to_numpy() - first
+        if len(image) and not (image[0] >= 0 and image[-1] < stop - first and bool((np.diff(image) >= 0).all())):
+            raise ValueError("its images are not in order")
+        counts[: stop - first] = np.bincount(image, minlength=stop - first)
+        out["scores"][rows] = table["score"].to_numpy()
+        if "tightness" in out:
+            out["tightness"][rows] = table["tightness"].to_numpy()
+        for k, name in enumerate(_CORNERS):
+            out["boxes"][rows, k] = table[name].to_numpy()
+        for name in lists:
+            flat = table[name].combine_chunks().flatten().to_numpy()
+            if name.startswith("view_"):
+                n_views = out[name].shape[0]
+                out[name][:, rows] = np.moveaxis(flat.reshape(len(table), n_views, *out[name].shape[2:]), 1, 0)
+            else:
+                out[name][rows] = flat.reshape(len(table), out[name].shape[1])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error

@@ -1,0 +1,1 @@
+"""Drawn data: scenes and roads."""

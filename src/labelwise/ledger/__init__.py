@@ -1,0 +1,1 @@
+"""What is known: queries, answers, labels, costs; append-only."""

@@ -1,0 +1,171 @@
+"""What an answer means: its checks, and the rows of labels that follow from it (DESIGN section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from jaxtyping import Float64, Int64
+
+from labelwise.ledger import schema as t
+from labelwise.types import Answer, Cost, LabelwiseError, Query
+from labelwise.types.disk import to_json
+
+_VERDICTS = {
+    "box": ("object", "background", "duplicate", "skipped"),
+    "image": ("all", "skipped"),
+    "region": ("all", "skipped"),
+}
+_OUTSIDE_PX = 1.0
+"""How far an annotated box may lie outside its image: rounding at the edge, not a mistake."""
+
+
+def _corners(box: Sequence[float] | None) -> dict[str, float | None]:
+    values = (None,) * 4 if box is None else tuple(float(v) for v in box)
+    return dict(zip(("x1", "y1", "x2", "y2"), values, strict=True))
+
+
+def query_row(query: Query, round: int) -> dict[str, Any]:
+    """The row of a query, in plain numbers; a query that cannot be asked is an error."""
+    where = f"query {query.rank} of round {round}, image {query.image}"
+    if query.round != round:
+        raise LabelwiseError(f"{where}: it says round {query.round}. Add it to its own round")
+    if query.unit not in _VERDICTS or (query.unit == "image") != (query.box is None):
+        raise LabelwiseError(
+            f"{where}: unit {query.unit!r} with box {query.box}; expected a box or region with its box, or an image"
+        )
+    if not math.isfinite(query.score) or not all(map(math.isfinite, query.box or ())):
+        raise LabelwiseError(f"{where}: score {query.score} and box {query.box}; expected finite numbers")
+    label = None if query.label is None else int(query.label)
+    row = {"round": int(round), "rank": int(query.rank), "image": str(query.image), "unit": query.unit}
+    return row | _corners(query.box) | {"label": label, "score": float(query.score), "reason": _plain(query.reason)}
+
+
+def _plain(reason: Mapping[str, float | str]) -> dict[str, Any]:
+    to_json(dict(reason))  # an error here names what cannot be stored
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in reason.items()}
+
+
+def query_from_row(row: Mapping[Any, Any]) -> Query:
+    """A query as it was added, now with its id."""
+    box = None if row["x1"] is None else (row["x1"], row["y1"], row["x2"], row["y2"])
+    names = ("round", "rank", "image", "unit", "label", "score", "reason", "id")
+    return Query(box=box, **{name: row[name] for name in names})
+
+
+def check_objects(
+    boxes: Float64[np.ndarray, "n 4"],
+    labels: Int64[np.ndarray, " n"],
+    sizes: Int64[np.ndarray, "n 2"],
+    n_classes: int,
+    where: Sequence[str],
+) -> None:
+    """Refuses an annotated object without area, outside its image or of an unknown class."""
+    xyxy = boxes.astype(np.float32)
+    bad = ~(np.isfinite(xyxy).all(axis=1) & (xyxy[:, :2] < xyxy[:, 2:]).all(axis=1))
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise LabelwiseError(f"{where[k]}: {boxes[k].tolist()} has no area; expected finite x1 < x2, y1 < y2 in pixels")
+    bad = (xyxy[:, :2] < -_OUTSIDE_PX).any(axis=1) | (xyxy[:, 2:] > sizes + _OUTSIDE_PX).any(axis=1)
+    if bad.any():
+        k = int(np.argmax(bad))
+        width, height = sizes[k].tolist()
+        raise LabelwiseError(f"{where[k]}: {boxes[k].tolist()} lies outside the image of {width} x {height} pixels")
+    bad = (labels < 0) | (labels >= n_classes)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise LabelwiseError(f"{where[k]}: class number {labels[k]}; expected 0 to {n_classes - 1}")
+
+
+def check_answers(
+    records: Sequence[tuple[Query, Answer, Cost]], sizes: Mapping[str, tuple[int, int]], classes: Sequence[str]
+) -> None:
+    """Refuses an answer that does not fit its query, one of whose boxes cannot be an object, that knows of more classes
+    than there are, or that says "nothing else in here" without knowing of a class that was added meanwhile.
+    """
+    boxes: list[Sequence[float]] = []
+    labels: list[int] = []
+    box_sizes: list[tuple[int, int]] = []
+    where: list[str] = []
+    for query, answer, _cost in records:
+        about = f"the answer to query {query.id} (round {query.round}, image {query.image})"
+        _check_form(query, answer, about)
+        if answer.classes is not None and answer.classes > len(classes):
+            raise LabelwiseError(
+                f"{about}: it knows {answer.classes} classes, and the project has {len(classes)}. Reload the page"
+            )
+        if answer.verdict in ("all", "background") and not (answer.classes is None or answer.classes >= len(classes)):
+            new = ", ".join(classes[answer.classes :])
+            raise LabelwiseError(f"{about}: the class {new} was added meanwhile; look for it, too, and answer again")
+        boxes += answer.boxes
+        labels += answer.labels
+        box_sizes += [sizes[query.image]] * len(answer.boxes)
+        where += [f"{about}, box {k}" for k in range(len(answer.boxes))]
+    if boxes:
+        shape = (len(boxes), 4)
+        xyxy = np.array(boxes, np.float64).reshape(shape)
+        check_objects(xyxy, np.array(labels, np.int64), np.array(box_sizes, np.int64), len(classes), where)
+
+
+def _check_form(query: Query, answer: Answer, where: str) -> None:
+    if answer.query != query.id:
+        raise LabelwiseError(f"{where}: it says query {answer.query}")
+    allowed = _VERDICTS[query.unit]
+    if answer.verdict not in allowed:
+        raise LabelwiseError(f"{where}: verdict {answer.verdict!r}; expected one of {', '.join(allowed)}")
+    n = len(answer.boxes)
+    fits = n == 1 if answer.verdict == "object" else n == 0 or answer.verdict == "all"
+    if not fits or len(answer.labels) != n:
+        expected = {"object": "one box and its label", "all": "as many labels as boxes"}.get(answer.verdict, "no boxes")
+        raise LabelwiseError(f"{where}: {n} boxes and {len(answer.labels)} labels; expected {expected}")
+
+
+def answer_row(answer: Answer, cost: Cost, ordinal: int, created: str) -> dict[str, Any]:
+    """The row of an answer with its cost."""
+    return {
+        "query_id": answer.query,
+        "ordinal": ordinal,
+        "verdict": answer.verdict,
+        "boxes": [[float(v) for v in box] for box in answer.boxes],
+        "labels": [int(label) for label in answer.labels],
+        "who": answer.who,
+        "created": created,
+        "seconds": float(answer.seconds),
+        "note": answer.note,
+        "cost_boxes": int(cost.boxes),
+        "cost_queries": int(cost.queries),
+        "cost_images": int(cost.images),
+        "cost_seconds": float(cost.seconds),
+    }
+
+
+def origin_of(who: str) -> str:
+    """What an annotation says of where it comes from."""
+    return who if who == "oracle" else f"person {who}"
+
+
+def label_rows(
+    counted: Sequence[tuple[Query, Answer, int]],
+    sizes: Mapping[str, tuple[int, int]],
+    origin: str | None,
+    created: str,
+) -> list[tuple[sa.Table, list[dict[str, Any]]]]:
+    """The rows that follow from answers that count, each given as (query, answer, answer id).
+
+    `origin` None: each answer's is whoever gave it.
+    """
+    annotations, coverage, background = [], [], []
+    for query, answer, answer_id in counted:
+        asked = {"image": query.image, "round": query.round, "query_id": query.id}
+        made = asked | {"origin": origin or origin_of(answer.who), "answer_id": answer_id, "created": created}
+        for box, label in zip(answer.boxes, answer.labels, strict=True):
+            annotations.append(made | _corners(box) | {"label": int(label)})
+        if answer.verdict == "all":
+            width, height = sizes[query.image]
+            coverage.append(asked | _corners(query.box or (0, 0, width, height)))
+        if answer.verdict == "background":
+            background.append(asked | _corners(query.box))
+    return [(t.annotation_table, annotations), (t.coverage, coverage), (t.background, background)]

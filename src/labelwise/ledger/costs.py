@@ -1,0 +1,24 @@
+"""What the rounds have cost, summed by the database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from labelwise.ledger import schema as t
+from labelwise.ledger.instant import Instant
+from labelwise.ledger.standing import standing, taken_back
+from labelwise.types import Cost
+
+
+def costs(connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
+    """What each round has cost, or had at an instant (`Ledger.cost_by_round`)."""
+    a = t.answers.c
+    once = [sa.func.sum(sa.case((standing(seen), column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
+    asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
+    sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
+    gone = (t.withdrawn.c.answer_id == a.id) & taken_back(seen)
+    tables = t.answers.join(t.queries).outerjoin(t.withdrawn, gone)
+    select = sa.select(t.queries.c.round, *sums).select_from(tables).group_by(t.queries.c.round)
+    select = select if seen is None else select.where(seen.rows(t.answers, "answers"))
+    rows = connection.execute(select.order_by(t.queries.c.round)).all()
+    return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}

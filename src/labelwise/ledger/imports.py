@@ -1,0 +1,124 @@
+"""What an exchange with other tools needs of the ledger: who the project is, every answer, taking many in at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from labelwise.ledger import schema as t
+from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.ledger import Ledger
+from labelwise.ledger.standing import HELD_BACK, STANDING, answer_of
+from labelwise.types import Answer, Cost, LabelwiseError, Problem, Query
+
+_a = t.answers.c
+_MOST = 1000
+"""Values in one statement: a database takes only so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an import did: answers written, answers that were in the ledger before, and what stood in the way."""
+
+    written: int
+    known: int
+    problems: tuple[Problem, ...] = ()
+
+
+def project_id(ledger: Ledger) -> str:
+    """12 hexadecimal digits that tell this project from any other: of the moment when its ledger was made."""
+    with ledger._read() as connection:
+        created = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "created")).scalar()
+    if created is None:
+        raise LabelwiseError(f"the ledger {ledger.where} holds no images yet: run `labelwise run` until it asks")
+    return hashlib.sha256(str(created).encode()).hexdigest()[:12]
+
+
+def standing(ledger: Ledger) -> list[tuple[Query, Answer]]:
+    """The answer that counts of every answered query, by round and rank."""
+    joined = t.answers.join(t.queries)
+    columns = [*t.queries.c, *(column.label(f"answer_{column.name}") for column in t.answers.c)]
+    select = sa.select(*columns).select_from(joined).where(STANDING).order_by(t.queries.c.round, t.queries.c.rank)
+    with ledger._read() as connection:
+        rows = connection.execute(select).mappings().all()
+    return [(query_from_row(row), answer_of(_unprefixed(row))) for row in rows]
+
+
+def _unprefixed(row: sa.RowMapping) -> Any:
+    return {key.removeprefix("answer_"): value for key, value in row.items() if key.startswith("answer_")}
+
+
+def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
+    """Every current annotation, oldest first, with its origin, round, query, when it was made and by whom."""
+    n = t.annotation_table
+    newer = n.alias("newer")
+    current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
+    current &= n.c.image.not_in(HELD_BACK)
+    joined = n.outerjoin(t.answers, n.c.answer_id == t.answers.c.id)
+    select = sa.select(n, t.answers.c.who).select_from(joined).where(current).order_by(n.c.id)
+    with ledger._read() as connection:
+        return [dict(row) for row in connection.execute(select).mappings()]
+
+
+def take_in(
+    ledger: Ledger,
+    records: Sequence[tuple[Query, Answer, Cost]],
+    places: Sequence[str],
+    origin: str,
+    *,
+    second_opinions: bool = False,
+) -> Taken:
+    """Records answers in one transaction, all or none. One that is in the ledger already is not recorded again.
+
+    An answer to a query that somebody else has answered is a problem, and nothing is written, unless
+    `second_opinions`: then it is kept as one and adds no labels. `places` names each record for a message.
+    """
+    with ledger._write() as connection:
+        before = _answers(connection, [query.id for query, _, _ in records if query.id is not None])
+        fresh, problems, known = [], [], 0
+        for record, place in zip(records, places, strict=True):
+            query, answer, _cost = record
+            others = before.setdefault(answer.query, [])
+            if any(_same(answer, other) for other, _ in others):
+                known += 1
+                continue
+            valid = [other for other, withdrawn in others if not withdrawn]
+            if valid and not second_opinions:
+                what = f"query {query.id} was answered by {valid[0].who} ({valid[0].verdict}), here by {answer.who}"
+                problems.append(Problem("answered before", place, f"{what} ({answer.verdict})", "refused"))
+            others.append((answer, False))
+            fresh.append(record)
+        if problems:
+            return Taken(0, known, tuple(problems))
+        if fresh:
+            ledger.record_within(connection, fresh, origin)
+        return Taken(len(fresh), known)
+
+
+def _same(a: Answer, b: Answer) -> bool:
+    """Whether two answers are one: the same person said the same."""
+    return _said(a) == _said(b)
+
+
+def _said(answer: Answer) -> Answer:
+    return replace(answer, seconds=0.0, boxes=_plain(answer), labels=tuple(answer.labels), classes=None)
+
+
+def _plain(answer: Answer) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in answer.boxes)
+
+
+def _answers(connection: sa.Connection, ids: Sequence[int]) -> dict[int, list[tuple[Answer, bool]]]:
+    """Every answer of these queries, in order, and whether it was taken back."""
+    found: dict[int, list[tuple[Answer, bool]]] = {}
+    columns = sa.select(t.answers, t.withdrawn.c.answer_id.is_not(None).label("withdrawn"))
+    joined = columns.select_from(t.answers.outerjoin(t.withdrawn))
+    for start in range(0, len(ids), _MOST):
+        some = joined.where(_a.query_id.in_(ids[start : start + _MOST])).order_by(_a.query_id, _a.ordinal)
+        for row in connection.execute(some).mappings():
+            found.setdefault(row["query_id"], []).append((answer_of(row), bool(row["withdrawn"])))
+    return found

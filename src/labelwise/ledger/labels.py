@@ -1,0 +1,93 @@
+"""What is known, read from the ledger into columns: the current annotations, coverage and background marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from jaxtyping import Float64, Int64
+
+from labelwise.ledger import schema as t
+from labelwise.ledger.instant import Instant
+from labelwise.ledger.standing import HELD_BACK, standing_rows, unanswered
+from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
+
+_newer = t.annotation_table.alias()
+
+
+def _current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of annotations: it is not superseded (at that instant), and withdraws nothing."""
+    superseded = _newer.c.supersedes == t.annotation_table.c.id
+    if seen is not None:
+        superseded &= _newer.c.id <= seen.annotations
+    current = t.annotation_table.c.label.is_not(None) & ~sa.exists().where(superseded)
+    current &= t.annotation_table.c.image.not_in(HELD_BACK)
+    return current if seen is None else current & seen.rows(t.annotation_table, "annotations")
+
+
+def read_labels(connection: sa.Connection, pool: Pool, where: str, seen: Instant | None = None) -> Labels:
+    """All that is known of the pool (or was, at an instant), in its order; rows of one image as they were made."""
+    n = len(pool)
+    index = _pool_index(connection, pool, where)
+    annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
+    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all", seen)), 5)
+    background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background", seen)), 5)
+    select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
+    select = select.where(t.images.c.name.not_in(HELD_BACK))
+    answered = np.zeros(n, np.bool_)
+    answered[_of(index, _fetch(connection, select, 1))] = True
+    return Labels(
+        annotations=Boxes.from_rows(_of(index, annotated), annotated[:, 1:5], annotated[:, 5], n),
+        coverage=Rects.from_rows(_of(index, covered), covered[:, 1:], n),
+        background=Rects.from_rows(_of(index, background), background[:, 1:], n),
+        answered=answered,
+    )
+
+
+def read_annotations(connection: sa.Connection, until_round: int | None) -> dict[str, np.ndarray]:
+    """The current annotations as columns, oldest first."""
+    a = t.annotation_table.c
+    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(_current()).order_by(a.id)
+    if until_round is not None:
+        select = select.where(a.round <= until_round)
+    rows = connection.execute(select).all()
+    numbers = np.array([tuple(row[:7]) for row in rows], np.float64).reshape(-1, 7)
+    whole = numbers[:, :3].astype(np.int64)
+    return {
+        "id": whole[:, 0],
+        "image": np.array([row[7] for row in rows], np.str_),
+        "xyxy": numbers[:, 3:].astype(np.float32),
+        "label": whole[:, 2],
+        "round": whole[:, 1],
+    }
+
+
+def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
+    """Position in the pool of every image number of the ledger."""
+    stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars().all()
+    position = {name: k for k, name in enumerate(pool.names)}
+    if position.keys() != set(stored):
+        odd = sorted(position.keys() ^ set(stored))
+        raise LabelwiseError(
+            f"the pool {pool.root} and the ledger {where} hold different images, {odd[0]} among {len(odd)}: "
+            "add the pool's images to the ledger first"
+        )
+    return np.array([position[name] for name in stored], np.int64)
+
+
+def _select(table: sa.Table, *extra: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    c = table.c
+    return sa.select(t.images.c.number, c.x1, c.y1, c.x2, c.y2, *extra).select_from(table.join(t.images)).order_by(c.id)
+
+
+def _fetch(connection: sa.Connection, select: sa.Select[Any], width: int) -> Float64[np.ndarray, "n width"]:
+    cursor = connection.execute(select).cursor
+    rows = [] if cursor is None else cursor.fetchall()  # plain tuples: twice as fast as SQLAlchemy's rows
+    return np.array(rows, np.float64).reshape(-1, width)
+
+
+def _of(index: np.ndarray, rows: np.ndarray) -> Int64[np.ndarray, " n"]:
+    """The pool position of rows whose first column is the ledger's image number."""
+    where: np.ndarray = index[rows[:, 0].astype(np.int64)]
+    return where

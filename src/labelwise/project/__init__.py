@@ -1,0 +1,1 @@
+"""A project: its folder, what is opened of it, what is done again."""

@@ -1,0 +1,145 @@
+"""What the stages of a run share: the project folder, its config, the images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise.config import Run
+from labelwise.data.image import Images, pixels_of
+from labelwise.data.pixels import Pixels
+from labelwise.data.pixels import load as load_pixels
+from labelwise.ledger import class_list
+from labelwise.ledger.instant import Instant
+from labelwise.project.folder import Project
+from labelwise.types import Clips, Labels, LabelwiseError, Pool
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opens a progress bar (description, total) and gives the function that advances it."""
+
+
+def say_nothing(_line: str) -> None:
+    """Nobody is told."""
+
+
+def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """No progress bar."""
+    return nullcontext(lambda _n: None)
+
+
+@dataclass
+class Context:
+    """One run in one project folder.
+
+    `first_images`: how many the first round labels. `tell`: says a line to the user. `absent`: images that the ledger
+    knows and the data lacked when they were read, with the reason. `readable`: images that were read before they were
+    asked. `seen`: the instant of the ledger that a stage knows of (None: the present one).
+    """
+
+    project: Project
+    run: Run
+    pool: Pool
+    test: Pool | None
+    first_images: int
+    bar: Bar = silent
+    tell: Callable[[str], None] = say_nothing
+    absent: Mapping[int, str] = field(default_factory=dict)
+    readable: set[int] = field(default_factory=set)
+    seen: Instant | None = None
+    _images: dict[tuple[str, float], Images] = field(default_factory=dict)
+    _pixels: dict[str, Pixels] = field(default_factory=dict)
+
+    def images(self, which: str, scale: float = 1.0) -> Images:
+        """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
+        if (which, scale) not in self._images:
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            budget = int(self.run.data.cache_gb * 1e9 / 2) if scale == 1 else 0
+            size_px = round(self.run.data.image_size_px * scale)
+            self._images[which, scale] = Images(pool, size_px, cache_bytes=budget)
+        return self._images[which, scale]
+
+    def pixels(self, which: str) -> Pixels:
+        """The "pool" or the "test" split as one array of squares: what a classifier looks at."""
+        if which not in self._pixels:
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            most = self.run.data.cache_gb * 1e9 / 2
+            with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
+                self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
+        return self._pixels[which]
+
+    def drop_images(self) -> None:
+        """Decoded images are forgotten: some can be shown that could not, or the other way round."""
+        self._images.clear()
+        self._pixels.clear()
+        self.readable.clear()
+
+    def known(self) -> Labels:
+        """All that is known of the pool; to a stage, what was known when it was first begun."""
+        return self.project.ledger.labels(self.pool, self.seen)
+
+    def at(self, seen: Instant | None, run: Run) -> Context:
+        """The run at an instant, with the classes and the given settings of then."""
+        changed: dict[str, Any] = {"seen": seen, "run": run}
+        if seen is not None and seen.classes < len(self.pool.classes):
+            classes = self.pool.classes[: seen.classes]
+            changed["pool"] = replace(self.pool, classes=classes)
+            changed["test"] = None if self.test is None else replace(self.test, classes=classes)
+        if run.data != self.run.data:
+            changed |= {"_images": {}, "_pixels": {}}
+        return replace(self, **changed)
+
+    def see_classes(self) -> None:
+        """Takes over the classes that were added, here or by another process, since the project was opened."""
+        known, before = self.project.ledger.classes(), self.pool.classes
+        if len(known) > len(before) and known[: len(before)] == before:
+            self.pool = replace(self.pool, classes=known)
+            self.test = None if self.test is None else replace(self.test, classes=known)
+
+    def add_class(self, name: str, who: str, *, none_so_far: bool) -> int:
+        """Adds a class while people answer; see `class_list`. An image's class, of whole images, holds as it is."""
+        self.project.ledger.add_images(self.pool)  # of a project that has not begun, too
+        number = class_list.add_class(self.project.ledger, name, who, none_so_far=none_so_far or self.run.classifies)
+        self.see_classes()
+        return number
+
+    @property
+    def cache(self) -> Path:
+        """What can be computed anew: $LABELWISE_CACHE (several projects on one pool share it), or in the project."""
+        given = os.environ.get("LABELWISE_CACHE")
+        return Path(given) if given else self.project.folder / "cache"
+
+    @property
+    def device(self) -> str:
+        """The device that the config asks for, where models look at the pool."""
+        import torch
+
+        wants_gpu = self.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return "cuda" if wants_gpu else "cpu"
+
+    def frame(self, image: int) -> np.ndarray:
+        """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
+        return pixels_of(self.pool, image)
+
+    def file(self, round: int, name: str) -> Path:
+        """A file of a round's folder."""
+        return self.project.round_folder(round) / name
+
+
+def clips_of(pool: Pool) -> Clips:
+    """The clips of a pool of videos.
+
+    Raises:
+        LabelwiseError: it is of images.
+    """
+    if pool.clips is None:
+        raise LabelwiseError(
+            f"{pool.root}: these images are not frames of videos, which a score, selector or labels.propagate needs. "
+            'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
+        )
+    return pool.clips

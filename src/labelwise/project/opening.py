@@ -1,0 +1,236 @@
+"""Opening and making projects: their settings, the images that a run reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from labelwise import catalog, config, files
+from labelwise.config import Run, run_file
+from labelwise.data import find, hold_back, long_tail, staging
+from labelwise.data._frames import Frames
+from labelwise.data.known_order import in_known_order
+from labelwise.data.video import every
+from labelwise.errors import LabelwiseError, no_project
+from labelwise.generated import roads, scenes
+from labelwise.ledger import image_files
+from labelwise.project import availability
+from labelwise.project.context import Bar, Context, clips_of, silent
+from labelwise.project.folder import Project
+from labelwise.types import Pool
+from labelwise.types.disk import readable_errors
+
+Read = Callable[[Path, str | None, str | None], Pool]
+"""Reads a split of a data set in a format, as `find.read` does."""
+
+
+def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
+    """Opens the project in `folder`; makes it first when a recipe is given and it is not there yet.
+
+    Raises:
+        LabelwiseError: no project and no recipe; a project with other settings than those given; a faulty config.
+    """
+    there = (folder / "run.toml").exists()
+    if recipe is None:
+        if not there:
+            raise no_project(folder)
+        run = config.load(folder / "run.toml", settings)
+        if settings:
+            files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
+        return _open(Project.open(folder, run.ledger), run, bar)
+    run = resolved(config.load(catalog.recipe_files(recipe), settings), folder)
+    if there:
+        before = config.load(folder / "run.toml")
+        if before != run:
+            changed = [k for k in Run.model_fields if getattr(before, k) != getattr(run, k)]
+            raise LabelwiseError(
+                f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
+                f"--project {folder}`, change it there with --set, or give another --project"
+            )
+        return _open(Project.open(folder, run.ledger), run, bar)
+    if not run.data.generated:
+        run.data.folder()  # a wrong path is an error before anything is written
+    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
+
+
+def resolved(run: Run, folder: Path) -> Run:
+    """Paths made absolute, so that the project can be opened from anywhere."""
+    data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
+    model, tracks = run.model, run.tracks
+    weights = model.settings.get("weights", "none")
+    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
+        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
+    if tracks.flow_weights is not None:
+        file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
+        tracks = tracks.model_copy(update={"flow_weights": file})
+    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks})
+    return config.parse(changed.model_dump(exclude_none=True), str(folder))
+
+
+def _file(key: str, given: str, otherwise: str) -> str:
+    """The absolute path of a file that a setting names."""
+    places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
+    found = next((p for p in places if p.exists()), None)
+    if found is None:
+        raise LabelwiseError(
+            f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "
+            f"({otherwise})"
+        )
+    return str(found.resolve())
+
+
+def _open(project: Project, run: Run, bar: Bar) -> Context:
+    data = run.data
+    root = project.folder / "data" if data.generated else data.folder()
+    if data.generated and not (root.exists() and any(root.iterdir())):
+        with project.lock(), readable_errors(root):
+            staging.remove_leftovers(root)
+            _generate(run, root, bar)
+    splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
+    context = Context(project, run, *_pools_of(project, run, root, splits), bar)
+    context.absent = context.pool.unavailable
+    for pool in (context.pool, context.test):
+        writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
+        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb and writable:
+            pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+    context.see_classes()
+    availability.see(context)
+    return context
+
+
+def _pools_of(project: Project, run: Run, root: Path, splits: tuple[str, str]) -> tuple[Pool, Pool | None, int]:
+    """`pools`, with the pool in the order of the ledger's images, and those of them that are gone."""
+    known = image_files.known(project.ledger)
+    names = [name for name, _, _ in known]
+    pool, test, first = pools(run, root, *splits, names)
+    return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
+
+
+def _generate(run: Run, root: Path, bar: Bar) -> None:
+    """Draws the demo data."""
+    if run.data.roads is not None:
+        with bar("generate road scenes", roads.expected_frames(**run.data.roads)) as advance:
+            roads.write(root, **run.data.roads, progress=advance)
+        return
+    settings = run.data.scenes or {}
+    with bar("generate scenes", int(settings.get("train", 300)) + int(settings.get("test", 100))) as advance:
+        scenes.write(root, **settings, progress=advance)
+
+
+def pools(
+    run: Run, root: Path, pool_split: str, test_split: str, known: Sequence[str] = (), read: Read = find.read
+) -> tuple[Pool, Pool | None, int]:
+    """The pool and the test images that a run reads from `root`, and how many images it labels first.
+
+    That number is of the pool before `data.imbalance` thins it out (001, section 4.5.1). Where a part of the pool was
+    drawn once, it stays that part: the images `known`.
+    """
+    data = run.data
+    pool = _named(_pool(run, root, pool_split or None, known, read), data.classes)
+    test = _named(read(root, test_split, data.format), data.classes) if test_split else None
+    if test is not None and test.classes != pool.classes:
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has the classes {', '.join(test.classes) or '(none)'}, the pool "
+            f"{', '.join(pool.classes) or '(none)'}. Give both one class list, or test on a part of the pool: "
+            "--set data.test_split= --set data.test_share=0.2"
+        )
+    if test is not None and (test.truth is None or not len(test.truth)):
+        raise LabelwiseError(
+            f"{root}: the test split {test_split} has no annotations to test on. Name another (data.test_split), or "
+            "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
+        )
+    if data.test_share:
+        pool, test = _parted(pool, run)
+    if data.stride_frames > 1:
+        pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
+    if run.needs_clips:
+        clips_of(pool)
+    if data.most_images is not None and pool.clips is not None:
+        raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
+    if data.most_images is not None and data.most_images < len(pool):
+        drawn = np.random.default_rng(0).permutation(len(pool))
+        pool = long_tail.subset(pool, np.sort(_with(known, pool, drawn, data.most_images)))
+    first = run.budget.first(len(pool))
+    if data.imbalance is not None:
+        rows = _with(known, pool, np.zeros(0, np.int64), 0) if known else _kept(pool, run, first)
+        pool = long_tail.subset(pool, rows)
+    if run.classifies and not pool.one_class_per_image and pool.truth is not None:
+        raise LabelwiseError(
+            f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
+            "(model.name), or a folder of classes"
+        )
+    if find.classifies(root, data.format) and not run.classifies:
+        raise LabelwiseError(
+            f'{root}: this data set has classes but no boxes. Set model.name = "classifier", query.unit = "image" and '
+            'labels.policy = "background", or begin with a recipe: `labelwise run cifar10 -s data.root=...`'
+        )
+    if run.classifies and len(pool.classes) == 0:
+        raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
+    return pool, test, first
+
+
+def _pool(run: Run, root: Path, split: str | None, known: Sequence[str], read: Read) -> Pool:
+    """The pool as it is read; an error of a project that has images says where they are expected."""
+    advice = (
+        f"This project has {len(known)} images below data.root = {run.data.root!r}: mount or put back that folder, or "
+        "say where it is now with --set data.root=PATH"
+    )
+    try:
+        pool = read(root, split, run.data.format)
+    except LabelwiseError as error:
+        if not known:
+            raise
+        raise LabelwiseError(f"{advice}\n{error}") from error
+    if known and set(known).isdisjoint(pool.names):
+        raise LabelwiseError(f"{root}: none of the images of this project is there ({known[0]} and so on). {advice}")
+    return pool
+
+
+def _with(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.ndarray:
+    """Numbers of the images `known`, and of those `drawn` as many more as there is room for."""
+    before = set(known)
+    here = [i for i, name in enumerate(pool.names) if name in before]
+    more = [i for i in drawn.tolist() if pool.names[i] not in before]
+    return np.array(here + more[: max(0, most - len(known))], np.int64)
+
+
+def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:
+    """The pool without the part that is held back, and that part."""
+    data = run.data
+    if pool.truth is None:
+        raise LabelwiseError(
+            f"{pool.root}: data.test_share = {data.test_share:g}, but these images have no annotations to test on. "
+            "Set data.test_share = 0"
+        )
+    back = hold_back.held_back(pool, data.test_share, seed=data.test_seed, group=data.group)
+    return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
+
+
+def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:
+    """A pool without annotations gets the classes that the config names."""
+    if not classes or pool.classes == classes:
+        return pool
+    if pool.classes:
+        raise LabelwiseError(
+            f"data.classes is {', '.join(classes)}, but {pool.root} has annotations of {', '.join(pool.classes)}. "
+            "Remove data.classes: it is for images without annotations"
+        )
+    return replace(pool, classes=classes)
+
+
+def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:
+    """The images that the imbalance leaves; each class keeps enough for its share of the first round."""
+    if not pool.one_class_per_image or pool.truth is None or run.data.imbalance is None:
+        raise LabelwiseError("data.imbalance thins out classes of images; this data set has no class per image")
+    reserve = -(-first // len(pool.classes)) if run.budget.start == "balanced" else 0
+    return long_tail.keep(
+        pool.truth.labels,
+        len(pool.classes),
+        factor=run.data.imbalance,
+        rng=np.random.default_rng([run.seed, 4]),
+        reserve_per_class=reserve,
+    )

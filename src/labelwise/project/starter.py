@@ -1,0 +1,250 @@
+"""Making a project of any folder: what it holds, pool and test split, the starter and the budget that fit.
+
+Nothing is written before everything has been read and checked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise import catalog, config, files
+from labelwise.config import Run, run_file
+from labelwise.config.sections import Data
+from labelwise.data import hold_back, recognise, roles
+from labelwise.data.recognise import Found
+from labelwise.errors import LabelwiseError
+from labelwise.project import fresh, opening
+from labelwise.project.context import Bar, silent
+from labelwise.project.folder import Project
+from labelwise.types import Pool
+
+SHARE = 0.2
+"""Part of a pool with annotations that is held back to test on, where there is no test split."""
+FRAMES = 5000
+"""Videos are thinned out to about so many frames."""
+SMALL_PX = 64
+_FIRST, _MOST = 20, 200
+
+
+@dataclass
+class Made:
+    """A project that was made: what was found, what was chosen, and sentences on it."""
+
+    run: Run
+    found: Found
+    pool: Pool
+    test: Pool | None
+    told: list[str] = field(default_factory=list)
+
+
+def make(
+    folder: Path,
+    data: Path,
+    recipe: str | None = None,
+    classes: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    bar: Bar = silent,
+) -> Made:
+    """Makes the project, or makes it anew while no stage of it has begun.
+
+    Raises:
+        LabelwiseError: nothing is written then.
+    """
+    given = config.layers([], settings)
+    said: Mapping[str, Any] = given.get("data", {})
+    root = _root(folder, Path(str(said.get("root", data))))
+    before = config.load(folder / "run.toml") if (folder / "run.toml").exists() else None
+    if before is not None:
+        fresh.refuse_begun(folder, before.ledger)
+    views = {"views": ["flip"]}  # which the default score needs
+    config.parse({"data": {**said, "root": str(root)}, "predict": views}, "--set")  # before a long read
+    with bar(f"read {root.name}", 0) as advance:
+        found = recognise.look(root, said.get("format"), advance)
+    started = _start(found, said, tuple(classes))
+    raw, run = _settled(folder, started, recipe, settings)
+    pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
+    if recipe is None:
+        raw, run = _settled(folder, started, recipe, settings, _budget(run, pool, first))
+    head = (f"{run.name}: made by `labelwise init` of {root}", "`labelwise config` explains every setting there is.")
+    text = run_file.text(raw, head)
+    made = Made(run, found, pool, test, [*_told(found, run, pool, test), *started.told])
+    if before is None:
+        _create(folder, text, run)
+        return made
+    if before.ledger != run.ledger:
+        raise LabelwiseError(
+            f"{folder} has its ledger in {before.ledger or 'a file'}; name another folder to change it"
+        )
+    fresh.forget_pool(folder, run.ledger)
+    files.write_text(folder / "run.toml", text)
+    return made
+
+
+def _root(folder: Path, data: Path) -> Path:
+    """The data folder; refused where the project would lie in it."""
+    root, place = data.expanduser().resolve(), folder.expanduser().resolve()
+    if not root.exists():
+        raise LabelwiseError(f"--data {data}: there is no such folder. Give the folder with your images or videos")
+    if root == place or root in place.parents:
+        raise LabelwiseError(
+            f"the project {folder} would lie in its own data folder {data}, and its files would be read as images. "
+            f"Name a project folder outside of it, such as {root.parent / (root.name + '-project')}"
+        )
+    return root
+
+
+@dataclass
+class _Start:
+    """What a data set asks of the settings: its own table, and those that fit it."""
+
+    recipe: str
+    data: dict[str, Any]
+    other: dict[str, Any]
+    told: list[str]
+
+
+def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _Start:
+    """Chooses pool, test part, starter and who answers."""
+    told = [found.note] if found.note else []
+    name, test = _splits(found, said)
+    pool = found.pools[name]
+    data: dict[str, Any] = {"root": str(found.root), "format": found.format}
+    data |= {"pool_split": name} if name else {}
+    share = float(said.get("test_share", 0 if test or not roles.annotated(pool) else SHARE))
+    if share:
+        data |= {"test_share": share, "test_seed": 0}
+        group = str(said.get("group", r"^(.*)\.rf\." if any(".rf." in one for one in pool.names) else ""))
+        data |= {"group": group} if group else {}
+        data["test_seed"] = hold_back.seed(pool, share, group)
+    elif test:
+        data["test_split"] = test
+    if classes or not (pool.classes or said.get("classes")):
+        data["classes"] = list(classes)
+    other: dict[str, Any] = {"ask": {"who": "oracle" if roles.annotated(pool) else "people"}}
+    recipe = "starter_classes" if found.classifies else "starter"
+    if pool.clips is not None:
+        recipe = "starter_frames"
+        stride = -(-round(len(pool) * (1 - share)) // FRAMES)
+        if stride > 1 and "stride_frames" not in said:
+            data["stride_frames"] = stride
+            told.append(f"Every {stride}. frame is taken (another: --set data.stride_frames=N)")
+    longest = int(max(pool.width_px.max(), pool.height_px.max()))
+    if found.classifies and longest <= SMALL_PX:
+        data["image_size_px"] = longest
+        other["model"] = {"backbone": "small", "weights": "none"}
+    return _Start(recipe, data, other, told)
+
+
+def _splits(found: Found, said: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The pool and the test split: those that the user names, else those that fit."""
+    name = said.get("pool_split")
+    if name is not None and name not in found.pools:
+        found.pools[name] = found.read(found.root, name, found.format)
+    name, test = roles.choose(found.pools, name)
+    return name, None if "test_share" in said else said.get("test_split", test)
+
+
+def _settled(
+    folder: Path,
+    start: _Start,
+    recipe: str | None,
+    settings: Sequence[str],
+    budget: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Run]:
+    """The settings as run.toml holds them, and the run that they are."""
+    paths = catalog.recipe_files(recipe or start.recipe)
+    between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
+    between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
+    raw = config.layers(paths, settings, between)
+    for generated in ("scenes", "roads"):
+        raw["data"].pop(generated, None)
+    foreign = {"pool_split", "test_split"} - set(start.data) - set(config.layers([], settings).get("data", {}))
+    raw["data"]["root"] = start.data["root"]
+    keys = [key for key in (*Data.model_fields, *raw["data"]) if key in raw["data"] and key not in foreign]
+    raw["data"] = {key: raw["data"][key] for key in keys}  # of a recipe's own data set nothing stays
+    run = opening.resolved(config.parse(raw, " + ".join(map(str, paths))), folder)
+    if run.model.settings.get("weights") != config.parse(raw, "").model.settings.get("weights"):
+        raw["model"]["weights"] = run.model.settings["weights"]
+    return raw, run
+
+
+def _budget(run: Run, pool: Pool, first: int) -> dict[str, Any]:
+    """Images of the first round and what each further round may spend, so that neither is silly for this pool."""
+    n, classes = len(pool), len(pool.classes) if run.classifies else 0
+    start = max(1, min(max(first, _FIRST, 2 * classes), max(_MOST, 2 * classes), n // 4))
+    found: dict[str, Any] = {"start_images": start}
+    if run.budget.unit in ("images", "frames"):
+        amount = min(start, max(1, (n - start) // 3))
+    elif pool.truth is not None:
+        amount = round(min(_MOST, start * len(pool.truth) / n, len(pool.truth) / 4))
+    else:
+        found["unit"] = "queries"
+        amount = min(_MOST, 5 * start)
+    return found | {"per_round": [max(1, amount)] * 3}
+
+
+def _create(folder: Path, text: str, run: Run) -> None:
+    """Makes the folder; one that could not be made as a whole is gone again."""
+    there = folder.exists()
+    try:
+        Project.create(folder, text, run.ledger).close()
+    except BaseException:
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _budget_told(run: Run, images: str) -> list[str]:
+    who = "people answer on the page of `labelwise serve`"
+    if run.ask.who == "oracle":
+        who = "the annotations answer (people: --set ask.who=people)"
+    each = ", ".join(f"{amount:g}" for amount in run.budget.per_round)
+    amounts = f"{each} {images if run.budget.unit == 'images' else run.budget.unit}"
+    return [
+        f"Budget: {run.budget.start_images:g} {images} at random, then rounds of {amounts} "
+        f"(--set budget.start_images=N, --set budget.per_round=[...]); {who}"
+    ]
+
+
+def _told(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
+    """What was chosen, and by which setting that is changed."""
+    data = run.data
+    told = []
+    if len(found.pools) > 1:
+        told.append(f"Pool: {data.pool_split} (another: --set data.pool_split=NAME)")
+    if data.test_share and test is not None:
+        whole = "videos" if pool.clips is not None else "images"
+        counts = (
+            f"{_videos(test)} of {_videos(test) + _videos(pool)} videos"
+            if pool.clips is not None
+            else f"{len(test)} of {len(test) + len(pool)} images"
+        )
+        told.append(
+            f"Test: there is no test split, so {counts} are held back from the pool, the same {whole} also when "
+            f"others are added (--set data.test_share={data.test_share:g}; 0: no test)"
+        )
+    elif data.test_split:
+        told.append(f"Test: {data.test_split} (another: --set data.test_split=NAME)")
+    elif roles.annotated(pool):
+        told.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
+    else:
+        told.append("Test: none, because these images have no annotations")
+    return told + _budget_told(run, "frames" if pool.clips is not None else "images")
+
+
+def next_step(folder: Path, made: Made) -> str:
+    """The command after `init`."""
+    run = f"`labelwise run --project {folder}`"
+    if made.run.ask.who != "people":
+        return run
+    return f"{run}, and beside it `labelwise serve --project {folder}`, where people answer"
+
+
+def _videos(pool: Pool) -> int:
+    return 0 if pool.clips is None else len(np.unique(pool.clips.video))

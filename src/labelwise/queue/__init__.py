@@ -1,0 +1,1 @@
+"""The page's queue: leases, people, their passwords."""

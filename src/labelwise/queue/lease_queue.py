@@ -1,0 +1,302 @@
+"""Windows that come at the same time are served together: by the same few statements as a single one (`leases`)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from labelwise.ledger import schema as t
+from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.ledger import Ledger
+from labelwise.ledger.progress import known_within
+from labelwise.ledger.standing import SHOWABLE, STANDING, answer_of, wants
+from labelwise.types import Answer, Cost, LabelwiseError, Query
+
+MOST_HELD = 12
+"""Queries that one person may hold at a time, all windows together."""
+LOOK_AGAIN_S = 1.0
+_NEVER = float("-inf")
+
+_l, _q, _s = t.leases.c, t.queries.c, t.stages.c
+_bind = sa.bindparam
+_ASKING = sa.select(sa.func.max(_s.round)).where((_s.stage == "ask") & (_s.state == "started"))
+_EXPIRE = sa.update(t.leases).where(_l.ended.is_(None) & (_l.expires <= _bind("at"))).values(ended="expired")
+_OF_LEASE = (_l.id.label("lease"), _l.who, _l.tab, _l.secret, _l.issued, _l.answer_id)
+_LEASED = sa.select(t.queries, *_OF_LEASE).select_from(t.leases.join(t.queries))
+_BY_SECRET = _LEASED.where(_l.secret.in_(_bind("secrets_sha256", expanding=True)))
+_HELD = _LEASED.where(_l.who.in_(_bind("people", expanding=True)) & _l.ended.is_(None))
+_HELD = _HELD.where(SHOWABLE).order_by(_q.round, _q.rank)
+_NO_HOLDER = ~sa.exists().where((_l.query_id == _q.id) & _l.ended.is_(None)).correlate(t.queries)
+_HERE = (_q.round == _bind("asking")) & (_q.rank >= _bind("start"))
+_ALIKE = _q.label.is_not_distinct_from(_bind("like", type_=sa.Integer))
+_LAST = sa.select(sa.func.max(_q.rank)).where(_q.round == _bind("asking"))
+_ISSUE = sa.insert(t.leases)
+_DONE = sa.update(t.leases).where((_l.id == _bind("lease")) | ((_l.query_id == _bind("of_query")) & _l.ended.is_(None)))
+_DONE = _DONE.values(
+    ended="answered", answer_id=sa.case((_l.id == _bind("lease"), _bind("made", type_=sa.Integer)), else_=_l.answer_id)
+)
+
+Fit = Callable[[Query, Answer], Answer]
+Price = Callable[[Query, Answer], Cost]
+
+
+class LeaseError(LabelwiseError):
+    """The secret is not one that this person was given for this query."""
+
+
+class Contradiction(LabelwiseError):
+    """The lease has answered before, and said something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A query that is held until `expires` (seconds since 1970). `before`: what its holder said and took back;
+    `known`: what is known of its image.
+    """
+
+    query: Query
+    secret: str
+    expires: float
+    before: Answer | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An answer that is in the ledger. `counts`: it is the first; `repeated`: it had been sent before."""
+
+    answer_id: int
+    counts: bool
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer, with the secret of its lease, its price and how it is made to fit its query."""
+
+    answer: Answer
+    secret: str
+    price: Price
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a window says, if anything, and how many queries it wants to have afterwards."""
+
+    who: str
+    tab: str
+    at: float
+    most: int = 0
+    holding: Sequence[int] = ()
+    alike: bool = False
+    said: Said | None = None
+
+
+Served = tuple[Recorded | None, list[Lease]]
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Turns:
+    """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query."""
+
+    def __init__(self, ledger: Ledger, lease_s: float, overlap: int) -> None:
+        self._ledger = ledger
+        self.lease_s = lease_s
+        self.overlap = overlap
+        self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is free for them
+        self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
+        self._expired_at = _NEVER
+        wanted = _HERE & SHOWABLE & wants(overlap, _bind("person"))
+        free = sa.select(t.queries).where(wanted & _NO_HOLDER).order_by(_q.rank).limit(_bind("most"))
+        self._next = free.with_for_update(skip_locked=True, of=t.queries)
+        self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)
+
+    def look_again(self) -> None:
+        """Something was given back: the search for open queries begins at 0."""
+        self._from = {}
+
+    def serve(self, connection: sa.Connection, turns: Sequence[Turn]) -> list[Served]:
+        """Stores what the windows say and gives them what they want, in the order in which they came.
+
+        Of windows that are served at once, what all of them say is stored before any gets more.
+        """
+        served: list[Served] = []
+        try:
+            for wave in self._waves(turns):
+                done = self._record(connection, [(turn, turn.said) for turn in wave if turn.said is not None])
+                leases = self._give(connection, wave)
+                served += [(done.get(turn.who), given) for turn, given in zip(wave, leases, strict=True)]
+        except BaseException:  # what was given out is taken back
+            self.look_again()
+            raise
+        return served
+
+    def _waves(self, turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+        """Parts of which each can be served at once: nobody comes twice, no query is answered twice; where the search
+        is one of its own for every person (`overlap`) or class (`alike`), each alone.
+        """
+        wave: list[Turn] = []
+        seen: set[str | int] = set()
+        for turn in turns:
+            mine: set[str | int] = {turn.who} if turn.said is None else {turn.who, turn.said.answer.query}
+            if wave and (mine & seen or self.overlap > 1 or turn.alike or wave[0].alike):
+                yield wave
+                wave, seen = [], set()
+            wave.append(turn)
+            seen |= mine
+        if wave:
+            yield wave
+
+    def _record(self, connection: sa.Connection, turns: Sequence[tuple[Turn, Said]]) -> dict[str, Recorded]:
+        """Stores answers and ends their leases; what became of them, by person."""
+        if not turns:
+            return {}
+        hashes = [_hash(said.secret) for _, said in turns]
+        rows = {row["secret"]: row for row in connection.execute(_BY_SECRET, {"secrets_sha256": hashes}).mappings()}
+        done: dict[str, Recorded] = {}
+        records, ended = [], []
+        for (turn, said), key in zip(turns, hashes, strict=True):
+            row, answer = rows.get(key), said.answer
+            if row is None or (row["who"], row["id"]) != (turn.who, answer.query):
+                raise LeaseError(f"query {answer.query}: no such lease of {turn.who}. Reload the page")
+            if row["answer_id"] is not None:
+                done[turn.who] = _again(connection, row, said)
+                continue
+            query = query_from_row(row)
+            fitted = answer if said.fit is None else said.fit(query, answer)
+            timed = replace(fitted, seconds=min(answer.seconds, max(0.0, turn.at - row["issued"])))
+            records.append((query, timed, said.price(query, timed)))
+            ended.append({"lease": row["lease"], "of_query": query.id})
+            if self.overlap > 1:  # it is open for others now
+                self._from = {key: min(rank, query.rank) for key, rank in self._from.items()}
+        if records:
+            made = self._ledger.record_within(connection, records)
+            by_query = [one | {"made": answer_id} for one, (answer_id, _) in zip(ended, made, strict=True)]
+            connection.execute(_DONE, by_query)
+            done |= {answer.who: Recorded(*result) for (_, answer, _), result in zip(records, made, strict=True)}
+        return done
+
+    def _give(self, connection: sa.Connection, turns: Sequence[Turn]) -> list[list[Lease]]:
+        """Leases for windows, so that each has as many as it wants."""
+        wanting = [turn for turn in turns if turn.most > len(turn.holding)]
+        round = open_round(connection) if wanting else None
+        if round is None:
+            return [[] for _ in turns]
+        at = max(turn.at for turn in wanting)
+        self.expire(connection, at, self.lease_s / 100)
+        held = connection.execute(_HELD, {"people": [turn.who for turn in wanting]}).mappings().all()
+        lost: dict[str, list[sa.RowMapping]] = {}  # by person: leases that the window was given and knows nothing of
+        room = {turn.who: 0 for turn in turns}
+        for turn in wanting:
+            mine = [row for row in held if row["who"] == turn.who]
+            missing = turn.most - len(turn.holding)
+            lost[turn.who] = [r for r in mine if r["tab"] == turn.tab and r["id"] not in turn.holding][:missing]
+            room[turn.who] = max(0, min(missing - len(lost[turn.who]), MOST_HELD - len(mine)))
+        first, n_fresh = wanting[0], sum(room.values())
+        like = self._like(connection, round, first, held) if first.alike and n_fresh else ()
+        fresh: Iterator[sa.RowMapping] = iter(())
+        if n_fresh and like is not None:
+            fresh = iter(self._free(connection, round, first.who, at, n_fresh, *like))
+        # only now, or the search would find them
+        if again := [row["lease"] for rows in lost.values() for row in rows]:
+            connection.execute(sa.update(t.leases).where(_l.id.in_(again)).values(ended="given anew"))
+        given = [(turn, [*lost.get(turn.who, ()), *islice(fresh, room[turn.who])]) for turn in turns]
+        return self.issue(connection, [(turn, [query_from_row(row) for row in rows]) for turn, rows in given])
+
+    def _like(
+        self, connection: sa.Connection, round: int, turn: Turn, held: Sequence[sa.RowMapping]
+    ) -> tuple[int | None] | None:
+        """The class of which a window's grid is: of what it holds, or of the best-ranked query; None: there is none."""
+        here = [row for row in held if row["tab"] == turn.tab]
+        seed = here[:1] or self._free(connection, round, turn.who, turn.at, 1)
+        return (seed[0]["label"],) if seed else None
+
+    def _free(
+        self, connection: sa.Connection, round: int, who: str, at: float, most: int, *like: int | None
+    ) -> Sequence[sa.RowMapping]:
+        """Open queries that nobody holds, by rank.
+
+        The search begins where the last one found something, for all before that are answered or held; whatever gives
+        a query back makes it begin at 0 again. What other processes give back it finds within `LOOK_AGAIN_S`.
+        """
+        key = (round, who if self.overlap > 1 else "")
+        start = self._from.get(key, 0)
+        where: dict[str, Any] = {"asking": round, "start": start, "person": who, "most": most}
+        where |= {"like": like[0]} if like else {}
+        search = self._next_alike if like else self._next
+        rows = connection.execute(search, where).mappings().all()
+        if (
+            not rows
+            and start
+            and not self._looked.get(key, _NEVER) <= at < self._looked.get(key, _NEVER) + LOOK_AGAIN_S
+        ):
+            self._looked[key] = at
+            rows = connection.execute(search, where | {"start": 0}).mappings().all()
+        if not like:
+            end = None if rows else connection.execute(_LAST, {"asking": round}).scalar()
+            self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
+        return rows
+
+    def issue(self, connection: sa.Connection, given: Sequence[tuple[Turn, Sequence[Query]]]) -> list[list[Lease]]:
+        """Leases of these queries for these windows."""
+        known = known_within(connection, {query.image for _, queries in given for query in queries})
+        leases = [
+            [
+                Lease(query, secrets.token_urlsafe(18), turn.at + self.lease_s, known=known[query.image])
+                for query in queries
+            ]
+            for turn, queries in given
+        ]
+        rows = [
+            {"query_id": lease.query.id, "who": turn.who, "tab": turn.tab, "secret": _hash(lease.secret)}
+            | {"issued": turn.at, "expires": lease.expires}
+            for (turn, _), of_turn in zip(given, leases, strict=True)
+            for lease in of_turn
+        ]
+        if rows:
+            connection.execute(_ISSUE, rows)
+        return leases
+
+    def expire(self, connection: sa.Connection, at: float, every_s: float = 0.0) -> None:
+        """Ends the leases that are over, unless that was done less than `every_s` ago (a clock may go back)."""
+        if not self._expired_at <= at < self._expired_at + every_s:
+            if connection.execute(_EXPIRE, {"at": at}).rowcount:
+                self.look_again()
+            self._expired_at = at
+
+
+def open_round(connection: sa.Connection) -> int | None:
+    """The round that is asking now."""
+    found: int | None = connection.execute(_ASKING).scalar()
+    return found
+
+
+def _again(connection: sa.Connection, row: sa.RowMapping, said: Said) -> Recorded:
+    """What became of an answer that is sent again. Another one by the same lease is refused, and not taken for it."""
+    columns = (t.answers, STANDING.label("stands"), t.withdrawn.c.answer_id.label("gone"))
+    of_lease = sa.select(*columns).select_from(t.answers.outerjoin(t.withdrawn))
+    stored = connection.execute(of_lease.where(t.answers.c.id == row["answer_id"])).mappings().one()
+    first, query = answer_of(stored), query_from_row(row)
+    again = said.answer if said.fit is None else said.fit(query, said.answer)
+    if _words(first) != _words(again):
+        where = f"query {query.id} was answered before by this very lease"
+        if stored["gone"] is not None:
+            raise Contradiction(f"{where}, and that was taken back: answer the query as it was given out anew")
+        raise Contradiction(f"{where} ({first.verdict}), and that stands: to change it, take it back by undo (Z)")
+    return Recorded(stored["id"], bool(stored["stands"]), repeated=True)
+
+
+def _words(answer: Answer) -> tuple[object, ...]:
+    """What an answer says, however long it took."""
+    boxes = [tuple(float(corner) for corner in box) for box in answer.boxes]
+    return answer.verdict, boxes, [int(label) for label in answer.labels], answer.note

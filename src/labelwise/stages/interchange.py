@@ -1,0 +1,301 @@
+"""Queries out, answers in, and the training set that came of it: between the project and files of other tools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from labelwise import catalog, files
+from labelwise.ask import cost as costs
+from labelwise.data import staging, voc, yolo
+from labelwise.exchange import coco as coco_queries
+from labelwise.exchange import cvat, fiftyone, label_studio
+from labelwise.exchange import json as own
+from labelwise.exchange._judge import REFUSED as REFUSED
+from labelwise.ledger import image_files, imports
+from labelwise.ledger.imports import Taken
+from labelwise.project.context import Context
+from labelwise.report import card, training_set
+from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
+from labelwise.types.disk import readable_errors, replacing, to_json
+
+TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
+SETS = ("coco", "yolo", "voc")
+
+
+def open_queries(context: Context, round: int | None) -> list[Query]:
+    """The open queries of a round (of the last one that asked, unless named)."""
+    ledger = context.project.ledger
+    asked = sorted({query.round for query in ledger.queries()})
+    if not asked:
+        raise LabelwiseError(f"{context.project.folder}: nothing was asked yet; run it with `labelwise run` first")
+    chosen = asked[-1] if round is None else round
+    gone = {context.pool.names[i] for i in context.pool.unavailable}
+    found = [query for query in ledger.open_queries(chosen) if query.image not in gone]
+    if not found:
+        raise LabelwiseError(f"{context.project.folder}: round {chosen} has no open query; rounds that asked: {asked}")
+    return found
+
+
+def tasks(context: Context, tool: str, queries: Sequence[Query], *, image_url: str | None = None) -> Any:
+    """What is sent to a tool: plain data, or bytes by file name (CVAT)."""
+    pool, project = context.pool, imports.project_id(context.project.ledger)
+    known = context.project.ledger.labels(pool).annotations
+    classifies = context.run.classifies
+    if tool == "label_studio":
+        url = label_studio.LOCAL_FILES if image_url is None else image_url
+        url = url.replace("{name}", "{name}.png") if _has_no_files(pool) else url
+        more: dict[str, Any] = {"one_class": classifies, "image_url": url}
+        return label_studio.tasks(queries, pool, known, project=project, **more)
+    if classifies and tool != "json":
+        raise LabelwiseError(f"{tool} files cannot carry the class of a whole image; take label_studio or json")
+    return _module(tool).tasks(queries, pool, known, project=project)
+
+
+def _has_no_files(pool: Pool) -> bool:
+    return pool.pixels is not None or pool.frames is not None
+
+
+def draw(context: Context, queries: Sequence[Query], folder: Path) -> list[Path]:
+    """Writes the asked images as PNG, where they are frames of videos or of an archive and no files of their own."""
+    pool, made = context.pool, []
+    if not _has_no_files(pool):
+        return []
+    number = {name: k for k, name in enumerate(pool.names)}
+    for name in dict.fromkeys(query.image for query in queries):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise LabelwiseError(f"{name}: cannot be written below {folder}; rename the image")
+        shown = context.frame(number[name])
+        made.append(folder / f"{name}.png")
+        with replacing(made[-1]) as partial:
+            Image.fromarray(shown).save(partial, format="PNG")
+    return made
+
+
+def write_queries(
+    context: Context, tool: str, folder: Path, round: int | None, *, image_url: str | None = None
+) -> tuple[int, list[Path]]:
+    """Writes the open queries for a tool; how many, and the files."""
+    queries = open_queries(context, round)
+    made = tasks(context, tool, queries, image_url=image_url)
+    contents: dict[str, str | bytes] = {}
+    if tool == "label_studio":
+        contents["config.xml"] = label_studio.config(queries, context.pool, one_class=context.run.classifies)
+        contents["tasks.json"] = to_json(made, 1)
+    elif tool == "cvat":
+        contents = {"labels.json": cvat.config(context.pool), **made}
+    else:
+        contents["samples.json" if tool == "fiftyone" else "queries.json"] = to_json(made, 1)
+    for name, content in contents.items():
+        files.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
+    drawn = draw(context, queries, folder / "images") if tool != "cvat" else []
+    return len(queries), [*(folder / name for name in contents), *([folder / "images"] if drawn else [])]
+
+
+def cannot_carry(tool: str) -> tuple[str, ...]:
+    """What a tool's file does not hold."""
+    return tuple(_module(tool).CANNOT_CARRY)
+
+
+def tool_of(content: bytes) -> str:
+    """Which tool a file comes from, by what it looks like."""
+    begin = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if begin == b"<":
+        return "cvat"
+    if begin == b"[":
+        return "label_studio"
+    for tool, mark in (("json", own.ANSWERS), ("fiftyone", '"samples"'), ("coco", '"annotations"')):
+        if mark.encode() in content:
+            return tool
+    raise LabelwiseError(f"this is no answer file that labelwise knows; say which with --from ({', '.join(TOOLS)})")
+
+
+def take_in(
+    context: Context,
+    content: bytes | list[Any],
+    tool: str,
+    *,
+    who: str | None = None,
+    unfinished: bool = False,
+    second_opinions: bool = False,
+) -> Taken:
+    """Records the answers of a file, all or none; a file that was taken in before writes nothing."""
+    ledger, pool = context.project.ledger, context.pool
+    settings: dict[str, Any] = {"project": imports.project_id(ledger), "unfinished": unfinished}
+    if tool == "label_studio":
+        settings["one_class"] = context.run.classifies
+    elif who is not None:
+        settings["who"] = who
+    queries, n_classes = ledger.queries(), len(pool.classes)
+    found, problems = _module(tool).answers(content, queries, pool, **settings)
+    if tool == "label_studio" and who is not None:
+        found = [replace(answer, who=who) for answer in found]
+    problems += _several(found, second_opinions)
+    if any(problem.handling == REFUSED for problem in problems):
+        return Taken(0, 0, tuple(problems))
+    by_id = {query.id: query for query in queries}
+    records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
+    priced = [
+        (query, answer, costs.cost(query, answer, context.run.cost, one_class=context.run.classifies))
+        for query, answer in records
+    ]
+    places = [f"query {query.id} on {query.image}" for query, _ in records]
+    taken = imports.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
+    return replace(taken, problems=(*problems, *taken.problems))
+
+
+def _several(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
+    """Queries that several people answered in one file."""
+    if second_opinions:
+        return []
+    several = [query for query, n in Counter(answer.query for answer in found).items() if n > 1]
+    return [
+        Problem(
+            "answered twice",
+            f"query {query}",
+            f"by {', '.join(a.who for a in found if a.query == query)}; --second-opinions keeps all, the first counts",
+            REFUSED,
+        )
+        for query in several
+    ]
+
+
+def _module(tool: str) -> Any:
+    if tool not in TOOLS:
+        raise LabelwiseError(catalog.unknown("tool", tool, sorted(TOOLS)))
+    return TOOLS[tool]
+
+
+# ---- the training set ---------------------------------------------------------------------------------------------
+
+
+def write_set(context: Context, format: str, folder: Path, *, copy_images: bool = True) -> list[str]:
+    """Writes the training set and its data card; tells, line by line, what the format could not carry. The
+    folder appears in one step: killed, the same command does it again.
+    """
+    if format not in SETS:
+        raise LabelwiseError(catalog.unknown("format", format, list(SETS)))
+    if folder.exists() and any(folder.iterdir()):
+        raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
+    pool, ledger = context.pool, context.project.ledger
+    labels, rows = ledger.labels(pool), imports.current_annotations(ledger)
+    whole, part = training_set.looked_at(pool, labels)
+    said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), imports.project_id(ledger)
+    if format != "coco":  # the images are written, too
+        whole = whole[pool.available[whole]]
+    staging.remove_leftovers(folder)  # of an export that was killed
+    with readable_errors(folder), staging.folder(folder) as made:
+        if format == "coco":
+            about = _write_coco(pool, labels, rows, made, project, whole, part)
+            said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
+        else:
+            about = _write_plain(context, format, made, labels.annotations, whole, copy_images)
+            boxes = int(np.diff(labels.annotations.offsets)[part].sum())
+            if len(part):
+                said.append(
+                    f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {format} would "
+                    "make everything else in them background (coco carries them, in a file of its own)"
+                )
+            said.append(
+                f"who answered, round and query of each box, and rejected candidates: {format} has no place for it"
+            )
+        files.write_text(made / "DATA_CARD.md", card.text(_card(context, project, whole, part, about)))
+    unseen = len(pool) - len(whole) - len(part)
+    if unseen:
+        said.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
+    return said
+
+
+def _not_there(context: Context, format: str, labelled: Sequence[int]) -> list[str]:
+    """What is to be said of images that are gone, unreadable, or not those that were labelled."""
+    states = image_files.unavailable(context.project.ledger)
+    held = sorted(name for name, state in states.items() if state.why == image_files.CHANGED)
+    gone = [context.pool.names[i] for i in labelled if i in context.pool.unavailable]
+    said = []
+    if gone:
+        what = "their labels are written" if format == "coco" else "left out"
+        said.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
+    if held:
+        said.append(
+            f"{len(held)} images changed since they were labelled, {held[0]} among them: their labels are held back "
+            "(`labelwise images`)"
+        )
+    return said
+
+
+def _write_coco(
+    pool: Pool,
+    labels: Labels,
+    rows: list[dict[str, Any]],
+    folder: Path,
+    project: str,
+    whole: np.ndarray,
+    part: np.ndarray,
+) -> dict[str, str]:
+    """COCO: what was looked at as a whole, and in a file of its own what was not."""
+    written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
+    for name, (images, partly) in written.items():
+        content = training_set.coco(pool, labels, rows, images, project=project, part=partly)
+        files.write_text(folder / name, to_json(content) + "\n")
+    return {
+        "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
+        "partly_labelled.json": f"{len(part)} images of which only boxes or regions were asked; honour `coverage`",
+    }
+
+
+def _write_plain(
+    context: Context, format: str, folder: Path, boxes: Boxes, whole: np.ndarray, copy_images: bool
+) -> dict[str, str]:
+    """YOLO or VOC: only what was looked at as a whole."""
+    pool = context.pool
+    if context.run.classifies:
+        raise LabelwiseError(f"{format} cannot carry classes of whole images; export to coco")
+    if not len(whole):
+        raise LabelwiseError(
+            f"no image was looked at as a whole, and {format} takes everything without a box for background. "
+            "Export to coco, which tells what was looked at"
+        )
+    rows = np.isin(boxes.image, whole)
+    number = np.full(len(pool), -1, np.int64)
+    number[whole] = np.arange(len(whole))
+    truth = Boxes.from_rows(number[boxes.image[rows]], boxes.xyxy[rows], boxes.labels[rows], len(whole))
+    size = pool.width_px[whole], pool.height_px[whole]
+    names = tuple(pool.names[k] for k in whole)
+    drawn = (lambda k: context.frame(int(whole[k]))) if _has_no_files(pool) else None  # they become PNG
+    some = Pool(pool.root, pool.classes, names, *size, truth=truth, frames=drawn)
+    (yolo if format == "yolo" else voc).write(some, folder, "train", copy_images=copy_images)
+    return {"train" if format == "yolo" else "ImageSets/Main/train.txt": f"{len(whole)} images, looked at as a whole"}
+
+
+def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, about: dict[str, str]) -> card.Card:
+    run, pool, ledger = context.run, context.pool, context.project.ledger
+    boxes = ledger.labels(pool).annotations
+    counts = [
+        np.bincount(boxes.labels[np.isin(boxes.image, images)], minlength=len(pool.classes)) for images in (whole, part)
+    ]
+    rule = {
+        "query.unit": run.query.unit,
+        "query.score": run.query.score.name,
+        "query.select": ", ".join(step.name for step in run.query.select) or "none",
+        "labels.policy": run.labels.policy.name,
+        "model": run.model.name,
+        "budget": f"{', '.join(f'{n:g}' for n in run.budget.per_round)} {run.budget.unit} per round",
+        "seed": str(run.seed),
+        "data": Path(run.data.root).name or "generated",
+    }
+    return card.Card(
+        name=run.name,
+        project=project,
+        rule=rule,
+        standing=imports.standing(ledger),
+        cost_by_round=ledger.cost_by_round(),
+        classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
+        images=(len(whole), len(part), len(pool) - len(whole) - len(part)),
+        files=about,
+    )

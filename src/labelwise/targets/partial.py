@@ -1,0 +1,168 @@
+"""Training targets of partial labels: what is known, plus what the label policy makes of the predictions.
+
+Source: DESIGN section 3; 000, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from labelwise.labels._weights import Weighed
+from labelwise.targets import crops
+from labelwise.targets.open_detections import unsettled
+from labelwise.types import (
+    ORIGIN_LABEL,
+    ORIGIN_PSEUDO,
+    Detections,
+    Labels,
+    LabelwiseError,
+    Rects,
+    Targets,
+    image_of,
+    offsets_of,
+)
+
+Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
+"""A policy with its settings bound: what is known of the n open candidates -> (keep, w_cls, w_box), each [n].
+
+`scores`: confidence; `probs`: class distribution; `consistency`: cons(b) of 000 Eq. 4, or None without views;
+`answers_per_candidate`: answers (annotated boxes and background marks, at least 1) of the candidate's image over its
+number of open candidates.
+"""
+
+
+def targets(
+    known: Labels,
+    candidates: Detections | None,
+    weigh: Weigh,
+    negatives: Literal["everywhere", "known"],
+    width_px: Int64[np.ndarray, " images"],
+    height_px: Int64[np.ndarray, " images"],
+    crowd: Rects | None,
+    *,
+    images: Literal["annotated", "answered", "all"] = "annotated",
+    regions: Literal["coverage", "crops", "both"] = "coverage",
+) -> Targets:
+    """What the model trains on this round.
+
+    A labelled region (coverage of a part of an image) is trained on as a crop of its own, as in 003 section 4.5, or as
+    coverage of the full image, or both. As a crop it holds the annotated objects that lie in it by more than 0.7 of
+    their own area, cropped to it. With "crops", an image of which only regions are known has no entry of its own.
+
+    Training images are those with an annotation or coverage; `images="answered"` adds those of which only a background
+    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the
+    policy keeps are added, unless something is known there: an annotated box (any class) or a background mark of
+    IoU >= 0.5, or a coverage rectangle that holds half of the box.
+
+    Args:
+        known: what has been answered, one row per image of the pool.
+        candidates: detections on the whole pool, None for none.
+        weigh: the policy, e.g. `lambda open_: hard.weigh(open_["scores"])`.
+        negatives: the policy's `NEGATIVES`: anchors that match no box are negatives everywhere in the image, or only
+            inside what is known: coverage and background marks.
+        width_px: widths of the pool's images; with "everywhere" the whole image is a negative rectangle.
+        height_px: heights.
+        crowd: regions of the pool to ignore.
+        images: which images to train on.
+        regions: what labelled regions become.
+    """
+    n = len(known.answered)
+    _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates)
+    if regions not in ("crops", "coverage", "both"):
+        raise LabelwiseError(f'targets: regions is {regions!r}; expected "crops", "coverage" or "both"')
+    size_px = np.stack([width_px, height_px], axis=1)
+    part = crops.partial_rects(known.coverage, size_px)
+    chosen = _training_images(known, images)
+    if regions == "crops":
+        chosen = chosen[~crops.only_regions(known, part)[chosen]]
+    position = np.full(n, -1)
+    position[chosen] = np.arange(len(chosen))
+
+    table = known.annotations
+    rows = np.flatnonzero(position[table.image] >= 0)
+    image, boxes, labels = table.image[rows], table.xyxy[rows], table.labels[rows]
+    w_cls = w_box = np.ones(len(rows), np.float32)
+    origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
+
+    if candidates is not None:
+        rows, weights = _pseudo(candidates, known, weigh, position)
+        image, boxes = np.append(image, candidates.image[rows]), np.append(boxes, candidates.boxes[rows], axis=0)
+        labels = np.append(labels, candidates.labels[rows])
+        w_cls, w_box = np.append(w_cls, weights[0]), np.append(w_box, weights[1])
+        origin = np.append(origin, np.full(len(rows), ORIGIN_PSEUDO, np.int8))
+
+    order = np.argsort(image, kind="stable")  # annotated boxes come first in every image
+    offsets = offsets_of(position[image[order]], len(chosen))
+    whole = Targets(
+        chosen, offsets, boxes[order], labels[order], w_cls[order], w_box[order], origin[order],
+        negatives=_negatives(negatives, known, chosen, width_px, height_px),
+        ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
+        windows=np.concatenate([np.zeros_like(size_px), size_px], axis=1)[chosen].astype(np.float32),
+    )  # fmt: skip
+    if regions == "coverage" or not part.any():
+        return whole
+    return crops.appended(whole, crops.entries(known, part, crowd))
+
+
+def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> None:
+    for name, table in tables.items():
+        images = n if table is None else len(table) if isinstance(table, np.ndarray) else len(table.offsets) - 1
+        if images != n:
+            raise LabelwiseError(f"targets: {name} has {images} images, the labels {n}; both must list the pool")
+
+
+def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
+    if images not in ("annotated", "answered", "all"):
+        raise LabelwiseError(f'targets: images is {images!r}; expected "annotated", "answered" or "all"')
+    seen = (np.diff(known.annotations.offsets) > 0) | (np.diff(known.coverage.offsets) > 0)
+    if images != "annotated":
+        seen |= known.answered | (images == "all")
+    return np.flatnonzero(seen)
+
+
+def _pseudo(
+    candidates: Detections, known: Labels, weigh: Weigh, position: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Rows of the open candidates in training images that the policy keeps, and their weights (w_cls, w_box).
+
+    cons(b) is the mean IoU over the views (000, Eq. 4). Only the light columns are copied.
+    """
+    image = candidates.image
+    rows = np.flatnonzero(position[image] >= 0)
+    rows = rows[unsettled(offsets_of(image[rows], len(position)), candidates.boxes[rows], known)]
+    views = candidates.views
+    consistency = None if views is None or not views.names else views.iou[:, rows].mean(axis=0, dtype=np.float64)
+    answers = np.diff(known.annotations.offsets) + np.diff(known.background.offsets)
+    per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
+    scores, ratio = candidates.scores[rows], per_image[image[rows]]
+    menu = {"scores": scores, "probs": candidates.probs[rows], "consistency": consistency}
+    result = weigh(menu | {"answers_per_candidate": ratio})
+    for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
+        if column.shape != (len(rows),) or column.dtype != dtype:
+            raise LabelwiseError(
+                f"label policy: {name} is {column.dtype} {column.shape}; expected {np.dtype(dtype)} ({len(rows)},)"
+            )
+    keep, w_cls, w_box = result
+    return rows[keep], (w_cls[keep], w_box[keep])
+
+
+def _negatives(where: str, known: Labels, chosen: np.ndarray, width_px: np.ndarray, height_px: np.ndarray) -> Rects:
+    if where == "everywhere":
+        size = np.stack([width_px[chosen], height_px[chosen]], axis=1).astype(np.float32)
+        return Rects(np.arange(len(chosen) + 1), np.concatenate([np.zeros_like(size), size], axis=1))
+    if where != "known":
+        raise LabelwiseError(f'label policy: NEGATIVES is {where!r}; expected "everywhere" or "known"')
+    covered, marks = _rects_of(chosen, known.coverage), _rects_of(chosen, known.background)
+    image = np.concatenate([image_of(covered.offsets), image_of(marks.offsets)])
+    return Rects.from_rows(image, np.concatenate([covered.xyxy, marks.xyxy]), len(chosen))
+
+
+def _rects_of(chosen: np.ndarray, rects: Rects) -> Rects:
+    """The rectangles of the chosen images (rising pool numbers), numbered by their position among them."""
+    image = image_of(rects.offsets)
+    rows = np.flatnonzero(np.isin(image, chosen))
+    return Rects(offsets_of(np.searchsorted(chosen, image[rows]), len(chosen)), rects.xyxy[rows])

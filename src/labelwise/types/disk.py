@@ -1,0 +1,135 @@
+"""Files that are the old one or the new one, never a part: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise.errors import LabelwiseError
+
+_SUFFIX = ".labelwise-tmp"
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""No space left, and (where there is such a thing) none left for this user."""
+_POSIX = os.name == "posix"
+
+
+def temporary(path: Path) -> Path:
+    """The name, in the same folder, under which `path` is written until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
+
+
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Removes what a killed process left under a temporary name in the folder, and in those `below` it."""
+    pattern = f".*{_SUFFIX}*"  # SQLite writes a journal beside
+    for path in sorted(folder.rglob(pattern) if below else folder.glob(pattern)):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Forces a file's bytes, or a folder's entries, to the disk.
+
+    Windows opens no folder, and forces only what is open for writing; a rename is in NTFS's own journal.
+    """
+    if not _POSIX and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if _POSIX else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk alone into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise LabelwiseError(_full(path)) from error
+
+
+def _full(path: Path) -> str:
+    return f"disk full while writing {path}: nothing was changed; free space and run the same command again"
+
+
+@contextmanager
+def readable_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the operating system into one that says what was kept and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            advice = _full(path)
+        else:
+            advice = f"cannot write {path}: {error.strerror or error}. Nothing was changed; check the folder and retry"
+        raise LabelwiseError(advice) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name to write a file to; on leaving normally it takes the place of `path` in one step."""
+    with readable_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary(path)
+        try:
+            yield partial
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a UTF-8 text file in one step."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def make_private(path: str, what: str) -> None:
+    """Makes an empty file that nobody else may read, before anything stands in it; one that is there stays as it is.
+
+    Of a database that SQLite keeps in a file: what it keeps beside it gets the same mode.
+    """
+    if path in ("", ":memory:") or path.startswith("file:"):
+        return
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise LabelwiseError(f"cannot make {what}: {error.strerror or error}. Check its folder, and retry") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text; NumPy numbers and arrays become plain ones, and NaN is an error (it is not JSON: use None)."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise LabelwiseError(
+            f"cannot store {str(value)[:200]} as JSON: {error}. Use None for a missing number"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON in one step."""
+    write_text(path, to_json(value, indent=1) + "\n")

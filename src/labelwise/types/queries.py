@@ -1,0 +1,57 @@
+"""Questions, answers, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Unit = Literal["box", "image", "region"]
+Verdict = Literal["object", "background", "duplicate", "all", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question. `box` and `label` are the candidate box, `box` alone the region, neither a whole image; `reason`
+    is the score's parts.
+    """
+
+    round: int
+    rank: int
+    image: str
+    unit: Unit
+    box: tuple[float, float, float, float] | None = None
+    label: int | None = None
+    score: float = 0.0
+    reason: Mapping[str, float | str] = field(default_factory=dict)
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one query.
+
+    verdict "object": `boxes`/`labels` hold the one annotated object (box query). "all": every object of the image or
+    region, possibly none (it is covered from then on). "background": no object there. "duplicate": the object had been
+    annotated before. "skipped": no answer could be given (`note` says why). `classes`: how many classes whoever
+    answered knew of (None: all there are); an answer that says "nothing else" is refused if one was added since.
+    """
+
+    query: int
+    verdict: Verdict
+    boxes: Sequence[tuple[float, float, float, float]] = ()
+    labels: Sequence[int] = ()
+    who: str = "oracle"
+    seconds: float = 0.0
+    note: str = ""
+    classes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What has been spent, in every unit at once (DESIGN section 4)."""
+
+    boxes: int = 0
+    queries: int = 0
+    images: int = 0
+    seconds: float = 0.0

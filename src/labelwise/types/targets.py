@@ -1,0 +1,68 @@
+"""What is known of a pool, and what a model trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int8, Int64
+
+from labelwise.types.boxes import Boxes, Rects
+from labelwise.types.columns import check, check_column, check_finite, check_offsets
+
+ORIGIN_LABEL, ORIGIN_PSEUDO = 0, 1
+"""`Targets.origin`: a box that somebody annotated, and a box that the model predicted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """All that is known of a pool: the partial-label model of DESIGN section 3, one row per image of the pool.
+
+    `annotations`: the current (not superseded) annotated boxes. `coverage`: inside such a rectangle every object is
+    annotated. `background`: such a candidate box holds no object. `answered`: at least one query on it was answered.
+    """
+
+    annotations: Boxes
+    coverage: Rects
+    background: Rects
+    answered: Bool[np.ndarray, " images"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What the model trains on this round; one entry of `images` (pool numbers) per training image.
+
+    Every box carries the weights of its classification and localisation loss (000, Eq. 5-7). An anchor that matches no
+    box is a negative where at least half of its area lies inside the image's `negatives` rectangles (the whole image,
+    unless the policy ignores what nobody looked at), and is ignored where at least half lies inside `ignore`.
+    `windows` is the part of the image that an entry shows: the whole of it, or a labelled region that is trained on as
+    a crop; an image may have several entries. Everything is in pixels of the original image.
+    """
+
+    images: Int64[np.ndarray, " m"]
+    offsets: Int64[np.ndarray, " m+1"]
+    boxes: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    w_cls: Float32[np.ndarray, " n"]
+    w_box: Float32[np.ndarray, " n"]
+    origin: Int8[np.ndarray, " n"]
+    negatives: Rects
+    ignore: Rects
+    windows: Float32[np.ndarray, "m 4"]
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        check_column("Targets", "windows", self.windows, np.float32, (len(self.images), 4))
+        check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
+        check_column("Targets", "labels", self.labels, np.int64, (n,))
+        for name in ("w_cls", "w_box"):
+            check_column("Targets", name, getattr(self, name), np.float32, (n,))
+            check_finite("Targets", name, getattr(self, name))
+        check_column("Targets", "origin", self.origin, np.int8, (n,))
+        check_offsets("Targets", "offsets", self.offsets, n)
+        for name, rects in (("negatives", self.negatives), ("ignore", self.ignore)):
+            check(len(rects.offsets) == len(self.images) + 1, f"Targets.{name}: expected {len(self.images)} images")
+        check(len(self.offsets) == len(self.images) + 1, f"Targets.offsets: expected {len(self.images)} images")
+
+    def __len__(self) -> int:
+        return len(self.images)
