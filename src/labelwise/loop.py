@@ -21,13 +21,13 @@ from labelwise.project import availability, changes, repair
 from labelwise.project.context import Context
 
 STAGES = {
-    "predict": "query.predict",  # the only place where a model meets the pool; its outputs are stored
-    "score": "query.score",  # arrays -> how much each candidate is worth labelling
-    "select": "selecting.select",  # arrays -> a ranking that fits the budget
-    "ask": "people.ask",  # the oracle, or people, answer until the budget of the round is spent
-    "label": "learn.label",  # ledger + predictions -> boxes with weights, by the label policy
-    "train": "learn.train",  # weighted losses
-    "evaluate": "learn.evaluate",  # AP on the test images
+    "predict": "score.predict",  # the only place where a model meets the pool; its outputs are stored
+    "score": "score.score",  # arrays -> how much each candidate is worth labelling
+    "select": "select.select",  # arrays -> a ranking that fits the budget
+    "ask": "ask.ask",  # the oracle, or people, answer until the budget of the round is spent
+    "label": "train.label",  # ledger + predictions -> boxes with weights, by the label policy
+    "train": "train.train",  # weighted losses
+    "evaluate": "train.evaluate",  # AP on the test images
 }
 """Every stage and its function in `labelwise.stages`, loaded when it runs: to know their names needs no torch."""
 
