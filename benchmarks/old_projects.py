@@ -1,0 +1,537 @@
+"""Projects that an earlier labelwise began: finished by it and by this one, they must end the same, bit for bit.
+
+    uv run python benchmarks/old_projects.py --before ../labelwise-0.9 --keep /tmp/old_projects
+
+`--before` is a checkout of an earlier commit. Its code makes small projects of several kinds and stops each at several
+points; of every one there are two copies, and one is finished by each of the two codes. Compared are the rows of the
+ledger (but for times), the files of all rounds, the settings, what `status` says before and after, the exports of open
+queries and of labels. `whole` is never stopped: each code does it alone. With `--keep` the earlier code's part is kept
+in that folder and not done again. Prints and writes benchmarks/results/old_projects.csv, one row per stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).resolve()
+RESULTS = HERE.parent / "results" / "old_projects.csv"
+STAGES = ("predict", "score", "select", "ask", "label", "train", "evaluate")
+SHORT = ["train.threads=1", "train.checkpoint_every_s=0", "train.batch_size=4", "ask.poll_s=0.1"]
+DETECTOR = [
+    *("data.image_size_px=128", "model.head_convs=1", "model.fpn_channels=16", "model.score_threshold=0.01"),
+    *(
+        "train.epochs=2",
+        "train.min_steps=12",
+        "train.max_steps=12",
+        "predict.shard_images=16",
+        "predict.min_score=0.01",
+    ),
+    *("query.threshold=0.01", "labels.threshold=0.01"),
+]
+SCENES = [
+    *("data.scenes={train=32, test=8, seed=3, size_px=128}", "predict.views=['flip', 'cutout']"),
+    *("budget.start_images=8", "budget.per_round=[6, 6]"),
+]
+CLASSIFIER = [
+    *("data.image_size_px=24", "model.backbone=small", "model.width=8", "model.weights=none", "data.format=classes"),
+    *("data.pool_split=train", "data.test_split=test", "train.epochs=3", "train.min_steps=12", "predict.batch_size=16"),
+    *("budget.start_images=12", "budget.unit=images", "budget.per_round=[6, 6]"),
+]
+ROADS = [
+    "data.roads={preset='tiny', seed=0, train=3, test=1, seconds=[0.8, 1.2], size_px=[128, 80], fps=10.0}",
+    *("model.weights=none", "model.backbone=small", "budget.start_images=4", "budget.per_round=[3, 3]"),
+]
+PEOPLE = ["ask.who=people", "ask.overlap=2", "budget.unit=queries"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of project: the recipe and the settings that make it, where it is stopped, who goes on with it."""
+
+    recipe: str
+    settings: list[str]
+    stops: tuple[str, ...]
+    begin: Callable[[Path, str, Kind, int], None]
+    finish: Callable[[Path, str], None]
+
+
+def labelwise(*words: object) -> str:
+    """A command of labelwise in this process; what it said."""
+    from typer.testing import CliRunner
+
+    from labelwise.cli import app
+
+    result = CliRunner().invoke(app, list(map(str, words)), env={"COLUMNS": "200"}, catch_exceptions=False)
+    if result.exit_code:
+        raise RuntimeError(f"labelwise {' '.join(map(str, words))}: {result.output}")
+    return result.output
+
+
+def project_of(folder: Path, recipe: str | None, settings: list[str]) -> Any:
+    """Makes or opens a project, as the code at hand calls it."""
+    try:
+        from labelwise.project import opening
+    except ImportError:
+        from labelwise import opening  # type: ignore[attr-defined, no-redef]
+    return opening.start(folder, recipe, settings).project
+
+
+def drawn(folder: Path) -> Path:
+    """The folder of classes beside all projects."""
+    return folder.parents[3] / "data" / "classes"
+
+
+# ---- projects that the oracle answers -------------------------------------------------------------------------------
+
+
+def stages_until(folder: Path, stop: str, after: tuple[int, str] | None = None) -> None:
+    """The stages up to and with `stop`, such as "1 label"; those up to `after` are done."""
+    order = [(r, name) for r in range(9) for name in STAGES]
+    last = order.index((int(stop.split()[0]), stop.split()[1]))
+    for _, name in order[0 if after is None else order.index(after) + 1 : last + 1]:
+        labelwise(name, "-p", folder)
+
+
+def die_after(answers: int) -> None:
+    """Kills this process (no clean-up) as soon as so many more answers are in a ledger."""
+    import sqlalchemy as sa
+
+    seen = [0]
+
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def count(_c: Any, _cursor: Any, statement: str, given: Any, _x: Any, _many: Any) -> None:
+        if statement.lower().startswith("insert into answers"):
+            seen[0] += len(given) if isinstance(given, list) else 1
+
+    @sa.event.listens_for(sa.Engine, "begin")
+    def look(_connection: Any) -> None:
+        if seen[0] >= answers:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin(folder: Path, stop: str, kind: Kind, seed: int) -> None:
+    """Stops at "1 label": all through that stage; "1 asking": killed after three answers of round 1."""
+    where = [f"data.root={drawn(folder)}"] if kind.settings is CLASSIFIER else []
+    project_of(folder, kind.recipe, [*SHORT, *kind.settings, *where, f"seed={seed}"]).close()
+    if stop.endswith("asking"):
+        stages_until(folder, f"{stop[0]} select")
+        die_after(3)
+        labelwise("ask", "-p", folder)
+        raise RuntimeError(f"{folder}: the round was over before three answers")
+    if stop != "whole":
+        stages_until(folder, stop)
+
+
+def finish(folder: Path, _stop: str) -> None:
+    """Runs to the end."""
+    labelwise("run", "-p", folder)
+
+
+def begin_changed(folder: Path, stop: str, kind: Kind, seed: int) -> None:
+    """A setting changes after round 1, and a stage of it is done again."""
+    begin(folder, "1 evaluate", kind, seed)
+    project_of(folder, None, ["train.lr=0.004", "budget.per_round=[6, 6, 4]"]).close()
+    if stop != "1 evaluate":
+        labelwise("redo", 1, "train", "-p", folder)
+        stages_until(folder, stop, (1, "evaluate"))
+
+
+# ---- people: their answers come as files ----------------------------------------------------------------------------
+
+
+def open_queries(folder: Path) -> list[tuple[int, int]]:
+    """Queries of the round that waits, with the number of their answers that stand."""
+    connection = sqlite3.connect(f"file:{folder / 'ledger.sqlite'}?mode=ro", uri=True, timeout=60)
+    rows = connection.execute(
+        "select q.id, count(a.id) - count(w.answer_id) from queries q left join answers a on a.query_id = q.id left "
+        "join withdrawn w on w.answer_id = a.id where q.round = (select round from stages where stage = 'ask' and "
+        "state = 'started') group by q.id order by q.id"
+    ).fetchall()
+    connection.close()
+    return rows
+
+
+def answers_of(content: dict[str, Any], who: str, taken: slice) -> dict[str, Any]:
+    """What a person says, of the numbers of the queries alone: nobody looks at the images."""
+    rows = []
+    for query in content["queries"][taken]:
+        number, shift = query["rank"] + query["round"], 0.0 if who == "ann" else 1.0
+        box = query["box"] or [10.0 + shift, 12.0, 60.0 + number % 20, 70.0]
+        one = {"box": box, "class": content["classes"][(number + int(shift)) % len(content["classes"])]}
+        verdict = "all" if query["unit"] == "image" else "background" if number % 3 == 0 else "object"
+        row = {"reference": query["reference"], "verdict": verdict, "objects": [] if verdict == "background" else [one]}
+        rows.append(row | {"who": who, "seconds": 2.5 + number % 4, "note": "far away" if number % 5 == 0 else ""})
+    return {"format": "labelwise-answers", "version": 1, "answers": rows}
+
+
+def give(folder: Path, who: str, content: dict[str, Any], taken: slice = slice(None)) -> None:
+    path = folder.with_name(f"{who}.json")
+    path.write_text(json.dumps(answers_of(content, who, taken)))
+    labelwise("import", path, "--from", "json", "-p", folder, "--second-opinions")
+
+
+def run_with_people(folder: Path, until_round: int | None = None) -> None:
+    """Starts `run` and answers whatever it asks; with `until_round`, kills it when that round has asked."""
+    words = [sys.executable, "-m", "labelwise", "run", "-p", str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    later = folder.with_name("once.json")  # queries that one person has answered before this begins
+    once: list[Any] = read_json(later)["queries"] if later.exists() else []
+    said: set[int] = set()
+    while process.poll() is None:
+        time.sleep(0.2)
+        waiting = {number for number, answers in open_queries(folder) if answers == 0} - said
+        if not waiting:
+            continue
+        content = exported(folder)
+        if content["queries"][0]["round"] == until_round:
+            process.kill()
+            break
+        give(folder, "ann", content)
+        give(folder, "bob", content | {"queries": [*once, *content["queries"]]})
+        said |= waiting
+        once = []
+    output, _ = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(output)
+
+
+def exported(folder: Path, to: str = "json") -> Any:
+    """The open queries as a file."""
+    out = folder.with_name("out")
+    shutil.rmtree(out, ignore_errors=True)
+    labelwise("export", "queries", "--to", to, "-p", folder, "-o", out)
+    return read_json(next(out.glob("*.json")))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def begin_people(folder: Path, stop: str, kind: Kind, seed: int) -> None:
+    """A round asks two people; "answers": some have come, second opinions too, a class more, one is taken back."""
+    begin(folder, "whole", kind, seed)
+    if stop == "whole":
+        return
+    run_with_people(folder, int(stop.split()[0]))
+    if stop.endswith("answers"):
+        content = exported(folder)
+        give(folder, "ann", content, slice(0, 2))
+        give(folder, "bob", content, slice(0, 2))
+        labelwise("add-class", "fox", "-p", folder)
+        content = exported(folder)
+        give(folder, "ann", content, slice(0, 1))
+        take_back(folder)
+        folder.with_name("once.json").write_text(json.dumps({"queries": content["queries"][:1]}))
+
+
+def take_back(folder: Path) -> None:
+    """A person answers on the page, and takes it back."""
+    try:
+        from labelwise.queue.leases import Leases
+    except ImportError:
+        from labelwise.store.leases import Leases  # type: ignore[import-not-found, no-redef]
+    from labelwise.types import Answer, Cost
+
+    project = project_of(folder, None, [])
+    leases = Leases(project.ledger)
+    [lease] = leases.take("eve", "tab", 0.0)
+    answer = Answer(lease.query.id, "background", who="eve")
+    leases.answer(answer, lease.secret, lambda _query, _answer: Cost(0, 1, 0, 3.0), 1.0)
+    leases.undo("eve", "tab", 2.0)
+    leases.release("eve", "tab")
+    project.close()
+
+
+def finish_people(folder: Path, _stop: str) -> None:
+    run_with_people(folder)
+
+
+# ---- a detector of one's own ----------------------------------------------------------------------------------------
+
+
+def own_detector(folder: Path, first: int, last: int) -> None:
+    """The steps of a user's script from `first` on; each can be given again."""
+    import labelwise as lw
+
+    project = lw.open(folder, images=drawn(folder) / "train", classes=["cat", "dog"])
+
+    def predictions(salt: int) -> dict[str, Any]:
+        rng, n = np.random.default_rng(salt), len(project.images)
+        corner, sure = rng.uniform(0, 10, (2 * n, 2)), rng.uniform(0.2, 0.9, 2 * n)
+        table = {"image": np.repeat(np.arange(n), 2), "boxes": np.hstack([corner, corner + 8])}
+        table["probs"] = np.stack([sure, 1 - sure], axis=1)
+        table["view_iou"], table["view_probs"] = rng.uniform(0.3, 1, (2, 2 * n)), np.stack([table["probs"]] * 2)
+        return table
+
+    def answer(queries: list[Any]) -> None:
+        for query in queries:
+            number = query.rank + query.round
+            box = query.box or (1.0, 2.0, 11.0, 9.0 + number)
+            if query.unit == "box" and number % 3 == 0:
+                project.answer(query, "background", who="ann", seconds=2.0)
+            else:
+                project.answer(query, boxes=[box], labels=[number % 2], who="ann", seconds=4.0)
+
+    def rest() -> None:
+        answer(project.open_queries())
+
+    def targets() -> None:
+        if not (folder / "rounds" / f"{project.round:03d}" / "targets.safetensors").exists():
+            project.targets(policy="task_soft" if project.round else "ignore")
+
+    steps = [
+        lambda: project.ask(budget=4),
+        rest,
+        lambda: project.finish({"ap50": 0.2}),
+        lambda: project.ask(predictions(1), budget=6),
+        lambda: answer(project.open_queries()[:2]),
+        rest,
+        targets,
+        lambda: project.finish({"ap50": 0.4}),
+        lambda: project.ask(predictions(2), budget=3, unit="image", score="entropy", select="top"),
+        rest,
+        lambda: project.finish({"ap50": 0.5, "per_class_ap50": {"cat": 0.6, "dog": 0.4}}),
+        lambda: project.ask(predictions(3), budget=3, unit="region", score="rare_confidence", select="scale_aware"),
+        rest,
+        targets,
+        project.finish,
+    ]
+    for step in steps[first : len(steps) if last < 0 else last]:
+        step()
+    project.close()
+
+
+def begin_own(folder: Path, stop: str, _kind: Kind, _seed: int) -> None:
+    own_detector(folder, 0, 0 if stop == "whole" else int(stop.split()[1]))
+
+
+def finish_own(folder: Path, stop: str) -> None:
+    own_detector(folder, 0 if stop == "whole" else int(stop.split()[1]), -1)
+
+
+STOPS = ("0 evaluate", "1 score", "1 asking", "1 label", "whole")
+STOPS_PEOPLE = ("1 open", "1 answers", "2 answers", "whole")
+STOPS_OWN = ("step 1", "step 5", "step 7", "step 12", "whole")
+DEMO = [*DETECTOR, *SCENES]
+KINDS = {
+    "boxes": Kind("demo+u_cb_tspl", DEMO, STOPS, begin, finish),
+    "images": Kind("demo+cald", DEMO, STOPS, begin, finish),
+    "regions": Kind("demo+mural", DEMO, STOPS, begin, finish),
+    "classes": Kind("starter_classes+dispersion", CLASSIFIER, STOPS, begin, finish),
+    "features": Kind("starter_classes+kcenter_cb", CLASSIFIER, ("1 score", "1 train"), begin, finish),
+    "video": Kind("roads+temporal_coherence", [*DETECTOR, *ROADS], ("0 evaluate", "1 score", "whole"), begin, finish),
+    "people": Kind("demo", [*DEMO, *PEOPLE], STOPS_PEOPLE, begin_people, finish_people),
+    "changed": Kind("demo", DEMO, ("1 evaluate", "2 score", "2 label"), begin_changed, finish),
+    "own detector": Kind("", [], STOPS_OWN, begin_own, finish_own),
+}
+
+
+def draw_classes(root: Path, seed: int) -> None:
+    """A small folder of classes: squares of a colour on a ground of noise."""
+    rng = np.random.default_rng(seed)
+    for split, n in (("train", 40), ("test", 12)):
+        for k in range(n):
+            colour = ("red", "green", "blue")[k % 3]
+            pixels = rng.integers(40, 160, (24, 24, 3)).astype(np.uint8)
+            x, y = rng.integers(0, 12, 2)
+            pixels[y : y + 10, x : x + 10, k % 3] = 230
+            (root / split / colour).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / split / colour / f"{k:02d}.png")
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------------
+
+TIMES = {"started", "ended", "wall_s", "created", "since", "mtime_ns", "secret", "issued", "expires", "time"}
+"""Columns and keys of what is of the moment."""
+
+SUMS = {"answers", "annotations", "withdrawn", "added_classes"}
+"""Tables with moments in their rows: a record's sums of them are, too."""
+
+MOMENT = rb"\d{4}-\d\d-\d\d(T[\d:.+]+)?|\d{10}\.\d+"
+
+
+def timeless(value: Any) -> Any:
+    """Without what is of the moment."""
+    if isinstance(value, dict):
+        left_out = TIMES | (SUMS if isinstance(value.get("queries"), int) and "time" not in value else set())
+        return {key: timeless(one) for key, one in value.items() if key not in left_out}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def rows_of(folder: Path) -> dict[str, list[Any]]:
+    """All rows of the ledger, by table; of JSON the content."""
+    connection = sqlite3.connect(folder / "ledger.sqlite")
+    connection.row_factory = sqlite3.Row
+    names = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table' order by name")]
+    found = {}
+    for name in names:
+        rows = [timeless(dict(row)) for row in connection.execute(f'select * from "{name}"')]
+        for row in rows:
+            for key in ("value", "info", "reason", "boxes", "labels"):
+                if isinstance(row.get(key), str):
+                    row[key] = timeless(json.loads(row[key]))
+        found[name] = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    connection.close()
+    return found
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, without moments; not the ledger and its copy, nor the report, which tells seconds."""
+    left_out = re.compile(r"ledger\.|\.lock|report|cache/")
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    found = {name: path.read_bytes() for name, path in names.items() if not left_out.match(name)}
+    for name in found:
+        if name.endswith((".md", ".json")):
+            found[name] = re.sub(MOMENT, b"MOMENT", found[name])
+    return found
+
+
+def shown(folder: Path, out: Path) -> None:
+    """What commands show of a project, into the folder `out`."""
+    out.mkdir(parents=True)
+    os.chdir(folder)  # else its path is part of what is shown
+    (out / "status.txt").write_text(labelwise("status"))
+    waiting = [number for number, answers in open_queries(folder) if not answers]
+    for to in ("json", "label_studio", "cvat", "coco") if waiting else ():
+        labelwise("export", "queries", "--to", to, "-p", folder, "-o", out / to)
+    if (folder / "rounds").exists() and list((folder / "rounds").glob("*/targets.safetensors")):
+        labelwise("export", "labels", "--to", "coco", "-p", folder, "-o", out / "labels")
+
+
+def inside(what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
+    """The part of a checkout's code, in a process of its own."""
+    if what == "begin":
+        KINDS[kind].begin(folder, stop, KINDS[kind], seed)
+    else:
+        if stop != "whole":
+            shown(folder, folder.with_name("shown_before"))
+        KINDS[kind].finish(folder, stop)
+        shown(folder, folder.with_name("shown_after"))
+
+
+def call(checkout: Path, what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
+    """`inside` with the code of a checkout."""
+    path = f"{checkout / 'src'}{os.pathsep}{HERE.parent}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    words = [sys.executable, str(HERE), "--inside", what, kind, stop, str(folder), "--seed", str(seed)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    killed = what == "begin" and stop.endswith("asking") and done.returncode == -signal.SIGKILL
+    if done.returncode and not killed:
+        raise RuntimeError(f"{checkout}: {kind}, {stop}: {what}\n{done.stdout}\n{done.stderr}")
+
+
+def made(before: Path, kind: str, stop: str, place: Path, seed: int) -> None:
+    """The project as the earlier code left it (`start`) and finished it (`before`); not again if it is there."""
+    if (place / "done").exists():
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    (place / "before").mkdir(parents=True)
+    if stop != "whole":
+        (place / "start").mkdir()
+        call(before, "begin", kind, stop, place / "start" / "p", seed)
+        shutil.copytree(place / "start", place / "before", dirs_exist_ok=True)
+    else:
+        call(before, "begin", kind, stop, place / "before" / "p", seed)
+    call(before, "finish", kind, stop, place / "before" / "p", seed)
+    (place / "done").touch()
+
+
+def compared(after: Path, kind: str, stop: str, place: Path, seed: int) -> tuple[int, int, list[str]]:
+    """Numbers of files and of rows, and what differs."""
+    shutil.rmtree(place / "after", ignore_errors=True)
+    if stop != "whole":
+        shutil.copytree(place / "start", place / "after")
+    else:
+        (place / "after").mkdir()
+        call(after, "begin", kind, stop, place / "after" / "p", seed)
+    call(after, "finish", kind, stop, place / "after" / "p", seed)
+    folders = [place / "before", place / "after"]
+    parts = ("p", "shown_before", "shown_after")
+    old, new = ({f"{part}/{n}": v for part in parts for n, v in files_of(one / part).items()} for one in folders)
+    rows, again = (rows_of(one / "p") for one in folders)
+    if stop == "whole":  # each project has an identity of its own
+        rows, again = ({n: [r for r in t if '"project' not in r] for n, t in one.items()} for one in (rows, again))
+    differ = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    differ += [f"table {name}" for name in sorted(rows.keys() | again.keys()) if rows.get(name) != again.get(name)]
+    return len(old), sum(map(len, rows.values())), differ
+
+
+HEAD = "kind,stop,files,rows,same,differs,seconds,seed,before,after,command,machine,python,torch,numpy"
+
+
+def commit_of(checkout: Path) -> str:
+    words = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
+    parser.add_argument("--after", type=Path, default=HERE.parents[1], help="the checkout to test [default: this one]")
+    parser.add_argument("--what", nargs="*", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--keep", type=Path, help="keeps the projects here, and takes those that are here")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.inside:
+        inside(*given.inside[:3], Path(given.inside[3]), given.seed)
+        return
+    if given.before is None:
+        parser.error("--before is needed: a checkout of an earlier commit")
+    before, after = given.before.resolve(), given.after.resolve()
+    about = f"{given.seed},{commit_of(before)},{commit_of(after)},{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])},"
+    about += (
+        f"{platform.machine()} {os.cpu_count()} cores,{platform.python_version()},{version('torch')},{version('numpy')}"
+    )
+    rows, wrong = [], 0
+    with tempfile.TemporaryDirectory() as scratch:
+        root = (given.keep or Path(scratch)).resolve() / f"{commit_of(before)}_{given.seed}"
+        if not (root / "data").exists():
+            draw_classes(root / "data" / "classes", given.seed)
+        for name in given.what:
+            for stop in KINDS[name].stops:
+                began = time.monotonic()
+                made(before, name, stop, root / name / stop, given.seed)
+                try:
+                    n_files, n_rows, differ = compared(after, name, stop, root / name / stop, given.seed)
+                except RuntimeError as error:
+                    print(error)
+                    n_files, n_rows, differ = 0, 0, ["it fails"]
+                wrong += bool(differ)
+                cells = (
+                    name,
+                    stop,
+                    n_files,
+                    n_rows,
+                    not differ,
+                    " ".join(differ[:4]),
+                    f"{time.monotonic() - began:.0f}",
+                )
+                rows.append(",".join(map(str, cells)) + f",{about}")
+                print(rows[-1], flush=True)
+    RESULTS.write_text("\n".join([HEAD, *rows]) + "\n")
+    print(f"{len(rows)} stops, {wrong} differ")
+
+
+if __name__ == "__main__":
+    main()
