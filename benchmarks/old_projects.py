@@ -360,7 +360,19 @@ def draw_classes(root: Path, seed: int) -> None:
 
 # ---- comparing ------------------------------------------------------------------------------------------------------
 
-TIMES = {"started", "ended", "wall_s", "created", "since", "mtime_ns", "secret", "issued", "expires", "time"}
+TIMES = {
+    "started",
+    "ended",
+    "wall_s",
+    "images_per_s",
+    "created",
+    "since",
+    "mtime_ns",
+    "secret",
+    "issued",
+    "expires",
+    "time",
+}
 """Columns and keys of what is of the moment."""
 
 SUMS = {"answers", "annotations", "withdrawn", "added_classes"}
