@@ -48,7 +48,7 @@ DETECTOR = [
     *("query.threshold=0.01", "labels.threshold=0.01"),
 ]
 SCENES = [
-    *("data.scenes={train=32, test=8, seed=3, size_px=128}", "predict.views=['flip', 'cutout']"),
+    *("data.scenes={train=24, test=6, seed=3, size_px=128}", "predict.views=['flip', 'cutout']"),
     *("budget.start_images=8", "budget.per_round=[6, 6]"),
 ]
 CLASSIFIER = [
@@ -328,20 +328,18 @@ def finish_own(folder: Path, stop: str) -> None:
     own_detector(folder, 0 if stop == "whole" else int(stop.split()[1]), -1)
 
 
-STOPS = ("0 evaluate", "1 score", "1 asking", "1 label", "whole")
-STOPS_PEOPLE = ("1 open", "1 answers", "2 answers", "whole")
-STOPS_OWN = ("step 1", "step 5", "step 7", "step 12", "whole")
 DEMO = [*DETECTOR, *SCENES]
+QUERIES = [*DEMO, "budget.unit=queries", "budget.per_round=[30, 30]"]
 KINDS = {
-    "boxes": Kind("demo+u_cb_tspl", DEMO, STOPS, begin, finish),
-    "images": Kind("demo+cald", DEMO, STOPS, begin, finish),
-    "regions": Kind("demo+mural", DEMO, STOPS, begin, finish),
-    "classes": Kind("starter_classes+dispersion", CLASSIFIER, STOPS, begin, finish),
-    "features": Kind("starter_classes+kcenter_cb", CLASSIFIER, ("1 score", "1 train"), begin, finish),
-    "video": Kind("roads+temporal_coherence", [*DETECTOR, *ROADS], ("0 evaluate", "1 score", "whole"), begin, finish),
-    "people": Kind("demo", [*DEMO, *PEOPLE], STOPS_PEOPLE, begin_people, finish_people),
-    "changed": Kind("demo", DEMO, ("1 evaluate", "2 score", "2 label"), begin_changed, finish),
-    "own detector": Kind("", [], STOPS_OWN, begin_own, finish_own),
+    "boxes": Kind("demo+u_cb_tspl", QUERIES, ("1 score", "1 asking", "1 label", "whole"), begin, finish),
+    "images": Kind("demo+cald", DEMO, ("0 evaluate", "1 asking"), begin, finish),
+    "regions": Kind("demo+mural", DEMO, ("1 score", "1 asking"), begin, finish),
+    "classes": Kind("starter_classes+dispersion", CLASSIFIER, ("0 evaluate", "1 asking", "whole"), begin, finish),
+    "features": Kind("starter_classes+kcenter_cb", CLASSIFIER, ("1 train",), begin, finish),
+    "video": Kind("roads+temporal_coherence", [*DETECTOR, *ROADS], ("0 evaluate", "1 score"), begin, finish),
+    "people": Kind("demo", [*DEMO, *PEOPLE], ("1 open", "1 answers", "whole"), begin_people, finish_people),
+    "changed": Kind("demo", QUERIES, ("1 evaluate", "2 label"), begin_changed, finish),
+    "own detector": Kind("", [], ("step 1", "step 5", "step 7", "whole"), begin_own, finish_own),
 }
 
 
