@@ -12,8 +12,13 @@ in that folder and not done again. Prints and writes benchmarks/results/old_proj
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import importlib
 import json
+import multiprocessing
 import os
+import pkgutil
 import platform
 import re
 import shutil
@@ -49,7 +54,7 @@ DETECTOR = [
 ]
 SCENES = [
     *("data.scenes={train=24, test=6, seed=3, size_px=128}", "predict.views=['flip', 'cutout']"),
-    *("budget.start_images=8", "budget.per_round=[6, 6]"),
+    *("budget.start_images=8", "budget.per_round=[20, 20]"),
 ]
 CLASSIFIER = [
     *("data.image_size_px=24", "model.backbone=small", "model.width=8", "model.weights=none", "data.format=classes"),
@@ -60,7 +65,7 @@ ROADS = [
     "data.roads={preset='tiny', seed=0, train=3, test=1, seconds=[0.8, 1.2], size_px=[128, 80], fps=10.0}",
     *("model.weights=none", "model.backbone=small", "budget.start_images=4", "budget.per_round=[3, 3]"),
 ]
-PEOPLE = ["ask.who=people", "ask.overlap=2", "budget.unit=queries"]
+PEOPLE = ["ask.who=people", "ask.overlap=2", "budget.unit=queries", "budget.per_round=[12, 12]"]
 
 
 @dataclass(frozen=True)
@@ -129,14 +134,14 @@ def die_after(answers: int) -> None:
 
 
 def begin(folder: Path, stop: str, kind: Kind, seed: int) -> None:
-    """Stops at "1 label": all through that stage; "1 asking": killed after three answers of round 1."""
+    """Stops at "1 label": all through that stage; "1 asking": killed after two answers of round 1."""
     where = [f"data.root={drawn(folder)}"] if kind.settings is CLASSIFIER else []
     project_of(folder, kind.recipe, [*SHORT, *kind.settings, *where, f"seed={seed}"]).close()
     if stop.endswith("asking"):
         stages_until(folder, f"{stop[0]} select")
-        die_after(3)
+        die_after(2)
         labelwise("ask", "-p", folder)
-        raise RuntimeError(f"{folder}: the round was over before three answers")
+        raise RuntimeError(f"{folder}: the round was over before two answers")
     if stop != "whole":
         stages_until(folder, stop)
 
@@ -149,7 +154,7 @@ def finish(folder: Path, _stop: str) -> None:
 def begin_changed(folder: Path, stop: str, kind: Kind, seed: int) -> None:
     """A setting changes after round 1, and a stage of it is done again."""
     begin(folder, "1 evaluate", kind, seed)
-    project_of(folder, None, ["train.lr=0.004", "budget.per_round=[6, 6, 4]"]).close()
+    project_of(folder, None, ["train.lr=0.004", "budget.per_round=[50, 50, 30]"]).close()
     if stop != "1 evaluate":
         labelwise("redo", 1, "train", "-p", folder)
         stages_until(folder, stop, (1, "evaluate"))
@@ -191,12 +196,12 @@ def give(folder: Path, who: str, content: dict[str, Any], taken: slice = slice(N
 
 def run_with_people(folder: Path, until_round: int | None = None) -> None:
     """Starts `run` and answers whatever it asks; with `until_round`, kills it when that round has asked."""
-    words = [sys.executable, "-m", "labelwise", "run", "-p", str(folder)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = multiprocessing.get_context("fork").Process(target=labelwise, args=("run", "-p", folder))
+    process.start()
     later = folder.with_name("once.json")  # queries that one person has answered before this begins
     once: list[Any] = read_json(later)["queries"] if later.exists() else []
     said: set[int] = set()
-    while process.poll() is None:
+    while process.is_alive():
         time.sleep(0.2)
         waiting = {number for number, answers in open_queries(folder) if answers == 0} - said
         if not waiting:
@@ -209,9 +214,9 @@ def run_with_people(folder: Path, until_round: int | None = None) -> None:
         give(folder, "bob", content | {"queries": [*once, *content["queries"]]})
         said |= waiting
         once = []
-    output, _ = process.communicate()
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(output)
+    process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"run ended with {process.exitcode}")
 
 
 def exported(folder: Path, to: str = "json") -> Any:
@@ -329,16 +334,16 @@ def finish_own(folder: Path, stop: str) -> None:
 
 
 DEMO = [*DETECTOR, *SCENES]
-QUERIES = [*DEMO, "budget.unit=queries", "budget.per_round=[30, 30]"]
+SECONDS = [*DEMO, "budget.unit=seconds", "budget.per_round=[50, 50]"]
 KINDS = {
-    "boxes": Kind("demo+u_cb_tspl", QUERIES, ("1 score", "1 asking", "1 label", "whole"), begin, finish),
+    "boxes": Kind("demo+u_cb_tspl", SECONDS, ("1 score", "1 asking", "1 label", "whole"), begin, finish),
     "images": Kind("demo+cald", DEMO, ("0 evaluate", "1 asking"), begin, finish),
     "regions": Kind("demo+mural", DEMO, ("1 score", "1 asking"), begin, finish),
     "classes": Kind("starter_classes+dispersion", CLASSIFIER, ("0 evaluate", "1 asking", "whole"), begin, finish),
     "features": Kind("starter_classes+kcenter_cb", CLASSIFIER, ("1 train",), begin, finish),
     "video": Kind("roads+temporal_coherence", [*DETECTOR, *ROADS], ("0 evaluate", "1 score"), begin, finish),
     "people": Kind("demo", [*DEMO, *PEOPLE], ("1 open", "1 answers", "whole"), begin_people, finish_people),
-    "changed": Kind("demo", QUERIES, ("1 evaluate", "2 label"), begin_changed, finish),
+    "changed": Kind("demo", SECONDS, ("1 evaluate", "2 label"), begin_changed, finish),
     "own detector": Kind("", [], ("step 1", "step 5", "step 7", "whole"), begin_own, finish_own),
 }
 
@@ -395,6 +400,7 @@ def rows_of(folder: Path) -> dict[str, list[Any]]:
     found = {}
     for name in names:
         rows = [timeless(dict(row)) for row in connection.execute(f'select * from "{name}"')]
+        rows = [row for row in rows if row.get("key") != "created"]  # of the project
         for row in rows:
             for key in ("value", "info", "reason", "boxes", "labels"):
                 if isinstance(row.get(key), str):
@@ -404,7 +410,15 @@ def rows_of(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
+def identity(folder: Path) -> bytes:
+    """What tells a project from any other: exports name it."""
+    connection = sqlite3.connect(folder / "ledger.sqlite")
+    [created] = connection.execute("select value from meta where key = 'created'").fetchone()
+    connection.close()
+    return hashlib.sha256(str(json.loads(created)).encode()).hexdigest()[:12].encode()
+
+
+def files_of(folder: Path, project: bytes) -> dict[str, bytes]:
     """The files of a folder, without moments; not the ledger and its copy, nor the report, which tells seconds."""
     left_out = re.compile(r"ledger\.|\.lock|report|cache/")
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -412,8 +426,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     found = {name: path.read_bytes() for name, path in names.items() if not left_out.match(name)}
     for name in found:
         if name.endswith((".md", ".json")):
-            found[name] = re.sub(MOMENT, b"MOMENT", found[name])
+            found[name] = re.sub(MOMENT, b"MOMENT", found[name]).replace(project, b"PROJECT")
     return found
+
+
+def all_files(place: Path) -> dict[str, bytes]:
+    """The files of a project, and of what commands showed of it."""
+    project, parts = identity(place / "p"), ("p", "shown_before", "shown_after")
+    return {f"{part}/{name}": content for part in parts for name, content in files_of(place / part, project).items()}
 
 
 def shown(folder: Path, out: Path) -> None:
@@ -428,29 +448,61 @@ def shown(folder: Path, out: Path) -> None:
         labelwise("export", "labels", "--to", "coco", "-p", folder, "-o", out / "labels")
 
 
-def inside(what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
-    """The part of a checkout's code, in a process of its own."""
+def work() -> None:
+    """The part of a checkout's code: everything is imported once, every job is a process of its own."""
+    import torch
+
+    import labelwise as package
+
+    torch.set_num_threads(1)
+    for module in pkgutil.walk_packages(package.__path__, "labelwise."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
+    print(package.__file__, flush=True)
+    for line in sys.stdin:
+        what, kind, stop, folder, seed = json.loads(line)
+        process = multiprocessing.get_context("fork").Process(target=job, args=(what, kind, stop, Path(folder), seed))
+        process.start()
+        process.join()
+        print(process.exitcode, flush=True)
+
+
+def job(what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
     if what == "begin":
         KINDS[kind].begin(folder, stop, KINDS[kind], seed)
-    else:
-        if stop != "whole":
-            shown(folder, folder.with_name("shown_before"))
-        KINDS[kind].finish(folder, stop)
-        shown(folder, folder.with_name("shown_after"))
+        return
+    if stop != "whole":
+        shown(folder, folder.with_name("shown_before"))
+    KINDS[kind].finish(folder, stop)
+    shown(folder, folder.with_name("shown_after"))
 
 
-def call(checkout: Path, what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
-    """`inside` with the code of a checkout."""
-    path = f"{checkout / 'src'}{os.pathsep}{HERE.parent}"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    words = [sys.executable, str(HERE), "--inside", what, kind, stop, str(folder), "--seed", str(seed)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    killed = what == "begin" and stop.endswith("asking") and done.returncode == -signal.SIGKILL
-    if done.returncode and not killed:
-        raise RuntimeError(f"{checkout}: {kind}, {stop}: {what}\n{done.stdout}\n{done.stderr}")
+class Code:
+    """The code of a checkout, in processes of its own."""
+
+    def __init__(self, checkout: Path) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout / "src")}
+        words = [sys.executable, str(HERE), "--work"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.checkout = checkout
+        self.process = subprocess.Popen(words, env=environment, **pipes)
+        assert self._said().startswith(str(checkout)), "another labelwise is in the way of this checkout's"
+
+    def _said(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def __call__(self, what: str, kind: str, stop: str, folder: Path, seed: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([what, kind, stop, str(folder), seed]) + "\n")
+        self.process.stdin.flush()
+        code = self._said()
+        if code != "0" and not (what == "begin" and stop.endswith("asking") and code == str(-signal.SIGKILL)):
+            raise RuntimeError(f"{self.checkout}: {kind}, {stop}: {what} ended with {code}, see above")
 
 
-def made(before: Path, kind: str, stop: str, place: Path, seed: int) -> None:
+def made(before: Code, kind: str, stop: str, place: Path, seed: int) -> None:
     """The project as the earlier code left it (`start`) and finished it (`before`); not again if it is there."""
     if (place / "done").exists():
         return
@@ -458,29 +510,26 @@ def made(before: Path, kind: str, stop: str, place: Path, seed: int) -> None:
     (place / "before").mkdir(parents=True)
     if stop != "whole":
         (place / "start").mkdir()
-        call(before, "begin", kind, stop, place / "start" / "p", seed)
+        before("begin", kind, stop, place / "start" / "p", seed)
         shutil.copytree(place / "start", place / "before", dirs_exist_ok=True)
     else:
-        call(before, "begin", kind, stop, place / "before" / "p", seed)
-    call(before, "finish", kind, stop, place / "before" / "p", seed)
+        before("begin", kind, stop, place / "before" / "p", seed)
+    before("finish", kind, stop, place / "before" / "p", seed)
     (place / "done").touch()
 
 
-def compared(after: Path, kind: str, stop: str, place: Path, seed: int) -> tuple[int, int, list[str]]:
+def compared(after: Code, kind: str, stop: str, place: Path, seed: int) -> tuple[int, int, list[str]]:
     """Numbers of files and of rows, and what differs."""
     shutil.rmtree(place / "after", ignore_errors=True)
     if stop != "whole":
         shutil.copytree(place / "start", place / "after")
     else:
         (place / "after").mkdir()
-        call(after, "begin", kind, stop, place / "after" / "p", seed)
-    call(after, "finish", kind, stop, place / "after" / "p", seed)
+        after("begin", kind, stop, place / "after" / "p", seed)
+    after("finish", kind, stop, place / "after" / "p", seed)
     folders = [place / "before", place / "after"]
-    parts = ("p", "shown_before", "shown_after")
-    old, new = ({f"{part}/{n}": v for part in parts for n, v in files_of(one / part).items()} for one in folders)
+    old, new = map(all_files, folders)
     rows, again = (rows_of(one / "p") for one in folders)
-    if stop == "whole":  # each project has an identity of its own
-        rows, again = ({n: [r for r in t if '"project' not in r] for n, t in one.items()} for one in (rows, again))
     differ = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     differ += [f"table {name}" for name in sorted(rows.keys() | again.keys()) if rows.get(name) != again.get(name)]
     return len(old), sum(map(len, rows.values())), differ
@@ -501,44 +550,35 @@ def main() -> None:
     parser.add_argument("--what", nargs="*", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--keep", type=Path, help="keeps the projects here, and takes those that are here")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--inside", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.inside:
-        inside(*given.inside[:3], Path(given.inside[3]), given.seed)
+    if given.work:
+        work()
         return
     if given.before is None:
         parser.error("--before is needed: a checkout of an earlier commit")
-    before, after = given.before.resolve(), given.after.resolve()
-    about = f"{given.seed},{commit_of(before)},{commit_of(after)},{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])},"
-    about += (
-        f"{platform.machine()} {os.cpu_count()} cores,{platform.python_version()},{version('torch')},{version('numpy')}"
-    )
+    checkouts = given.before.resolve(), given.after.resolve()
+    commits = [commit_of(one) for one in checkouts]
+    words = [Path(word).name if "/" in word else word for word in sys.argv]
+    versions = (platform.python_version(), version("torch"), version("numpy"))
+    about = (given.seed, *commits, " ".join(words), f"{platform.machine()} {os.cpu_count()} cores", *versions)
+    before, after = map(Code, checkouts)
     rows, wrong = [], 0
     with tempfile.TemporaryDirectory() as scratch:
-        root = (given.keep or Path(scratch)).resolve() / f"{commit_of(before)}_{given.seed}"
+        root = (given.keep or Path(scratch)).resolve() / f"{commits[0]}_{given.seed}"
         if not (root / "data").exists():
             draw_classes(root / "data" / "classes", given.seed)
-        for name in given.what:
-            for stop in KINDS[name].stops:
-                began = time.monotonic()
-                made(before, name, stop, root / name / stop, given.seed)
-                try:
-                    n_files, n_rows, differ = compared(after, name, stop, root / name / stop, given.seed)
-                except RuntimeError as error:
-                    print(error)
-                    n_files, n_rows, differ = 0, 0, ["it fails"]
-                wrong += bool(differ)
-                cells = (
-                    name,
-                    stop,
-                    n_files,
-                    n_rows,
-                    not differ,
-                    " ".join(differ[:4]),
-                    f"{time.monotonic() - began:.0f}",
-                )
-                rows.append(",".join(map(str, cells)) + f",{about}")
-                print(rows[-1], flush=True)
+        for kind, stop in [(name, stop) for name in given.what for stop in KINDS[name].stops]:
+            began, place = time.monotonic(), root / kind / stop
+            try:
+                made(before, kind, stop, place, given.seed)
+                n_files, n_rows, differ = compared(after, kind, stop, place, given.seed)
+            except RuntimeError as error:
+                n_files, n_rows, differ = 0, 0, [str(error).replace(",", ";")]
+            wrong += bool(differ)
+            found = (kind, stop, n_files, n_rows, not differ, " ".join(differ[:4]), round(time.monotonic() - began))
+            rows.append(",".join(map(str, (*found, *about))))
+            print(rows[-1], flush=True)
     RESULTS.write_text("\n".join([HEAD, *rows]) + "\n")
     print(f"{len(rows)} stops, {wrong} differ")
 
