@@ -63,7 +63,7 @@ CLASSIFIER = [
 ]
 ROADS = [
     "data.roads={preset='tiny', seed=0, train=3, test=1, seconds=[0.8, 1.2], size_px=[128, 80], fps=10.0}",
-    *("model.weights=none", "model.backbone=small", "budget.start_images=4", "budget.per_round=[3, 3]"),
+    *("model.weights=none", "budget.start_images=4", "budget.per_round=[3, 3]"),
 ]
 PEOPLE = ["ask.who=people", "ask.overlap=2", "budget.unit=queries", "budget.per_round=[12, 12]"]
 
@@ -368,6 +368,7 @@ TIMES = {
     "ended",
     "wall_s",
     "images_per_s",
+    "record_s",
     "created",
     "since",
     "mtime_ns",
@@ -405,6 +406,8 @@ def rows_of(folder: Path) -> dict[str, list[Any]]:
             for key in ("value", "info", "reason", "boxes", "labels"):
                 if isinstance(row.get(key), str):
                     row[key] = timeless(json.loads(row[key]))
+            if str(row.get("key")).endswith(" ask"):
+                row["value"].pop("seen", None)  # of people: how many had answered when the stage was begun again
         found[name] = sorted(json.dumps(row, sort_keys=True) for row in rows)
     connection.close()
     return found
