@@ -1,7 +1,7 @@
 """CVAT XML 1.1: for images, and one file of tracks per video for frames; each query a box with attributes.
 
 The attributes `query`, `answer` and `fix_class` (see `_shapes`) must be declared for the labels of the CVAT task:
-`config` gives the text to paste there ("Raw"). Images are known by their name in the pool, frames by their number in
+`labels.json` is the text to paste there ("Raw"). Images are known by their name in the pool, frames by their number in
 the video. The class of a candidate is corrected by `fix_class`: changing the label itself may clear the attributes.
 
 A file holds the asked images alone; CVAT cannot tell "looked at and empty" from "not looked at" otherwise.
@@ -20,8 +20,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from labelwise.exchange._judge import REFUSED, REGION, size_of
-from labelwise.exchange._shapes import ATTRIBUTES, NEW, WORDS, Shape, read, shapes
+from labelwise.exchange._questions import REGION, size_of
+from labelwise.exchange._reader import REFUSED, begins
+from labelwise.exchange._shapes import ATTRIBUTES, NEW, WORDS, Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Problem, Query
 
 CANNOT_CARRY = (
@@ -31,24 +32,34 @@ CANNOT_CARRY = (
     "the score and its parts",
     "pixels beyond two decimals: CVAT rounds when it exports",
 )
+FRAMES_OF_VIDEO = True
+"""CVAT has the videos themselves: their frames are not written as images."""
 FILE = "annotations.xml"
 _SIZE = re.compile("[0-9]{1,9}")
 
 
-def config(pool: Pool) -> str:
+def detect(content: bytes) -> bool:
+    """XML."""
+    return begins(content, b"<")
+
+
+def _labels(pool: Pool) -> str:
     """The labels of the CVAT task with their attributes, as JSON for the "Raw" tab."""
     made = [{"name": name, "type": "rectangle", "attributes": _specs()} for name in (*pool.classes, REGION)]
     return json.dumps(made, indent=1, ensure_ascii=False)
 
 
-def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, bytes]:
-    """The files to upload as annotations: one for images, or one per video whose frames are asked about."""
+def write(
+    queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None, one_class: bool = False
+) -> dict[str, bytes]:
+    """The labels, and the files to upload as annotations: one for images, or one per video that is asked about."""
+    refuse_classes(one_class, "cvat")
     made = shapes(queries, pool, known, project, "CVAT")
+    files = {"labels.json": _labels(pool).encode()}
     if pool.clips is None:
-        return {FILE: _images(made, pool)}
+        return files | {FILE: _images(made, pool)}
     number = {name: k for k, name in enumerate(pool.names)}
     videos = sorted({int(pool.clips.video[number[shape.image]]) for shape in made})
-    files = {}
     for video in videos:
         here = [shape for shape in made if pool.clips.video[number[shape.image]] == video]
         stem = PurePosixPath(pool.clips.names[video]).stem or "video"
@@ -56,21 +67,20 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
     return files
 
 
-def answers(
-    content: bytes | str,
+def read(
+    content: bytes,
     queries: Sequence[Query],
     pool: Pool,
-    *,
     project: str,
+    *,
     who: str = "cvat",
     unfinished: bool = False,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in an XML file that came back (CVAT for images 1.1, CVAT for video 1.1), and all that is wrong."""
-    text = content.encode() if isinstance(content, str) else content
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise LabelwiseError("the CVAT file declares entities; CVAT writes none. Export the file again")
     try:
-        root = ET.fromstring(text)
+        root = ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as error:
         raise LabelwiseError(f"the CVAT file: broken XML ({error}). Export it again") from error
     doubts: list[Problem] = []
@@ -81,7 +91,7 @@ def answers(
     if not any(shape.query for shape in given):
         what = "no box has the attribute `query`: the task has no such attribute, or this is another file"
         doubts.append(Problem("no reference", "the CVAT file", what, REFUSED))
-    found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
     return found, doubts + problems
 
 
@@ -155,8 +165,8 @@ def _tracks(made: Sequence[Shape], pool: Pool, clips: Clips, number: dict[str, i
 def _shape(
     box: ET.Element, image: str, label: str, where: str, doubts: list[Problem], size: tuple[int, int] | None = None
 ) -> Shape:
-    """A box element; coordinates that are no numbers stay text, which the judge refuses."""
-    told = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
+    """A box element; coordinates that are no numbers stay text, which the reader refuses."""
+    attributes = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
     corners: list[object] = []
     for key in ("xtl", "ytl", "xbr", "ybr"):
         try:
@@ -167,7 +177,7 @@ def _shape(
         doubts.append(
             Problem("rotated box", where, f"rotation {box.get('rotation')}; expected an upright box", REFUSED)
         )
-    query, answer, fix = (told.get(name, "") for name in ATTRIBUTES)
+    query, answer, fix = (attributes.get(name, "") for name in ATTRIBUTES)
     return Shape(image, label, corners, query, answer or NEW, fix, where, size)
 
 
@@ -178,8 +188,8 @@ def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
         if name in seen:
             doubts.append(Problem("duplicate id", f"image {name}", "it stands in the file twice", REFUSED))
         seen.add(name)
-        told = image.get("width", ""), image.get("height", "")
-        size = (int(told[0]), int(told[1])) if all(map(_SIZE.fullmatch, told)) else None
+        texts = image.get("width", ""), image.get("height", "")
+        size = (int(texts[0]), int(texts[1])) if all(map(_SIZE.fullmatch, texts)) else None
         for k, element in enumerate(image, start=1):
             where = f"image {name}, shape {k}"
             if element.tag == "box":
