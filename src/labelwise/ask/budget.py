@@ -39,7 +39,6 @@ def room(query_unit: str, budget_unit: str, left: float, n_open: int, dearest: f
         raise LabelwiseError(f"people: {left} left and {n_open} queries open; expected a number, and 0 or more")
     if left <= 1e-9:
         return 0
-    dear = (
-        1.0 if budget_unit in units.find(query_unit).AT_MOST_ONE else (left if dearest is None else max(dearest, 1.0))
-    )
+    at_most_one = budget_unit in units.find(query_unit).AT_MOST_ONE
+    dear = 1.0 if at_most_one else (left if dearest is None else max(dearest, 1.0))
     return max(0, min(MOST_OPEN, max(1, floor(left / dear + 1e-9))) - n_open)

@@ -167,7 +167,9 @@ def label_rows(
 
     `origin` None: each answer's is whoever gave it.
     """
-    annotations, coverage, background = [], [], []
+    annotations: list[dict[str, Any]] = []
+    coverage: list[dict[str, Any]] = []
+    background: list[dict[str, Any]] = []
     for query, answer, answer_id in counted:
         asked = {"image": query.image, "round": query.round, "query_id": query.id}
         made = asked | {"origin": origin or origin_of(answer.who), "answer_id": answer_id, "created": created}

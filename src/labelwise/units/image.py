@@ -43,7 +43,7 @@ def answer(
     annotated: Bool[np.ndarray, " n"],
     iou_threshold: float,
 ) -> Answer:
-    """ "all", with every ground-truth box of the image that had not been annotated."""
+    """Verdict "all", with every ground-truth box of the image that had not been annotated."""
     return found(query, "all", truth, rows[~annotated[rows]])
 
 

@@ -69,7 +69,7 @@ def answer(
     annotated: Bool[np.ndarray, " n"],
     iou_threshold: float,
 ) -> Answer:
-    """ "all", with every ground-truth box that belongs to the region and had not been annotated, cropped to it."""
+    """Verdict "all", with every ground-truth box that belongs to the region and had not been annotated, cropped."""
     region, rows = np.array(query.box, np.float32), rows[~annotated[rows]]
     xyxy = truth.xyxy[rows]
     cut = np.concatenate([np.maximum(xyxy[:, :2], region[:2]), np.minimum(xyxy[:, 2:], region[2:])], axis=1)
