@@ -33,6 +33,7 @@ VERBS = {
     "score": "score",
     "select": "select",
     "labels": "weigh",
+    "units": "candidates",
     "exchange": "write",
 }
 RESERVED = frozenset({"explain", "progress"})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelwise import config, files, loop
+from labelwise import config, files, loop, units
 from labelwise.config import Run
 from labelwise.project.context import Context
 from labelwise.stages import oracle, score, select
@@ -60,7 +60,7 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
 def ask(context: Context, round: int, run: Run, table: Detections) -> list[Query]:
     """Opens the queries that the run chooses by these predictions."""
     keep(context, run)
-    scales = run.query.scales if run.query.unit == "region" else ()
+    scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
         files.write_detections(context.file(round, predictions(scale)), table)
     context.project.ledger.mark_done(round, "predict", {}, 0.0)
@@ -101,7 +101,8 @@ def _opened(context: Context, round: int) -> list[Query]:
     inside = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
     number_of = {name: number for number, name in enumerate(pool.names)}
     most = int(run.budget.per_round[round - 1]) if round else len(picks["row"])
-    step = 1 if round and run.query.unit == "region" else most
+    overlaps = units.find(run.query.unit if round else units.FIRST).OVERLAPS
+    step = 1 if overlaps else most
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0
@@ -110,7 +111,7 @@ def _opened(context: Context, round: int) -> list[Query]:
             break
         found += more
         for one in more:
-            if one.unit == "region":
+            if overlaps:
                 inside.setdefault(number_of[one.image], []).append(np.array(one.box, np.float32))
     ledger.add_queries(round, found)
     ledger.mark_started(round, "ask")  # from here on `labelwise serve` hands them out
