@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "ask": GROUND | {"units"},
     "report": GROUND,
     "generated": GROUND | {"data"},
-    "exchange": GROUND | {"ask", "units"},
+    "exchange": GROUND | {"units"},
     "files": GROUND,
     "targets": GROUND | {"labels", "units"},
     "units": {"errors", "types", "catalog"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from labelwise.ask.oracle import IN_REGION
+from labelwise.units import IN_REGION
 
 BoxTuple = tuple[float, float, float, float]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, is_number, near
-from labelwise.exchange._questions import REGION, asks_part, has_rectangle, verdicts
+from labelwise.exchange._questions import REGION, asks_class, asks_part, buttons, n_boxes
 from labelwise.exchange._reader import AnswerReader
 from labelwise.types import Answer, Query
+from labelwise.units import SKIPPED
 
 
 def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
@@ -44,7 +45,7 @@ class Annotation:
         """The answer; None where it is not finished or not sound (a problem says why)."""
         before = len(self.reader.problems)
         if self.raw.get("was_cancelled"):
-            return self.reader.answer(self.query, "skipped", self.where, note="skipped in Label Studio", **self.rest)
+            return self.reader.answer(self.query, SKIPPED, self.where, note="skipped in Label Studio", **self.rest)
         results = self.raw.get("result")
         if not isinstance(results, list):
             self.reader.problem("no annotations", self.where, f"result is {str(results)[:80]}; expected a list")
@@ -54,25 +55,29 @@ class Annotation:
         if len(self.reader.problems) > before:
             return None
         note = " ".join(str(part) for part in self.choices["note"])
-        if one_class and not has_rectangle(self.query):
+        if asks_class(self.query, one_class):
             return self._class(note)
-        words, chosen = verdicts(self.query), [str(word) for word in self.choices["verdict"]]
+        words, chosen = buttons(self.query), [str(word) for word in self.choices["verdict"]]
         if len(chosen) != 1 or chosen[0] not in words:
             what = f"{', '.join(chosen) or 'nothing'} was chosen; expected one of {', '.join(words)}"
             self.reader.unfinished(self.where, what)
             return None
         verdict = words[chosen[0]]
-        if verdict == "all":
+        if n_boxes(self.query, verdict) == "any":
             drawn = [(self._object(raw, place), place) for raw, place in self.new]
             objects = [(*made, place) for made, place in drawn if made is not None]
             whole = len(objects) == len(drawn)
-            return self.reader.all_objects(self.query, objects, self.where, note=note, **self.rest) if whole else None
-        if verdict == "object":
-            return self._one(note)
+            return (
+                self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
+                if whole
+                else None
+            )
+        if n_boxes(self.query, verdict) == "one":
+            return self._one(verdict, note)
         self._left_out(self.new)
         return self.reader.answer(self.query, verdict, self.where, note=note, **self.rest)
 
-    def _one(self, note: str) -> Answer | None:
+    def _one(self, verdict: str, note: str) -> Answer | None:
         taken, extra = (self.candidate[0], self.new) if self.candidate else (None, self.new[1:])
         if taken is None and len(self.new) == 1:
             taken = self.new[0][0]
@@ -82,19 +87,27 @@ class Annotation:
             return None
         made = self._object(taken, self.where)
         self._left_out(extra)
-        return None if made is None else self.reader.one_object(self.query, *made, self.where, note=note, **self.rest)
+        return (
+            None
+            if made is None
+            else self.reader.one_object(self.query, verdict, *made, self.where, note=note, **self.rest)
+        )
 
     def _class(self, note: str) -> Answer | None:
         chosen = self.choices["class"]
-        if not chosen and self.choices["verdict"] == ["skip"]:
-            return self.reader.answer(self.query, "skipped", self.where, note=note, **self.rest)
+        words = buttons(self.query)
+        if not chosen and [words.get(str(word)) for word in self.choices["verdict"]] == [SKIPPED]:
+            return self.reader.answer(self.query, SKIPPED, self.where, note=note, **self.rest)
         if len(chosen) != 1 or self.choices["verdict"]:
             self.reader.unfinished(self.where, f"{len(chosen)} classes are chosen; expected one, or skip")
             return None
         label, whole = self.reader.label(chosen[0], self.where), self.reader.asked_box(self.query)
+        verdict = next(one for one in words.values() if n_boxes(self.query, one) == "any")
         if label is None:
             return None
-        return self.reader.all_objects(self.query, [(whole, label, self.where)], self.where, note=note, **self.rest)
+        return self.reader.all_objects(
+            self.query, verdict, [(whole, label, self.where)], self.where, note=note, **self.rest
+        )
 
     def _sort_in(self, result: Any, where: str) -> None:
         """Puts one result where it belongs."""

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from labelwise import units
 from labelwise.exchange._geometry import BoxTuple, fits, inside
-from labelwise.types import Boxes, LabelwiseError, Pool, Query, Verdict
+from labelwise.types import Boxes, LabelwiseError, Pool, Query
 
 REGION = "labelwise_region"
 """The label of a box that is no object but the asked region (or the whole image)."""
-_WORDS: Mapping[str, str] = {
-    "object": "accept",
-    "background": "reject",
-    "duplicate": "duplicate",
-    "all": "complete",
-    "skipped": "skip",
-}
 
 
 def has_rectangle(query: Query) -> bool:
-    return query.unit != "image"
+    """Whether it asks about a rectangle of its image, not about all of it."""
+    return units.find(query.unit).RECTANGLE
 
 
 def asks_one(query: Query) -> bool:
-    return query.unit == "box"
+    """Whether it asks about one object."""
+    return units.find(query.unit).CLASS
 
 
 def asks_part(query: Query) -> bool:
@@ -37,16 +33,23 @@ def asks_part(query: Query) -> bool:
     return has_rectangle(query) and not asks_one(query)
 
 
-def verdicts(query: Query) -> Mapping[str, Verdict]:
-    """The words on a tool's buttons for this query, each with its verdict; a verdict without a word is its own.
+def buttons(query: Query) -> dict[str, str]:
+    """The words on a tool's buttons for this query, each with its verdict.
 
-    >>> verdicts(Query(round=1, rank=0, image="a.jpg", unit="image"))
+    >>> buttons(Query(round=1, rank=0, image="a.jpg", unit="image"))
     {'complete': 'all', 'skip': 'skipped'}
     """
-    taken: tuple[Verdict, ...] = (
-        ("object", "background", "duplicate", "skipped") if asks_one(query) else ("all", "skipped")
-    )
-    return {_WORDS.get(verdict, verdict): verdict for verdict in taken}
+    return {meaning.button: verdict for verdict, meaning in units.find(query.unit).VERDICTS.items()}
+
+
+def n_boxes(query: Query, verdict: str) -> str:
+    """How many objects go with a verdict: "none", "one" or "any"."""
+    return units.find(query.unit).VERDICTS[verdict].boxes
+
+
+def asks_class(query: Query, one_class: bool) -> bool:
+    """Whether, where every image has one class (`one_class`), it asks for that."""
+    return one_class and units.find(query.unit).CLASSIFIES
 
 
 def reference(project: str, query: Query, n_classes: int) -> str:

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from labelwise.ask.oracle import IN_REGION
+from labelwise import units
 from labelwise.exchange._geometry import OUTSIDE_PX, ROUNDING_PX, BoxTuple, crop, fits, inside, is_number, near
 from labelwise.exchange._questions import has_rectangle, reference, size_of
-from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query, Verdict
+from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 
 REFUSED = "refused"
 LEFT_OPEN = "left open"
@@ -146,39 +146,43 @@ class AnswerReader:
     def unchanged(self, query: Query, box: BoxTuple | None) -> bool:
         return box is not None and near(box, self.asked_box(query))
 
-    def one_object(self, query: Query, box: BoxTuple, label: int, where: str, **rest: Any) -> Answer | None:
-        """The answer to a box query: this object. A candidate taken as it was is exactly the one of the query."""
+    def one_object(
+        self, query: Query, verdict: str, box: BoxTuple, label: int, where: str, **rest: Any
+    ) -> Answer | None:
+        """A verdict with one object. A candidate taken as it was is exactly the one of the query."""
         if query.box is not None and self.unchanged(query, box):
             x1, y1, x2, y2 = query.box
             box = (x1, y1, x2, y2)
-        return self.answer(query, "object", where, boxes=(box,), labels=(label,), **rest)
+        return self.answer(query, verdict, where, boxes=(box,), labels=(label,), **rest)
 
     def all_objects(
-        self, query: Query, objects: Sequence[tuple[BoxTuple, int, str]], where: str, **rest: Any
+        self, query: Query, verdict: str, objects: Sequence[tuple[BoxTuple, int, str]], where: str, **rest: Any
     ) -> Answer | None:
-        """The answer to a region or an image: these objects, each with its class and place in the file.
+        """A verdict with any number of objects, each with its class and place in the file.
 
-        An object of a region must lie in it by more than `IN_REGION` of its own area, and is cropped to it, as the
-        oracle does it; any other is left out, and told.
+        Where a query has a rectangle, an object must lie in it by more than `IN_REGION` of its own area, and is cropped
+        to it, as the oracle does it; any other is left out, which is a problem that refuses nothing.
         """
         kept = []
         for box, label, place in objects:
             cut = crop(box, self.asked_box(query)) if has_rectangle(query) else box
             if cut is None:
-                what = f"the box {[round(v, 1) for v in box]} lies in the region by less than {IN_REGION:g} of its area"
+                shown, share = [round(v, 1) for v in box], f"{units.IN_REGION:g}"
+                what = f"the box {shown} lies in the region by less than {share} of its area"
                 self.problem("outside the region", place, what, "left out")
             else:
                 kept.append((cut, label))
         boxes, labels = tuple(box for box, _ in kept), tuple(label for _, label in kept)
-        return self.answer(query, "all", where, boxes=boxes, labels=labels, **rest)
+        return self.answer(query, verdict, where, boxes=boxes, labels=labels, **rest)
 
-    def answer(self, query: Query, verdict: Verdict, where: str, **rest: Any) -> Answer | None:
+    def answer(self, query: Query, verdict: str, where: str, **rest: Any) -> Answer | None:
         """The answer, unless the same person has answered this query in the same file, or it says "nothing else" and
         was sent before a class was added.
         """
         assert query.id is not None
         new = self.classes[self.n_classes.get(query.id, len(self.classes)) :]
-        if new and verdict in ("all", "background"):
+        meaning = units.find(query.unit).VERDICTS[verdict]
+        if new and (meaning.covers or meaning.background):
             self.unfinished(
                 where, f"query {query.id} was sent before the class {', '.join(new)} was added: ask it anew"
             )

@@ -12,22 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from labelwise import units
 from labelwise.exchange._geometry import BoxTuple, crop, inside
 from labelwise.exchange._questions import (
     REGION,
     asks_one,
+    buttons,
     check_queries,
     has_rectangle,
     known_on,
+    n_boxes,
     reference,
     size_of,
-    verdicts,
 )
 from labelwise.exchange._reader import AnswerReader
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
 OPEN, KNOWN, NEW = "open", "known", "new"
-WORDS = (NEW, OPEN, "accept", "reject", "duplicate", "complete", "skip", KNOWN)
 ATTRIBUTES = ("query", "answer", "fix_class")
 
 
@@ -55,6 +56,18 @@ class Shape:
     @property
     def attributes(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ATTRIBUTES}
+
+
+def words(queries: Sequence[Query]) -> list[str]:
+    """What the attribute `answer` may be: the buttons of every unit, those that stand for a skipped query last.
+
+    >>> words([])
+    ['new', 'open', 'accept', 'reject', 'duplicate', 'complete', 'skip', 'known']
+    """
+    every = [units.find(name).VERDICTS for name in dict.fromkeys([*units.names(), *(q.unit for q in queries)])]
+    skips = [of[units.SKIPPED].button for of in every]
+    answers = [meaning.button for of in every for verdict, meaning in of.items() if verdict != units.SKIPPED]
+    return [*dict.fromkeys((NEW, OPEN, *answers, *skips, KNOWN))]
 
 
 def refuse_classes(one_class: bool, name: str) -> None:
@@ -124,7 +137,7 @@ def _asked(
     reader: AnswerReader, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str
 ) -> Answer | None:
     """The answer of a box that is a question; of an area that is complete, a note in `areas`."""
-    words, where = verdicts(query), shape.where
+    words, where = buttons(query), shape.where
     if shape.image != query.image:
         reader.problem("edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shape.image}")
         return None
@@ -138,13 +151,14 @@ def _asked(
         if shape.label != REGION or not reader.unchanged(query, box):
             reader.problem("edited by hand", where, f"the region of query {query.id} was moved, or has another label")
             return None
-        if words[shape.answer] == "all":
-            areas.append((query, shape))
-            return None
-    if words[shape.answer] != "object":
-        return reader.answer(query, words[shape.answer], where, who=who)
+    verdict = words[shape.answer]
+    if n_boxes(query, verdict) == "any":
+        areas.append((query, shape))
+        return None
+    if n_boxes(query, verdict) == "none":
+        return reader.answer(query, verdict, where, who=who)
     box, label = reader.box(shape.box, query.image, where), reader.label(shape.fix_class or shape.label, where)
-    return None if box is None or label is None else reader.one_object(query, box, label, where, who=who)
+    return None if box is None or label is None else reader.one_object(query, verdict, box, label, where, who=who)
 
 
 def _area(reader: AnswerReader, query: Query, area: Shape, new: list[Shape], who: str) -> Answer | None:
@@ -161,4 +175,4 @@ def _area(reader: AnswerReader, query: Query, area: Shape, new: list[Shape], who
             sound = False
         else:
             objects.append((box, label, shape.where))
-    return reader.all_objects(query, objects, area.where, who=who) if sound else None
+    return reader.all_objects(query, buttons(query)[area.answer], objects, area.where, who=who) if sound else None

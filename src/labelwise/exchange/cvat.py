@@ -22,7 +22,7 @@ import numpy as np
 
 from labelwise.exchange._questions import REGION, size_of
 from labelwise.exchange._reader import REFUSED, begins
-from labelwise.exchange._shapes import ATTRIBUTES, NEW, WORDS, Shape, answers, refuse_classes, shapes
+from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes, words
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Problem, Query
 
 CANNOT_CARRY = (
@@ -43,9 +43,9 @@ def detect(content: bytes) -> bool:
     return begins(content, b"<")
 
 
-def _labels(pool: Pool) -> str:
+def _labels(pool: Pool, answer_words: Sequence[str]) -> str:
     """The labels of the CVAT task with their attributes, as JSON for the "Raw" tab."""
-    made = [{"name": name, "type": "rectangle", "attributes": _specs()} for name in (*pool.classes, REGION)]
+    made = [{"name": name, "type": "rectangle", "attributes": _specs(answer_words)} for name in (*pool.classes, REGION)]
     return json.dumps(made, indent=1, ensure_ascii=False)
 
 
@@ -55,15 +55,16 @@ def write(
     """The labels, and the files to upload as annotations: one for images, or one per video that is asked about."""
     refuse_classes(one_class, "cvat")
     made = shapes(queries, pool, known, project, "CVAT")
-    files = {"labels.json": _labels(pool).encode()}
+    answer_words = words(queries)
+    files = {"labels.json": _labels(pool, answer_words).encode()}
     if pool.clips is None:
-        return files | {FILE: _images(made, pool)}
+        return files | {FILE: _images(made, pool, answer_words)}
     number = {name: k for k, name in enumerate(pool.names)}
     videos = sorted({int(pool.clips.video[number[shape.image]]) for shape in made})
     for video in videos:
         here = [shape for shape in made if pool.clips.video[number[shape.image]] == video]
         stem = PurePosixPath(pool.clips.names[video]).stem or "video"
-        files[f"{video:03d}_{stem}.xml"] = _tracks(here, pool, pool.clips, number)
+        files[f"{video:03d}_{stem}.xml"] = _tracks(here, pool, answer_words, pool.clips, number)
     return files
 
 
@@ -95,14 +96,14 @@ def read(
     return found, doubts + problems
 
 
-def _specs() -> list[dict[str, object]]:
+def _specs(answer_words: Sequence[str]) -> list[dict[str, object]]:
     """The attributes as CVAT declares them; each may differ from frame to frame."""
     text = {"mutable": True, "input_type": "text", "default_value": "", "values": []}
-    select = {"mutable": True, "input_type": "select", "default_value": NEW, "values": list(WORDS)}
+    select = {"mutable": True, "input_type": "select", "default_value": NEW, "values": list(answer_words)}
     return [{"name": name} | (select if name == "answer" else text) for name in ATTRIBUTES]
 
 
-def _file(pool: Pool) -> ET.Element:
+def _file(pool: Pool, answer_words: Sequence[str]) -> ET.Element:
     """A file with its head: version and labels."""
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
@@ -112,7 +113,7 @@ def _file(pool: Pool) -> ET.Element:
         ET.SubElement(label, "name").text = name
         ET.SubElement(label, "type").text = "rectangle"
         attributes = ET.SubElement(label, "attributes")
-        for spec in _specs():
+        for spec in _specs(answer_words):
             attribute = ET.SubElement(attributes, "attribute")
             for key, value in spec.items():
                 written = "\n".join(value) if isinstance(value, list) else str(value)
@@ -133,8 +134,8 @@ def _box(parent: ET.Element, shape: Shape, **more: str) -> None:
         ET.SubElement(element, "attribute", name=name).text = value
 
 
-def _images(made: Sequence[Shape], pool: Pool) -> bytes:
-    root, sizes = _file(pool), size_of(pool)
+def _images(made: Sequence[Shape], pool: Pool, answer_words: Sequence[str]) -> bytes:
+    root, sizes = _file(pool, answer_words), size_of(pool)
     for k, name in enumerate(dict.fromkeys(shape.image for shape in made)):
         width, height = sizes[name]
         image = ET.SubElement(root, "image", id=str(k), name=name, width=str(width), height=str(height))
@@ -144,9 +145,11 @@ def _images(made: Sequence[Shape], pool: Pool) -> bytes:
     return _bytes(root)
 
 
-def _tracks(made: Sequence[Shape], pool: Pool, clips: Clips, number: dict[str, int]) -> bytes:
+def _tracks(
+    made: Sequence[Shape], pool: Pool, answer_words: Sequence[str], clips: Clips, number: dict[str, int]
+) -> bytes:
     """A track per box: there in its frame, gone in the next."""
-    root = _file(pool)
+    root = _file(pool, answer_words)
     task = root.find("meta/task")
     first = number[made[0].image]
     if task is not None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labelwise.exchange._geometry import BoxTuple, is_number
-from labelwise.exchange._questions import check_queries, known_on, reference, size_of, verdicts
+from labelwise.exchange._questions import buttons, check_queries, known_on, n_boxes, reference, size_of
 from labelwise.exchange._reader import AnswerReader, has_key, parse
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
@@ -92,21 +92,21 @@ def read(
 
 
 def _answer(reader: AnswerReader, query: Query, row: dict[str, Any], who: str, where: str) -> Answer | None:
-    words, verdict = {one: one for one in verdicts(query).values()}, row.get("verdict")
+    verdicts, verdict = set(buttons(query).values()), row.get("verdict")
     if verdict is None:
         reader.unfinished(where, f"query {query.id} has no verdict")
         return None
-    if not isinstance(verdict, str) or verdict not in words:
-        what = f"query {query.id}: verdict {str(verdict)[:40]!r}; expected one of {', '.join(sorted(words))}"
+    if not isinstance(verdict, str) or verdict not in verdicts:
+        what = f"query {query.id}: verdict {str(verdict)[:40]!r}; expected one of {', '.join(sorted(verdicts))}"
         reader.problem("wrong verdict", where, what)
         return None
     seconds, listed = row.get("seconds", 0.0), row.get("objects", [])
     if not is_number(seconds) or seconds < 0:
         reader.problem("wrong seconds", where, f"seconds is {str(seconds)[:40]}; expected a number >= 0")
         return None
-    if not isinstance(listed, list) or (len(listed) != 1 if verdict == "object" else listed and verdict != "all"):
+    expected = {"any": "a list"}.get(n_boxes(query, verdict), n_boxes(query, verdict))
+    if not isinstance(listed, list) or len(listed) not in {"none": (0,), "one": (1,)}.get(expected, (len(listed),)):
         n = len(listed) if isinstance(listed, list) else str(listed)[:40]
-        expected = {"object": "one", "all": "a list"}.get(verdict, "none")
         reader.problem(
             "wrong objects", where, f"query {query.id}: verdict {verdict} with objects {n}; expected {expected}"
         )
@@ -123,8 +123,8 @@ def _answer(reader: AnswerReader, query: Query, row: dict[str, Any], who: str, w
     by = row.get("who")
     rest: dict[str, Any] = {"who": by if isinstance(by, str) and by else who, "seconds": float(seconds)}
     rest["note"] = row["note"] if isinstance(row.get("note"), str) else ""
-    if verdict == "object":
-        return reader.one_object(query, *objects[0][:2], where, **rest)
-    if verdict == "all":
-        return reader.all_objects(query, objects, where, **rest)
-    return reader.answer(query, words[verdict], where, **rest)
+    if expected == "none":
+        return reader.answer(query, verdict, where, **rest)
+    if expected == "one":
+        return reader.one_object(query, verdict, *objects[0][:2], where, **rest)
+    return reader.all_objects(query, verdict, objects, where, **rest)

@@ -24,18 +24,19 @@ from labelwise.exchange._geometry import BoxTuple, inside
 from labelwise.exchange._label_studio import Annotation, around
 from labelwise.exchange._questions import (
     REGION,
+    asks_class,
     asks_one,
     asks_part,
+    buttons,
     check_queries,
-    has_rectangle,
     known_on,
     reference,
     size_of,
-    verdicts,
 )
 from labelwise.exchange._reader import AnswerReader, begins, parse
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
+from labelwise.units import SKIPPED
 
 CANNOT_CARRY = (
     "the parts of a score: they stand in the task's data, but Label Studio cannot sort by them",
@@ -87,9 +88,9 @@ def config(queries: Sequence[Query], pool: Pool, *, one_class: bool = False) -> 
         classes = ET.SubElement(view, "Choices", {"name": "class", **choice})
         for number, name in enumerate(pool.classes):
             ET.SubElement(classes, "Choice", {"value": name, **_hotkey(number)})
-    buttons = ET.SubElement(view, "Choices", {"name": "verdict", **choice})
+    verdicts = ET.SubElement(view, "Choices", {"name": "verdict", **choice})
     for word in _words(queries, kind):
-        ET.SubElement(buttons, "Choice", {"value": word} | ({"hotkey": _HOTKEYS[word]} if word in _HOTKEYS else {}))
+        ET.SubElement(verdicts, "Choice", {"value": word} | ({"hotkey": _HOTKEYS[word]} if word in _HOTKEYS else {}))
     if kind != _CLASS:
         labels = ET.SubElement(view, "RectangleLabels", name="object", toName="image", canRotate="false")
         for number, name in enumerate(pool.classes):
@@ -194,19 +195,16 @@ def read(
 
 def _kind(queries: Sequence[Query], one_class: bool) -> str:
     """What all these tasks ask."""
-    kinds = sorted({_CLASS if _asks_class(query, one_class) else query.unit for query in queries})
+    kinds = sorted({_CLASS if asks_class(query, one_class) else query.unit for query in queries})
     if len(kinds) > 1:
         raise LabelwiseError(f"queries of {', '.join(kinds)} in one Label Studio project; send one unit at a time")
     return kinds[0] if kinds else ""
 
 
-def _asks_class(query: Query, one_class: bool) -> bool:
-    return one_class and not has_rectangle(query)
-
-
 def _words(queries: Sequence[Query], kind: str) -> list[str]:
-    """The buttons below an image."""
-    return ["skip"] if kind == _CLASS else list(dict.fromkeys(word for query in queries for word in verdicts(query)))
+    """The buttons below an image; beside the classes there is but that to skip."""
+    every = {word: verdict for query in queries for word, verdict in buttons(query).items()}
+    return [word for word, verdict in every.items() if kind != _CLASS or verdict == SKIPPED]
 
 
 def _hotkey(number: int) -> dict[str, str]:
@@ -244,7 +242,7 @@ def _asked(task: Any, reader: AnswerReader, pool: Pool, where: str, one_class: b
     query = reader.query(data.get("labelwise"), where)
     if query is None:
         return None
-    sent = _data(query, pool, reader.project, _CLASS if _asks_class(query, one_class) else query.unit)
+    sent = _data(query, pool, reader.project, _CLASS if asks_class(query, one_class) else query.unit)
     for key, value in sent.items():
         if key != "labelwise" and data.get(key) != value:
             reader.problem("edited by hand", where, f"data.{key} is {str(data.get(key))[:80]}; it was sent as {value}")
