@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from labelwise import catalog
 from labelwise.exchange import coco, cvat, fiftyone, label_studio
 from labelwise.exchange import json as json_files
-from labelwise.exchange._questions import reference
+from labelwise.exchange._questions import buttons, reference
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Query
 
 PROJECT = "0123456789ab"
@@ -158,6 +158,27 @@ PEOPLE: dict[str, Callable[..., bytes]] = {
 }
 
 
+def reply(
+    tool: str,
+    files: Files,
+    replies: dict[int, Reply],
+    queries: list[Query],
+    images: Pool,
+    project: str = PROJECT,
+    **more: Any,
+) -> bytes:
+    """What comes back from a tool: by a person at it, or, of a format that has none here, by its `write_answers`."""
+    if tool in PEOPLE:
+        return PEOPLE[tool](files, replies, **more)
+    pairs = []
+    for asked in queries:
+        word, objects = replies[asked.id or 0]
+        boxes, labels = tuple(box for box, _ in objects), tuple(images.classes.index(name) for _, name in objects)
+        pairs.append((asked, Answer(asked.id or 0, buttons(asked)[word], boxes, labels, "ann@x.org", 3.5)))
+    content: bytes = TOOLS[tool].write_answers(pairs, images, project)
+    return content
+
+
 # ---- round trips --------------------------------------------------------------------------------------------------
 
 side = st.floats(0, 1)
@@ -201,7 +222,7 @@ def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], 
     queries, said = conversation
     images = pool(4)
     sent = TOOLS[tool].write(queries, images, PROJECT, known(images))
-    found, problems = TOOLS[tool].read(PEOPLE[tool](sent, said), queries, images, project=PROJECT)
+    found, problems = TOOLS[tool].read(reply(tool, sent, said, queries, images), queries, images, project=PROJECT)
     assert problems == []
     assert sorted(a.query for a in found) == sorted(said)
     verdicts = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
@@ -220,7 +241,7 @@ def test_a_candidate_taken_as_it_is_comes_back_exactly(tool: str) -> None:
     sent = TOOLS[tool].write([asked], pool(1), project=PROJECT)
     near = tuple(v + 0.004 for v in box)  # as a tool that rounds writes it
     found, _ = TOOLS[tool].read(
-        PEOPLE[tool](sent, {0: Reply("accept", ((near, "cat"),))}), [asked], pool(1), project=PROJECT
+        reply(tool, sent, {0: Reply("accept", ((near, "cat"),))}, [asked], pool(1)), [asked], pool(1), project=PROJECT
     )
     assert found[0].boxes == (box,)
 
@@ -231,7 +252,7 @@ def test_an_object_of_a_region_is_cropped_to_it_and_one_outside_left_out(tool: s
     sent = TOOLS[tool].write([asked], pool(1), project=PROJECT)
     drawn = (((80.0, 100.0, 180.0, 200.0), "cat"), ((0.0, 100.0, 150.0, 200.0), "cat"))  # 80 % and 33 % inside
     found, problems = TOOLS[tool].read(
-        PEOPLE[tool](sent, {0: Reply("complete", drawn)}), [asked], pool(1), project=PROJECT
+        reply(tool, sent, {0: Reply("complete", drawn)}, [asked], pool(1)), [asked], pool(1), project=PROJECT
     )
     assert np.allclose(found[0].boxes, [(100, 100, 180, 200)])
     assert [p.handling for p in problems] == ["left out"]
@@ -295,7 +316,7 @@ OBJECT = Reply("accept", (((10.0, 20.0, 30.0, 40.0), "cat"),))
 def kinds(tool: str, said: dict[int, Reply], queries: list[Query] = ASKED, **more: Any) -> list[tuple[str, str]]:
     sent = TOOLS[tool].write(queries, pool(2), project=PROJECT)
     settings = {"queries": queries, "project": PROJECT, "pool": pool(2)} | more
-    _, problems = TOOLS[tool].read(PEOPLE[tool](sent, said), **settings)
+    _, problems = TOOLS[tool].read(reply(tool, sent, said, queries, pool(2)), **settings)
     return [(p.kind, p.handling) for p in problems]
 
 
@@ -315,7 +336,7 @@ def test_every_problem_is_told_and_refuses(tool: str) -> None:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_query_that_changed_or_is_gone_is_refused(tool: str) -> None:
     sent = TOOLS[tool].write(ASKED, pool(2), project=PROJECT)
-    content = PEOPLE[tool](sent, {0: OBJECT, 1: OBJECT})
+    content = reply(tool, sent, {0: OBJECT, 1: OBJECT}, ASKED, pool(2))
     other = [query(0, "box", (10, 20, 30, 41)), ASKED[1]]
     assert TOOLS[tool].read(content, other, pool(2), project=PROJECT)[1][0].kind == "edited by hand"
     found, problems = TOOLS[tool].read(content, ASKED[:1], pool(2), project=PROJECT)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from test_exchange import PEOPLE, Reply
+from test_exchange import TOOLS, Reply
+from test_exchange import reply as reply_of
 from typer.testing import CliRunner
 
 from labelwise import cli
@@ -56,7 +57,8 @@ def reply(made: Context, tool: str, round: int) -> bytes:
     queries = interchange.open_queries(made, round)
     sent = interchange.query_files(made, tool, queries)
     size = {"size": (96, 96)} if tool == "label_studio" else {}
-    return PEOPLE[tool](sent, said(made, queries), **size)
+    project = store.project_id(made.project.ledger)
+    return reply_of(tool, sent, said(made, queries), queries, made.pool, project, **size)
 
 
 def state(made: Context) -> tuple[Any, ...]:
@@ -71,7 +73,7 @@ def state(made: Context) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("tool", PEOPLE)
+@pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("round", [0, 1, 2])
 def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
     content = reply(opened, tool, round)
