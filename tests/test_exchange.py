@@ -158,6 +158,13 @@ PEOPLE: dict[str, Callable[..., bytes]] = {
 }
 
 
+def write(tool: str, queries: list[Query], images: Pool, before: Boxes | None = None) -> Files:
+    """The files for a tool, given what it names."""
+    menu = {"queries": queries, "pool": images, "project": PROJECT, "known": before, "one_class": False}
+    files: Files = catalog.find("exchange", tool).call(menu, {})
+    return files
+
+
 def reply(
     tool: str,
     files: Files,
@@ -221,7 +228,7 @@ def known(images: Pool) -> Boxes:
 def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], dict[int, Reply]]) -> None:
     queries, said = conversation
     images = pool(4)
-    sent = TOOLS[tool].write(queries, images, PROJECT, known(images))
+    sent = write(tool, queries, images, known(images))
     found, problems = TOOLS[tool].read(reply(tool, sent, said, queries, images), queries, images, project=PROJECT)
     assert problems == []
     assert sorted(a.query for a in found) == sorted(said)

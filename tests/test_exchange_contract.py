@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exchange import CLASSES, PROJECT, TOOLS, Reply, boxes, known, pool, query, reply
+from test_exchange import CLASSES, PROJECT, TOOLS, Reply, boxes, known, pool, query, reply, write
 from test_exchange_project import call
 from test_exchange_project import opened as opened  # a fixture
 
@@ -27,12 +27,6 @@ from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 
 INPUTS = {"queries", "pool", "project", "known", "one_class"}
 each_format = pytest.mark.parametrize("name", TOOLS)
-
-
-def write(name: str, queries: list[Query], images: Pool, before: Any = None) -> dict[str, bytes]:
-    menu = {"queries": queries, "pool": images, "project": PROJECT, "known": before, "one_class": False}
-    files: dict[str, bytes] = catalog.find("exchange", name).call(menu, {})
-    return files
 
 
 def read(name: str, content: bytes, queries: list[Query], images: Pool) -> tuple[list[Answer], list[Problem]]:
