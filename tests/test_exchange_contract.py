@@ -6,6 +6,7 @@ A format is picked up by its being there. The way back goes by a person of `test
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_what_it_cannot_carry_stands_in_the_list(name: str) -> None:
     text = " ".join(shown.replace("│", " ").split())
     assert all(line in text for line in TOOLS[name].CANNOT_CARRY)
     assert catalog.summary("exchange", name) in text
+
+
+@each_format
+def test_no_other_file_knows_a_format_by_its_name(name: str) -> None:
+    """`json` is the name of a module, too, and COCO a data format: these two are exempt."""
+    source = Path(catalog.__file__).parent
+    for path in source.rglob("*.py") if name not in ("json", *catalog.names("data")) else ():
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.parent.name != "exchange" else ()
+        named = [node.lineno for node in nodes if isinstance(node, ast.Constant) and node.value == name]
+        assert named == [], f"{path}: line {named}"
 
 
 # ---- a format of the user's own -----------------------------------------------------------------------------------
