@@ -218,6 +218,40 @@ def test_a_dotted_name_is_a_format_of_the_users_own(
     sys.modules.pop("my_lab", None)
 
 
+UNIT = '''"""Is there any object?"""
+from labelwise.units import SKIPPED, Meaning
+from labelwise.units.image import candidates, answer, lift
+
+VERDICTS = {
+    "empty": Meaning("nothing", look="inspect", covers=True),
+    "present": Meaning("something", look="verify"),
+    SKIPPED: Meaning("skip", look="verify"),
+}
+DEFAULT, RECTANGLE, CLASS, ONE_PER_IMAGE, CLASSIFIES, SCALES, OVERLAPS = None, False, False, True, False, False, False
+AT_MOST_ONE, PAGE = frozenset({"queries"}), "presence"
+'''
+
+
+def test_a_unit_that_no_format_knows_goes_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_units").mkdir()
+    (tmp_path / "my_units" / "presence.py").write_text(UNIT)
+    monkeypatch.syspath_prepend(tmp_path)
+    queries = [query(number, "my_units.presence") for number in range(3)]
+    replies = {0: Reply("nothing"), 1: Reply("something"), 2: Reply("skip")}
+    for name in TOOLS:
+        files = write(name, queries, pool(3), known(pool(3)))
+        if name == "label_studio":
+            assert b"Choose: nothing, something, skip." in files["tasks.json"]
+        if name == "cvat":
+            assert b"something" in files["labels.json"]
+        content = reply(name, files, replies, queries, pool(3))
+        if name == "json":
+            content = content.replace(b'"nothing"', b'"empty"').replace(b'"something"', b'"present"')
+        found, problems = read(name, content, queries, pool(3))
+        assert problems == [], name
+        assert [answer.verdict for answer in found] == ["empty", "present", "skipped"], name
+
+
 def test_an_unknown_tool_is_wrong_usage_and_names_those_that_exist() -> None:
     from typer.testing import CliRunner
 
