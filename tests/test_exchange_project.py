@@ -212,7 +212,7 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
         with pytest.raises(KeyboardInterrupt):
             interchange.write_set(answered, format, tmp_path / "set")
     assert not (tmp_path / "set").exists()
-    (tmp_path / ".set.0.tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
+    (tmp_path / ".set.0.labelwise-tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
     interchange.write_set(answered, format, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []

@@ -14,7 +14,7 @@ from PIL import Image
 
 from labelwise.data import clean, coco, find, staging, yolo
 from labelwise.ledger.ledger import Ledger
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, disk
 
 NAMES = ("train/deep/a.png", "train/b.png")
 
@@ -106,6 +106,6 @@ def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "replace", replace)
     (tmp_path / "made").mkdir()
-    with staging.folder(tmp_path / "made") as partial:
+    with disk.new_folder(tmp_path / "made") as partial:
         (partial / "a.txt").write_text("a", encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "a.txt"]

@@ -25,7 +25,7 @@ MAY_IMPORT = {
         GROUND,
     ),
     "report": GROUND,
-    "generated": GROUND | {"data"},
+    "generated": GROUND,
     "exchange": GROUND | {"ask"},
     "files": GROUND,
     "targets": GROUND | {"labels"},

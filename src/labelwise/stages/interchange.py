@@ -13,7 +13,7 @@ from PIL import Image
 
 from labelwise import catalog, files
 from labelwise.ask import cost as costs
-from labelwise.data import staging, voc, yolo
+from labelwise.data import voc, yolo
 from labelwise.exchange import coco as coco_queries
 from labelwise.exchange import cvat, fiftyone, label_studio
 from labelwise.exchange import json as own
@@ -23,7 +23,7 @@ from labelwise.ledger.imports import Taken
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
-from labelwise.types.disk import readable_errors, replacing, to_json
+from labelwise.types.disk import new_folder, readable_errors, remove_leftovers, replacing, to_json
 
 TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
 SETS = ("coco", "yolo", "voc")
@@ -189,8 +189,8 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), imports.project_id(ledger)
     if format != "coco":  # the images are written, too
         whole = whole[pool.available[whole]]
-    staging.remove_leftovers(folder)  # of an export that was killed
-    with readable_errors(folder), staging.folder(folder) as made:
+    remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
+    with readable_errors(folder), new_folder(folder) as made:
         if format == "coco":
             about = _write_coco(pool, labels, rows, made, project, whole, part)
             said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
