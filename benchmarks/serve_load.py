@@ -179,7 +179,7 @@ def check(
     from labelwise.ledger.ledger import Ledger
 
     ledger = Ledger.open(ledger_url or folder / "project" / "ledger.sqlite")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.exec_driver_sql("SELECT id, query_id, ordinal, verdict FROM answers").all()
     by_id = {row[0]: row for row in rows}
     lost = [one for one in said if one[2] not in by_id or by_id[one[2]][1:4:2] != (one[0], one[1])]

@@ -116,7 +116,7 @@ def test_what_depends_on_a_stage_follows_only_if_it_wrote_other_files(project: P
     ledger, asked = opened.project.ledger, opened.project.ledger.queries()
     record = records.of_stage(ledger, 1, "train")
     record["files"]["checkpoint.safetensors"] = [1, 1]
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         records.keep(connection, records.key_of(1, "train"), record)
     told = run(project)
     warm = opened.run.train.warm_start
@@ -137,7 +137,7 @@ def test_a_stage_that_is_done_again_survives_a_kill(project: Path, expected: dic
     repair.look(opened)  # and there it was killed
     assert not list(project.glob(".*tmp*"))
     assert loop.next_stage(opened) == (0, "train")
-    with opened.project.ledger._write() as connection:  # meanwhile somebody corrects a label
+    with opened.project.ledger.write() as connection:  # meanwhile somebody corrects a label
         connection.exec_driver_sql(
             "INSERT INTO annotations (image, x1, y1, x2, y2, label, origin, round, query_id, supersedes, created) "
             "SELECT image, x1, y1, x2, y2, NULL, 'person ann', round, query_id, id, created FROM annotations LIMIT 1"

@@ -303,7 +303,7 @@ def killed_at(statement: int, folder: Path, content: bytes) -> bool:
                 if seen == statement:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            sa.event.listen(made.project.ledger._engine, "before_cursor_execute", count)
+            sa.event.listen(made.project.ledger.engine, "before_cursor_execute", count)
             interchange.take_in(made, content, "json")
             code = 0
         finally:

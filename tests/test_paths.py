@@ -49,7 +49,7 @@ def test_files_of_other_systems_name_the_same_images(tmp_path: Path, write: Any,
     assert sorted(pool.names) == sorted(NAMES) and not pool.problems
     ledger = Ledger.open(tmp_path / "ledger.sqlite", create=True)
     ledger.add_images(pool)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         stored = connection.exec_driver_sql("SELECT name FROM images").scalars().all()
     ledger.close()
     assert sorted(stored) == sorted(NAMES), "the ledger may be read on another system"

@@ -85,7 +85,7 @@ def test_together_is_as_one_after_the_other(
     sites = [Site(ledger_of(where, 40), overlap) for where in places]
     heard, at = 0, 0.0
     words: dict[str, str] = {}  # by lease: what it says, again and again
-    with sites[0].ledger._write() as one, sites[1].ledger._write() as other:
+    with sites[0].ledger.write() as one, sites[1].ledger.write() as other:
         for _ in range(25):
             at += float(chance.choice([0.5, 4.0]))
             script = []

@@ -137,7 +137,7 @@ def test_a_new_invitation_resets_and_a_revocation_ends(ledger: Ledger) -> None:
     people.revoke("Ada")
     assert people.login("Ada", GOOD, 2.0) is None and not people.everyone()[0]["password"]
     with_password(people)
-    with ledger._write() as connection:  # as a labelwise without passwords revokes
+    with ledger.write() as connection:  # as a labelwise without passwords revokes
         connection.execute(sa.update(t.people).values(secret=None))
     assert people.login("Ada", GOOD, 2.0) is None
 
@@ -148,7 +148,7 @@ def test_whoever_is_shut_out_during_the_work_stays_out(ledger: Ledger, work: Wor
     people = People(ledger)
 
     def shut_out() -> None:
-        assert ledger._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        assert ledger.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
         work.during = lambda: None
         elsewhere(lambda: people.revoke("Ada") if change == "revoke" else people.invite("Ada", "annotator", 1.0))
 
@@ -195,7 +195,7 @@ def test_whoever_comes_while_somebody_is_shut_out_waits(
         people.invite("Ada", "annotator", 1.0)
     thread.join()
     assert came in ([], [None]) and not people.everyone()[0]["password"]
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         assert connection.execute(sa.select(t.sessions)).all() == []
 
 
@@ -203,7 +203,7 @@ def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.M
     people = People(ledger)
     with_password(people)
     with_password(people, "Bo")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(sa.select(t.passwords)).mappings().all()
         kept = [
             str(tuple(row)) for name in t.metadata.tables for row in connection.exec_driver_sql(f"SELECT * FROM {name}")
@@ -215,7 +215,7 @@ def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.M
     how = work.done[0]
     assert (how["n"], how["r"], how["p"]) == (2**15, 8, 3) and len(SCRYPT(**how)) == 64, "there is memory for it"
     texts = ["".join(kept).encode()]
-    if ledger._engine.dialect.name == "sqlite":
+    if ledger.engine.dialect.name == "sqlite":
         texts += [path.read_bytes() for path in Path(ledger.where).parent.glob("ledger.sqlite*")]
     for text in texts:
         assert b"Ada" in text or text is not texts[0]

@@ -93,7 +93,7 @@ def test_many_people_with_overlap_each_answer_a_query_once(ledger: Ledger) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         a = t.answers.c
         each = sa.select(sa.func.count(), sa.func.count(a.who.distinct())).group_by(a.query_id)
         found = [tuple(row) for row in connection.execute(each)]
@@ -219,7 +219,7 @@ def meet(together: Together, steps: list[Any]) -> list[Any]:
 
 def test_steps_share_a_commit_and_one_that_fails_takes_back_its_own(ledger: Ledger) -> None:
     commits: list[int] = []
-    sa.event.listen(ledger._engine, "commit", lambda _connection: commits.append(1))
+    sa.event.listen(ledger.engine, "commit", lambda _connection: commits.append(1))
 
     def put(key: str, fail: bool = False) -> Any:
         def step(connection: sa.Connection) -> str:
@@ -233,7 +233,7 @@ def test_steps_share_a_commit_and_one_that_fails_takes_back_its_own(ledger: Ledg
     assert meet(Together(ledger), [put("d"), put("e")]) == ["d", "e"] and len(commits) == 2
     a, b, c = meet(Together(ledger), [put("a"), put("b", fail=True), put("c")])
     assert (a, c) == ("a", "c") and isinstance(b, LabelwiseError)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
     assert {"a", "c"} <= set(keys) and "b" not in keys
 
@@ -247,7 +247,7 @@ def test_an_error_of_the_database_fails_its_own_step(ledger: Ledger) -> None:
 
     outcomes = meet(Together(ledger), [twice, good])
     assert isinstance(outcomes[0], LabelwiseError) and outcomes[1] is None
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
     assert "good" in keys and "twice" not in keys
 

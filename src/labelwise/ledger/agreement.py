@@ -38,7 +38,7 @@ def agreement(ledger: Ledger) -> dict[str, Any]:
     several = sa.select(_a.query_id).where(given).group_by(_a.query_id)
     several = several.having(sa.func.count(_a.who.distinct()) > 1)
     select = sa.select(t.answers).where(given & _a.query_id.in_(several)).order_by(_a.query_id, _a.ordinal)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         answers = [answer_of(row) for row in connection.execute(select).mappings()]
     return compared(answers)
 

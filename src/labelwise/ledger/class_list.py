@@ -33,7 +33,7 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
     Raises:
         LabelwiseError: a name that is none or is there already; no round is asking people now.
     """
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         classes = ledger.class_list(connection, alone=True)
         if connection.execute(_CLASSES).scalar() is None:
             raise LabelwiseError("the ledger holds no class list yet: run `labelwise run` until it asks")

@@ -31,7 +31,7 @@ class Taken:
 
 def project_id(ledger: Ledger) -> str:
     """12 hexadecimal digits that tell this project from any other: of the moment when its ledger was made."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         created = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "created")).scalar()
     if created is None:
         raise LabelwiseError(f"the ledger {ledger.where} holds no images yet: run `labelwise run` until it asks")
@@ -43,7 +43,7 @@ def standing(ledger: Ledger) -> list[tuple[Query, Answer]]:
     joined = t.answers.join(t.queries)
     columns = [*t.queries.c, *(column.label(f"answer_{column.name}") for column in t.answers.c)]
     select = sa.select(*columns).select_from(joined).where(STANDING).order_by(t.queries.c.round, t.queries.c.rank)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(select).mappings().all()
     return [(query_from_row(row), answer_of(_unprefixed(row))) for row in rows]
 
@@ -60,7 +60,7 @@ def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
     current &= n.c.image.not_in(HELD_BACK)
     joined = n.outerjoin(t.answers, n.c.answer_id == t.answers.c.id)
     select = sa.select(n, t.answers.c.who).select_from(joined).where(current).order_by(n.c.id)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return [dict(row) for row in connection.execute(select).mappings()]
 
 
@@ -77,7 +77,7 @@ def take_in(
     An answer to a query that somebody else has answered is a problem, and nothing is written, unless
     `second_opinions`: then it is kept as one and adds no labels. `places` names each record for a message.
     """
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         before = _answers(connection, [query.id for query, _, _ in records if query.id is not None])
         fresh, problems, known = [], [], 0
         for record, place in zip(records, places, strict=True):

@@ -50,7 +50,7 @@ def row_sums(ledger: Ledger, seen: Instant) -> dict[str, int]:
         (t.background, seen.background),
     ):
         selects[table.name] = sa.select(table).where(table.c.id <= last).order_by(table.c.id)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return {name: _sum(connection, select) for name, select in selects.items()}
 
 
@@ -69,7 +69,7 @@ def compare(ledger: Ledger, rounds: int) -> None:
     """
     if not is_file(ledger):
         return
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         found = structure(connection, "integrity_check(1)")
     found = found or _other_rows(ledger, rounds)
     if found:
@@ -80,7 +80,7 @@ def faults(ledger: Ledger, rounds: int) -> list[str]:
     """All that can be found, however long it takes; empty where the ledger is whole (or on a server)."""
     if not is_file(ledger):
         return []
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         found = structure(connection, "integrity_check")
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             found.append(f"row {row} of {table} belongs to a row of {parent} that is not there")
@@ -107,7 +107,7 @@ def make_copy(ledger: Ledger, folder: Path, round: int) -> None:
     with readable_errors(path), in_one_step(path) as partial:
         os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
         try:
-            with ledger._read() as connection:
+            with ledger.read() as connection:
                 source = connection.connection.driver_connection
                 assert isinstance(source, sqlite3.Connection)
                 _copy(source, partial)

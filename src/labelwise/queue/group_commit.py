@@ -68,7 +68,7 @@ class Together:
     def _run(self, wishes: Sequence[_Wish]) -> None:
         results: list[Any] = []
         try:
-            with self._ledger._write() as connection:
+            with self._ledger.write() as connection:
                 for serve, same in groupby(wishes, key=lambda wish: wish.serve):
                     results += serve(connection, [wish.item for wish in same])
         except BaseException as error:

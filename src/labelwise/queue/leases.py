@@ -44,7 +44,7 @@ class Leases:
 
     def round(self) -> int | None:
         """The round that is asking now."""
-        with self._ledger._read() as connection:
+        with self._ledger.read() as connection:
             return open_round(connection)
 
     def take(
@@ -139,7 +139,7 @@ class Leases:
         holder = connection.execute(sa.select(_l.who).where(of_query)).scalar()
         if holder not in (None, who):
             raise LabelwiseError(f"query {query.id} is in the hands of another person now; it cannot be taken back")
-        withdraw(connection, row["id"], who, self._ledger._sizes_of(connection, {query.image}), now())
+        withdraw(connection, row["id"], who, self._ledger.sizes_within(connection, {query.image}), now())
         connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
         self._turns.look_again()
         [[lease]] = self._turns.issue(connection, [(Turn(who, tab, at), [query])])
@@ -153,5 +153,5 @@ class Leases:
         shown = sa.select(_l.query_id)
         answered = sa.select(t.answers.c.query_id)
         never = (_q.round == round) & _q.id.not_in(shown) & _q.id.not_in(answered)
-        with self._ledger._write() as connection:
+        with self._ledger.write() as connection:
             return connection.execute(sa.delete(t.queries).where(never)).rowcount
