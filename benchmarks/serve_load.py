@@ -50,7 +50,7 @@ server.run(page, "127.0.0.1", int(sys.argv[2]))
 def make(folder: Path, queries: int, people: int, ledger_url: str | None = None) -> list[str]:
     """A project with open box queries; returns the annotators' secrets."""
     from labelwise.project import opening
-    from labelwise.queue.accounts import People
+    from labelwise.queue.accounts import Accounts
     from labelwise.types import Query
 
     (folder / "data" / "images").mkdir(parents=True)
@@ -72,7 +72,7 @@ def make(folder: Path, queries: int, people: int, ledger_url: str | None = None)
     ledger.mark_started(1, "ask")
     box = (1.0, 1.0, 30.0, 30.0)
     ledger.add_queries(1, [Query(1, k, names[k % len(names)], "box", box, 0, 1.0) for k in range(queries)])
-    secrets = [People(ledger).invite(f"person {k}", "annotator", time.time()) for k in range(people)]
+    secrets = [Accounts(ledger).invite(f"person {k}", "annotator", time.time()) for k in range(people)]
     opened.project.close()
     return secrets
 

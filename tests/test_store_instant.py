@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from labelwise.ledger import class_list, records, safety
+from labelwise.ledger.current_answers import withdraw
 from labelwise.ledger.ledger import Ledger, now
-from labelwise.ledger.standing import withdraw
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 NAMES = tuple(f"{k}.jpg" for k in range(6))

@@ -24,7 +24,7 @@ from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import spent_and_open
 from labelwise.project import opening
 from labelwise.project.context import Context
-from labelwise.queue.accounts import SESSION_S, People
+from labelwise.queue.accounts import SESSION_S, Accounts
 from labelwise.queue.lease_queue import Contradiction, LeaseError
 from labelwise.queue.leases import Leases
 from labelwise.study import history
@@ -146,7 +146,7 @@ def test_of_two_answers_by_one_lease_that_come_at_once_the_first_stands(ledger: 
     leases = Leases(ledger)
     [ada], [bo] = leases.take("Ada", "tab-ada-1", 0.0), leases.take("Bo", "tab-bo-11", 0.0)
     gate, at_it = threading.Event(), threading.Event()
-    blocked = threading.Thread(target=leases._together.do, args=(lambda _: (at_it.set(), gate.wait(30)),))
+    blocked = threading.Thread(target=leases._commits.do, args=(lambda _: (at_it.set(), gate.wait(30)),))
     blocked.start()
     assert at_it.wait(30)
     sent = [(ada, "background", "Ada"), (bo, "background", "Bo"), (ada, "duplicate", "Ada"), (ada, "background", "Ada")]
@@ -323,7 +323,7 @@ def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
             connection.exec_driver_sql(f"DROP TABLE {name}")
     old.close()
     opened = Ledger.open(path)
-    assert Leases(opened).round() is None and People(opened).everyone() == []
+    assert Leases(opened).round() is None and Accounts(opened).everyone() == []
     with opened.read() as connection:
         triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
     assert {"withdrawn_no_update", "withdrawn_no_delete"} <= set(triggers)
@@ -334,7 +334,7 @@ def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
 
 
 def test_invitations_sessions_and_their_end(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     secret = people.invite("Ada", "annotator", 0.0)
     assert people.enter("wrong", 0.0) is None
     entered = people.enter(secret, 0.0)

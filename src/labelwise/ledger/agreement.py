@@ -18,8 +18,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import answer_of
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import answer_of
 from labelwise.types import Answer
 from labelwise.types.overlap import iou_matrix
 

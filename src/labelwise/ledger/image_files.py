@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import CURRENT, withdraw
 from labelwise.ledger.ledger import Ledger, now
-from labelwise.ledger.standing import STANDING, withdraw
 from labelwise.types import LabelwiseError
 
 GONE, UNREADABLE, CHANGED = "gone", "unreadable", "changed"
@@ -77,7 +77,7 @@ def asked(ledger: Ledger) -> tuple[set[str], set[str]]:
     current = _n.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == _n.id).correlate(t.annotation_table)
     with ledger.read() as connection:
         queried = set(connection.execute(sa.select(_q.image).distinct()).scalars())
-        answered = sa.select(_q.image).distinct().select_from(t.queries.join(t.answers)).where(STANDING)
+        answered = sa.select(_q.image).distinct().select_from(t.queries.join(t.answers)).where(CURRENT)
         labelled = set(connection.execute(answered).scalars())
         labelled |= set(connection.execute(sa.select(_n.image).distinct().where(current)).scalars())
     return queried | labelled, labelled
@@ -224,7 +224,7 @@ def forget(
         for name, file in files.items():
             had[name] = len(_current(connection, name))
             standing = (
-                sa.select(t.answers.c.id).select_from(t.answers.join(t.queries)).where((_q.image == name) & STANDING)
+                sa.select(t.answers.c.id).select_from(t.answers.join(t.queries)).where((_q.image == name) & CURRENT)
             )
             while ids := connection.execute(standing).scalars().all():  # the second opinion of one that is taken back
                 for answer_id in ids:

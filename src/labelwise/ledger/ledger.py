@@ -20,12 +20,12 @@ from labelwise.ledger import records
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.ledger.costs import costs
+from labelwise.ledger.current_answers import CURRENT, UNANSWERED
+from labelwise.ledger.current_labels import read_annotations, read_labels
 from labelwise.ledger.engine import one_instant, open_engine
 from labelwise.ledger.instant import Instant
-from labelwise.ledger.labels import read_annotations, read_labels
 from labelwise.ledger.ledger_errors import readable_errors, readable_rows
 from labelwise.ledger.pool_changes import refuse_other_classes
-from labelwise.ledger.standing import STANDING, UNANSWERED
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
@@ -190,7 +190,7 @@ class Ledger:
         a = t.answers.c
         select = sa.select(a.query_id, a.verdict).select_from(t.answers.join(t.queries)).order_by(t.queries.c.rank)
         with self.read() as connection:
-            rows = connection.execute(select.where((t.queries.c.round == round) & STANDING))
+            rows = connection.execute(select.where((t.queries.c.round == round) & CURRENT))
             return {row[0]: row[1] for row in rows}
 
     def record(self, query: Query, answer: Answer, cost: Cost, origin: str) -> None:

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import CURRENT, HELD_BACK, SHOWABLE, UNANSWERED, current_rows
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import HELD_BACK, SHOWABLE, STANDING, UNANSWERED, standing_rows
 from labelwise.types import Cost, Query
 
 MOST_SHOWN = 500
@@ -36,7 +36,7 @@ def _newest(table: sa.Table, which: sa.ColumnElement[bool], *more: sa.Column[Any
 
 
 _BOXES = _newest(_n, _CURRENT, _n.c.label)
-_COVERED = _newest(_c, standing_rows(_c, "all"))
+_COVERED = _newest(_c, current_rows(_c, "all"))
 
 
 def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -59,12 +59,12 @@ def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
     asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
     valid, once = t.withdrawn.c.answer_id.is_(None), {"boxes": _a.cost_boxes, "images": _a.cost_images}
-    sums = {name: sa.func.sum(sa.case((STANDING, column), else_=0)) for name, column in once.items()}
+    sums = {name: sa.func.sum(sa.case((CURRENT, column), else_=0)) for name, column in once.items()}
     sums |= {
         "queries": sa.func.sum(sa.case((valid, _a.cost_queries), else_=0)),
         "seconds": sa.func.sum(_a.cost_seconds),
     }
-    ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, STANDING)]
+    ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, CURRENT)]
     each = sa.select(_a.who, *ways, *sums.values()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
     with ledger.read() as connection:
         rows = connection.execute(each.where(_q.round == round).group_by(_a.who)).all()
@@ -81,7 +81,7 @@ def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
 def by_person(ledger: Ledger) -> list[dict[str, Any]]:
     """Per person, unit and verdict: answers that were not taken back, those that count, their mean seconds."""
     joined = t.answers.join(t.queries).outerjoin(t.withdrawn)
-    counted = sa.func.sum(sa.case((STANDING, 1), else_=0))
+    counted = sa.func.sum(sa.case((CURRENT, 1), else_=0))
     columns = (_a.who, _q.unit, _a.verdict, sa.func.count(), counted, sa.func.avg(_a.cost_seconds))
     select = sa.select(*columns).select_from(joined).where(t.withdrawn.c.answer_id.is_(None))
     select = select.group_by(_a.who, _q.unit, _a.verdict).order_by(_a.who, _q.unit, _a.verdict)

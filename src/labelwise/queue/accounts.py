@@ -72,7 +72,7 @@ def _open(connection: sa.Connection, who: tuple[str, Role], at: float, old: str 
     return token, Person(who[0], who[1], csrf)
 
 
-class People:
+class Accounts:
     """The people of a project."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import CURRENT, HELD_BACK, answer_of
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import HELD_BACK, STANDING, answer_of
 from labelwise.types import Answer, Cost, LabelwiseError, Problem, Query
 
 _a = t.answers.c
@@ -21,7 +21,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ImportResult:
     """What an import did: answers written, answers that were in the ledger before, and what stood in the way."""
 
     written: int
@@ -38,11 +38,11 @@ def project_id(ledger: Ledger) -> str:
     return hashlib.sha256(str(created).encode()).hexdigest()[:12]
 
 
-def standing(ledger: Ledger) -> list[tuple[Query, Answer]]:
+def current_answers(ledger: Ledger) -> list[tuple[Query, Answer]]:
     """The answer that counts of every answered query, by round and rank."""
     joined = t.answers.join(t.queries)
     columns = [*t.queries.c, *(column.label(f"answer_{column.name}") for column in t.answers.c)]
-    select = sa.select(*columns).select_from(joined).where(STANDING).order_by(t.queries.c.round, t.queries.c.rank)
+    select = sa.select(*columns).select_from(joined).where(CURRENT).order_by(t.queries.c.round, t.queries.c.rank)
     with ledger.read() as connection:
         rows = connection.execute(select).mappings().all()
     return [(query_from_row(row), answer_of(_unprefixed(row))) for row in rows]
@@ -71,7 +71,7 @@ def take_in(
     origin: str,
     *,
     second_opinions: bool = False,
-) -> Taken:
+) -> ImportResult:
     """Records answers in one transaction, all or none. One that is in the ledger already is not recorded again.
 
     An answer to a query that somebody else has answered is a problem, and nothing is written, unless
@@ -93,10 +93,10 @@ def take_in(
             others.append((answer, False))
             fresh.append(record)
         if problems:
-            return Taken(0, known, tuple(problems))
+            return ImportResult(0, known, tuple(problems))
         if fresh:
             ledger.record_within(connection, fresh, origin)
-        return Taken(len(fresh), known)
+        return ImportResult(len(fresh), known)
 
 
 def _same(a: Answer, b: Answer) -> bool:
