@@ -67,21 +67,15 @@ class Ledger:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that may write: on leaving normally all of it is stored, and else nothing.
-
-        Raises:
-            LabelwiseError: the database refuses; what was kept and what to do.
+        """A transaction: on leaving normally all of it is stored, and else nothing. An error of the database comes as a
+        `LabelwiseError` that says what was kept and what to do.
         """
         with self._turn, readable_errors(self.where), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A transaction that only reads: all its statements see the ledger as it was at one instant.
-
-        Raises:
-            LabelwiseError: the database refuses, or holds what cannot be; what to do.
-        """
+        """A transaction that only reads, all at one instant; what cannot be read is a `LabelwiseError`, as of `write`."""
         with readable_rows(self.where), self.engine.connect() as connection:
             yield connection.execution_options(**one_instant(self.engine))
 
