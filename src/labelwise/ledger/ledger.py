@@ -75,7 +75,7 @@ class Ledger:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A transaction that only reads, all at one instant; what cannot be read is a `LabelwiseError`, as of `write`."""
+        """A transaction that only reads, all of it at one instant; errors are as those of `write`."""
         with readable_rows(self.where), self.engine.connect() as connection:
             yield connection.execution_options(**one_instant(self.engine))
 
