@@ -6,6 +6,8 @@ Fails when: most images hold objects: then its answers teach nothing, and it ask
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -15,12 +17,12 @@ from labelwise.units._contract import SKIPPED, Meaning
 from labelwise.units._lift import lifted
 from labelwise.units._objects import given
 
-VERDICTS = {
+VERDICTS: Mapping[str, Meaning] = {
     "empty": Meaning("empty", look="inspect", covers=True),
     "present": Meaning("present", look="verify"),
     SKIPPED: Meaning("skip", look="verify"),
 }
-DEFAULT = None
+DEFAULT: str | None = None
 RECTANGLE = False
 CLASS = False
 ONE_PER_IMAGE = True
