@@ -18,6 +18,7 @@ from labelwise.ledger import records, safety
 from labelwise.ledger.ledger import now
 from labelwise.project.context import Context
 from labelwise.project.folder import Project, Stage
+from labelwise.project.round import Round
 from labelwise.types.disk import remove_leftovers
 
 NAMES = tuple(round_files.WRITES)
@@ -113,19 +114,19 @@ def redo(context: Context, round: int, name: str) -> None:
 # ------------------------------------------------------------------------------------------------- as it was, and after
 
 
-def view(context: Context, round: int, name: str, before: dict[str, Any], stage: Stage) -> Context:
-    """The run as a stage sees it: what is known and set now, or, where it is done again, what was then."""
+def view(context: Context, round: int, name: str, before: dict[str, Any], stage: Stage) -> Round:
+    """The round as a stage sees it: what is known and set now, or, where it is done again, what was then."""
     ledger = context.project.ledger
     until = round - 1 if name in BEFORE_ANSWERS else round
     stage.record["seen"] = before.get("seen") or records.seen_now(ledger, until, now())
     stage.record["settings"] = before.get("settings") or records.keep_settings(ledger, kept_settings(context.run))
     if name == "ask":
-        return context
+        return Round(context, round, stage.info)
     seen = records.seen(stage.record)
     if name == "label" and seen is not None and safety.is_file(ledger):
         stage.record["rows"] = safety.row_sums(ledger, seen)
     run = context.run if "settings" not in before else _settings_of_then(context, before["settings"])
-    return context.at(seen, run)
+    return Round(context.at(seen, run), round, stage.info)
 
 
 def kept_settings(run: Run) -> dict[str, Any]:
