@@ -4,7 +4,8 @@
       ^                                                      |
       +------------------- next round <----------------------+
 
-A round goes through these stages, in this order; each is the function of its name in the file of its name in `stages`:
+A round goes through these stages, in this order; each is the function of its name in the file of its name in `stages`,
+loaded when it runs:
 
     predict   the only place where a model meets the pool; its outputs are stored
     score     arrays -> how much each candidate is worth labelling
@@ -25,13 +26,10 @@ import importlib
 from collections.abc import Iterator
 
 from labelwise.errors import LabelwiseError
-from labelwise.files import round_files
+from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
 from labelwise.project import availability, changes, repair
 from labelwise.project.context import Context
-
-STAGES = tuple(round_files.WRITES)
-"""The names of the stages. One is loaded when it runs: to know their names needs no torch."""
 
 
 def run(context: Context) -> Iterator[int]:

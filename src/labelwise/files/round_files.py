@@ -24,8 +24,10 @@ WRITES = {
     "train": ("checkpoint*.safetensors", "history*.npy", "pseudo_labels.parquet", "training*.safetensors"),
     "evaluate": ("metrics.json",),
 }
-"""The stages in their order, and what each writes into the round's folder; the first of these it always writes (round 0
-predicts nothing)."""
+"""What each stage writes into the round's folder; the first of these it always writes (round 0 predicts nothing)."""
+
+STAGES = tuple(WRITES)
+"""The names of the stages, in their order."""
 
 
 @dataclass(frozen=True)
