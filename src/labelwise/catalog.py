@@ -33,6 +33,7 @@ VERBS = {
     "score": "score",
     "select": "select",
     "labels": "weigh",
+    "units": "candidates",
 }
 RESERVED = frozenset({"explain", "progress"})
 """Keyword-only parameters that the loop sets itself; never a setting."""

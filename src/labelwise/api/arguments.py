@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import catalog, config
+from labelwise import catalog, config, units
 from labelwise.config import Run
+from labelwise.config.sections import of_frames
 from labelwise.types import Detections, LabelwiseError
 
 Method = str | Mapping[str, Any]
@@ -102,7 +103,8 @@ def check_inputs(
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
             column = _column(needed)
-            if column == "features" and folder == "select" and unit == "image" and not needed.startswith("box_"):
+            of_candidates = folder == "select" and not needed.startswith("box_")
+            if column == "features" and of_candidates and units.find(of_frames(unit)).ONE_PER_IMAGE:
                 column = "image_features"
             if predictions is not None and not _has(predictions, column):
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")

@@ -70,16 +70,23 @@ def list_(
         out.print(table)
 
 
+def _alternatives(names: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _methods(folder: str) -> Table:
     """Everything about the methods of a folder: units, inputs, settings, source."""
+    from labelwise import units
     from labelwise.config.sections import IMAGE_INPUTS
 
+    every = _alternatives(units.names())
+    of_images = _alternatives([name for name in units.names() if units.find(name).ONE_PER_IMAGE])
     table = Table("method", "about", title=folder, show_lines=True)
     for name in catalog.names(folder):
         method = catalog.find(folder, name)
         parameters = method.settings.items()
         facts = {
-            "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
+            "unit": of_images if IMAGE_INPUTS & set(method.inputs) else every,
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
             "source": catalog.origin(folder, name),

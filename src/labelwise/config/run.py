@@ -12,7 +12,7 @@ import tomli_w
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from labelwise import catalog
+from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
 from labelwise.config.choice import Choice, method
 from labelwise.config.sections import AskRule, Budget, Data, LabelRule, Predict, QueryRule, Section, TrackRule, Train
@@ -68,7 +68,7 @@ class Run(Section):
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
-        if self.budget.unit == "images" and self.query.unit != "image":
+        if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
         if found:
             raise ValueError("; ".join(found))
@@ -76,7 +76,7 @@ class Run(Section):
 
     def _not_for_a_classifier(self) -> list[str]:
         found = []
-        if self.query.unit != "image":
+        if not units.find(self.query.unit).CLASSIFIES:
             found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
         other = [view.name for view in self.predict.views if view.name != "dropout"]
         if other and self.needs_views:
@@ -130,7 +130,7 @@ class Run(Section):
     @property
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
-        named, unit = self.inputs, self.query.unit
+        named, of_images = self.inputs, units.find(self.query.unit).ONE_PER_IMAGE
         found = {"features"} if "box_features" in named else set()
         found |= {name for name in ("tightness", "predicted_loss") if name in named}
         if {"labelled_probability", "image_features"} & named:
@@ -141,8 +141,8 @@ class Run(Section):
                 {"features", "labelled_features"} & set(catalog.find("select", s.name).inputs)
                 for s in self.query.select
             )
-            found |= {"features"} if by_score or (by_selector and unit != "image") else set()
-            found |= {"image_features"} if by_selector and unit == "image" else set()
+            found |= {"features"} if by_score or (by_selector and not of_images) else set()
+            found |= {"image_features"} if by_selector and of_images else set()
         return frozenset(found)
 
     @property
