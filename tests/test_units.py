@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from labelwise.ledger.standing import withdraw
 
 from labelwise import catalog, config, units
 from labelwise.ask import budget
@@ -23,7 +24,6 @@ from labelwise.ask.oracle import answer
 from labelwise.ledger import schema
 from labelwise.ledger.answers import check_answers, label_rows, query_row
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import withdraw
 from labelwise.types import Answer, Boxes, Cost, Detections, LabelwiseError, Pool, Query
 from labelwise.types.overlap import share_pairs
 from labelwise.units import Candidates, Meaning, Shard
