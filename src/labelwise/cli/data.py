@@ -72,14 +72,14 @@ def list_(
 
 def _methods(folder: str) -> Table:
     """Everything about the methods of a folder: units, inputs, settings, source."""
-    from labelwise.config.sections import IMAGE_INPUTS
+    from labelwise.config.inputs import of_images
 
     table = Table("method", "about", title=folder, show_lines=True)
     for name in catalog.names(folder):
         method = catalog.find(folder, name)
         parameters = method.settings.items()
         facts = {
-            "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
+            "unit": "image" if folder == "score" and of_images(folder, name) else "box, image or region",
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
             "source": catalog.origin(folder, name),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labelwise import catalog, files
-from labelwise.config.sections import IMAGE_INPUTS
+from labelwise.config import inputs
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
@@ -19,9 +19,6 @@ from labelwise.stages import classification, tracking
 from labelwise.stages.candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.stages.train import load_model
 
-PER_IMAGE = {"labelled_probability": 0, "truth_classes": 0, "image_features": 0, "history": 1}
-PER_IMAGE |= dict.fromkeys(("estimated_fp", "estimated_fn", "true_fp", "true_fn"), 0)
-"""Columns of the whole pool, and which of their axes counts its images."""
 VIEWS = ("view_probs", "view_scores", "view_iou")
 
 
@@ -162,24 +159,25 @@ def _scored(context: Context, found: Candidates, whole: Mapping[str, Any]) -> np
     taken as it is; box scores are lifted to images and regions.
     """
     query = context.run.query
-    method = catalog.find("score", query.score.name)
+    method, rows = catalog.find("score", query.score.name), inputs.named("score", query.score.name)
     whole = dict(whole)
-    for name, axis in PER_IMAGE.items():
-        if name in whole and name in method.inputs:
-            whole[name] = np.take(whole[name], found.image, axis)
-    if not set(method.inputs) - {"n", "rng", "labelled_features", "labelled_classes", *PER_IMAGE}:
+    for row in rows:
+        if row.axis == "pool" and row.name in whole:
+            whole[row.name] = np.take(whole[row.name], found.image, row.position)
+    if not any(row.axis in ("box", "image") for row in rows):
         return np.asarray(method.call({**whole, "n": len(found)}, query.score.settings), np.float64)
     values = []
     for part in found.parts:
         menu: dict[str, Any] = {**whole, "n": len(part), "offsets": found.offsets}
-        menu |= {name: getattr(part, name) for name in ("probs", "scores", "labels", "features", "tightness")}
-        if part.views is not None:
-            menu |= {"view_probs": part.views.probs, "view_scores": part.views.scores, "view_iou": part.views.iou}
-        if part.per_image is not None:
-            menu["predicted_loss"] = part.per_image.predicted_loss[found.image - found.first]
+        held = {row: row.of(part) for row in rows if row.at and row.axis in ("box", "image")}
+        menu |= {
+            row.name: value[found.image - found.first] if row.axis == "image" else value
+            for row, value in held.items()
+            if value is not None
+        }
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
-    if query.unit == "box" or IMAGE_INPUTS & set(method.inputs):
+    if query.unit == "box" or any(row.of_images for row in rows):
         return value
     return lifted(value[found.members], found.offsets, query.aggregate, whole["rng"])
 
