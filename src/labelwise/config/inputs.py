@@ -131,7 +131,7 @@ _SCORE = (
 _SELECT = (
     Input("scores", "n", "candidate", "amount", "the score, as the selector before left it"),
     Input("labels", "n", "candidate", "class", "the class; of images and regions class shares [n, C]"),
-    Input("frequency", "C", "whole", "share", "how frequent the classes are among the predictions (000, Eq. 1)"),
+    Input("frequency", "C", "whole", "distribution", "how frequent the classes are among the predictions (000, Eq. 1)"),
     _COUNTS,
     Input("target", "C", "whole", "amount", "how many of every class are wanted (001, chapter 4)"),
     Input("probs", "n C", "candidate", "distribution", "class distribution, the mean over its boxes"),

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from labelwise import catalog
 from labelwise.ask.cost import CostTable
 from labelwise.config.choice import Choice, MethodOf
-from labelwise.config.inputs import Input, Need, named
+from labelwise.config.inputs import INPUTS, Input, Need, named
 from labelwise.config.sections import AskRule, Budget, Data, LabelRule, Predict, QueryRule, Section, TrackRule, Train
 
 
@@ -136,6 +136,13 @@ class Run(Section):
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
         return frozenset(one.needed(self.query.unit) for one in self.rows if one.column and not _of_views(one))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The optional columns of the stored predictions that this run looks at."""
+        menu = INPUTS["score"]
+        views = [one.name for one in menu.values() if _of_views(one)] if self.needs_views else []
+        return (*views, *sorted({menu[output].at.split(".")[0] for output in self.outputs}))
 
     @property
     def needs_labelled(self) -> bool:

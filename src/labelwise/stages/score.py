@@ -19,9 +19,6 @@ from labelwise.stages import classification, tracking
 from labelwise.stages.candidates import Candidates, covered, gather, image_outputs, in_shards, predictions
 from labelwise.stages.train import load_model
 
-VIEWS = ("view_probs", "view_scores", "view_iou")
-
-
 # ---------------------------------------------------------------------------------------------------------- predict
 
 
@@ -122,8 +119,6 @@ def score(context: Context, round: int, stage: Stage) -> None:
     if round == 0:
         return
     run = context.run
-    columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
-    columns += ["per_image"] if {"predicted_loss", "image_features"} & run.outputs else []
     annotated = context.known().annotations.labels
     menu: dict[str, Any] = {"rng": np.random.default_rng([run.seed, round])}
     menu["counts"] = np.bincount(annotated, minlength=len(context.pool.classes))
@@ -134,7 +129,7 @@ def score(context: Context, round: int, stage: Stage) -> None:
         menu |= classification.menu(context, round)
     menu |= tracking.judged(context, round, stage, lambda: load_model(context, round - 1))
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
-    shards = [gather(context, round, columns)] if learns else in_shards(context, round, columns)
+    shards = [gather(context, round, run.columns)] if learns else in_shards(context, round, run.columns)
     tables = [_score_shard(context, found, menu) for found in shards]
     table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
     files.write_table(context.file(round, "scores.parquet"), table)
