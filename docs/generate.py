@@ -1,4 +1,4 @@
-"""What mkdocs generates when it builds: the commands, the methods, the differences from the papers.
+"""What mkdocs generates when it builds: the commands, the methods and their inputs, the differences from the papers.
 
 mkdocs calls `on_page_markdown`; a page asks for a part by a line `<!-- generated: NAME -->`. Nothing generated is
 committed, so nothing can be stale.
@@ -116,6 +116,37 @@ def methods() -> str:
     return "\n\n".join(parts)
 
 
+# ----------------------------------------------------------------------------------------------------------- inputs
+
+AXES = {"whole": "", "box": "per box ", "candidate": "per candidate ", "image": "per image ", "pool": "per image "}
+
+
+def inputs() -> str:
+    """The menu of inputs per folder: shape, what there is one of it for, what it is, what it takes."""
+    from labelwise.config.inputs import INPUTS
+
+    parts = []
+    for folder, menu in INPUTS.items():
+        rows = ["| input | one | what it is | what it takes |", "|---|---|---|---|"]
+        for one in menu.values():
+            takes = [f"`{word}`" for word in dict.fromkeys((one.column, one.column_of_images)) if word]
+            takes += [*one.needs, *([f"{one.task} only"] if one.task else [])]
+            axis = AXES[one.axis].strip() or "for all"
+            rows.append(f"| {one} | {axis} | {escaped(one.meaning)} | {', '.join(takes)} |")
+        parts.append(f"### {folder}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def menu(folder: str) -> str:
+    """The inputs of a folder in one line, as CONTRIBUTING's table has them (tests/test_docs.py compares)."""
+    from labelwise.config.inputs import INPUTS
+
+    found: dict[str, list[str]] = {}
+    for one in INPUTS[folder].values():
+        found.setdefault(AXES[one.axis], []).append(str(one))
+    return "; ".join(axis + ", ".join(names) for axis, names in found.items())
+
+
 # ------------------------------------------------------------------------------------------------------ differences
 
 
@@ -154,4 +185,4 @@ def differences() -> str:
     return "\n\n".join(parts)
 
 
-PARTS: dict[str, Callable[[], str]] = {"cli": cli, "methods": methods, "differences": differences}
+PARTS: dict[str, Callable[[], str]] = {"cli": cli, "methods": methods, "inputs": inputs, "differences": differences}

@@ -90,7 +90,7 @@ def check_inputs(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
-            column = row.needed(unit)
+            column = row.needed(unit == "image")
             if predictions is not None and column and not _has(predictions, column):
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 

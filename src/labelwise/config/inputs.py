@@ -70,9 +70,9 @@ class Input:
         """Which of its axes counts the images of the pool, the boxes or the candidates."""
         return self.shape.split().index("images" if self.axis == "pool" else "n")
 
-    def needed(self, unit: str) -> str:
-        """`column`, as far as it hangs on what is asked about."""
-        return self.column_of_images if unit == "image" and self.column_of_images else self.column
+    def needed(self, one_per_image: bool) -> str:
+        """`column`; that of whole images where the candidates are these."""
+        return self.column_of_images if one_per_image and self.column_of_images else self.column
 
     def of(self, found: Detections) -> Any:
         """Its value in these detections; None where they lack it."""

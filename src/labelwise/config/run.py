@@ -135,7 +135,8 @@ class Run(Section):
     @property
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
-        return frozenset(one.needed(self.query.unit) for one in self.rows if one.column and not _of_views(one))
+        one_per_image = self.query.unit == "image"
+        return frozenset(one.needed(one_per_image) for one in self.rows if one.column and not _of_views(one))
 
     @property
     def columns(self) -> tuple[str, ...]:
