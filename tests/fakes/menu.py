@@ -8,7 +8,7 @@ import numpy as np
 
 from labelwise.config.inputs import INPUTS, Input
 
-SIZES = {"D": 6, "V": 3, "T": 6, "m": 8, "k": 3, "images": 12}
+SIZES = {"D": 6, "V": 3, "T": 6, "m": 8, "k": 3, "h": 8, "w": 8, "images": 12}
 """How many of what, beside n, C and boxes."""
 
 
@@ -22,14 +22,14 @@ def made(folder: str, n: int, classes: int = 5, seed: int = 0, **sizes: int) -> 
 def _value(row: Input, sizes: dict[str, int], rng: np.random.Generator) -> Any:
     if row.name == "rng":
         return rng
-    shape = [sizes[axis] for axis in row.shape.split() if "+" not in axis]
+    shape = [int(axis) if axis.isdigit() else sizes[axis] for axis in row.shape.split() if "+" not in axis]
     match row.values:
         case "distribution":
             return distributions(rng, *shape)
         case "share":
             return rng.random(shape, dtype=np.float32) * (rng.random(shape) > 0.2)
         case "amount":
-            return (rng.permutation(shape[0]) + 1) / max(shape[0], 1)
+            return (rng.permutation(np.prod(shape)).reshape(shape) + 1) / max(np.prod(shape), 1)
         case "number":
             return rng.random(shape, dtype=np.float32)
         case "class":
