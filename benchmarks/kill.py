@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.project import opening
+from labelwise.project.round import Round
 from labelwise.types import Answer
 
 SMALL = [
@@ -70,8 +71,8 @@ def fingerprint(folder: Path) -> dict[str, object]:
     tables = (labels.annotations.xyxy, labels.annotations.labels, labels.annotations.offsets)
     picks = [(q.round, q.rank, q.image, q.box, q.label, q.score) for q in ledger.queries()]
     verdicts = [v for r in range(opened.run.rounds) for v in ledger.verdicts(r).values()]
-    metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
-    weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
+    metrics = [Round(opened, r).files.metrics.read_text() for r in range(opened.run.rounds)]
+    weights = [Round(opened, r).files.checkpoint().read_bytes() for r in range(opened.run.rounds)]
     background = (labels.background.xyxy, labels.coverage.xyxy)
     opened.project.close()
     return {

@@ -234,7 +234,7 @@ def test_the_site_builds_with_strict_links(tmp_path: Path) -> None:
 
 def test_every_file_that_a_decision_names_exists() -> None:
     places = (ROOT, catalog.PACKAGE, catalog.PACKAGE / "web" / "static")
-    for path in sorted((ROOT / "docs" / "decisions").glob("*.md")) + [ROOT / "CONTRIBUTING.md"]:
+    for path in [*sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]:
         for name in re.findall(r"`([\w/]+\.(?:py|js))`", path.read_text(encoding="utf-8")):
             found = "NAME" in name or any((place / name).exists() for place in places)
             assert found or "/" not in name, f"{path.name}: {name}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from labelwise.project.round import Round
 from labelwise.stages.candidates import Candidates, _images, _regions
-from labelwise.stages.oracle import _annotated, _next
+from labelwise.stages.oracle import _annotated
+from labelwise.stages.ranking import _next
 from labelwise.stages.score import lifted
 from labelwise.types import Boxes, Detections, Pool
 
@@ -82,10 +86,13 @@ def test_regions_inside_what_is_covered_are_passed_over() -> None:
     picks = {"image": np.array([0, 0, 0, 1]), "label": np.full(4, -1), "magnification": np.ones(4), "score": np.ones(4)}
     picks |= {"row": np.full(4, -1), **{name: corners[:, k] for k, name in enumerate(("x1", "y1", "x2", "y2"))}}
     covered = {0: [np.array([0, 0, 12, 12], np.float32)]}
-    assert [q.rank for q in _next(pool, picks, "region", 1, 0, 9, covered)] == [1, 2, 3]
-    assert [q.rank for q in _next(pool, picks, "region", 1, 2, 1, covered)] == [2]
+    run = SimpleNamespace(query=SimpleNamespace(unit="region"))
+    now = Round(SimpleNamespace(pool=pool, run=run), 1)  # type: ignore[arg-type]
+    now.picks = picks
+    assert [q.rank for q in _next(now, 0, 9, covered)] == [1, 2, 3]
+    assert [q.rank for q in _next(now, 2, 1, covered)] == [2]
     covered[0].append(np.array([0, 0, 20, 20], np.float32))
-    assert [q.rank for q in _next(pool, picks, "region", 1, 0, 9, covered)] == [3]
+    assert [q.rank for q in _next(now, 0, 9, covered)] == [3]
 
 
 def test_parts_are_one_table() -> None:

@@ -66,7 +66,7 @@ def read_annotations(connection: sa.Connection, until_round: int | None) -> dict
 def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
     """Position in the pool of every image number of the ledger."""
     stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars().all()
-    position = {name: k for k, name in enumerate(pool.names)}
+    position = pool.number_of
     if position.keys() != set(stored):
         odd = sorted(position.keys() ^ set(stored))
         raise LabelwiseError(

@@ -13,15 +13,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from labelwise import files
-from labelwise.files.round_files import again
-from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.targets.open_detections import candidates
-from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Pool, Rects, image_of
+from labelwise.types import Detections, image_of
 from labelwise.units._windows import windows
-
-PSEUDO = "pseudo_labels.parquet"
-"""Of a round with a teacher: the images that it lent a class, and which."""
 
 NOWHERE = np.float32(-1)
 """Corner of a candidate that is no rectangle."""
@@ -64,48 +59,20 @@ class Candidates:
         return shares.astype(np.float32)
 
 
-def covered(known: Labels, pool: Pool) -> np.ndarray:
-    """Whether the whole image is covered, bool [images]: nothing is left to ask there."""
-    owner, rects = image_of(known.coverage.offsets), known.coverage.xyxy
-    whole = (rects[:, 0] <= 0) & (rects[:, 1] <= 0)
-    whole &= (rects[:, 2] >= pool.width_px[owner]) & (rects[:, 3] >= pool.height_px[owner])
-    return np.bincount(owner[whole], minlength=len(pool)) > 0
-
-
-def predictions(scale: float) -> str:
-    """The folder of the predictions at a magnification."""
-    return "predictions" if scale == 1 else f"predictions-{scale:g}"
-
-
-def image_outputs(context: Context, round: int) -> ImageOutputs:
-    """What the model said of whole images, at scale 1."""
-    found = files.read_detections(context.file(round, predictions(1)), columns=["per_image"])
-    said = found.of_images(len(context.pool)).per_image
-    if said is None:
-        path = context.file(round, predictions(1))
-        raise LabelwiseError(f"{path} holds no outputs of whole images; {again(path)}")
-    return said
-
-
-def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterator[Candidates]:
+def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
     """The candidates of a round, shard by shard of the pool; `columns` names the optional columns of the detections.
 
     Memory is bounded by a shard. Images and rows are numbered through the whole pool.
     """
-    run, known = context.run, context.known()
+    run, known, pool = now.run, now.known, now.pool
     scales = run.query.scales if run.query.unit == "region" else (1.0,)
-    streams = [files.stream_detections(context.file(round, predictions(s)), columns) for s in scales]
-    done = covered(known, context.pool)
-    info = context.project.ledger.stage_done(round, "predict") or {}
-    number_of = {name: number for number, name in enumerate(context.pool.names)}
-    done[[number_of[name] for name, _ in info.get("skipped", [])]] = True  # nobody can look at what cannot be read
-    done = done if run.labels.teacher is None else _or_lent(context, round, done)
+    done = _done(now)
     rows_before = 0
     least = 0.0 if run.classifies else run.query.threshold  # a class of an image is a candidate however unsure it is
-    for shards in zip(*streams, strict=True):
+    for shards in zip(*(now.shards(columns, scale) for scale in scales), strict=True):
         first, found = shards[0]
         part = slice(first, first + found.n_images)
-        here = _slice(known, part)
+        here = known.of_images(part)
         keep = [candidates(one, here, threshold=least) for _, one in shards]
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
         if run.query.unit == "box":
@@ -113,26 +80,31 @@ def in_shards(context: Context, round: int, columns: Collection[str]) -> Iterato
         elif run.query.unit == "image":
             yield _images(boxes[0], first, np.flatnonzero(~done[part]))
         else:
-            size = np.stack([context.pool.width_px[part], context.pool.height_px[part]], axis=1).astype(np.float64)
+            size = np.stack([pool.width_px[part], pool.height_px[part]], axis=1).astype(np.float64)
             yield _regions(boxes, first, size, run.data.image_size_px, scales)
         rows_before += len(found)
 
 
-def _or_lent(context: Context, round: int, done: np.ndarray) -> np.ndarray:
-    """With the images whose class the teacher lent to the model that asks: "we run the auxiliary model on the remaining
+def _done(now: Round) -> np.ndarray:
+    """The images that are not asked about, bool [images]: wholly labelled, or unreadable when they were predicted.
+
+    With the images whose class the teacher lent to the model that asks: "we run the auxiliary model on the remaining
     images" (001, section 3.5). Where these are fewer than the budget, all may be asked.
     """
-    path, budget = context.file(round - 1, PSEUDO), context.run.budget
+    done, number_of = now.covered.copy(), now.pool.number_of
+    predict = now.ledger.stage_done(now.number, "predict") or {}
+    done[[number_of[name] for name, _ in predict.get("skipped", [])]] = True
+    if now.run.labels.teacher is None:
+        return done
     lent = np.zeros(len(done), bool)
-    if path.exists():
-        lent[files.read_table(path)["image"]] = True
-    least = budget.per_round[round - 1] if budget.unit in ("images", "boxes", "queries") else 1
+    lent[now.before.pseudo_labels["image"]] = True
+    least = now.budget if now.budget_unit in ("images", "boxes", "queries") else 1
     return done | lent if (~(done | lent)).sum() >= least else done
 
 
-def gather(context: Context, round: int, columns: Collection[str]) -> Candidates:
+def gather(now: Round, columns: Collection[str]) -> Candidates:
     """`in_shards` as one."""
-    shards = list(in_shards(context, round, columns))
+    shards = list(in_shards(now, columns))
     starts = np.cumsum([0, *(sum(map(len, shard.parts)) for shard in shards)])
     counts = np.concatenate([np.diff(shard.offsets) for shard in shards])
 
@@ -148,20 +120,6 @@ def gather(context: Context, round: int, columns: Collection[str]) -> Candidates
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         members=np.concatenate([shard.members + start for shard, start in zip(shards, starts[:-1], strict=True)]),
     )
-
-
-def _slice(known: Labels, images: slice) -> Labels:
-    """What is known of a range of images, numbered from its first."""
-
-    def rects(table: Rects | Boxes) -> tuple[np.ndarray, slice]:
-        offsets = table.offsets[images.start : images.stop + 1]
-        return offsets - offsets[0], slice(int(offsets[0]), int(offsets[-1]))
-
-    offsets, rows = rects(known.annotations)
-    annotations = Boxes(offsets, known.annotations.xyxy[rows], known.annotations.labels[rows])
-    (covers, covered_rows), (marks, marked_rows) = rects(known.coverage), rects(known.background)
-    coverage = Rects(covers, known.coverage.xyxy[covered_rows])
-    return Labels(annotations, coverage, Rects(marks, known.background.xyxy[marked_rows]), known.answered[images])
 
 
 def _boxes(boxes: Detections, first: int, rows: np.ndarray) -> Candidates:
