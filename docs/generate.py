@@ -1,7 +1,7 @@
 """What mkdocs generates when it builds: the commands, the methods and their inputs, the differences from the papers.
 
 mkdocs calls `on_page_markdown`; a page asks for a part by a line `<!-- generated: NAME -->`. Nothing generated is
-committed, so nothing can be stale.
+committed, so nothing can be stale; but for the inputs in CONTRIBUTING's table, which `python docs/generate.py` writes.
 """
 
 from __future__ import annotations
@@ -138,13 +138,23 @@ def inputs() -> str:
 
 
 def menu(folder: str) -> str:
-    """The inputs of a folder in one line, as CONTRIBUTING's table has them (tests/test_docs.py compares)."""
+    """The inputs of a folder in one line, for CONTRIBUTING's table."""
     from labelwise.config.inputs import INPUTS
 
     found: dict[str, list[str]] = {}
     for one in INPUTS[folder].values():
         found.setdefault(AXES[one.axis], []).append(str(one))
     return "; ".join(axis + ", ".join(names) for axis, names in found.items())
+
+
+def contributing(text: str) -> str:
+    """The text of CONTRIBUTING with the inputs of every folder as the menu has them."""
+    from labelwise.config.inputs import INPUTS
+
+    for folder in INPUTS:
+        row = re.compile(rf"^(\|[^|]*\| `{folder}/NAME\.py` \|[^|]*\| )[^|]*( \|)", re.MULTILINE)
+        text = row.sub(lambda found, cell=menu(folder): found[1] + cell + found[2], text)  # type: ignore[misc]
+    return text
 
 
 # ------------------------------------------------------------------------------------------------------ differences
@@ -186,3 +196,7 @@ def differences() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {"cli": cli, "methods": methods, "inputs": inputs, "differences": differences}
+
+if __name__ == "__main__":
+    path = SOURCE.parent / "CONTRIBUTING.md"
+    path.write_text(contributing(path.read_text(encoding="utf-8")), encoding="utf-8")

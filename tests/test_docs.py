@@ -164,7 +164,7 @@ def test_the_table_of_contributing_tells_what_a_method_is(folder: str) -> None:
     assert function.startswith(f"`{catalog.VERBS[folder]}(")
     methods = [catalog.find(folder, name) for name in catalog.names(folder)]
     if folder in INPUTS:
-        assert named == generator().menu(folder), "CONTRIBUTING.md: the cell must read as on the right"
+        assert named == generator().menu(folder), "CONTRIBUTING.md is stale: python docs/generate.py writes its inputs"
     else:
         used = {name for method in methods for name in method.inputs}
         assert used == set(re.findall(r"`(\w+)`", named)), folder

@@ -31,6 +31,7 @@ from labelwise.ledger import records, safety
 from labelwise.project import availability, changes, repair
 from labelwise.project.context import Context
 
+
 def run(context: Context) -> Iterator[int]:
     """Runs all rounds that are not done yet, giving the number of each one that ends here.
 
