@@ -153,7 +153,7 @@ def contributing(text: str) -> str:
 
     for folder in INPUTS:
         row = re.compile(rf"^(\|[^|]*\| `{folder}/NAME\.py` \|[^|]*\| )[^|]*( \|)", re.MULTILINE)
-        text = row.sub(lambda found, cell=menu(folder): found[1] + cell + found[2], text)  # type: ignore[misc]
+        text = row.sub(rf"\g<1>{menu(folder)}\g<2>", text)
     return text
 
 

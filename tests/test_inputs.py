@@ -75,7 +75,7 @@ def test_an_input_that_is_not_on_the_menu_is_refused_with_the_nearest_that_is() 
         config.load(catalog.recipe_files("bccd+u"), own)
     said = str(caught.value)
     assert "3 error(s)" in said
-    assert "unknown input of score/my_lab.X and "mean 'view_probs'?" in said
+    assert "unknown input of score/my_lab.score 'view_prob'; known: " in said and "mean 'view_probs'?" in said
     assert "unknown input of select/my_lab.select 'budgets'; known: " in said and "mean 'budget'?" in said
     assert "unknown input of labels/my_lab.weigh 'features'; known: " in said
     with pytest.raises(LabelwiseError, match="Did you mean 'view_probs'"):
