@@ -200,12 +200,12 @@ def test_a_ledger_of_before_gets_the_table(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     old = Ledger.open(path, create=True)
     old.add_images(pool())
-    with old._write() as connection:
+    with old.write() as connection:
         t.added_classes.drop(connection)
     old.close()
     new = Ledger.open(path)
     add_class(new, "fox", "owner", none_so_far=False)
-    with pytest.raises(LabelwiseError, match="append-only"), new._write() as connection:
+    with pytest.raises(LabelwiseError, match="append-only"), new.write() as connection:
         connection.execute(sa.delete(t.added_classes))
     new.close()
 

@@ -13,17 +13,17 @@ from PIL import Image
 
 from labelwise import catalog, files
 from labelwise.ask import cost as costs
-from labelwise.data import staging, voc, yolo
+from labelwise.data import voc, yolo
 from labelwise.exchange import coco as coco_queries
 from labelwise.exchange import cvat, fiftyone, label_studio
 from labelwise.exchange import json as own
 from labelwise.exchange._judge import REFUSED as REFUSED
-from labelwise.ledger import image_files, imports
-from labelwise.ledger.imports import Taken
+from labelwise.ledger import image_files, import_export
+from labelwise.ledger.import_export import ImportResult
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
-from labelwise.types.disk import readable_errors, replacing, to_json
+from labelwise.types.disk import new_folder, readable_errors, remove_leftovers, replacing, to_json
 
 TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
 SETS = ("coco", "yolo", "voc")
@@ -45,7 +45,7 @@ def open_queries(context: Context, round: int | None) -> list[Query]:
 
 def tasks(context: Context, tool: str, queries: Sequence[Query], *, image_url: str | None = None) -> Any:
     """What is sent to a tool: plain data, or bytes by file name (CVAT)."""
-    pool, project = context.pool, imports.project_id(context.project.ledger)
+    pool, project = context.pool, import_export.project_id(context.project.ledger)
     known = context.project.ledger.labels(pool).annotations
     classifies = context.run.classifies
     if tool == "label_studio":
@@ -124,10 +124,10 @@ def take_in(
     who: str | None = None,
     unfinished: bool = False,
     second_opinions: bool = False,
-) -> Taken:
+) -> ImportResult:
     """Records the answers of a file, all or none; a file that was taken in before writes nothing."""
     ledger, pool = context.project.ledger, context.pool
-    settings: dict[str, Any] = {"project": imports.project_id(ledger), "unfinished": unfinished}
+    settings: dict[str, Any] = {"project": import_export.project_id(ledger), "unfinished": unfinished}
     if tool == "label_studio":
         settings["one_class"] = context.run.classifies
     elif who is not None:
@@ -138,7 +138,7 @@ def take_in(
         found = [replace(answer, who=who) for answer in found]
     problems += _several(found, second_opinions)
     if any(problem.handling == REFUSED for problem in problems):
-        return Taken(0, 0, tuple(problems))
+        return ImportResult(0, 0, tuple(problems))
     by_id = {query.id: query for query in queries}
     records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
     priced = [
@@ -146,7 +146,7 @@ def take_in(
         for query, answer in records
     ]
     places = [f"query {query.id} on {query.image}" for query, _ in records]
-    taken = imports.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
+    taken = import_export.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
     return replace(taken, problems=(*problems, *taken.problems))
 
 
@@ -184,13 +184,13 @@ def write_set(context: Context, format: str, folder: Path, *, copy_images: bool 
     if folder.exists() and any(folder.iterdir()):
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
-    labels, rows = ledger.labels(pool), imports.current_annotations(ledger)
+    labels, rows = ledger.labels(pool), import_export.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
-    said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), imports.project_id(ledger)
+    said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
     if format != "coco":  # the images are written, too
         whole = whole[pool.available[whole]]
-    staging.remove_leftovers(folder)  # of an export that was killed
-    with readable_errors(folder), staging.folder(folder) as made:
+    remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
+    with readable_errors(folder), new_folder(folder) as made:
         if format == "coco":
             about = _write_coco(pool, labels, rows, made, project, whole, part)
             said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
@@ -293,7 +293,7 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         name=run.name,
         project=project,
         rule=rule,
-        standing=imports.standing(ledger),
+        standing=import_export.current_answers(ledger),
         cost_by_round=ledger.cost_by_round(),
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),
