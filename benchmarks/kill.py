@@ -196,13 +196,13 @@ def of_import(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int,
     import serve_load
 
     from labelwise.exchange import json as json_files
-    from labelwise.ledger import imports
+    from labelwise.ledger import import_export
 
     serve_load.make(scratch, 300, 1)
     opened = opening.start(scratch / "project", None)
     queries = opened.project.ledger.open_queries(1)
     given = [(q, Answer(q.id, "background" if q.rank % 2 else "duplicate", who="ann")) for q in queries]
-    answers = json_files.write_answers(given, opened.pool, imports.project_id(opened.project.ledger))
+    answers = json_files.write_answers(given, opened.pool, import_export.project_id(opened.project.ledger))
     (scratch / "answers.json").write_bytes(answers)
     opened.project.close()
     hits, same, expected, seconds = 0, True, None, 0.0

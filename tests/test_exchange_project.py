@@ -22,7 +22,7 @@ from labelwise import cli
 from labelwise.cli import transfer as cli_exchange
 from labelwise.data import find
 from labelwise.generated import scenes
-from labelwise.ledger import imports as store
+from labelwise.ledger import import_export as store
 from labelwise.project import opening
 from labelwise.project.context import Context
 from labelwise.stages import interchange
@@ -65,7 +65,7 @@ def state(made: Context) -> tuple[Any, ...]:
     ledger = made.project.ledger
     labels = ledger.labels(made.pool)
     return (
-        store.standing(ledger),
+        store.current_answers(ledger),
         ledger.cost(),
         labels.annotations.xyxy.tolist(),
         labels.coverage.xyxy.tolist(),
@@ -85,7 +85,7 @@ def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None
     after = state(opened)
     assert len(after[2]) == (4 if round == 0 else n)
     assert len(after[3]) == (0 if round == 1 else n), "images and regions are covered from now on, boxes are not"
-    assert interchange.take_in(opened, content, tool) == store.Taken(0, n)
+    assert interchange.take_in(opened, content, tool) == store.ImportResult(0, n)
     assert state(opened) == after
 
 
@@ -136,7 +136,7 @@ def test_half_a_file_is_taken_where_one_says_so(opened: Context) -> None:
 def test_what_a_file_says_is_what_the_page_would_have_written(opened: Context, tmp_path: Path) -> None:
     content = reply(opened, "label_studio", 2)
     interchange.take_in(opened, content, "label_studio")
-    ((query, answer),) = store.standing(opened.project.ledger)
+    ((query, answer),) = store.current_answers(opened.project.ledger)
     assert query.id is not None
     assert answer == Answer(query.id, "all", ((12.0, 20.0, 30.0, 40.0),), (3,), "ann@x.org", 3.5)
     assert opened.project.ledger.cost() == Cost(boxes=1, queries=1, images=0, seconds=3.5)
@@ -214,7 +214,7 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
         with pytest.raises(KeyboardInterrupt):
             interchange.write_set(answered, format, tmp_path / "set")
     assert not (tmp_path / "set").exists()
-    (tmp_path / ".set.0.tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
+    (tmp_path / ".set.0.labelwise-tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
     interchange.write_set(answered, format, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
@@ -338,7 +338,7 @@ def killed_at(statement: int, folder: Path, content: bytes) -> bool:
                 if seen == statement:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            sa.event.listen(made.project.ledger._engine, "before_cursor_execute", count)
+            sa.event.listen(made.project.ledger.engine, "before_cursor_execute", count)
             interchange.take_in(made, content, "json")
             code = 0
         finally:

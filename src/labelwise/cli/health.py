@@ -37,13 +37,14 @@ def check(folder: Path) -> None:
 
 
 def _lost(project: object, round: int) -> list[str]:
+    from labelwise.files.round_files import STAGES
     from labelwise.project import repair
     from labelwise.project.folder import Project
 
     assert isinstance(project, Project)
     done = {row["stage"] for row in project.ledger.stages() if (row["round"], row["state"]) == (round, "done")}
     found = []
-    for name in repair.NAMES:
+    for name in STAGES:
         if name in done and name != "ask":
             wrong, _ = repair.damage(project, round, name, float("inf"))
             found += [f"round {round} {name}: {file} {what}" for file, what in wrong.items()]

@@ -28,6 +28,7 @@ import numpy as np
 
 from labelwise.data import clean, image, staging
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = (
     "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
@@ -102,7 +103,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
         raise LabelwiseError(f"{root / 'classes.txt'}: has other classes than the pool. Choose another folder.")
     names = staging.file_names(pool)
     temporary = root / f".{split}"
-    with staging.folder(temporary) as folder:
+    with new_folder(temporary) as folder:
         staging.images(pool, names, folder / "JPEGImages", copy_images)
         (folder / "Annotations").mkdir()
         for i, name in enumerate(names if pool.truth is not None else ()):

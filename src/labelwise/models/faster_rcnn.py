@@ -84,7 +84,7 @@ class Proposer(nn.Module):
         whole = _candidates.has_area(boxes, 1e-3)
         boxes, scores, image, level = boxes[whole], scores[whole], image[whole], level[whole]
         kept = _candidates.best_of(
-            boxes, scores, image, nms_iou=0.7, most=self.proposals, apart=image * len(per_level) + level
+            boxes, scores, image, nms_iou=0.7, most=self.proposals, group=image * len(per_level) + level
         )
         return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
 

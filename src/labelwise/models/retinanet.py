@@ -112,7 +112,7 @@ class RetinaNet(nn.Module):
         """The weighted costs of all anchors, and of the positives' boxes (`off`, in `image`), as two losses."""
         if self.normalise == "paper":
             return {
-                "classification": _weighted.apart(cost, w_cls, positive),
+                "classification": _weighted.mean_of_each(cost, w_cls, positive),
                 "bbox_regression": off.sum() / _weighted.count(w_box > 0),
             }
         return {

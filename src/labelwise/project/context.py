@@ -126,10 +126,6 @@ class Context:
         """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
         return pixels_of(self.pool, image)
 
-    def file(self, round: int, name: str) -> Path:
-        """A file of a round's folder."""
-        return self.project.round_folder(round) / name
-
 
 def clips_of(pool: Pool) -> Clips:
     """The clips of a pool of videos.

@@ -15,14 +15,13 @@ from PIL import Image
 
 from labelwise import catalog, files
 from labelwise.ask import cost as costs
-from labelwise.data import staging
 from labelwise.exchange._reader import REFUSED as REFUSED
-from labelwise.ledger import image_files, imports
-from labelwise.ledger.imports import Taken
+from labelwise.ledger import image_files, import_export
+from labelwise.ledger.import_export import ImportResult
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
-from labelwise.types.disk import readable_errors, replacing, to_json
+from labelwise.types.disk import new_folder, readable_errors, remove_leftovers, replacing, to_json
 
 
 def open_queries(context: Context, round_number: int | None) -> list[Query]:
@@ -46,7 +45,7 @@ def query_files(
     pool, ledger = context.pool, context.project.ledger
     _definition(tool)
     method = catalog.find("exchange", tool)
-    menu = {"queries": queries, "pool": pool, "project": imports.project_id(ledger)}
+    menu = {"queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
     menu |= {"known": ledger.labels(pool).annotations, "one_class": context.run.classifies}
     settings = {}
     if "image_url" in method.settings:
@@ -113,23 +112,23 @@ def take_in(
     who: str | None = None,
     unfinished: bool = False,
     second_opinions: bool = False,
-) -> Taken:
+) -> ImportResult:
     """Records the answers of a file, all or none; a file that was taken in before writes nothing."""
     ledger, pool, one_class = context.project.ledger, context.pool, context.run.classifies
     queries, n_classes = ledger.queries(), len(pool.classes)
-    menu = {"content": content, "queries": queries, "pool": pool, "project": imports.project_id(ledger)}
+    menu = {"content": content, "queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
     menu |= {"one_class": one_class, "unfinished": unfinished} | ({} if who is None else {"who": who})
     found, problems = _read(tool, menu)
     problems += _several(found, second_opinions)
     if any(problem.handling == REFUSED for problem in problems):
-        return Taken(0, 0, tuple(problems))
+        return ImportResult(0, 0, tuple(problems))
     by_id = {query.id: query for query in queries}
     records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
     priced = [
         (query, answer, costs.cost(query, answer, context.run.cost, one_class=one_class)) for query, answer in records
     ]
     places = [f"query {query.id} on {query.image}" for query, _ in records]
-    taken = imports.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
+    taken = import_export.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
     return replace(taken, problems=(*problems, *taken.problems))
 
 
@@ -194,13 +193,13 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     if folder.exists() and any(folder.iterdir()):
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
-    labels, rows = ledger.labels(pool), imports.current_annotations(ledger)
+    labels, rows = ledger.labels(pool), import_export.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
-    notes, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), imports.project_id(ledger)
+    notes, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
     if to != LOOKED_AT:  # the images are written, too
         whole = whole[pool.available[whole]]
-    staging.remove_leftovers(folder)  # of an export that was killed
-    with readable_errors(folder), staging.folder(folder) as made:
+    remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
+    with readable_errors(folder), new_folder(folder) as made:
         if to == LOOKED_AT:
             about = _write_coco(pool, labels, rows, made, project, whole, part)
             notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
@@ -304,7 +303,7 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         name=run.name,
         project=project,
         rule=rule,
-        standing=imports.standing(ledger),
+        standing=import_export.current_answers(ledger),
         cost_by_round=ledger.cost_by_round(),
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),

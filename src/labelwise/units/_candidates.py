@@ -21,7 +21,7 @@ class Shard:
 
     Attributes:
         parts: the open detections at each of `scales`.
-        rows: of those at scale 1 (of the first part), their numbers among all detections of the round.
+        rows: of those of the first part, their numbers among all detections of the round.
         images: those that are not wholly covered, numbered from 0.
         size_px: width and height of every image.
         image_size_px: the longest side at which the model sees an image, at scale 1.

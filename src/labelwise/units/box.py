@@ -9,6 +9,8 @@ Fails when: an object that nobody annotated has no detection; no query can find 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -17,13 +19,13 @@ from labelwise.units._candidates import Candidates, Shard
 from labelwise.units._contract import SKIPPED, Meaning
 from labelwise.units._objects import found, given
 
-VERDICTS = {
+VERDICTS: Mapping[str, Meaning] = {
     "object": Meaning("accept", look="verify", boxes="one"),
     "background": Meaning("reject", look="reject", background=True),
     "duplicate": Meaning("duplicate", look="duplicate"),
     SKIPPED: Meaning("skip", look="verify"),
 }
-DEFAULT = "object"
+DEFAULT: str | None = "object"
 RECTANGLE = True
 CLASS = True
 ONE_PER_IMAGE = False

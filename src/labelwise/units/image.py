@@ -7,6 +7,8 @@ Fails when: images are dense and the budget is small: one answer costs many boxe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -16,11 +18,11 @@ from labelwise.units._contract import SKIPPED, Meaning
 from labelwise.units._lift import lifted
 from labelwise.units._objects import found
 
-VERDICTS = {
+VERDICTS: Mapping[str, Meaning] = {
     "all": Meaning("complete", look="inspect", boxes="any", covers=True),
     SKIPPED: Meaning("skip", look="inspect"),
 }
-DEFAULT = "all"
+DEFAULT: str | None = "all"
 RECTANGLE = False
 CLASS = False
 ONE_PER_IMAGE = True

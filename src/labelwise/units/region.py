@@ -11,6 +11,8 @@ Fails when: a detection is larger than every window: no region asks about it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
@@ -21,11 +23,11 @@ from labelwise.units._lift import lifted
 from labelwise.units._objects import IN_REGION, given
 from labelwise.units._windows import windows
 
-VERDICTS = {
+VERDICTS: Mapping[str, Meaning] = {
     "all": Meaning("complete", look="inspect", boxes="any", covers=True),
     SKIPPED: Meaning("skip", look="inspect"),
 }
-DEFAULT = "all"
+DEFAULT: str | None = "all"
 RECTANGLE = True
 CLASS = False
 ONE_PER_IMAGE = False

@@ -45,7 +45,6 @@ class Shown:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._classifies = context.run.classifies  # it looks at the model's file: not for every query
-        self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self.looked = float("-inf")
@@ -62,7 +61,7 @@ class Shown:
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
         query, pool = lease.query, self._context.pool
-        number = self._number.get(query.image)
+        number = self._context.pool.number_of.get(query.image)
         size = (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number]))
         return {
             "query": query.id,
