@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "ask": GROUND | {"units"},
     "report": GROUND,
     "generated": GROUND,
-    "exchange": GROUND | {"ask", "units"},
+    "exchange": GROUND | {"units"},
     "files": GROUND,
     "targets": GROUND | {"labels", "units"},
     "units": {"errors", "types", "catalog"},

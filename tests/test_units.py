@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from labelwise.ledger.standing import withdraw
 
 from labelwise import catalog, config, units
 from labelwise.ask import budget

@@ -90,6 +90,7 @@ def _methods(folder: str) -> Table:
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
             "source": catalog.origin(folder, name),
+            "not carried": "".join(f"\n- {line}" for line in method.constant("CANNOT_CARRY", ())),
         }
         if folder != "score":
             del facts["unit"]
