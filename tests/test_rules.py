@@ -41,8 +41,9 @@ TORCH_FREE = {"score", "select", "labels", "targets", "units", "report", "ledger
 SAME_NAME = {
     "__init__.py",
     "coco.py",  # one format: a data set's and a tool's files
+    "image.py",  # `units/image.py` is called as in the settings
     "folder.py",  # `data/folder.py` is called as in the settings; `project/folder.py` is to be renamed
-    "oracle.py",  # `ask/oracle.py` goes into the units
+    "oracle.py",  # `ask/oracle.py` is to be renamed
 }
 """Names that more than one file may have."""
 
