@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from labelwise.ledger.standing import withdraw
 
 from labelwise import catalog, config, units
 from labelwise.ask import budget
