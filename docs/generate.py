@@ -73,6 +73,8 @@ def _command(command: Any) -> str:
 
 def _type(parameter: Any) -> str:
     """What kind of value it takes. Typer says it by an annotation, Click by a type."""
+    if parameter.metavar and "|" in parameter.metavar:  # names that are known by their files
+        return str(parameter.metavar).strip("<>").replace("|", ", ")
     described = getattr(parameter, "type_descriptor", None)
     annotation = None if described is None else described.annotation
     if annotation is None:
@@ -111,6 +113,8 @@ def methods() -> str:
             ).replace("|", r"\|")
             inputs = ", ".join(f"`{one}`" for one in found.inputs)
             about, source = escaped(catalog.summary(folder, name)), escaped(catalog.origin(folder, name))
+            missing = found.constant("CANNOT_CARRY", ())
+            about += escaped(f" Not carried: {'; '.join(missing)}.") if missing else ""
             rows.append(f"| `{name}` | {about} | {inputs} | {settings} | {source} |")
         parts.append(f"## {folder}\n\nThe function is `{verb}`.\n\n" + "\n".join(rows))
     return "\n\n".join(parts)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from test_exchange import PEOPLE, Said
+from test_exchange import TOOLS, Reply
+from test_exchange import reply as reply_of
 from typer.testing import CliRunner
 
 from labelwise import cli
@@ -45,18 +46,19 @@ def opened(tmp_path: Path) -> Iterator[Context]:
     made.project.close()
 
 
-def said(made: Context, queries: list[Query]) -> dict[int, Said]:
+def said(made: Context, queries: list[Query]) -> dict[int, Reply]:
     one = ((12.0, 20.0, 30.0, 40.0), made.pool.classes[3])
-    of = {"box": Said("accept", (one,)), "region": Said("complete", (one,)), "image": Said("complete", (one, one))}
+    of = {"box": Reply("accept", (one,)), "region": Reply("complete", (one,)), "image": Reply("complete", (one, one))}
     return {query.id or 0: of[query.unit] for query in queries}
 
 
 def reply(made: Context, tool: str, round: int) -> bytes:
     """What comes back from a tool for the open queries of a round."""
     queries = interchange.open_queries(made, round)
-    sent = interchange.tasks(made, tool, queries)
+    sent = interchange.query_files(made, tool, queries)
     size = {"size": (96, 96)} if tool == "label_studio" else {}
-    return PEOPLE[tool](sent, said(made, queries), **size)
+    project = store.project_id(made.project.ledger)
+    return reply_of(tool, sent, said(made, queries), queries, made.pool, project, **size)
 
 
 def state(made: Context) -> tuple[Any, ...]:
@@ -71,7 +73,7 @@ def state(made: Context) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("tool", interchange.TOOLS)
+@pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("round", [0, 1, 2])
 def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
     content = reply(opened, tool, round)
@@ -167,7 +169,7 @@ def answered(opened: Context) -> Context:
     return opened
 
 
-@pytest.mark.parametrize("format", interchange.SETS)
+@pytest.mark.parametrize("format", interchange.set_formats())
 def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     answered: Context, format: str, tmp_path: Path
 ) -> None:
@@ -200,7 +202,7 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
         interchange.write_set(answered, format, tmp_path / "set")
 
 
-@pytest.mark.parametrize("format", interchange.SETS)
+@pytest.mark.parametrize("format", interchange.set_formats())
 def test_a_training_set_appears_in_one_step_or_not_at_all(
     answered: Context, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import catalog, config
+from labelwise import catalog, config, units
 from labelwise.config import Run, inputs
+from labelwise.config.sections import of_frames
 from labelwise.types import Detections, LabelwiseError
 
 Method = str | Mapping[str, Any]
@@ -90,7 +91,7 @@ def check_inputs(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
-            column = row.needed(unit == "image")
+            column = row.needed(units.find(of_frames(unit)).ONE_PER_IMAGE)
             if predictions is not None and column and not _has(predictions, column):
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 

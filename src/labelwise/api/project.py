@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise import files, loop
+from labelwise import files, loop, units
 from labelwise.api import arguments, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
@@ -149,7 +149,7 @@ class Project:
             predictions: in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
                 is how a project without any model begins.
             budget: number of questions.
-            unit: "box", "region" or "image".
+            unit: a file of `labelwise/units`: "box", "region" or "image".
             score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy.
             select: one file of `labelwise/select`, or a chain of them.
             threshold: least confidence of a candidate box.
@@ -233,12 +233,7 @@ class Project:
         """The answer that `answer` records, for `record` to take with many others."""
         asked = self._query(query if isinstance(query, int) else query.id)
         corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
-        if verdict is None and asked.unit == "box" and not corners:
-            raise LabelwiseError(
-                f"query {asked.id} is of a box: give the object's box and label, or a verdict: background, duplicate "
-                "or skipped"
-            )
-        said: Any = verdict or ("object" if asked.unit == "box" else "all")
+        said = verdict or _verdict(asked, bool(corners))
         names = labels.tolist() if isinstance(labels, np.ndarray) else labels
         classes = self.pool.classes
         numbers = [
@@ -330,6 +325,16 @@ class Project:
             for name in loop.STAGES:
                 if self._ledger.stage_done(round, name) is None:
                     self._ledger.mark_done(round, name, {}, 0.0)
+
+
+def _verdict(query: Query, has_boxes: bool) -> str:
+    """What an answer says that names no verdict."""
+    unit = units.find(query.unit)
+    if unit.DEFAULT is not None and (has_boxes or unit.VERDICTS[unit.DEFAULT].boxes != "one"):
+        return unit.DEFAULT
+    *others, last = [verdict for verdict in unit.VERDICTS if verdict != unit.DEFAULT]
+    ask = "" if unit.DEFAULT is None else "the object's box and label, or "
+    raise LabelwiseError(f"query {query.id} is of a {query.unit}: give {ask}a verdict: {', '.join(others)} or {last}")
 
 
 def _whole(budget: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labelwise import config, files, loop
+from labelwise import config, files, loop, units
 from labelwise.config import Run
 from labelwise.project.context import Context
 from labelwise.project.round import Round
@@ -58,7 +58,7 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
 def ask(context: Context, round: int, run: Run, table: Detections) -> list[Query]:
     """Opens the queries that the run chooses by these predictions."""
     keep(context, run)
-    scales = run.query.scales if run.query.unit == "region" else ()
+    scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
         files.write_detections(Round(context, round).files.predictions(scale), table)
     context.project.ledger.mark_done(round, "predict", {}, 0.0)
@@ -96,7 +96,7 @@ def _opened(context: Context, round: int) -> list[Query]:
     now = Round(context, round)
     covered = ranking.covered_rectangles(now)
     most = int(now.budget)
-    step = 1 if now.unit == "region" else most
+    step = 1 if units.find(now.unit).OVERLAPS else most
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from labelwise import catalog
+from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
 from labelwise.config.choice import Choice, MethodOf
 from labelwise.config.inputs import INPUTS, Input, Need, named
@@ -52,7 +52,7 @@ class Run(Section):
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
-        if self.budget.unit == "images" and self.query.unit != "image":
+        if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
         if found:
             raise ValueError("; ".join(found))
@@ -72,7 +72,7 @@ class Run(Section):
 
     def _not_for_a_classifier(self) -> list[str]:
         found = []
-        if self.query.unit != "image":
+        if not units.find(self.query.unit).CLASSIFIES:
             found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
         other = [view.name for view in self.predict.views if view.name != "dropout"]
         if other and self.needs_views:
@@ -135,7 +135,7 @@ class Run(Section):
     @property
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
-        one_per_image = self.query.unit == "image"
+        one_per_image = units.find(self.query.unit).ONE_PER_IMAGE
         return frozenset(one.needed(one_per_image) for one in self.rows if one.column and not _of_views(one))
 
     @property

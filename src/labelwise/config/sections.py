@@ -7,16 +7,25 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from labelwise import units
+from labelwise.config import inputs
 from labelwise.config.choice import Choice, MethodOf, Step, listed
-from labelwise.config.inputs import of_images
 from labelwise.errors import LabelwiseError
 
 
-def _of_frames(value: Any) -> Any:
+def of_frames(value: Any) -> Any:
     """A frame is an image of a video: "frame" and "frames" are other words for "image" and "images"."""
     return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
+
+
+def _unit(name: str) -> str:
+    try:
+        units.find(name)
+    except LabelwiseError as error:
+        raise ValueError(str(error)) from None
+    return name
 
 
 class Section(BaseModel):
@@ -164,8 +173,8 @@ class Predict(Section):
 class QueryRule(Section):
     """Which questions are asked: unit x score x selectors."""
 
-    unit: Annotated[Literal["box", "image", "region"], BeforeValidator(_of_frames)] = "box"
-    """What one question is about: box, image, region (frame: an image of a video)."""
+    unit: Annotated[str, BeforeValidator(of_frames), AfterValidator(_unit)] = "box"
+    """What one question is about (`labelwise list units`): box, image, region (frame: an image of a video)."""
     score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
     """How much a candidate is worth labelling (`labelwise list score`)."""
     select: Annotated[tuple[Annotated[Step, MethodOf("select", "balance_frequency")], ...], BeforeValidator(listed)] = (
@@ -183,10 +192,11 @@ class QueryRule(Section):
 
     @model_validator(mode="after")
     def _fits_the_unit(self) -> QueryRule:
-        if self.unit != "image" and of_images("score", self.score.name):
+        one_per_image = units.find(self.unit).ONE_PER_IMAGE
+        if not one_per_image and inputs.of_images("score", self.score.name):
             raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
         for step in self.select:
-            if self.unit != "image" and of_images("select", step.name):
+            if not one_per_image and inputs.of_images("select", step.name):
                 raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
@@ -297,7 +307,7 @@ class Budget(Section):
     """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
     start: Literal["random", "balanced"] = "random"
     """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
-    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(_of_frames)] = "boxes"
+    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(of_frames)] = "boxes"
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
     """A number for each round after the first: [100, 100] are two more rounds."""

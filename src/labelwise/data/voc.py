@@ -33,6 +33,8 @@ from labelwise.types.disk import new_folder
 LOOKS_FOR = (
     "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
 )
+SPLIT = "ImageSets/Main/{}.txt"
+"""What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 
 _ALL = "all"
 
@@ -94,7 +96,7 @@ def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
     """Write a split; `copy_images=False` links the images. Images that another split wrote before must be the same."""
-    listing, classes = root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{c}\n" for c in pool.classes)
+    listing, classes = root / SPLIT.format(split), "".join(f"{c}\n" for c in pool.classes)
     if listing.exists():
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
     if (root / "classes.txt").exists() and (root / "classes.txt").read_text(encoding="utf-8") != classes:

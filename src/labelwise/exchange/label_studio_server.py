@@ -77,7 +77,7 @@ class Server:
         return ids
 
     def fetch(self, project: int) -> list[dict[str, Any]]:
-        """Every task of a project with its annotations, for `label_studio.answers`."""
+        """Every task of a project with its annotations, as its export holds them."""
         found: list[dict[str, Any]] = []
         page = 1
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -70,13 +70,14 @@ def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return (_heard < overlap) & ~sa.exists().where(own).correlate(t.queries)
 
 
-def current_rows(table: sa.Table, verdict: str, seen: Instant | None = None) -> sa.ColumnElement[bool]:
-    """Of a row of coverage or background: it follows from an answer that counts (at that instant).
+def current_rows(table: sa.Table, verdicts: Sequence[str], seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of coverage (or background): it follows from an answer that counts (at that instant). `verdicts` are
+    those that cover (or mark background), of all units.
 
     Rows of an image whose content changed are held back. Before a class was added to the list, nobody looked for it:
     such rows hold no longer (`ledger.class_list`).
     A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
-    counts must have this verdict, and of several rows the newest is meant.
+    counts must have such a verdict, and of several rows the newest is meant.
     """
     touched = sa.select(_a.query_id).select_from(t.answers.join(t.withdrawn))
     newer = table.alias("newer")
@@ -87,7 +88,7 @@ def current_rows(table: sa.Table, verdict: str, seen: Instant | None = None) -> 
         later &= seen.rows(newer, table.name)
         there = seen.rows(table, table.name)
     newest = ~sa.exists().where(later).correlate(table)
-    of_query = (_a.query_id == table.c.query_id) & (_a.verdict == verdict)
+    of_query = (_a.query_id == table.c.query_id) & _a.verdict.in_(verdicts)
     said = sa.exists().where(of_query & is_current(seen)).correlate(table)
     counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
     counts &= table.c.image.not_in(HELD_BACK)

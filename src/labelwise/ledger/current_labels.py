@@ -8,6 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
+from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.current_answers import HELD_BACK, current_rows, unanswered
 from labelwise.ledger.instant import Instant
@@ -31,8 +32,9 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str, seen: Instant
     n = len(pool)
     index = _pool_index(connection, pool, where)
     annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
-    covered = _fetch(connection, _select(t.coverage).where(current_rows(t.coverage, "all", seen)), 5)
-    background = _fetch(connection, _select(t.background).where(current_rows(t.background, "background", seen)), 5)
+    covered = _fetch(connection, _select(t.coverage).where(current_rows(t.coverage, units.covering(), seen)), 5)
+    marked = current_rows(t.background, units.marking(), seen)
+    background = _fetch(connection, _select(t.background).where(marked), 5)
     select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
     select = select.where(t.images.c.name.not_in(HELD_BACK))
     answered = np.zeros(n, np.bool_)

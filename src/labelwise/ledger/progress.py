@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
+from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import CURRENT, HELD_BACK, SHOWABLE, UNANSWERED, current_rows
@@ -36,7 +38,11 @@ def _newest(table: sa.Table, which: sa.ColumnElement[bool], *more: sa.Column[Any
 
 
 _BOXES = _newest(_n, _CURRENT, _n.c.label)
-_COVERED = _newest(_c, current_rows(_c, "all"))
+
+
+@cache
+def _covered(verdicts: tuple[str, ...]) -> sa.Select[Any]:
+    return _newest(_c, current_rows(_c, verdicts))
 
 
 def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -45,7 +51,7 @@ def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str
     if known:
         for image, *box, label in connection.execute(_BOXES, {"names": list(images)}):
             known[image]["boxes"].append({"box": box, "label": label})
-        for image, *box in connection.execute(_COVERED, {"names": list(images)}):
+        for image, *box in connection.execute(_covered(units.covering()), {"names": list(images)}):
             known[image]["covered"].append(box)
     return known
 

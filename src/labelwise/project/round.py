@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from labelwise import files
+from labelwise import files, units
 from labelwise.config import Run
 from labelwise.files.round_files import RoundFolder, again
 from labelwise.ledger.ledger import Ledger
@@ -69,8 +69,8 @@ class Round:
 
     @property
     def unit(self) -> str:
-        """What its questions are about: whole images in round 0, which has no model yet."""
-        return self.run.query.unit if self.number else "image"
+        """What its questions are about, a file of `units/`; in round 0, which has no model yet, whole images."""
+        return self.run.query.unit if self.number else units.FIRST
 
     @property
     def budget_unit(self) -> str:

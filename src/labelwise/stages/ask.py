@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from labelwise import files
+from labelwise import files, units
 from labelwise.ask import budget
 from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
@@ -92,7 +92,7 @@ def _open(now: Round, left: float, still_open: int) -> int:
     before = now.queries()
     begin = max((query.rank + 1 for query in before), default=0)
     never = ranking.of_another_ranking(now, before)
-    covered = ranking.covered_rectangles(now) if now.unit == "region" else {}
+    covered = ranking.covered_rectangles(now) if units.find(now.unit).OVERLAPS else {}
     chosen = ranking.next_queries(now, begin, most, covered, never)
     if chosen:
         now.ledger.add_queries(now.number, chosen)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from labelwise import units
 from labelwise.ask import cost as costs
 from labelwise.ask import oracle
 from labelwise.project.round import Round
@@ -72,7 +73,8 @@ def _step(unit: str, left: float, query_unit: str) -> int:
     """
     if left <= 1e-9:
         return 0
-    sure = (query_unit, unit) in (("image", "images"), ("image", "queries"), ("box", "boxes"), ("box", "queries"))
+    asked = units.find(query_unit)
+    sure = unit in asked.AT_MOST_ONE and not asked.OVERLAPS
     return max(1, int(left)) if sure else 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from labelwise import units
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.types import Query
@@ -47,7 +48,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         if never and _what(query) in never:
             continue
         known = covered.get(image, [])
-        if query.unit == "region" and known:
+        if units.find(query.unit).OVERLAPS and known:
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
             if share_pairs(region, np.stack(known)).max() > INSIDE:
                 continue
@@ -72,8 +73,8 @@ def covered_rectangles(now: Round) -> Covered:
 
 
 def cover(now: Round, covered: Covered, query: Query) -> None:
-    """Adds what an answer to a region query covers."""
-    if query.unit == "region" and query.box is not None:
+    """Adds what an answer to a query covers of its image, if it may settle others."""
+    if units.find(query.unit).OVERLAPS and query.box is not None:
         covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
 
 
@@ -82,20 +83,20 @@ def _what(query: Query) -> What:
 
 
 def _query(now: Round, rank: int) -> Query:
-    picks, unit = now.picks, now.run.query.unit
+    picks, unit = now.picks, units.find(now.unit)
     label = int(picks["label"][rank])
     reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
-    if now.number and unit == "region":
+    if unit.SCALES:
         reason["scale"] = float(picks["magnification"][rank])
     where = None
-    if now.number and unit != "image":
+    if unit.RECTANGLE:
         x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))
         where = (x1, y1, x2, y2)
     return Query(
         round=now.number,
         rank=rank,
         image=now.pool.names[int(picks["image"][rank])],
-        unit=now.unit,  # type: ignore[arg-type]
+        unit=now.unit,
         box=where,
         label=label if label >= 0 else None,
         score=float(picks["score"][rank]),

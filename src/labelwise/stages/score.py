@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from labelwise import catalog, files
+from labelwise import catalog, files, units
 from labelwise.config import inputs
 from labelwise.project.round import Round
 from labelwise.stages import classification, tracking
-from labelwise.stages.candidates import Candidates, gather, in_shards
+from labelwise.stages.candidates import gather, in_shards
 from labelwise.stages.checkpoints import load_model
+from labelwise.units import Candidates
 
 
 def score(now: Round) -> None:
@@ -43,20 +44,20 @@ def _menu(now: Round) -> dict[str, Any]:
 
 def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
     value = _scored(now, found, menu)
-    is_box = now.run.query.unit == "box"
-    label = found.column("labels") if is_box else np.full(len(found), -1)
+    unit = units.find(now.unit)
+    label = found.column("labels")[found.members] if unit.CLASS else np.full(len(found), -1)
     corners = dict(zip(("x1", "y1", "x2", "y2"), found.xyxy.T, strict=True))
     table = {"row": found.row, "image": found.image, "label": label, "scale": found.scale, **corners}
-    if now.run.query.unit == "region":
+    if unit.SCALES:
         table["magnification"] = np.array(now.run.query.scales)[found.scale]
-    if not is_box:
+    if not unit.CLASS:
         table |= {f"mix_{c}": shares for c, shares in enumerate(found.mix(len(now.pool.classes)).T)}
     return {**table, "score": np.asarray(value, np.float64)}
 
 
 def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
     """One score per candidate. A score that looks at no box (random) is drawn per candidate, one of whole images is
-    taken as it is; box scores are lifted to images and regions.
+    taken as it is; box scores are lifted to what the unit asks about.
     """
     query = now.run.query
     method, rows = catalog.find("score", query.score.name), inputs.named("score", query.score.name)
@@ -73,26 +74,6 @@ def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarr
                 menu[row.name] = column if row.axis == "box" else column[found.image - found.first]
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
-    if query.unit == "box" or any(row.of_images for row in rows):
+    if any(row.of_images for row in rows):
         return value
-    return lifted(value[found.members], found.offsets, query.aggregate, whole["rng"])
-
-
-def lifted(value: np.ndarray, offsets: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
-    """Scores of the members of each candidate as one: their mean, maximum, sum, or that of a random member.
-
-    A candidate without members scores 0.
-
-    >>> lifted(np.array([1.0, 3.0]), np.array([0, 2, 2]), "mean", np.random.default_rng(0)).tolist()
-    [2.0, 0.0]
-    """
-    count = np.diff(offsets)
-    out = np.zeros(len(count))
-    some = np.flatnonzero(count)
-    if how == "random":
-        out[some] = value[offsets[some] + (rng.random(len(some)) * count[some]).astype(np.int64)]
-    elif len(some):
-        reduce = np.maximum if how == "max" else np.add
-        out[some] = reduce.reduceat(value, offsets[some])
-        out[some] /= count[some] if how == "mean" else 1
-    return out
+    return units.find(now.unit).lift(value[found.members], found.offsets, query.aggregate, whole["rng"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelwise import catalog, files
+from labelwise import catalog, files, units
 from labelwise.config.choice import Step
 from labelwise.project import availability
 from labelwise.project.round import Round
@@ -110,7 +110,7 @@ def _obtained_per_query(now: Round) -> float:
     """
     unit, kind = now.budget_unit, now.unit
     by_round = now.ledger.cost_by_round(now.context.seen)
-    spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == "image")]
+    spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == units.FIRST)]
     if not spent and unit == "boxes":
         return 1.0
     spent = spent or [by_round[0]]

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from labelwise import units
 from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
-from labelwise.stages.candidates import Candidates, gather
+from labelwise.stages.candidates import gather
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError, Rects
 from labelwise.types.overlap import highest, iou_pairs
+from labelwise.units import Candidates
 
 Makers = Mapping[str, Callable[[np.ndarray], Any]]
 
@@ -26,7 +28,7 @@ def makers(now: Round, expected: int) -> Makers:
     `expected`: how many queries the budget probably pays for.
     """
     run, pool, known, scored = now.run, now.pool, now.known, now.scores
-    is_box = run.query.unit == "box"
+    unit = units.find(now.unit)
 
     @cache
     def found(*columns: str) -> Candidates:
@@ -40,9 +42,9 @@ def makers(now: Round, expected: int) -> Makers:
         return candidates
 
     def labels(rows: np.ndarray) -> np.ndarray:
-        names = ["label"] if is_box else [f"mix_{c}" for c in range(len(pool.classes))]
+        names = ["label"] if unit.CLASS else [f"mix_{c}" for c in range(len(pool.classes))]
         columns: np.ndarray = np.stack([scored[name][rows] for name in names], axis=1)
-        return columns[:, 0] if is_box else columns
+        return columns[:, 0] if unit.CLASS else columns
 
     @cache
     def pseudo_frequency() -> np.ndarray:
@@ -64,7 +66,7 @@ def makers(now: Round, expected: int) -> Makers:
 
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
-        if run.query.unit == "image":
+        if unit.ONE_PER_IMAGE:
             pooled: np.ndarray = now.image_outputs.features[scored["image"][rows]]
             return pooled
         return _means(found("features"), rows)
@@ -113,7 +115,7 @@ def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
 
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
-    if now.run.query.unit == "image":
+    if units.find(now.unit).ONE_PER_IMAGE:
         said = now.image_outputs
         labelled: np.ndarray = said.features[now.covered & said.seen]
         return labelled

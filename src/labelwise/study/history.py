@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labelwise import units
 from labelwise.evaluate import rarity
 from labelwise.ledger.agreement import agreement
 from labelwise.loop import STAGES
@@ -74,7 +75,7 @@ def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
         targets = now.targets
         pseudo = targets.origin == ORIGIN_PSEUDO
         counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
-    if round and now.files.scores.exists() and context.run.query.unit == "box":
+    if round and now.files.scores.exists() and units.find(context.run.query.unit).CLASS:
         scored = now.scores
         asked = [query.label for query in context.project.ledger.queries(round)]
         counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
+from labelwise import units
 from labelwise.ask import cost as costs
 from labelwise.project.context import Context
 from labelwise.queue.accounts import Accounts, Person
@@ -208,7 +209,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
-        kind = "class" if page.classifies else run.query.unit
+        kind = "class" if page.classifies else units.find(run.query.unit).PAGE
         return known | {
             "classes": page.context.pool.classes,
             "kind": kind,
