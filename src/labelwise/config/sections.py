@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from labelwise import units
-from labelwise.config import inputs
 from labelwise.config.choice import Choice, MethodOf, Step, listed
+from labelwise.config.inputs import of_images
 from labelwise.errors import LabelwiseError
 
 
@@ -193,10 +193,10 @@ class QueryRule(Section):
     @model_validator(mode="after")
     def _fits_the_unit(self) -> QueryRule:
         one_per_image = units.find(self.unit).ONE_PER_IMAGE
-        if not one_per_image and inputs.of_images("score", self.score.name):
+        if not one_per_image and of_images("score", self.score.name):
             raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
         for step in self.select:
-            if not one_per_image and inputs.of_images("select", step.name):
+            if not one_per_image and of_images("select", step.name):
                 raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
