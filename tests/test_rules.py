@@ -132,10 +132,6 @@ def test_no_decision_hangs_on_a_bare_matrix_product(path: Path) -> None:
 
 
 UNITS = {path.stem for path in (SOURCE / "units").glob("[a-z]*.py")}
-NOT_YET = {
-    *(f"exchange/{name}.py" for name in ("_judge", "_label_studio", "_shapes", "label_studio")),
-}
-"""Files that still ask for a unit by its name."""
 
 
 def _is_unit(node: ast.AST) -> bool:
@@ -190,9 +186,7 @@ def asks_for_a_unit_by_name(tree: ast.AST) -> list[int]:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) != "units"], ids=lambda p: str(p.relative_to(SOURCE)))
-def test_nobody_asks_for_a_unit_by_its_name(path: Path, request: pytest.FixtureRequest) -> None:
-    if path.relative_to(SOURCE).as_posix() in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="still to do"))
+def test_nobody_asks_for_a_unit_by_its_name(path: Path) -> None:
     found = asks_for_a_unit_by_name(ast.parse(path.read_text(encoding="utf-8")))
     assert not found, f"lines {found}: ask `units.find(name)`, and add to units/_contract.py what it should say"
 
