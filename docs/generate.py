@@ -122,7 +122,7 @@ def methods() -> str:
 
 # ----------------------------------------------------------------------------------------------------------- inputs
 
-AXES = {"whole": "", "box": "per box ", "candidate": "per candidate ", "image": "per image ", "pool": "per image "}
+AXES = {"boxes": "per box ", "candidates": "per candidate ", "images": "per image ", "pool": "per image ", "whole": ""}
 
 
 def inputs() -> str:

@@ -299,7 +299,7 @@ def test_contract_of_the_scores_of_classifiers(method):
     got = method.score(*(given[name] for name in inputs(method)))
     assert got.shape == (31,) and got.dtype == np.float64 and np.isfinite(got).all()
     rows = np.random.default_rng(0).permutation(31)
-    moving = [row for row in INPUTS["score"].values() if row.axis in ("box", "pool")]
+    moving = [row for row in INPUTS["score"].values() if row.axis in ("boxes", "pool")]
     moved = given | {row.name: given[row.name].take(rows, row.position) for row in moving}
     np.testing.assert_allclose(method.score(*(moved[name] for name in inputs(method))), got[rows], rtol=1e-6)
     nothing = menu(0)

@@ -45,7 +45,7 @@ def call(method, menu: dict) -> np.ndarray:
 
 def reordered(menu: dict, rows: np.ndarray) -> dict:
     """The boxes in another order."""
-    per_box = [row for row in MENU.values() if row.axis == "box"]
+    per_box = [row for row in MENU.values() if row.axis == "boxes"]
     return menu | {row.name: menu[row.name].take(rows, row.position) for row in per_box}
 
 
@@ -89,7 +89,7 @@ def test_a_bad_row_is_named(method, name, value):
     menu["view_iou"][:, 41] = 1
     menu[name] = menu[name].astype(np.float64) if MENU[name].values == "count" else menu[name]
     bad = 4 if MENU[name].of_images else 41
-    at = (1, bad) if MENU[name].axis == "box" and MENU[name].position else bad
+    at = (1, bad) if MENU[name].axis == "boxes" and MENU[name].position else bad
     menu[name][at] = value
     if (MENU[name].values == "number" and np.isfinite(value)) or (MENU[name].values == "amount" and value == 1.5):
         assert np.isfinite(call(method, menu)).all(), "any number is a feature, and a loss may be above 1"

@@ -38,10 +38,10 @@ def _value(row: Input, sizes: dict[str, int], rng: np.random.Generator) -> Any:
             return rng.integers(0, 5, shape)
         case "count":
             return sizes["n"]
-        case "image":
+        case "position":
             return rng.permutation(sizes["images"])[: shape[0]]
         case "offsets":
-            of, boxes = sizes[row.shape.removesuffix("+1")], sizes["n" if row.axis == "image" else "boxes"]
+            of, boxes = sizes[row.shape.removesuffix("+1")], sizes["n" if row.axis == "images" else "boxes"]
             inside = (1, of - 1) if of > 2 else (0, max(of, 1))  # the first and the last hold nothing
             owner = np.sort(rng.integers(*inside, boxes))
             return np.searchsorted(owner, np.arange(of + 1)).astype(np.int64)

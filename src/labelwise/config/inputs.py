@@ -17,11 +17,11 @@ from labelwise import catalog
 if TYPE_CHECKING:
     from labelwise.types import Detections
 
-Axis = Literal["box", "candidate", "image", "pool", "whole"]
-"""What an input has a value for: every box, every candidate (of a selector), every image whose boxes are at hand, every
-image of the pool; `whole`: none of these, it is the same for all.
+Axis = Literal["boxes", "candidates", "images", "pool", "whole"]
+"""What an input has values for: boxes, candidates (of a selector), images whose boxes are at hand, all images of the
+pool; `whole`: none of these, it is the same for all.
 """
-Values = Literal["share", "distribution", "class", "count", "amount", "number", "image", "offsets", "other"]
+Values = Literal["share", "distribution", "class", "count", "amount", "number", "position", "offsets", "other"]
 """What one value is: from 0 to 1; such that sum to 1 over the last axis; number of a class; a whole number >= 0; any
 number >= 0; any number; number of an image in the pool; offsets of rows.
 """
@@ -63,7 +63,7 @@ class Input:
     @property
     def of_images(self) -> bool:
         """Whether a method that names it is one of whole images."""
-        return self.axis in ("image", "pool") or self.images_only
+        return self.axis in ("images", "pool") or self.images_only
 
     @property
     def position(self) -> int:
@@ -92,20 +92,21 @@ _RNG = Input("rng", "", "whole", "other", "generator, seeded by seed and round")
 _SCORE = (
     Input("n", "", "whole", "count", "how many are scored"),
     _RNG,
-    Input("probs", "n C", "box", "distribution", "class distribution", at="probs"),
-    Input("scores", "n", "box", "share", "confidence", at="scores"),
-    Input("labels", "n", "box", "class", "the most probable class", at="labels"),
-    Input("features", "n D", "box", "number", "feature of the box", at="features", column="features"),
-    Input("tightness", "n", "box", "share", "IoU with the proposal or anchor that the box came from",
+    Input("probs", "n C", "boxes", "distribution", "class distribution", at="probs"),
+    Input("scores", "n", "boxes", "share", "confidence", at="scores"),
+    Input("labels", "n", "boxes", "class", "the most probable class", at="labels"),
+    Input("features", "n D", "boxes", "number", "feature of the box", at="features", column="features"),
+    Input("tightness", "n", "boxes", "share", "IoU with the proposal or anchor that the box came from",
           at="tightness", column="tightness", task="detection"),
-    Input("view_probs", "V n C", "box", "distribution", "distribution under every view",
+    Input("view_probs", "V n C", "boxes", "distribution", "distribution under every view",
           at="views.probs", column="view_probs"),
-    Input("view_scores", "V n", "box", "share", "confidence under every view", at="views.scores", column="view_probs"),
-    Input("view_iou", "V n", "box", "share", "IoU with its match under every view; 0: it has none",
+    Input("view_scores", "V n", "boxes", "share", "confidence under every view",
+          at="views.scores", column="view_probs"),
+    Input("view_iou", "V n", "boxes", "share", "IoU with its match under every view; 0: it has none",
           at="views.iou", column="view_iou"),
     _COUNTS,
-    Input("offsets", "images+1", "image", "offsets", "where the boxes of every image begin"),
-    Input("predicted_loss", "images", "image", "amount", "loss that the model predicts for itself",
+    Input("offsets", "images+1", "images", "offsets", "where the boxes of every image begin"),
+    Input("predicted_loss", "images", "images", "amount", "loss that the model predicts for itself",
           at="per_image.predicted_loss", column="predicted_loss", task="detection", from_arrays=False),
     Input("labelled_probability", "images", "pool", "share", "how much it looks like the labelled images",
           column="image_features", needs=("labelled",), from_arrays=False),
@@ -129,33 +130,33 @@ _SCORE = (
           needs=("truth",), task="detection", from_arrays=False),
 )
 _SELECT = (
-    Input("scores", "n", "candidate", "amount", "the score, as the selector before left it"),
-    Input("labels", "n", "candidate", "class", "the class; of images and regions class shares [n, C]"),
+    Input("scores", "n", "candidates", "amount", "the score, as the selector before left it"),
+    Input("labels", "n", "candidates", "class", "the class; of images and regions class shares [n, C]"),
     Input("frequency", "C", "whole", "distribution", "how frequent the classes are among the predictions (000, Eq. 1)"),
     _COUNTS,
     Input("target", "C", "whole", "amount", "how many of every class are wanted (001, chapter 4)"),
-    Input("probs", "n C", "candidate", "distribution", "class distribution, the mean over its boxes"),
-    Input("features", "n D", "candidate", "number", "feature of the box or image; the mean over a region's boxes",
+    Input("probs", "n C", "candidates", "distribution", "class distribution, the mean over its boxes"),
+    Input("features", "n D", "candidates", "number", "feature of the box or image; the mean over a region's boxes",
           column="features", column_of_images="image_features"),
     Input("labelled_features", "m D", "whole", "number", "features of what is labelled",
           column="features", column_of_images="image_features", needs=("labelled",)),
-    Input("scale", "n", "candidate", "count", "number of a region's scale"),
-    Input("image", "n", "candidate", "image", "its image", images_only=True),
+    Input("scale", "n", "candidates", "count", "number of a region's scale"),
+    Input("image", "n", "candidates", "position", "its image", images_only=True),
     Input("videos", "images", "pool", "count", "number of the video", needs=("clips",), from_arrays=False),
-    Input("labelled_images", "k", "whole", "image", "the images that are wholly labelled"),
-    Input("box_offsets", "n+1", "candidate", "offsets", "where the boxes of every candidate begin"),
-    Input("box_probs", "boxes C", "box", "distribution", "class distribution of its boxes", at="probs"),
-    Input("box_scores", "boxes", "box", "share", "confidence of its boxes", at="scores"),
-    Input("box_features", "boxes D", "box", "number", "feature of its boxes",
+    Input("labelled_images", "k", "whole", "position", "the images that are wholly labelled"),
+    Input("box_offsets", "n+1", "candidates", "offsets", "where the boxes of every candidate begin"),
+    Input("box_probs", "boxes C", "boxes", "distribution", "class distribution of its boxes", at="probs"),
+    Input("box_scores", "boxes", "boxes", "share", "confidence of its boxes", at="scores"),
+    Input("box_features", "boxes D", "boxes", "number", "feature of its boxes",
           at="features", column="features", task="detection"),
     Input("budget", "", "whole", "count", "how many to pick"),
     _RNG,
 )
 _LABELS = (
-    Input("scores", "n", "box", "share", "confidence"),
-    Input("probs", "n C", "box", "distribution", "class distribution"),
-    Input("consistency", "n", "box", "share", "mean IoU over the views: cons(b) of 000, Eq. 4", column="view_iou"),
-    Input("answers_per_candidate", "n", "box", "amount", "answers in the box's image, over its open boxes"),
+    Input("scores", "n", "boxes", "share", "confidence"),
+    Input("probs", "n C", "boxes", "distribution", "class distribution"),
+    Input("consistency", "n", "boxes", "share", "mean IoU over the views: cons(b) of 000, Eq. 4", column="view_iou"),
+    Input("answers_per_candidate", "n", "boxes", "amount", "answers in the box's image, over its open boxes"),
     Input("round", "", "whole", "count", "number of the round"),
 )
 _VIEWS = (

@@ -63,15 +63,15 @@ def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarr
     method, rows = catalog.find("score", query.score.name), inputs.named("score", query.score.name)
     of_pool = [row for row in rows if row.axis == "pool" and row.name in whole]
     whole = {**whole, **{row.name: np.take(whole[row.name], found.image, row.position) for row in of_pool}}
-    if not any(row.axis in ("box", "image") for row in rows):
+    if not any(row.axis in ("boxes", "images") for row in rows):
         return np.asarray(method.call({**whole, "n": len(found)}, query.score.settings), np.float64)
     values = []
     for part in found.parts:
         menu = {**whole, "n": len(part), "offsets": found.offsets}
         for row in rows:
-            column = row.of(part) if row.at and row.axis in ("box", "image") else None
+            column = row.of(part) if row.at and row.axis in ("boxes", "images") else None
             if column is not None:
-                menu[row.name] = column if row.axis == "box" else column[found.image - found.first]
+                menu[row.name] = column if row.axis == "boxes" else column[found.image - found.first]
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
     if any(row.of_images for row in rows):
