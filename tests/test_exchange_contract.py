@@ -210,7 +210,10 @@ def test_a_dotted_name_is_a_format_of_the_users_own(
     (out / "back.txt").write_text(lines.replace("?", "background"))
     shown = call("import", out / "back.txt", "--from", "my_lab.my_lines", "--who", "Ada", "--project", folder)
     assert "2 answers recorded" in shown
-    assert [answer.who for _, answer in interchange.import_export.current_answers(opened.project.ledger)] == ["Ada", "Ada"]
+    assert [answer.who for _, answer in interchange.import_export.current_answers(opened.project.ledger)] == [
+        "Ada",
+        "Ada",
+    ]
     with pytest.raises(LabelwiseError, match=r"my_lab\.half lacks read"):
         interchange.cannot_carry("my_lab.half")
     with pytest.raises(LabelwiseError, match="cannot import"):
