@@ -487,7 +487,19 @@ def test_a_file_with_anything_in_it_never_crashes_the_reader(tool: str, data: An
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"<a", b"[", b"{}", b"[1, NaN]", b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b"<x/>"]
+    "text",
+    [
+        b"",
+        b"<a",
+        b"[",
+        b"{}",
+        b"[1, NaN]",
+        b'{"a": 1, "a": 2}',
+        b"\xff",
+        b"[" * 100_000,
+        b"<x/>",
+        b'<?xml version="1.0" encoding="nope"?><a/>',
+    ],
 )
 @pytest.mark.parametrize("tool", TOOLS)
 def test_what_is_no_file_of_the_tool_is_an_error_or_told(tool: str, text: bytes) -> None:
