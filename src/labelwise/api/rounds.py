@@ -96,7 +96,7 @@ def _opened(context: Context, round: int) -> list[Query]:
     now = Round(context, round)
     covered = ranking.covered_rectangles(now)
     most = int(now.budget)
-    step = 1 if units.find(now.unit).OVERLAPS else most
+    step = 1 if now.unit.OVERLAPS else most
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0

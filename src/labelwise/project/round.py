@@ -16,6 +16,7 @@ from labelwise.files.round_files import RoundFolder, again
 from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context
 from labelwise.types import Detections, ImageOutputs, Labels, LabelwiseError, Pool, Query, Targets
+from labelwise.units import Unit
 
 Table = Mapping[str, np.ndarray]
 """Columns of one length, by their names."""
@@ -68,9 +69,14 @@ class Round:
         return Round(self.context, self.number - 1)
 
     @property
-    def unit(self) -> str:
-        """What its questions are about, a file of `units/`; in round 0, which has no model yet, whole images."""
+    def unit_name(self) -> str:
+        """What its questions are about: whole images in round 0, which has no model yet."""
         return self.run.query.unit if self.number else units.FIRST
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The file of that name: its candidates, answers, costs."""
+        return units.find(self.unit_name)
 
     @property
     def budget_unit(self) -> str:

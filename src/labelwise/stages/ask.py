@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from labelwise import files, units
+from labelwise import files
 from labelwise.ask import budget
 from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
@@ -86,13 +86,15 @@ def _something(now: Round) -> bool:
 
 def _open(now: Round, left: float, still_open: int) -> int:
     """Opens as many more queries as the budget allows; returns how many."""
-    most = budget.room(now.unit, now.budget_unit, left, still_open, dearest(now.ledger, now.unit, now.budget_unit))
+    most = budget.room(
+        now.unit_name, now.budget_unit, left, still_open, dearest(now.ledger, now.unit_name, now.budget_unit)
+    )
     if not most:
         return 0
     before = now.queries()
     begin = max((query.rank + 1 for query in before), default=0)
     never = ranking.of_another_ranking(now, before)
-    covered = ranking.covered_rectangles(now) if units.find(now.unit).OVERLAPS else {}
+    covered = ranking.covered_rectangles(now) if now.unit.OVERLAPS else {}
     chosen = ranking.next_queries(now, begin, most, covered, never)
     if chosen:
         now.ledger.add_queries(now.number, chosen)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from labelwise import units
 from labelwise.project.round import Round
 from labelwise.targets.open_detections import candidates
 from labelwise.units import Candidates, Shard
@@ -18,8 +17,7 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
     Memory is bounded by a shard. Images and rows are numbered through the whole pool.
     """
     run, known, pool = now.run, now.known, now.pool
-    unit = units.find(now.unit)
-    scales = run.query.scales if unit.SCALES else (1.0,)
+    scales = run.query.scales if now.unit.SCALES else (1.0,)
     done = _done(now)
     rows_before = 0
     least = 0.0 if run.classifies else run.query.threshold  # a class of an image is a candidate however unsure it is
@@ -31,7 +29,7 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
         rows, images = np.flatnonzero(keep[0]) + rows_before, np.flatnonzero(~done[part])
         size = np.stack([pool.width_px[part], pool.height_px[part]], axis=1).astype(np.float64)
-        yield unit.candidates(Shard(boxes, first, rows, images, size, run.data.image_size_px, scales))
+        yield now.unit.candidates(Shard(boxes, first, rows, images, size, run.data.image_size_px, scales))
         rows_before += len(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from labelwise import files, units
+from labelwise import files
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
@@ -70,7 +70,7 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
     run, pool = now.run, now.pool
     model, *members = ensemble(now.before)
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
-    scales = run.query.scales if units.find(run.query.unit).SCALES else ()
+    scales = run.query.scales if now.unit.SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
         title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")
         with (

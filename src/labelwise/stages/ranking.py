@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from labelwise import units
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.types import Query
@@ -48,7 +47,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         if never and _what(query) in never:
             continue
         known = covered.get(image, [])
-        if units.find(query.unit).OVERLAPS and known:
+        if now.unit.OVERLAPS and known:
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
             if share_pairs(region, np.stack(known)).max() > INSIDE:
                 continue
@@ -74,7 +73,7 @@ def covered_rectangles(now: Round) -> Covered:
 
 def cover(now: Round, covered: Covered, query: Query) -> None:
     """Adds what an answer to a query covers of its image, if it may settle others."""
-    if units.find(query.unit).OVERLAPS and query.box is not None:
+    if now.unit.OVERLAPS and query.box is not None:
         covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
 
 
@@ -83,7 +82,7 @@ def _what(query: Query) -> What:
 
 
 def _query(now: Round, rank: int) -> Query:
-    picks, unit = now.picks, units.find(now.unit)
+    picks, unit = now.picks, now.unit
     label = int(picks["label"][rank])
     reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
     if unit.SCALES:
@@ -96,7 +95,7 @@ def _query(now: Round, rank: int) -> Query:
         round=now.number,
         rank=rank,
         image=now.pool.names[int(picks["image"][rank])],
-        unit=now.unit,
+        unit=now.unit_name,
         box=where,
         label=label if label >= 0 else None,
         score=float(picks["score"][rank]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from labelwise import catalog, files, units
+from labelwise import catalog, files
 from labelwise.config import inputs
 from labelwise.project.round import Round
 from labelwise.stages import classification, tracking
@@ -44,7 +44,7 @@ def _menu(now: Round) -> dict[str, Any]:
 
 def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
     value = _scored(now, found, menu)
-    unit = units.find(now.unit)
+    unit = now.unit
     label = found.column("labels")[found.members] if unit.CLASS else np.full(len(found), -1)
     corners = dict(zip(("x1", "y1", "x2", "y2"), found.xyxy.T, strict=True))
     table = {"row": found.row, "image": found.image, "label": label, "scale": found.scale, **corners}
@@ -76,4 +76,4 @@ def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarr
     value = np.concatenate(values)
     if any(row.of_images for row in rows):
         return value
-    return units.find(now.unit).lift(value[found.members], found.offsets, query.aggregate, whole["rng"])
+    return now.unit.lift(value[found.members], found.offsets, query.aggregate, whole["rng"])

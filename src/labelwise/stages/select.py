@@ -108,7 +108,7 @@ def _obtained_per_query(now: Round) -> float:
 
     Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there.
     """
-    unit, kind = now.budget_unit, now.unit
+    unit, kind = now.budget_unit, now.run.query.unit
     by_round = now.ledger.cost_by_round(now.context.seen)
     spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == units.FIRST)]
     if not spent and unit == "boxes":

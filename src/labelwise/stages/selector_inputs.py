@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from labelwise import units
 from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
@@ -28,7 +27,7 @@ def makers(now: Round, expected: int) -> Makers:
     `expected`: how many queries the budget probably pays for.
     """
     run, pool, known, scored = now.run, now.pool, now.known, now.scores
-    unit = units.find(now.unit)
+    unit = now.unit
 
     @cache
     def found(*columns: str) -> Candidates:
@@ -115,7 +114,7 @@ def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
 
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
-    if units.find(now.unit).ONE_PER_IMAGE:
+    if now.unit.ONE_PER_IMAGE:
         said = now.image_outputs
         labelled: np.ndarray = said.features[now.covered & said.seen]
         return labelled

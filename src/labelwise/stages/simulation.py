@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelwise import units
 from labelwise.ask import cost as costs
 from labelwise.ask import oracle
 from labelwise.project.round import Round
@@ -41,7 +40,7 @@ def answer(now: Round) -> None:
                 q for q in ledger.open_queries(now.number) if pool.number_of[q.image] not in now.pool.unavailable
             ]
             if not waiting:
-                chosen = ranking.next_queries(now, begin, _step(now.budget_unit, left, now.unit), covered, never)
+                chosen = ranking.next_queries(now, begin, _step(now, left), covered, never)
                 if not chosen:
                     break
                 ledger.add_queries(now.number, chosen)
@@ -68,14 +67,13 @@ def _left(now: Round) -> float:
     return now.budget - float(getattr(spent, now.budget_unit))
 
 
-def _step(unit: str, left: float, query_unit: str) -> int:
+def _step(now: Round, left: float) -> int:
     """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards) or
     to ask in vain (a region may lie in one that is asked before it).
     """
     if left <= 1e-9:
         return 0
-    asked = units.find(query_unit)
-    sure = unit in asked.AT_MOST_ONE and not asked.OVERLAPS
+    sure = now.budget_unit in now.unit.AT_MOST_ONE and not now.unit.OVERLAPS
     return max(1, int(left)) if sure else 1
 
 
