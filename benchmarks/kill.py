@@ -69,8 +69,9 @@ def fingerprint(folder: Path) -> dict[str, object]:
     tables = (labels.annotations.xyxy, labels.annotations.labels, labels.annotations.offsets)
     picks = [(q.round, q.rank, q.image, q.box, q.label, q.score) for q in ledger.queries()]
     verdicts = [v for r in range(opened.run.rounds) for v in ledger.verdicts(r).values()]
-    metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
-    weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
+    folders = [opened.project.round_folder(r) for r in range(opened.run.rounds)]
+    metrics = [(one / "metrics.json").read_text() for one in folders]
+    weights = [(one / "checkpoint.safetensors").read_bytes() for one in folders]
     background = (labels.background.xyxy, labels.coverage.xyxy)
     opened.project.close()
     return {
