@@ -6,6 +6,7 @@ A format is picked up by its being there. The way back goes by a person of `test
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from pathlib import Path
@@ -163,6 +164,16 @@ def test_what_it_cannot_carry_stands_in_the_list(name: str) -> None:
     assert catalog.summary("exchange", name) in text
 
 
+@each_format
+def test_no_other_file_knows_a_format_by_its_name(name: str) -> None:
+    """`json` is the name of a module, too, and COCO a data format: these two are exempt."""
+    source = Path(catalog.__file__).parent
+    for path in source.rglob("*.py") if name not in ("json", *catalog.names("data")) else ():
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.parent.name != "exchange" else ()
+        named = [node.lineno for node in nodes if isinstance(node, ast.Constant) and node.value == name]
+        assert named == [], f"{path}: line {named}"
+
+
 # ---- a format of the user's own -----------------------------------------------------------------------------------
 
 OWN = '''"""One line per query: its reference and its verdict."""
@@ -205,6 +216,40 @@ def test_a_dotted_name_is_a_format_of_the_users_own(
     with pytest.raises(LabelwiseError, match="cannot import"):
         interchange.cannot_carry("my_lab.nowhere")
     sys.modules.pop("my_lab", None)
+
+
+UNIT = '''"""Is there any object?"""
+from labelwise.units import SKIPPED, Meaning
+from labelwise.units.image import candidates, answer, lift
+
+VERDICTS = {
+    "empty": Meaning("nothing", look="inspect", covers=True),
+    "present": Meaning("something", look="verify"),
+    SKIPPED: Meaning("skip", look="verify"),
+}
+DEFAULT, RECTANGLE, CLASS, ONE_PER_IMAGE, CLASSIFIES, SCALES, OVERLAPS = None, False, False, True, False, False, False
+AT_MOST_ONE, PAGE = frozenset({"queries"}), "presence"
+'''
+
+
+def test_a_unit_that_no_format_knows_goes_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_units").mkdir()
+    (tmp_path / "my_units" / "presence.py").write_text(UNIT)
+    monkeypatch.syspath_prepend(tmp_path)
+    queries = [query(number, "my_units.presence") for number in range(3)]
+    replies = {0: Reply("nothing"), 1: Reply("something"), 2: Reply("skip")}
+    for name in TOOLS:
+        files = write(name, queries, pool(3), known(pool(3)))
+        if name == "label_studio":
+            assert b"Choose: nothing, something, skip." in files["tasks.json"]
+        if name == "cvat":
+            assert b"something" in files["labels.json"]
+        content = reply(name, files, replies, queries, pool(3))
+        if name == "json":
+            content = content.replace(b'"nothing"', b'"empty"').replace(b'"something"', b'"present"')
+        found, problems = read(name, content, queries, pool(3))
+        assert problems == [], name
+        assert [answer.verdict for answer in found] == ["empty", "present", "skipped"], name
 
 
 def test_an_unknown_tool_is_wrong_usage_and_names_those_that_exist() -> None:

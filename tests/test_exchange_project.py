@@ -249,6 +249,39 @@ def test_the_commands_go_out_and_back(opened: Context, tmp_path: Path) -> None:
     assert "DATA_CARD.md" in call("export", "labels", "--to", "coco", "--project", folder, "-o", tmp_path / "set")
 
 
+def test_a_server_is_filled_and_read_with_what_the_files_hold(
+    opened: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, Any] = {}
+
+    class Fake:
+        def __init__(self, *_: object) -> None: ...
+
+        def create(self, title: str, config: str) -> int:
+            sent["title"], sent["config.xml"] = title, config.encode()
+            return 7
+
+        def send(self, project: int, tasks: list[dict[str, Any]]) -> None:
+            sent["tasks.json"] = json.dumps(tasks).encode()
+
+        def fetch(self, project: int) -> Any:
+            queries = interchange.open_queries(opened, 1)
+            return json.loads(
+                reply_of("label_studio", sent, said(opened, queries), queries, opened.pool, size=(96, 96))
+            )
+
+    monkeypatch.setattr("labelwise.exchange.label_studio_server.Server", Fake)
+    folder, there = opened.project.folder, ("--server", "http://labels")
+    shown = call("export", "queries", "--to", "label_studio", "--project", folder, "--round", 1, *there)
+    assert "http://labels/projects/7" in shown and "labelwise import 7 --server http://labels" in shown
+    files = interchange.query_files(opened, "label_studio", interchange.open_queries(opened, 1))
+    assert sent["title"].endswith(", round 1") and sent["config.xml"] == files["config.xml"]
+    assert json.loads(sent["tasks.json"]) == json.loads(files["tasks.json"])
+    assert "2 answers recorded" in call("import", 7, *there, "--project", folder)
+    with pytest.raises(LabelwiseError, match="not cvat: leave it out"):
+        call("export", "queries", "--to", "cvat", "--project", folder, *there)
+
+
 def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context, tmp_path: Path) -> None:
     names = tuple(f"v/a.mp4#{k:06d}" for k in range(6))
     was = dict(zip(opened.pool.names, names, strict=True))

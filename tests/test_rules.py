@@ -38,12 +38,7 @@ MAY_IMPORT = {
 """Which rooms a room may import: a stage's room the ground alone; those not named here stand above them."""
 FREE = {"__init__", "__main__", "api", "adapters", "project", "stages", "loop", "study", "cli", "web"}
 TORCH_FREE = {"score", "select", "labels", "targets", "units", "report", "ledger", "queue", "files", "exchange"}
-SAME_NAME = {
-    "__init__.py",
-    "coco.py",  # one format: a data set's and a tool's files
-    "folder.py",  # `data/folder.py` is called as in the settings; `project/folder.py` is to be renamed
-    "oracle.py",  # `ask/oracle.py` goes into the units
-}
+SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""
 
 
@@ -131,10 +126,6 @@ def test_no_decision_hangs_on_a_bare_matrix_product(path: Path) -> None:
 
 
 UNITS = {path.stem for path in (SOURCE / "units").glob("[a-z]*.py")}
-NOT_YET = {
-    *(f"exchange/{name}.py" for name in ("_judge", "_label_studio", "_shapes", "label_studio")),
-}
-"""Files that still ask for a unit by its name."""
 
 
 def _is_unit(node: ast.AST) -> bool:
@@ -189,9 +180,7 @@ def asks_for_a_unit_by_name(tree: ast.AST) -> list[int]:
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) != "units"], ids=lambda p: str(p.relative_to(SOURCE)))
-def test_nobody_asks_for_a_unit_by_its_name(path: Path, request: pytest.FixtureRequest) -> None:
-    if path.relative_to(SOURCE).as_posix() in NOT_YET:
-        request.applymarker(pytest.mark.xfail(reason="still to do"))
+def test_nobody_asks_for_a_unit_by_its_name(path: Path) -> None:
     found = asks_for_a_unit_by_name(ast.parse(path.read_text(encoding="utf-8")))
     assert not found, f"lines {found}: ask `units.find(name)`, and add to units/_contract.py what it should say"
 

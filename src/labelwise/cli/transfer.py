@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 PANEL = "Exchange with other tools"
 TOKEN = "LABEL_STUDIO_API_KEY"
-SERVED = "label_studio"
-"""The tool that `--server` talks to."""
 
 ServerOption = Annotated[
     str | None, typer.Option(help=f"Address of a Label Studio server; its token is taken from ${TOKEN}.")
@@ -77,6 +75,7 @@ def export_(
     Example: `labelwise export queries --to label_studio --project cats --output to_label`
     """
     opened = open_project(project)
+    from labelwise.exchange import label_studio_server
     from labelwise.stages import interchange
 
     folder = output or project / "export" / f"{what}_{to}"
@@ -84,7 +83,7 @@ def export_(
         missing = interchange.write_set(opened, to, folder, copy_images=not link)
         out.print(f"Wrote {folder}; read {folder / 'DATA_CARD.md'}", soft_wrap=True, markup=False)
     elif server is not None:
-        if to != SERVED:
+        if to != label_studio_server.FORMAT:
             raise LabelwiseError(f"--server is of Label Studio, not {to}: leave it out, and a file is written")
         number = _send(server, opened, round_number, images, folder)
         missing = list(interchange.cannot_carry(to))
@@ -134,12 +133,12 @@ def import_(
     from labelwise.stages import interchange
 
     if server is not None:
-        from labelwise.exchange.label_studio_server import Server
+        from labelwise.exchange.label_studio_server import FORMAT, Server
 
         if not source.isdecimal():
             raise LabelwiseError(f"{source!r}: with --server expected the number of a Label Studio project")
         content = json.dumps(Server(server, os.environ.get(TOKEN, "")).fetch(int(source))).encode()
-        chosen = SERVED
+        chosen = FORMAT
     else:
         try:
             content = Path(source).read_bytes()
@@ -160,11 +159,11 @@ def import_(
 def _send(address: str, opened: Context, round_number: int | None, images: str | None, folder: Path) -> int:
     """Makes a Label Studio project of the open queries; its number there."""
     from labelwise.exchange import label_studio
-    from labelwise.exchange.label_studio_server import Server
+    from labelwise.exchange.label_studio_server import FORMAT, Server
     from labelwise.stages import interchange
 
     queries = interchange.open_queries(opened, round_number)
-    files = interchange.query_files(opened, SERVED, queries, image_url=images)
+    files = interchange.query_files(opened, FORMAT, queries, image_url=images)
     if interchange.draw(opened, queries, folder / "images"):
         out.print(f"The frames to serve by {images or label_studio.LOCAL_FILES}: {folder / 'images'}", markup=False)
     server = Server(address, os.environ.get(TOKEN, ""))

@@ -18,6 +18,8 @@ from urllib.parse import quote, urlsplit
 from labelwise.exchange.label_studio import MODEL_VERSION
 from labelwise.types import LabelwiseError
 
+FORMAT = "label_studio"
+"""The format of its tasks and of its answers."""
 PAGE = 100
 TIMEOUT_S = 60.0
 CHUNK = 500

@@ -149,7 +149,7 @@ def _several(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
 
 
 def _read(tool: str, menu: dict[str, Any]) -> tuple[list[Answer], list[Problem]]:
-    """What a format's `read` finds, given what it names of the menu; who answered, if its files cannot be told."""
+    """What a format's `read` finds, given what it names of the menu; who answered, where the file does not say."""
     function = _definition(tool).read
     named = inspect.signature(function).parameters
     missing = [name for name, one in named.items() if one.default is one.empty and name not in menu]
@@ -195,45 +195,47 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     pool, ledger = context.pool, context.project.ledger
     labels, rows = ledger.labels(pool), import_export.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
-    said, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
+    notes, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
     if to != LOOKED_AT:  # the images are written, too
         whole = whole[pool.available[whole]]
     remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
     with readable_errors(folder), new_folder(folder) as made:
         if to == LOOKED_AT:
             about = _write_coco(pool, labels, rows, made, project, whole, part)
-            said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
+            notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
         else:
             about = _write_plain(context, to, made, labels.annotations, whole, copy_images)
             boxes = int(np.diff(labels.annotations.offsets)[part].sum())
             if len(part):
-                said.append(
+                notes.append(
                     f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {to} would "
                     "make everything else in them background (coco carries them, in a file of its own)"
                 )
-            said.append(f"who answered, round and query of each box, and rejected candidates: {to} has no place for it")
+            notes.append(
+                f"who answered, round and query of each box, and rejected candidates: {to} has no place for it"
+            )
         files.write_text(made / "DATA_CARD.md", card.text(_card(context, project, whole, part, about)))
     unseen = len(pool) - len(whole) - len(part)
     if unseen:
-        said.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
-    return said
+        notes.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
+    return notes
 
 
 def _not_there(context: Context, to: str, labelled: Sequence[int]) -> list[str]:
-    """What is to be said of images that are gone, unreadable, or not those that were labelled."""
+    """Notes on images that are gone, unreadable, or not those that were labelled."""
     states = image_files.unavailable(context.project.ledger)
     held = sorted(name for name, state in states.items() if state.why == image_files.CHANGED)
     gone = [context.pool.names[i] for i in labelled if i in context.pool.unavailable]
-    said = []
+    notes = []
     if gone:
         what = "their labels are written" if to == LOOKED_AT else "left out"
-        said.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
+        notes.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
     if held:
-        said.append(
+        notes.append(
             f"{len(held)} images changed since they were labelled, {held[0]} among them: their labels are held back "
             "(`labelwise images`)"
         )
-    return said
+    return notes
 
 
 def _write_coco(
