@@ -91,7 +91,8 @@ def check_inputs(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
-            column = row.needed(units.find(of_frames(unit)).ONE_PER_IMAGE)
+            per_image = bool(row.column_of_images) and units.find(of_frames(unit)).ONE_PER_IMAGE
+            column = row.needed(per_image)
             if predictions is not None and column and not _has(predictions, column):
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 

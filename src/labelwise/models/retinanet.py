@@ -242,7 +242,7 @@ def build(
         raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
     source = _weights.read(weights, "retinanet", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
-    first = _backbones.levels_of(backbone) - (2 if backbone == "squeezenet1_0" else 3)
+    first = _backbones.levels_of(backbone) - _backbones.BACKBONES[backbone].taken
     own = _backbones.levels_of(backbone) - first
     more = len(anchor_sizes) - own
     if not 0 <= more <= 2:
