@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -200,12 +201,12 @@ def test_a_ledger_of_before_gets_the_table(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     old = Ledger.open(path, create=True)
     old.add_images(pool())
-    with old._write() as connection:
+    with old.write() as connection:
         t.added_classes.drop(connection)
     old.close()
     new = Ledger.open(path)
     add_class(new, "fox", "owner", none_so_far=False)
-    with pytest.raises(LabelwiseError, match="append-only"), new._write() as connection:
+    with pytest.raises(LabelwiseError, match="append-only"), new.write() as connection:
         connection.execute(sa.delete(t.added_classes))
     new.close()
 
@@ -322,23 +323,24 @@ def test_a_file_that_was_sent_before_says_nothing_of_the_class(site: Any, tool: 
     opened = site.open()
     ask(opened, about(0, opened), about(1, opened))
     queries = exchanges.open_queries(opened, 1)
-    sent = exchanges.tasks(opened, tool, queries)
+    sent_file = "queries.json" if tool == "json" else "tasks.json"
+    sent = json.loads(exchanges.query_files(opened, tool, queries)[sent_file])
     opened.add_class("fox", "owner", none_so_far=True)
-    answers: Any
     if tool == "json":
         rows = [{"reference": row["reference"], "verdict": "background", "objects": []} for row in sent["queries"]]
         rows[1] |= {"verdict": "object", "objects": [{"box": sent["queries"][1]["box"], "class": "cat"}]}
         content = labelwise.types.disk.to_json({"format": "labelwise-answers", "version": 1, "answers": rows})
         answers = content.encode()
     else:
-        answers = [task | {"id": k, "annotations": [choice(k, task)]} for k, task in enumerate(sent, start=1)]
+        exported = [task | {"id": k, "annotations": [choice(k, task)]} for k, task in enumerate(sent, start=1)]
+        answers = json.dumps(exported).encode()
     refused = exchanges.take_in(opened, answers, tool)
     assert refused.written == 0
     [problem] = refused.problems
     assert "was sent before the class fox was added: ask it anew" in problem.what
     taken = exchanges.take_in(opened, answers, tool, unfinished=True)
     assert taken.written == 1 and [query.rank for query in opened.project.ledger.open_queries(1)] == [0]
-    assert exchanges.tasks(opened, tool, queries) != sent
+    assert json.loads(exchanges.query_files(opened, tool, queries)[sent_file]) != sent
 
 
 def choice(number: int, task: dict[str, Any]) -> dict[str, Any]:

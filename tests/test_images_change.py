@@ -20,7 +20,7 @@ from labelwise import cli, files, loop
 from labelwise.data.known_order import in_known_order
 from labelwise.generated import scenes
 from labelwise.ledger import image_files
-from labelwise.ledger.imports import current_annotations
+from labelwise.ledger.import_export import current_annotations
 from labelwise.project import availability, opening
 from labelwise.project.context import Context
 from labelwise.project.round import Round

@@ -22,8 +22,8 @@ from labelwise.ask.cost import CostTable, cost
 from labelwise.ask.oracle import answer
 from labelwise.ledger import schema
 from labelwise.ledger.answers import check_answers, label_rows, query_row
+from labelwise.ledger.current_answers import withdraw
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import withdraw
 from labelwise.types import Answer, Boxes, Cost, Detections, LabelwiseError, Pool, Query
 from labelwise.types.overlap import share_pairs
 from labelwise.units import Candidates, Meaning, Shard
@@ -393,7 +393,7 @@ def _second_opinion(ledger: Ledger, query: Query, word: str) -> None:
     ledger.record(query, Answer(query.id or 0, word, who="Bo"), Cost(queries=1), "person Bo")
     answers = schema.answers
     first = sa.select(answers.c.id).where((answers.c.query_id == query.id) & (answers.c.ordinal == 0))
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         withdraw(connection, connection.execute(first).scalar_one(), "Ada", {query.image: SIZE}, "now")
 
 

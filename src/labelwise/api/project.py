@@ -22,7 +22,7 @@ from labelwise.api.arguments import Method
 from labelwise.api.checks import class_number
 from labelwise.api.target import Target, per_image
 from labelwise.ask import cost as costs
-from labelwise.ledger import imports
+from labelwise.ledger import import_export
 from labelwise.ledger.answers import origin_of
 from labelwise.ledger.ledger import Ledger
 from labelwise.predict.detect import predict_detections
@@ -254,7 +254,7 @@ class Project:
         for who in dict.fromkeys(answer.who for answer in answers):
             mine = [record for record in records if record[1].who == who]
             places = [f"query {query.id} on {query.image}" for query, _, _ in mine]
-            taken = imports.take_in(self._ledger, mine, places, origin_of(who))
+            taken = import_export.take_in(self._ledger, mine, places, origin_of(who))
             if taken.problems:
                 first = taken.problems[0]
                 raise LabelwiseError(f"{first.where}: {first.what}. The first answer counts; to change a label, use "

@@ -28,10 +28,13 @@ import numpy as np
 
 from labelwise.data import clean, image, staging
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = (
     "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
 )
+SPLIT = "ImageSets/Main/{}.txt"
+"""What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 
 _ALL = "all"
 
@@ -93,14 +96,14 @@ def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
     """Write a split; `copy_images=False` links the images. Images that another split wrote before must be the same."""
-    listing, classes = root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{c}\n" for c in pool.classes)
+    listing, classes = root / SPLIT.format(split), "".join(f"{c}\n" for c in pool.classes)
     if listing.exists():
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
     if (root / "classes.txt").exists() and (root / "classes.txt").read_text(encoding="utf-8") != classes:
         raise LabelwiseError(f"{root / 'classes.txt'}: has other classes than the pool. Choose another folder.")
     names = staging.file_names(pool)
     temporary = root / f".{split}"
-    with staging.folder(temporary) as folder:
+    with new_folder(temporary) as folder:
         staging.images(pool, names, folder / "JPEGImages", copy_images)
         (folder / "Annotations").mkdir()
         for i, name in enumerate(names if pool.truth is not None else ()):

@@ -74,7 +74,7 @@ def _due_again(context: Context, round: int, name: str, *, afresh: bool = False)
     record = records.of_stage(ledger, round, name) or {"files": None}
     if afresh:
         record = {"files": record["files"], "afresh": True}
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         records.keep(connection, records.key_of(round, name), record)
     round_files.remove(context.project.round_folder(round), name)
     ledger.mark_started(round, name)

@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 
 from labelwise import catalog, files, units
-from labelwise.config.sections import IMAGE_INPUTS
+from labelwise.config import inputs
 from labelwise.project.round import Round
 from labelwise.stages import classification, tracking
 from labelwise.stages.candidates import gather, in_shards
 from labelwise.stages.checkpoints import load_model
 from labelwise.units import Candidates
-
-PER_IMAGE = {"labelled_probability": 0, "truth_classes": 0, "image_features": 0, "history": 1}
-PER_IMAGE |= dict.fromkeys(("estimated_fp", "estimated_fn", "true_fp", "true_fn"), 0)
-"""Columns of the whole pool, and which of their axes counts its images."""
-VIEWS = ("view_probs", "view_scores", "view_iou")
 
 
 def score(now: Round) -> None:
@@ -26,11 +21,9 @@ def score(now: Round) -> None:
     if now.number == 0:
         return
     run = now.run
-    columns = [*(VIEWS if run.needs_views else ()), *(c for c in ("features", "tightness") if c in run.outputs)]
-    columns += ["per_image"] if {"predicted_loss", "image_features"} & run.outputs else []
     menu = _menu(now)
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
-    shards = [gather(now, columns)] if learns else in_shards(now, columns)
+    shards = [gather(now, run.columns)] if learns else in_shards(now, run.columns)
     tables = [_score_shard(now, found, menu) for found in shards]
     table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
     files.write_table(now.files.scores, table)
@@ -67,23 +60,20 @@ def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarr
     taken as it is; box scores are lifted to what the unit asks about.
     """
     query = now.run.query
-    method = catalog.find("score", query.score.name)
-    whole = dict(whole)
-    for name, axis in PER_IMAGE.items():
-        if name in whole and name in method.inputs:
-            whole[name] = np.take(whole[name], found.image, axis)
-    if not set(method.inputs) - {"n", "rng", "labelled_features", "labelled_classes", *PER_IMAGE}:
+    method, rows = catalog.find("score", query.score.name), inputs.named("score", query.score.name)
+    of_pool = [row for row in rows if row.axis == "pool" and row.name in whole]
+    whole = {**whole, **{row.name: np.take(whole[row.name], found.image, row.position) for row in of_pool}}
+    if not any(row.axis in ("boxes", "images") for row in rows):
         return np.asarray(method.call({**whole, "n": len(found)}, query.score.settings), np.float64)
     values = []
     for part in found.parts:
-        menu: dict[str, Any] = {**whole, "n": len(part), "offsets": found.offsets}
-        menu |= {name: getattr(part, name) for name in ("probs", "scores", "labels", "features", "tightness")}
-        if part.views is not None:
-            menu |= {"view_probs": part.views.probs, "view_scores": part.views.scores, "view_iou": part.views.iou}
-        if part.per_image is not None:
-            menu["predicted_loss"] = part.per_image.predicted_loss[found.image - found.first]
+        menu = {**whole, "n": len(part), "offsets": found.offsets}
+        for row in rows:
+            column = row.of(part) if row.at and row.axis in ("boxes", "images") else None
+            if column is not None:
+                menu[row.name] = column if row.axis == "boxes" else column[found.image - found.first]
         values.append(np.asarray(method.call(menu, query.score.settings), np.float64))
     value = np.concatenate(values)
-    if IMAGE_INPUTS & set(method.inputs):
+    if any(row.of_images for row in rows):
         return value
     return units.find(now.unit).lift(value[found.members], found.offsets, query.aggregate, whole["rng"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelwise import units
+from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
@@ -83,7 +84,7 @@ def makers(now: Round, expected: int) -> Makers:
         "features": features,
         "labelled_features": lambda _: _labelled_features(now),
         "box_offsets": lambda rows: _members(found("features"), rows)[0],
-        **{f"box_{name}": _column_of(found, name) for name in ("probs", "scores", "features")},
+        **{row.name: _column_of(found, row.at) for row in INPUTS["select"].values() if row.at},
     }
 
 

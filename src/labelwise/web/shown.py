@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from labelwise import units
-from labelwise.exchange._judge import ROUNDING_PX, crop
+from labelwise.exchange._geometry import ROUNDING_PX, crop
 from labelwise.project import availability
 from labelwise.project.context import Context
 from labelwise.queue.lease_queue import Lease

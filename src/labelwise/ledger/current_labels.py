@@ -10,8 +10,8 @@ from jaxtyping import Float64, Int64
 
 from labelwise import units
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import HELD_BACK, current_rows, unanswered
 from labelwise.ledger.instant import Instant
-from labelwise.ledger.standing import HELD_BACK, standing_rows, unanswered
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
@@ -32,8 +32,8 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str, seen: Instant
     n = len(pool)
     index = _pool_index(connection, pool, where)
     annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
-    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, units.covering(), seen)), 5)
-    marked = standing_rows(t.background, units.marking(), seen)
+    covered = _fetch(connection, _select(t.coverage).where(current_rows(t.coverage, units.covering(), seen)), 5)
+    marked = current_rows(t.background, units.marking(), seen)
     background = _fetch(connection, _select(t.background).where(marked), 5)
     select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
     select = select.where(t.images.c.name.not_in(HELD_BACK))
