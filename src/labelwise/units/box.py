@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.types import Answer, Boxes, Query
+from labelwise.types.overlap import iou_matrix
 from labelwise.units._candidates import Candidates, Shard
 from labelwise.units._contract import SKIPPED, Meaning
 from labelwise.units._objects import found, given
@@ -62,7 +63,7 @@ def answer(
     >>> answer(ask, truth, np.array([0]), np.array([False]), 0.5).verdict
     'object'
     """
-    iou = _iou(np.array(query.box, np.float64), truth.xyxy[rows].astype(np.float64))
+    iou = iou_matrix(np.array([query.box], np.float64), truth.xyxy[rows].astype(np.float64))[0]
     if not len(rows) or iou.max() < iou_threshold:
         return given(query, "background")
     best = rows[[iou.argmax()]]
@@ -76,10 +77,3 @@ def lift(
 ) -> Float64[np.ndarray, " n"]:
     """A box's score is that of its detection."""
     return value
-
-
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    both = np.maximum(high - low, 0).prod(axis=1)
-    result: np.ndarray = both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
-    return result

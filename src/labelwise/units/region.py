@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from labelwise.types import Answer, Boxes, Query
+from labelwise.types.resize import scaled_size
 from labelwise.units._candidates import Candidates, Shard
 from labelwise.units._contract import SKIPPED, Meaning
 from labelwise.units._lift import lifted
@@ -41,13 +42,12 @@ PAGE = "region"
 def candidates(shard: Shard) -> Candidates:
     """Windows as large as the image at scale 1, over the open detections at every scale."""
     size = shard.size_px
-    base = shard.image_size_px / size.max(axis=1, keepdims=True)
-    window_px = np.maximum(1, np.round(size * base)).astype(np.int64)
+    window_px = scaled_size(size, shard.image_size_px)
     image, number, xyxy, counts, members = [], [], [], [], []
     before = 0
     for k, (boxes, scale) in enumerate(zip(shard.parts, shard.scales, strict=True)):
-        to_scaled = np.maximum(1, np.round(size * base * scale)) / size
-        size_px = np.round(size * to_scaled).astype(np.int64)
+        size_px = scaled_size(size, shard.image_size_px, scale)
+        to_scaled = size_px / size
         scaled = boxes.boxes * np.tile(to_scaled, 2)[boxes.image].astype(np.float32)
         scaled = np.minimum(scaled, np.tile(size_px, 2)[boxes.image].astype(np.float32))  # rounding sticks out
         made = windows(boxes.offsets, scaled, size_px, window_px)
