@@ -23,7 +23,7 @@ from labelwise.files import round_files
 from labelwise.ledger import engine, records, safety
 from labelwise.predict.recorder import Recorder
 from labelwise.project import changes, opening, repair
-from labelwise.project.folder import OPENED
+from labelwise.project.project_folder import OPENED
 from labelwise.project.round import Round
 from labelwise.report import page
 from labelwise.stages import ranking

@@ -38,13 +38,7 @@ MAY_IMPORT = {
 """Which rooms a room may import: a stage's room the ground alone; those not named here stand above them."""
 FREE = {"__init__", "__main__", "api", "adapters", "project", "stages", "loop", "study", "cli", "web"}
 TORCH_FREE = {"score", "select", "labels", "targets", "units", "report", "ledger", "queue", "files", "exchange"}
-SAME_NAME = {
-    "__init__.py",
-    "coco.py",  # one format: a data set's and a tool's files
-    "image.py",  # `units/image.py` is called as in the settings
-    "folder.py",  # `data/folder.py` is called as in the settings; `project/folder.py` is to be renamed
-    "oracle.py",  # `ask/oracle.py` is to be renamed
-}
+SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""
 
 

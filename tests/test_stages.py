@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from labelwise.project.round import Round
-from labelwise.stages.oracle import _annotated
 from labelwise.stages.ranking import _next
+from labelwise.stages.simulation import _annotated
 from labelwise.types import Boxes, Detections, Pool
 from labelwise.units import Candidates, Shard, image, region
 from labelwise.units._lift import lifted

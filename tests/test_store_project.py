@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from labelwise.files import write_text
 from labelwise.ledger import engine, schema
 from labelwise.ledger.ledger import Ledger
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import LabelwiseError
 
 
@@ -164,7 +164,7 @@ def test_a_stage_that_failed_is_done_again_from_its_start(project: Project, erro
 HOLD = """
 import sys
 from pathlib import Path
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 project = Project.open(Path(sys.argv[1]))
 with project.lock():
     print("held", flush=True)

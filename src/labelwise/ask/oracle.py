@@ -15,7 +15,6 @@ from jaxtyping import Bool
 
 from labelwise import units
 from labelwise.types import Answer, Boxes, LabelwiseError, Query
-from labelwise.units import IN_REGION as IN_REGION
 
 
 def answer(

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labelwise.data import clean, image, staging
+from labelwise.data import clean, image_reader, staging
 from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
@@ -161,7 +161,7 @@ def _folders(root: Path) -> list[Path]:
 def _beside(root: Path) -> bool:
     """Whether XML files of this format lie beside images."""
     first = next(root.glob("*.xml"), None) if root.is_dir() else None
-    if first is None or not any(image.is_image(path) for path in root.iterdir()):
+    if first is None or not any(image_reader.is_image(path) for path in root.iterdir()):
         return False
     with first.open("rb") as file:
         return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
@@ -190,7 +190,7 @@ def _entries(
     if split == _ALL and not any((folder / "ImageSets" / "Main").is_dir() for folder in folders):
         split = None
     for folder in folders:
-        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image.is_image(p)}
+        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image_reader.is_image(p)}
         stems = list(pictures)
         if split is not None:
             listing = folder / "ImageSets" / "Main" / f"{split}.txt"

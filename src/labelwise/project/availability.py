@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labelwise.data.image import pixels_of, probe
+from labelwise.data.image_reader import pixels_of, probe
 from labelwise.ledger import image_files, records
 from labelwise.ledger.image_files import CHANGED, GONE, UNREADABLE, File, Unavailable
 from labelwise.project.context import Context

@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
-from labelwise.project.folder import CONFIG, Project
+from labelwise.project.project_folder import CONFIG, Project
 from labelwise.types import LabelwiseError
 
 _POOL = ("classes", "created")

@@ -20,7 +20,7 @@ from labelwise.generated import roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability
 from labelwise.project.context import Bar, Context, clips_of, silent
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers
 

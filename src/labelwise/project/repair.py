@@ -18,7 +18,7 @@ from labelwise.files.round_files import STAGES
 from labelwise.ledger import records, safety
 from labelwise.ledger.ledger import now
 from labelwise.project.context import Context
-from labelwise.project.folder import Project, Stage
+from labelwise.project.project_folder import Project, Stage
 from labelwise.project.round import Round
 from labelwise.types.disk import remove_leftovers
 

@@ -14,7 +14,7 @@ from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
-from labelwise.stages import oracle, ranking
+from labelwise.stages import ranking, simulation
 from labelwise.types import LabelwiseError
 
 LOOK_AGAIN_S = 5.0
@@ -24,7 +24,7 @@ LOOK_AGAIN_S = 5.0
 def ask(now: Round) -> None:
     """Asks the ranking in order until the budget of the round is spent, the ranking ends, or the deadline is there."""
     if now.run.ask.who == "oracle":
-        oracle.answer(now)
+        simulation.answer(now)
     else:
         _wait(now)
 

@@ -20,6 +20,7 @@ from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
 from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
+from labelwise.types.resize import scaled_size
 
 
 def optical_flow(context: Context) -> flow.Flow:
@@ -104,7 +105,7 @@ def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[
         return batch_of([pixels], weights_input)[0][0]
 
     shown = np.stack(size, axis=1)
-    scale_xy = np.maximum(1, np.round(shown * (images.size_px / shown.max(axis=1, keepdims=True)))) / shown
+    scale_xy = scaled_size(shown, images.size_px) / shown
     with context.bar(now.title(f"follow {len(found)} boxes"), len(pool)) as advance:
         return siamese.follow(
             found.offsets,

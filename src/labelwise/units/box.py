@@ -63,7 +63,7 @@ def answer(
     >>> answer(ask, truth, np.array([0]), np.array([False]), 0.5).verdict
     'object'
     """
-    iou = iou_matrix(np.array([query.box], np.float64), truth.xyxy[rows].astype(np.float64))[0]
+    (iou,) = iou_matrix(np.array([query.box], np.float64), truth.xyxy[rows].astype(np.float64))
     if not len(rows) or iou.max() < iou_threshold:
         return given(query, "background")
     best = rows[[iou.argmax()]]

@@ -14,9 +14,10 @@ from labelwise.queue.leases import Leases
 from labelwise.stages import ranking
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError
 from labelwise.types.overlap import iou_pairs, pairs
+from labelwise.units import IN_REGION
 
-SAME_OBJECT = 0.69
-"""IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than 0.7 of it."""
+SAME_OBJECT = IN_REGION - 0.01
+"""IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than `IN_REGION`."""
 
 
 def answer(now: Round) -> None:
