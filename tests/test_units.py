@@ -134,9 +134,16 @@ SHARDS = {
 def shard(name: str, content: str, images: list[int] | None = None) -> Shard:
     per_image, scales = SHARDS[content], (1.0, 2.0) if units.find(name).SCALES else (1.0,)
     found, n = detections(per_image), len(per_image)
+    other = detections([[*reversed(some), *some[:1]] for some in per_image])  # at another scale, more are found
     size, rows = np.tile(np.array(SIZE, np.float64), (n, 1)), np.arange(len(found)) + 100
     return Shard(
-        (found,) * len(scales), 7, rows, np.array(range(n) if images is None else images, np.int64), size, 32, scales
+        (found, other)[: len(scales)],
+        7,
+        rows,
+        np.array(range(n) if images is None else images, np.int64),
+        size,
+        32,
+        scales,
     )
 
 
@@ -249,6 +256,17 @@ def test_the_oracle_gives_answers_that_the_ledger_takes(name: str) -> None:
         if unit.RECTANGLE and unit.VERDICTS[given.verdict].boxes == "any":
             assert all(b[0] >= query.box[0] and b[3] <= query.box[3] for b in given.boxes if query.box), "cropped to it"
     assert units.SKIPPED not in seen and len(seen) == len(unit.VERDICTS) - 1, "each of its verdicts has been said"
+
+
+@each
+def test_an_object_is_annotated_once(name: str) -> None:
+    unit, query = units.find(name), asked(name, PLACES[1])
+    done, fresh = np.ones(4, bool), np.zeros(4, bool)
+    assert not any(answer(query, TRUTH, image, done).boxes for image in range(3))
+    if any(meaning.boxes != "none" for meaning in unit.VERDICTS.values()):
+        given = answer(query, TRUTH, 2, fresh)
+        assert (given.boxes, given.labels) == ((PLACES[1],), (0,)), "the object that fills the image"
+        assert unit.VERDICTS[given.verdict].boxes != "none"
 
 
 @each
