@@ -60,6 +60,13 @@ class MethodOf:
         return choice
 
 
+@dataclass(frozen=True, slots=True)
+class NameOf:
+    """Says of a text that it names a file of `folder`: the table of settings lists them."""
+
+    folder: str
+
+
 def listed(value: Any) -> Any:
     """One selector is a chain of one."""
     return value if isinstance(value, list | tuple) else [value]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from labelwise import units
-from labelwise.config.choice import Choice, MethodOf, Step, listed
+from labelwise.config.choice import Choice, MethodOf, NameOf, Step, listed
 from labelwise.config.inputs import of_images
 from labelwise.errors import LabelwiseError
 
@@ -173,7 +173,7 @@ class Predict(Section):
 class QueryRule(Section):
     """Which questions are asked: unit x score x selectors."""
 
-    unit: Annotated[str, BeforeValidator(of_frames), AfterValidator(_unit)] = "box"
+    unit: Annotated[str, BeforeValidator(of_frames), AfterValidator(_unit), NameOf("units")] = "box"
     """What one question is about (`labelwise list units`): box, image, region (frame: an image of a video)."""
     score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
     """How much a candidate is worth labelling (`labelwise list score`)."""
