@@ -231,13 +231,12 @@ def case(name: str, peers: str | None, versions: set[str]) -> dict[str, object]:
 
 def write(rows: list[dict[str, object]], versions: set[str], out: Path) -> None:
     about = machine(versions)
-    temporary = out.with_suffix(".tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    from labelwise.types.disk import replacing
+
+    with replacing(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *about])
         writer.writeheader()
         writer.writerows({**row, **about} for row in rows)
-    temporary.replace(out)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from labelwise import loop
 from labelwise.cli import app, health
 from labelwise.errors import LabelwiseError
 from labelwise.project import changes, opening
-from labelwise.project.folder import LEDGER, OPENED
+from labelwise.project.project_folder import LEDGER, OPENED
 
 RESULTS = Path(__file__).parent / "results" / "damage.csv"
 Expected = dict[str, object]

@@ -24,13 +24,12 @@ from time import perf_counter
 import numpy as np
 from filelock import FileLock
 
-from labelwise import files
 from labelwise.evaluate.true_errors import errors
 from labelwise.project import opening
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.stages import tracking
-from labelwise.stages.candidates import covered, predictions
-from labelwise.stages.train import load_model
+from labelwise.stages.checkpoints import load_model
 from labelwise.study import history
 from labelwise.tracks import coherence
 from labelwise.types import Boxes, Detections
@@ -65,20 +64,18 @@ def measure(context: Context, number: int, tracker: str) -> list[dict[str, objec
     rule = context.run.tracks.model_copy(update=TRACKERS[tracker])
     context.run = context.run.model_copy(update={"tracks": rule})
     tracking.optical_flow(context)  # computed once for all, and not counted
-    every = files.read_detections(context.file(number, predictions(1)), columns=())
-    sure = every.scores >= context.run.query.threshold
-    found = every.take(sure)
+    now = Round(context, number)
+    every = now.detections()
+    found = every.take(every.scores >= context.run.query.threshold)
     began = perf_counter()
-    tracks = tracking.followed(
-        context, number, found, tracking.optical_flow(context), lambda: load_model(context, number - 1)
-    )
+    tracks = tracking.tracks_of(now, found, tracking.optical_flow(context), lambda: load_model(now.before))
     middle = perf_counter()
     said = coherence.estimate(found.offsets, found.boxes, found.labels, tracks)
     ended = perf_counter()
     # frames that are labelled by then are out: of them nothing needs to be estimated
     ledger = context.project.ledger
     asked = {query.image for earlier in range(number) for query in ledger.queries(earlier)}
-    out = np.array([name in asked for name in pool.names]) & covered(ledger.labels(pool), pool)
+    out = np.array([name in asked for name in pool.names]) & now.covered
     true = errors(found.offsets, found.boxes, found.labels, found.scores, truth, pool.crowd)
     rows = np.flatnonzero(~out[found.image])
     wrong, guessed = true.false_positive[rows], said.false_positive[rows]

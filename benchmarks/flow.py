@@ -36,6 +36,8 @@ from labelwise.tracks import flow as dense
 from labelwise.tracks import follow, siamese
 from labelwise.tracks._tables import record
 from labelwise.types import Clips, Pool, Tracks, image_of
+from labelwise.types.disk import replacing
+from labelwise.types.overlap import iou_matrix
 
 DISTANCES = (1, 2, 3, 5)
 Row = dict[str, object]
@@ -68,12 +70,6 @@ class Part:
         self.height, self.width = np.array([image.shape[:2] for image in pixels], np.int64).T
 
 
-def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    both = np.clip(sides, 0, None).prod(axis=1)
-    return both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
-
-
 def score(part: Part, tracks: Tracks) -> Row:
     """Mean IoU and share above 0.5 for every distance."""
     found: dict[int, list[float]] = {distance: [] for distance in DISTANCES}
@@ -88,7 +84,7 @@ def score(part: Part, tracks: Tracks) -> Row:
             if len(rows):
                 kept = tracks.image[row, column] >= 0
                 box = tracks.boxes[row, column].astype(np.float64)
-                found[abs(step)].append(float(iou(box, part.boxes[rows]).max()) if kept else 0.0)
+                found[abs(step)].append(float(iou_matrix(box[None], part.boxes[rows]).max()) if kept else 0.0)
     out: Row = {"boxes": len(part.boxes)}
     for distance, values in found.items():
         out[f"iou_{distance}"] = f"{np.mean(values):.3f}"
@@ -273,13 +269,10 @@ def main() -> None:
 def write(path: Path, rows: list[Row]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     last = list(about(argparse.Namespace(every=0, frames=0)))
-    temporary = path.with_suffix(".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*(name for name in names if name not in last), *last])
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ benchmarks/results/kill.csv, one row per command.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -70,8 +69,9 @@ def fingerprint(folder: Path) -> dict[str, object]:
     tables = (labels.annotations.xyxy, labels.annotations.labels, labels.annotations.offsets)
     picks = [(q.round, q.rank, q.image, q.box, q.label, q.score) for q in ledger.queries()]
     verdicts = [v for r in range(opened.run.rounds) for v in ledger.verdicts(r).values()]
-    metrics = [opened.file(r, "metrics.json").read_text() for r in range(opened.run.rounds)]
-    weights = [opened.file(r, "checkpoint.safetensors").read_bytes() for r in range(opened.run.rounds)]
+    folders = [opened.project.round_folder(r) for r in range(opened.run.rounds)]
+    metrics = [(one / "metrics.json").read_text() for one in folders]
+    weights = [(one / "checkpoint.safetensors").read_bytes() for one in folders]
     background = (labels.background.xyxy, labels.coverage.xyxy)
     opened.project.close()
     return {
@@ -196,15 +196,15 @@ def of_import(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int,
     """Answers of a file to 300 open queries: all are there in the end, none twice."""
     import serve_load
 
-    from labelwise.exchange import json as own
-    from labelwise.ledger import imports
+    from labelwise.exchange import json as json_files
+    from labelwise.ledger import import_export
 
     serve_load.make(scratch, 300, 1)
     opened = opening.start(scratch / "project", None)
     queries = opened.project.ledger.open_queries(1)
     given = [(q, Answer(q.id, "background" if q.rank % 2 else "duplicate", who="ann")) for q in queries]
-    answers = own.written(given, opened.pool, project=imports.project_id(opened.project.ledger))
-    (scratch / "answers.json").write_text(json.dumps(answers))
+    answers = json_files.write_answers(given, opened.pool, import_export.project_id(opened.project.ledger))
+    (scratch / "answers.json").write_bytes(answers)
     opened.project.close()
     hits, same, expected, seconds = 0, True, None, 0.0
     for number in range(1 + -(-kills // 3)):

@@ -28,6 +28,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from labelwise.types.disk import replacing  # noqa: E402
 from labelwise.units._windows import windows  # noqa: E402
 
 WIDTH, HEIGHT = WINDOW = 2048, 1024
@@ -183,13 +184,10 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rows = compare(args)
     columns = {**rows[0], **machine(args.seed)}
-    temporary = args.out.with_suffix(".tmp")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(args.out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows({**row, **machine(args.seed)} for row in rows)
-    temporary.replace(args.out)
 
 
 if __name__ == "__main__":

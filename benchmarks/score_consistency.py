@@ -31,6 +31,7 @@ from scipy.special import rel_entr  # noqa: E402
 from scipy.stats import entropy  # noqa: E402
 
 from labelwise.score import consistency  # noqa: E402
+from labelwise.types.disk import replacing  # noqa: E402
 
 BETA = 1.3
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -171,13 +172,10 @@ def main() -> None:
             )  # fmt: skip
             print(rows[-1])
     columns = {**rows[0], **machine()}
-    temporary = args.out.with_suffix(".tmp")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(args.out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows({**row, **machine()} for row in rows)
-    temporary.replace(args.out)
 
 
 if __name__ == "__main__":

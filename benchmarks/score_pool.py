@@ -29,7 +29,6 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
 from labelwise import catalog  # noqa: E402
-from labelwise.config.sections import IMAGE_INPUTS  # noqa: E402
 from labelwise.files.shards import DetectionWriter, stream_detections  # noqa: E402
 from labelwise.types import Detections, ImageOutputs, Views  # noqa: E402
 
@@ -96,7 +95,7 @@ def score_shard(found: Detections, seconds: dict[str, float]) -> int:
         began = time.thread_time()
         value = method.call(menu, {})
         seconds[name] += time.thread_time() - began
-        assert len(value) == (found.n_images if IMAGE_INPUTS & set(method.inputs) else len(found))
+        assert len(value) == (found.n_images if of_images("score", name) else len(found))
         assert np.isfinite(value).all()
         total += len(value)
     return total

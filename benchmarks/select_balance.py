@@ -230,12 +230,12 @@ def line(name: str, pool: str, shape: tuple[int, int, int], seen: dict, ours: di
 def write(out: Path, rows: list[dict[str, object]], about: dict[str, str]) -> None:
     """After every row, as a later method may take long."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    from labelwise.types.disk import replacing
+
+    with replacing(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *about])
         writer.writeheader()
         writer.writerows({**row, **about} for row in rows)
-    temporary.replace(out)
 
 
 def main() -> None:

@@ -372,13 +372,12 @@ def main() -> None:
     if args.group:
         return None
     about = machine(versions, args.threads)
-    temporary = args.out.with_suffix(".tmp")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    from labelwise.types.disk import replacing
+
+    with replacing(args.out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *about])
         writer.writeheader()
         writer.writerows({**row, **about} for row in rows)
-    temporary.replace(args.out)
     return None
 
 

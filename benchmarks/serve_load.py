@@ -50,7 +50,7 @@ server.run(page, "127.0.0.1", int(sys.argv[2]))
 def make(folder: Path, queries: int, people: int, ledger_url: str | None = None) -> list[str]:
     """A project with open box queries; returns the annotators' secrets."""
     from labelwise.project import opening
-    from labelwise.queue.accounts import People
+    from labelwise.queue.accounts import Accounts
     from labelwise.types import Query
 
     (folder / "data" / "images").mkdir(parents=True)
@@ -72,7 +72,7 @@ def make(folder: Path, queries: int, people: int, ledger_url: str | None = None)
     ledger.mark_started(1, "ask")
     box = (1.0, 1.0, 30.0, 30.0)
     ledger.add_queries(1, [Query(1, k, names[k % len(names)], "box", box, 0, 1.0) for k in range(queries)])
-    secrets = [People(ledger).invite(f"person {k}", "annotator", time.time()) for k in range(people)]
+    secrets = [Accounts(ledger).invite(f"person {k}", "annotator", time.time()) for k in range(people)]
     opened.project.close()
     return secrets
 
@@ -179,7 +179,7 @@ def check(
     from labelwise.ledger.ledger import Ledger
 
     ledger = Ledger.open(ledger_url or folder / "project" / "ledger.sqlite")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.exec_driver_sql("SELECT id, query_id, ordinal, verdict FROM answers").all()
     by_id = {row[0]: row for row in rows}
     lost = [one for one in said if one[2] not in by_id or by_id[one[2]][1:4:2] != (one[0], one[1])]

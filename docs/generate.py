@@ -1,7 +1,7 @@
-"""What mkdocs generates when it builds: the commands, the methods, the differences from the papers.
+"""What mkdocs generates when it builds: the commands, the methods and their inputs, the differences from the papers.
 
 mkdocs calls `on_page_markdown`; a page asks for a part by a line `<!-- generated: NAME -->`. Nothing generated is
-committed, so nothing can be stale.
+committed, so nothing can be stale; but for the inputs in CONTRIBUTING's table, which `python docs/generate.py` writes.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def _command(command: Any) -> str:
 
 def _type(parameter: Any) -> str:
     """What kind of value it takes. Typer says it by an annotation, Click by a type."""
+    if parameter.metavar and "|" in parameter.metavar:  # names that are known by their files
+        return str(parameter.metavar).strip("<>").replace("|", ", ")
     described = getattr(parameter, "type_descriptor", None)
     annotation = None if described is None else described.annotation
     if annotation is None:
@@ -111,9 +113,52 @@ def methods() -> str:
             ).replace("|", r"\|")
             inputs = ", ".join(f"`{one}`" for one in found.inputs)
             about, source = escaped(catalog.summary(folder, name)), escaped(catalog.origin(folder, name))
+            missing = found.constant("CANNOT_CARRY", ())
+            about += escaped(f" Not carried: {'; '.join(missing)}.") if missing else ""
             rows.append(f"| `{name}` | {about} | {inputs} | {settings} | {source} |")
         parts.append(f"## {folder}\n\nThe function is `{verb}`.\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
+
+
+# ----------------------------------------------------------------------------------------------------------- inputs
+
+AXES = {"boxes": "per box ", "candidates": "per candidate ", "images": "per image ", "pool": "per image ", "whole": ""}
+
+
+def inputs() -> str:
+    """The menu of inputs per folder: shape, what there is one of it for, what it is, what it takes."""
+    from labelwise.config.inputs import INPUTS
+
+    parts = []
+    for folder, menu in INPUTS.items():
+        rows = ["| input | one | what it is | what it takes |", "|---|---|---|---|"]
+        for one in menu.values():
+            takes = [f"`{word}`" for word in dict.fromkeys((one.column, one.column_of_images)) if word]
+            takes += [*one.needs, *([f"{one.task} only"] if one.task else [])]
+            axis = AXES[one.axis].strip() or "for all"
+            rows.append(f"| {one} | {axis} | {escaped(one.meaning)} | {', '.join(takes)} |")
+        parts.append(f"### {folder}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def menu(folder: str) -> str:
+    """The inputs of a folder in one line, for CONTRIBUTING's table."""
+    from labelwise.config.inputs import INPUTS
+
+    found: dict[str, list[str]] = {}
+    for one in INPUTS[folder].values():
+        found.setdefault(AXES[one.axis], []).append(str(one))
+    return "; ".join(axis + ", ".join(names) for axis, names in found.items())
+
+
+def contributing(text: str) -> str:
+    """The text of CONTRIBUTING with the inputs of every folder as the menu has them."""
+    from labelwise.config.inputs import INPUTS
+
+    for folder in INPUTS:
+        row = re.compile(rf"^(\|[^|]*\| `{folder}/NAME\.py` \|[^|]*\| )[^|]*( \|)", re.MULTILINE)
+        text = row.sub(rf"\g<1>{menu(folder)}\g<2>", text)
+    return text
 
 
 # ------------------------------------------------------------------------------------------------------ differences
@@ -154,4 +199,8 @@ def differences() -> str:
     return "\n\n".join(parts)
 
 
-PARTS: dict[str, Callable[[], str]] = {"cli": cli, "methods": methods, "differences": differences}
+PARTS: dict[str, Callable[[], str]] = {"cli": cli, "methods": methods, "inputs": inputs, "differences": differences}
+
+if __name__ == "__main__":
+    path = SOURCE.parent / "CONTRIBUTING.md"
+    path.write_text(contributing(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 
 from labelwise.adapters import _set_loss as sets
 from labelwise.adapters import transformers as adapter
-from labelwise.adapters._set_loss import Said
+from labelwise.adapters._set_loss import LayerOutput
 from labelwise.api.target import Target
 from labelwise.types import LabelwiseError
 
@@ -224,7 +224,7 @@ def test_labels_are_shares_of_the_window_and_weight_zero_is_muted() -> None:
 
 def test_box_losses_by_hand() -> None:
     """One object of w_box 0.5, off by 0.1 in x: L1 0.1; a box of 0.2 x 0.2 moved by half: IoU 1/3, hull full."""
-    said = Said(torch.zeros(1, 2, 3), torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]]))
+    said = LayerOutput(torch.zeros(1, 2, 3), torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]]))
     label = {"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.6, 0.5, 0.2, 0.2]])}
     pairs = [(torch.tensor([0]), torch.tensor([0]))]
     l1, giou = sets.box_losses(said, [label | {"w_box": torch.tensor([0.5])}], pairs, 1.0)
@@ -235,7 +235,7 @@ def test_box_losses_by_hand() -> None:
 def test_varifocal_by_hand() -> None:
     """Logits 0 (p = 0.5), alpha 0.75, gamma 2: a negative costs 0.75 / 4 ln 2; a hit of IoU 1 costs ln 2."""
     ln2 = float(np.log(2))
-    said = Said(torch.zeros(1, 2, 1), torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]]))
+    said = LayerOutput(torch.zeros(1, 2, 1), torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]]))
     label = {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}
     pairs = [(torch.tensor([0]), torch.tensor([0]))]
     for use, want in (([1.0, 1.0], ln2 + 0.1875 * ln2), ([0.5, 0.0], 0.5 * ln2)):
@@ -245,7 +245,7 @@ def test_varifocal_by_hand() -> None:
 
 def test_denoising_queries_count_what_their_object_does() -> None:
     """Two objects, padded group of 3: queries 0-2 positive, 3-5 negative; the third of each is padding."""
-    said = Said(torch.zeros(1, 6, 2), torch.full((1, 6, 4), 0.5))
+    said = LayerOutput(torch.zeros(1, 6, 2), torch.full((1, 6, 4), 0.5))
     label = {"class_labels": torch.tensor([0, 1]), "boxes": torch.full((2, 4), 0.5), "w_cls": torch.tensor([1.0, 0.3])}
     pairs = [(torch.tensor([0, 1]), torch.tensor([0, 1]))]
     use = sets.counted(said, [label], pairs, None, group=3)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import labelwise
 from labelwise.adapters import callable as functions
 from labelwise.cli import app
-from labelwise.project.folder import Project as Folder
+from labelwise.project.project_folder import Project as Folder
 from labelwise.queue.leases import Leases
 from labelwise.types import LabelwiseError
 

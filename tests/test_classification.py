@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes.menu import made
 
 import labelwise.score
 from labelwise import files
+from labelwise.config.inputs import INPUTS
 from labelwise.evaluate import accuracy
 from labelwise.models import classifier
 from labelwise.predict.classify import classes, classify, distributions
@@ -278,34 +280,27 @@ def test_accuracy_per_class_and_calibration():
 
 # ----------------------------------------------------------------------------------------- contract of their scores
 
-MENU = {"probs", "history", "truth_classes", "image_features", "labelled_features", "labelled_classes"}
+OF_CLASSIFIERS = {name for name, row in INPUTS["score"].items() if row.task == "classification"}
 FOLDER = Path(labelwise.score.__file__).parent
 SCORES = [importlib.import_module(f"labelwise.score.{path.stem}") for path in sorted(FOLDER.glob("[a-z]*.py"))]
-SCORES = [m for m in SCORES if {"history", "truth_classes", "labelled_classes"} & set(inputs(m))]
+SCORES = [m for m in SCORES if OF_CLASSIFIERS & set(inputs(m))]
 
 
 def menu(n: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(n)
-    return {
-        "probs": rng.dirichlet(np.ones(4), n).astype(np.float32),
-        "history": rng.integers(0, 4, (6, n), dtype=np.uint8),
-        "truth_classes": rng.integers(0, 4, n),
-        "image_features": rng.random((n, 3), dtype=np.float32),
-        "labelled_features": rng.random((20, 3), dtype=np.float32),
-        "labelled_classes": np.arange(20) % 4,
-    }
+    """One box per image: the whole of it."""
+    return made("score", n, 4, images=n, m=20)
 
 
 @pytest.mark.parametrize("method", SCORES, ids=lambda m: m.__name__)
 def test_contract_of_the_scores_of_classifiers(method):
-    assert set(inputs(method)) <= MENU
+    assert set(inputs(method)) <= set(INPUTS["score"])
     assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__ and ">>>" in method.__doc__
     given = menu(31)
     got = method.score(*(given[name] for name in inputs(method)))
     assert got.shape == (31,) and got.dtype == np.float64 and np.isfinite(got).all()
     rows = np.random.default_rng(0).permutation(31)
-    moved = given | {name: given[name][rows] for name in ("probs", "truth_classes", "image_features")}
-    moved["history"] = given["history"][:, rows]
+    moving = [row for row in INPUTS["score"].values() if row.axis in ("boxes", "pool")]
+    moved = given | {row.name: given[row.name].take(rows, row.position) for row in moving}
     np.testing.assert_allclose(method.score(*(moved[name] for name in inputs(method))), got[rows], rtol=1e-6)
     nothing = menu(0)
     assert method.score(*(nothing[name] for name in inputs(method))).shape == (0,)

@@ -63,6 +63,14 @@ def test_views_are_asked_for_only_where_something_reads_them() -> None:
         config.load(catalog.recipe_files("bccd+u"), ["predict.views=[]"])
 
 
+def test_predictions_from_outside_come_with_their_own_views() -> None:
+    raw = {"data": {"root": "x"}, "query": {"score": "consistency"}, "labels": {"policy": "task_soft"}}
+    run = config.parse({**raw, "own_detector": True}, "here")
+    assert run.needs_views and not run.predict.views
+    with pytest.raises(LabelwiseError, match=r"predict\.views is empty.*set predict\.views"):
+        config.parse(raw, "here")
+
+
 def test_unknown_names_come_with_the_nearest_known_one() -> None:
     with pytest.raises(LabelwiseError, match="Did you mean 'consistency'"):
         catalog.find("score", "consistancy")

@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 
 from labelwise import files, loop
 from labelwise.cli import app, health
-from labelwise.data import staging
 from labelwise.errors import LabelwiseError
 from labelwise.files import round_files
 from labelwise.ledger import engine, records, safety
 from labelwise.predict.recorder import Recorder
 from labelwise.project import changes, opening, repair
-from labelwise.project.folder import OPENED
+from labelwise.project.project_folder import OPENED
+from labelwise.project.round import Round
 from labelwise.report import page
-from labelwise.stages import oracle
+from labelwise.stages import ranking
 from labelwise.study import history
 from labelwise.types import Query, disk
 
@@ -117,7 +117,7 @@ def test_what_depends_on_a_stage_follows_only_if_it_wrote_other_files(project: P
     ledger, asked = opened.project.ledger, opened.project.ledger.queries()
     record = records.of_stage(ledger, 1, "train")
     record["files"]["checkpoint.safetensors"] = [1, 1]
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         records.keep(connection, records.key_of(1, "train"), record)
     told = run(project)
     warm = opened.run.train.warm_start
@@ -138,7 +138,7 @@ def test_a_stage_that_is_done_again_survives_a_kill(project: Path, expected: dic
     repair.look(opened)  # and there it was killed
     assert not list(project.glob(".*tmp*"))
     assert loop.next_stage(opened) == (0, "train")
-    with opened.project.ledger._write() as connection:  # meanwhile somebody corrects a label
+    with opened.project.ledger.write() as connection:  # meanwhile somebody corrects a label
         connection.exec_driver_sql(
             "INSERT INTO annotations (image, x1, y1, x2, y2, label, origin, round, query_id, supersedes, created) "
             "SELECT image, x1, y1, x2, y2, NULL, 'person ann', round, query_id, id, created FROM annotations LIMIT 1"
@@ -159,10 +159,12 @@ def test_a_project_of_an_earlier_labelwise(project: Path) -> None:
 
 
 def test_every_file_of_a_round_is_some_stages() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "src/labelwise/stages").glob("*.py"))
-    names = set(re.findall(r'context\.file\([^()]+, "([^"]+)"\)', source))
-    assert {"picks.parquet", "history.npy", "metrics.json", "waiting.json"} <= names
-    for name in [*names, "predictions-1.5", "checkpoint-teacher.safetensors", "pseudo_labels.parquet"]:
+    folder = round_files.RoundFolder(Path())
+    own = [name for name in dir(folder) if not name.startswith("_") and name != "path"]
+    values = [value() if callable(value := getattr(folder, name)) else value for name in own]
+    names = {str(value) for value in values}
+    assert {"picks.parquet", "history.npy", "metrics.json", "waiting.json", "predictions"} <= names
+    for name in [*names, str(folder.predictions(1.5)), str(folder.checkpoint("-teacher"))]:
         stages = [s for s, patterns in round_files.WRITES.items() if any(Path(name).match(p) for p in patterns)]
         assert len(stages) == 1, name
 
@@ -185,15 +187,14 @@ def test_a_file_that_cannot_be_read_names_the_command_that_mends_it(tmp_path: Pa
 
 def test_what_was_asked_of_another_ranking_is_not_asked_again(finished: Path) -> None:
     opened = opening.start(finished, None)
-    picks = files.read_table(opened.file(0, "picks.parquet"))
-    asked = opened.project.ledger.queries(0)[:3]
-    arguments = (opened.pool, picks, "box", 0)
-    assert oracle.of_another_ranking(*arguments, asked) == set(), "the same ranking: ranks tell what was asked"
-    turned = {name: column[::-1] for name, column in picks.items()}
-    never = oracle.of_another_ranking(opened.pool, turned, "box", 0, asked)
-    rest = oracle._next(opened.pool, turned, "box", 0, 0, 99, {}, never)
+    now, turned = Round(opened, 0), Round(opened, 0)
+    asked = now.queries()[:3]
+    assert ranking.of_another_ranking(now, asked) == set(), "the same ranking: ranks tell what was asked"
+    turned.picks = {name: column[::-1] for name, column in now.picks.items()}
+    never = ranking.of_another_ranking(turned, asked)
+    rest = ranking.next_queries(turned, 0, 99, {}, never)
     images = [query.image for query in rest]
-    assert len(images) == len(picks["row"]) - 3 and not {query.image for query in asked} & set(images)
+    assert len(images) == len(now.picks["row"]) - 3 and not {query.image for query in asked} & set(images)
 
 
 # ---- redo and settings --------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_a_full_disk_is_a_message_in_every_stage(tmp_path: Path, monkeypatch: py
                         stuck.add(name)
                         assert re.search("disk full while writing .*free space and run the same", str(error))
                 loop.run_stage(opened, round, name)
-    assert stuck == set(loop.STAGES) - {"ask"}, "the ledger's own words are for `ask`"
+    assert stuck == set(loop.STAGES)  # `ask`: in the copy of the ledger; the ledger itself has words of its own
 
 
 def test_the_record_of_a_training_takes_its_space_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,10 +368,10 @@ def test_what_a_kill_left_while_data_were_generated_is_removed(tmp_path: Path) -
     opening.start(folder, "demo", settings).project.close()
     whole = sorted(path.name for path in (folder / "data").rglob("*"))
     shutil.rmtree(folder / "data")
-    with pytest.raises(KeyboardInterrupt), staging.folder(folder / "data") as partial:
-        shutil.copytree(partial, folder / f".data.killed{staging.ENDING}")
+    with pytest.raises(KeyboardInterrupt), disk.new_folder(folder / "data") as partial:
+        shutil.copytree(partial, folder / f".data.killed{disk.SUFFIX}")
         raise KeyboardInterrupt
-    (folder / f".data.killed{staging.ENDING}" / "half.jpg").write_bytes(b"half")
+    (folder / f".data.killed{disk.SUFFIX}" / "half.jpg").write_bytes(b"half")
     opening.start(folder, None).project.close()
     assert sorted(path.name for path in (folder / "data").rglob("*")) == whole
     assert not list(folder.glob(".data.*"))
@@ -385,4 +386,4 @@ def test_changes_read_as_sentences() -> None:
 
 def test_a_query_is_the_same_by_image_box_and_class() -> None:
     one = Query(1, 0, "a.jpg", "box", (1.0, 2.0, 3.0, 4.0), 1, 0.5)
-    assert oracle._what(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)
+    assert ranking._what(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)

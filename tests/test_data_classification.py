@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from labelwise.data import arrays, cifar, classes, find, image, long_tail, tiny_imagenet
+from labelwise.data import arrays, cifar, classes, find, image_reader, long_tail, tiny_imagenet
 from labelwise.data.check import TWO_LABELS, check
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects
 
@@ -384,7 +384,7 @@ def test_archive_of_images(tmp_path: Path, mode: str, name: str, prefix: str) ->
         for row, i in enumerate((0, 3, 1)):
             file = tmp_path / f"{i}.file"
             file.write_bytes(encoded(i, "PNG" if i == 3 else "JPEG"))
-            assert np.array_equal(pool.pixels[row], image.load(file)), "as from a file"
+            assert np.array_equal(pool.pixels[row], image_reader.load(file)), "as from a file"
     assert [p for p in tmp_path.iterdir() if p.suffix != ".file"] == [path], "nothing is unpacked"
 
 
@@ -579,7 +579,7 @@ def test_images_of_a_pool_in_memory_are_those_of_the_same_files(tmp_path: Path, 
         Image.fromarray(some[i]).save(tmp_path / f"{i}.png")
     files = find.read(tmp_path, format="folder")
     for size_px in (7, 32, 50):
-        ours, theirs = image.Images(pool, size_px), image.Images(files, size_px)
+        ours, theirs = image_reader.Images(pool, size_px), image_reader.Images(files, size_px)
         assert ours.warm([0, 1, 2]) == []
         for i in range(3):
             for a, b in ((ours[i], theirs[i]), (ours.crop(i, (1, 2, 17, 12)), theirs.crop(i, (1, 2, 17, 12)))):

@@ -68,7 +68,7 @@ def test_what_is_written_is_read_back(name: str, boxes: list[list[tuple[float, f
             if crowd:
                 assert back.crowd is not None and pool.crowd is not None
                 assert np.array_equal(back.crowd.of(i), pool.crowd.of(source))
-        assert not [p for p in root.rglob("*") if ".tmp" in p.name], "nothing temporary is left"
+        assert not [p for p in root.rglob("*") if p.name.endswith("tmp")], "nothing temporary is left"
 
 
 @pytest.mark.parametrize("name", WRITERS)

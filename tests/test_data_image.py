@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.data.image import Images, load, probe
+from labelwise.data.image_reader import Images, load, probe
 from labelwise.types import LabelwiseError, Pool
 
 WIDE = np.zeros((4, 6, 3), np.uint8)

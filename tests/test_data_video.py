@@ -24,7 +24,7 @@ from labelwise.data import frames as frame_folders
 from labelwise.data._frames import Frames
 from labelwise.data._kept import Kept, rgb
 from labelwise.data.check import check
-from labelwise.data.image import Images, load
+from labelwise.data.image_reader import Images, load
 from labelwise.types import Clips, LabelwiseError, Pool
 
 av = pytest.importorskip("av", reason="PyAV is not installed: uv sync --extra video")

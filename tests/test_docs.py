@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from labelwise import catalog
+from labelwise.config.inputs import INPUTS
+from labelwise.signature import source
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs" / "how-to").glob("*.md"))
 COMMAND = re.compile(r"(?:^ {4}|`)((?:[A-Z_]+=\S+ )*labelwise [a-z][^`\n]*)", re.MULTILINE)
@@ -64,7 +68,7 @@ def test_every_command_and_option_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
 def test_every_setting_and_recipe_in_a_command_exists(path: Path) -> None:
     """`--set key=value` is read and checked as the program does it, over the recipe that the line names."""
-    from labelwise import catalog, config
+    from labelwise import config
 
     for line in lines(path):
         words = shlex.split(line, comments=True)
@@ -127,8 +131,6 @@ def test_the_command_reference_has_every_command_and_option() -> None:
 
 
 def test_the_table_of_methods_has_every_method_with_its_settings() -> None:
-    from labelwise import catalog
-
     text = generator().methods()
     for folder in catalog.VERBS:
         part = text.partition(f"## {folder}\n")[2].partition("\n## ")[0]
@@ -136,6 +138,52 @@ def test_the_table_of_methods_has_every_method_with_its_settings() -> None:
             row = next(line for line in part.splitlines() if line.startswith(f"| `{name}` |"))
             assert all(f"`{key}" in row for key in catalog.find(folder, name).settings), name
             assert len(re.findall(r"(?<!\\)\|", row)) == 6, row
+
+
+def test_the_table_of_inputs_has_every_input() -> None:
+    text = generator().inputs()
+    for folder, menu in INPUTS.items():
+        part = text.partition(f"### {folder}\n")[2].partition("\n### ")[0]
+        rows = re.findall(r"^\| `(\w+)`", part, re.MULTILINE)
+        assert rows == list(menu), folder
+        assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in part.strip().splitlines())
+
+
+def to_add() -> dict[str, list[str]]:
+    """The rows of CONTRIBUTING's table by their file: what it is, file, function, inputs, settings."""
+    lines = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| to add a ... |")[2].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[: lines.index("")]]
+    return {row[1].strip("`"): row for row in rows}
+
+
+@pytest.mark.parametrize("folder", sorted(catalog.VERBS))
+def test_the_table_of_contributing_tells_what_a_method_is(folder: str) -> None:
+    """Its file, its functions and constants, the inputs on the menu, whether it has settings."""
+    assert f"{folder}/NAME.py" in to_add(), f"CONTRIBUTING.md: no row says how to add to {folder}/"
+    _, _, function, named, settings = to_add()[f"{folder}/NAME.py"]
+    assert function.startswith(f"`{catalog.VERBS[folder]}(")
+    methods = [catalog.find(folder, name) for name in catalog.names(folder)]
+    if folder in INPUTS:
+        assert named == generator().menu(folder), "CONTRIBUTING.md is stale: python docs/generate.py writes its inputs"
+    else:
+        used = {name for method in methods for name in method.inputs}
+        assert used == set(re.findall(r"`(\w+)`", named)), folder
+    assert (settings == "keyword-only") == any(method.settings for method in methods)
+    for optional, name in re.findall(r"(optional (?:constant )?|)`([A-Z][A-Z_]+(?=`)|[a-z_]+(?=\())", function):
+        lacking = [one.name for one in methods if not declares(catalog.PACKAGE / folder / f"{one.name}.py", name)]
+        assert not lacking or (optional and len(lacking) < len(methods)), f"{folder}: {name} is not in {lacking}"
+
+
+def declares(path: Path, name: str) -> bool:
+    """Whether a file has a constant, an import or a function of this name."""
+    functions = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")]
+    return name in source(path) or name in functions
+
+
+def test_the_table_of_contributing_names_files_that_exist() -> None:
+    for file, (what, *_) in to_add().items():
+        root = ROOT if file.endswith(".toml") else catalog.PACKAGE
+        assert list(root.glob(file.replace("NAME", "*"))), f"CONTRIBUTING.md: to add a {what}: {file}"
 
 
 def test_the_differences_of_the_papers_are_collected() -> None:
@@ -182,3 +230,11 @@ def test_the_site_builds_with_strict_links(tmp_path: Path) -> None:
         fetched += [url for link in re.findall(r"<link[^>]*>", text) if "canonical" not in link
                     for url in re.findall(r"href=\"?(https?:[^\s\">]+)", link)]  # fmt: skip
         assert not fetched, f"{page}: not usable offline: {fetched}"
+
+
+def test_every_file_that_a_decision_names_exists() -> None:
+    places = (ROOT, catalog.PACKAGE, catalog.PACKAGE / "web" / "static")
+    for path in [*sorted((ROOT / "docs" / "decisions").glob("*.md")), ROOT / "CONTRIBUTING.md"]:
+        for name in re.findall(r"`([\w/]+\.(?:py|js))`", path.read_text(encoding="utf-8")):
+            found = "NAME" in name or any((place / name).exists() for place in places)
+            assert found or "/" not in name, f"{path.name}: {name}"

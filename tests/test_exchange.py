@@ -6,7 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from contextlib import suppress
-from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelwise import catalog
 from labelwise.exchange import coco, cvat, fiftyone, label_studio
 from labelwise.exchange import json as json_files
-from labelwise.exchange._judge import reference
+from labelwise.exchange._questions import buttons, reference
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Query
 
 PROJECT = "0123456789ab"
 CLASSES = ("cat", "big <dog>", 'käfer "x" & y')
 SHAPED = {"cvat": cvat, "coco": coco, "fiftyone": fiftyone}
-TOOLS: dict[str, Any] = {"label_studio": label_studio, "json": json_files, **SHAPED}
+TOOLS = {name: import_module(f"labelwise.exchange.{name}") for name in catalog.names("exchange")}
 Box = tuple[float, float, float, float]
+Files = dict[str, bytes]
 
 
-class Said(NamedTuple):
+class Reply(NamedTuple):
     """What a person says of a query, in the tool's words."""
 
     word: str
@@ -62,9 +64,9 @@ def choice(name: str, value: str) -> dict[str, Any]:
     return {"id": "x1", "type": "choices", "from_name": name, "to_name": "image", "value": {"choices": [value]}}
 
 
-def by_label_studio(tasks: list[dict[str, Any]], said: dict[int, Said], size: tuple[int, int] = (640, 427)) -> bytes:
+def by_label_studio(files: Files, said: dict[int, Reply], size: tuple[int, int] = (640, 427)) -> bytes:
     """A JSON export: each annotation begins as a copy of the prediction."""
-    exported = deepcopy(tasks)
+    exported = json.loads(files["tasks.json"])
     for number, task in enumerate(exported, start=100):
         id = int(task["data"]["labelwise"].split("-")[1])
         word, objects = said[id]
@@ -81,10 +83,10 @@ def by_label_studio(tasks: list[dict[str, Any]], said: dict[int, Said], size: tu
     return json.dumps(exported).encode()
 
 
-def by_json(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
+def by_json(files: Files, said: dict[int, Reply]) -> bytes:
     words = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
     rows = []
-    for row in tasks["queries"]:
+    for row in json.loads(files["queries.json"])["queries"]:
         word, objects = said[int(row["reference"].split("-")[1])]
         made = [{"box": list(box), "class": label} for box, label in objects]
         rows.append({"reference": row["reference"], "verdict": words.get(word, word), "objects": made})
@@ -92,8 +94,8 @@ def by_json(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
     return json.dumps({"format": "labelwise-answers", "version": 1, "answers": rows}).encode()
 
 
-def by_coco(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
-    content = deepcopy(tasks)
+def by_coco(files: Files, said: dict[int, Reply]) -> bytes:
+    content = json.loads(files["queries.json"])
     category = {row["name"]: row["id"] for row in content["categories"]}
     for row in list(content["annotations"]):
         if not row["attributes"]["query"]:
@@ -110,8 +112,8 @@ def by_coco(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
     return json.dumps(content).encode()
 
 
-def by_fiftyone(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
-    content = deepcopy(tasks)
+def by_fiftyone(files: Files, said: dict[int, Reply]) -> bytes:
+    content = json.loads(files["samples.json"])
     for sample in content["samples"]:
         w, h = sample["metadata"]["width"], sample["metadata"]["height"]
         sample["filepath"] = "/somewhere/" + sample["filepath"]
@@ -128,9 +130,8 @@ def by_fiftyone(tasks: dict[str, Any], said: dict[int, Said]) -> bytes:
     return json.dumps(content).encode()
 
 
-def by_cvat(tasks: dict[str, bytes], said: dict[int, Said], decimals: int = 9) -> bytes:
-    (content,) = tasks.values()
-    root = ET.fromstring(content)
+def by_cvat(files: Files, said: dict[int, Reply], decimals: int = 9) -> bytes:
+    root = ET.fromstring(files["annotations.xml"])
     for image in root.iter("image"):
         for box in list(image):
             told = {a.get("name"): a for a in box}
@@ -157,6 +158,34 @@ PEOPLE: dict[str, Callable[..., bytes]] = {
 }
 
 
+def write(tool: str, queries: list[Query], images: Pool, before: Boxes | None = None) -> Files:
+    """The files for a tool, given what it names."""
+    menu = {"queries": queries, "pool": images, "project": PROJECT, "known": before, "one_class": False}
+    files: Files = catalog.find("exchange", tool).call(menu, {})
+    return files
+
+
+def reply(
+    tool: str,
+    files: Files,
+    replies: dict[int, Reply],
+    queries: list[Query],
+    images: Pool,
+    project: str = PROJECT,
+    **more: Any,
+) -> bytes:
+    """What comes back from a tool: by a person at it, or, of a format that has none here, by its `write_answers`."""
+    if tool in PEOPLE:
+        return PEOPLE[tool](files, replies, **more)
+    pairs = []
+    for asked in queries:
+        word, objects = replies[asked.id or 0]
+        boxes, labels = tuple(box for box, _ in objects), tuple(images.classes.index(name) for _, name in objects)
+        pairs.append((asked, Answer(asked.id or 0, buttons(asked)[word], boxes, labels, "ann@x.org", 3.5)))
+    content: bytes = TOOLS[tool].write_answers(pairs, images, project)
+    return content
+
+
 # ---- round trips --------------------------------------------------------------------------------------------------
 
 side = st.floats(0, 1)
@@ -171,7 +200,7 @@ def boxes(draw: Any, within: Box = (0, 0, 640, 427)) -> Box:
 
 
 @st.composite
-def conversations(draw: Any) -> tuple[list[Query], dict[int, Said]]:
+def conversations(draw: Any) -> tuple[list[Query], dict[int, Reply]]:
     """Queries, each on its own image, and what a person says to them."""
     unit = draw(st.sampled_from(["box", "region", "image"]))
     queries, said = [], {}
@@ -184,7 +213,7 @@ def conversations(draw: Any) -> tuple[list[Query], dict[int, Said]]:
         found = draw(st.lists(st.tuples(boxes(within), st.sampled_from(CLASSES)), min_size=1, max_size=3))
         objects = {"accept": found[:1], "complete": found[draw(st.integers(0, 1)) :]}.get(word, [])
         queries.append(query(id, unit, None if unit == "image" else area))
-        said[id] = Said(word, tuple(objects))
+        said[id] = Reply(word, tuple(objects))
     return queries, said
 
 
@@ -196,11 +225,11 @@ def known(images: Pool) -> Boxes:
 @pytest.mark.parametrize("tool", TOOLS)
 @settings(max_examples=25, deadline=None)
 @given(conversation=conversations())
-def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], dict[int, Said]]) -> None:
+def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], dict[int, Reply]]) -> None:
     queries, said = conversation
     images = pool(4)
-    sent = TOOLS[tool].tasks(queries, images, known(images), project=PROJECT)
-    found, problems = TOOLS[tool].answers(PEOPLE[tool](sent, said), queries, images, project=PROJECT)
+    sent = write(tool, queries, images, known(images))
+    found, problems = TOOLS[tool].read(reply(tool, sent, said, queries, images), queries, images, project=PROJECT)
     assert problems == []
     assert sorted(a.query for a in found) == sorted(said)
     verdicts = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
@@ -216,10 +245,10 @@ def test_what_people_say_comes_back(tool: str, conversation: tuple[list[Query], 
 def test_a_candidate_taken_as_it_is_comes_back_exactly(tool: str) -> None:
     box = (10.1, 20.2, 30.3, 40.4)
     asked = query(0, "box", box)
-    sent = TOOLS[tool].tasks([asked], pool(1), project=PROJECT)
+    sent = TOOLS[tool].write([asked], pool(1), project=PROJECT)
     near = tuple(v + 0.004 for v in box)  # as a tool that rounds writes it
-    found, _ = TOOLS[tool].answers(
-        PEOPLE[tool](sent, {0: Said("accept", ((near, "cat"),))}), [asked], pool(1), project=PROJECT
+    found, _ = TOOLS[tool].read(
+        reply(tool, sent, {0: Reply("accept", ((near, "cat"),))}, [asked], pool(1)), [asked], pool(1), project=PROJECT
     )
     assert found[0].boxes == (box,)
 
@@ -227,10 +256,10 @@ def test_a_candidate_taken_as_it_is_comes_back_exactly(tool: str) -> None:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_an_object_of_a_region_is_cropped_to_it_and_one_outside_left_out(tool: str) -> None:
     asked = query(0, "region", (100, 100, 200, 200))
-    sent = TOOLS[tool].tasks([asked], pool(1), project=PROJECT)
+    sent = TOOLS[tool].write([asked], pool(1), project=PROJECT)
     drawn = (((80.0, 100.0, 180.0, 200.0), "cat"), ((0.0, 100.0, 150.0, 200.0), "cat"))  # 80 % and 33 % inside
-    found, problems = TOOLS[tool].answers(
-        PEOPLE[tool](sent, {0: Said("complete", drawn)}), [asked], pool(1), project=PROJECT
+    found, problems = TOOLS[tool].read(
+        reply(tool, sent, {0: Reply("complete", drawn)}, [asked], pool(1)), [asked], pool(1), project=PROJECT
     )
     assert np.allclose(found[0].boxes, [(100, 100, 180, 200)])
     assert [p.handling for p in problems] == ["left out"]
@@ -240,10 +269,10 @@ def test_an_object_of_a_region_is_cropped_to_it_and_one_outside_left_out(tool: s
 def test_regions_and_boxes_of_one_image_share_it(tool: str) -> None:
     queries = [query(1, "region", (0, 0, 100, 100), 0), query(2, "region", (300, 0, 400, 100), 0)]
     queries.append(query(3, "box", (50, 200, 90, 300), 0))
-    sent = TOOLS[tool].tasks(queries, pool(1), project=PROJECT)
+    sent = TOOLS[tool].write(queries, pool(1), project=PROJECT)
     one, two = ((10.0, 10.0, 30.0, 30.0), "cat"), ((310.0, 10.0, 330.0, 30.0), "big <dog>")
-    said = {1: Said("complete", (one, two)), 2: Said("complete"), 3: Said("reject")}
-    found, problems = TOOLS[tool].answers(PEOPLE[tool](sent, said), queries, pool(1), project=PROJECT)
+    said = {1: Reply("complete", (one, two)), 2: Reply("complete"), 3: Reply("reject")}
+    found, problems = TOOLS[tool].read(PEOPLE[tool](sent, said), queries, pool(1), project=PROJECT)
     assert problems == []
     assert {a.query: a.labels for a in found} == {1: (0,), 2: (1,), 3: ()}
 
@@ -251,8 +280,8 @@ def test_regions_and_boxes_of_one_image_share_it(tool: str) -> None:
 def test_frames_of_videos_come_back_from_one_file_per_video() -> None:
     images = pool(4, clips=True)
     queries = [query(0, "image"), query(1, "box", (10, 20, 30, 40)), query(2, "box", (5, 5, 9, 9), label=0)]
-    sent = cvat.tasks(queries, images, project=PROJECT)
-    assert list(sent) == ["000_v0.xml", "001_v1.xml"]
+    sent = cvat.write(queries, images, project=PROJECT)
+    assert list(sent) == ["labels.json", "000_v0.xml", "001_v1.xml"]
     root = ET.fromstring(sent["000_v0.xml"])
     for track, word in zip(root.iter("track"), ("complete", "accept"), strict=True):
         shown = track.find("box")
@@ -262,7 +291,7 @@ def test_frames_of_videos_come_back_from_one_file_per_video() -> None:
     new = ET.SubElement(root, "track", id="9", label="cat")
     for frame in (6, 7, 8):  # interpolated over three frames, of which one was asked
         ET.SubElement(new, "box", frame=str(frame), outside="0", keyframe="0", xtl="1", ytl="2", xbr="30", ybr="40")
-    found, problems = cvat.answers(ET.tostring(root), queries, images, project=PROJECT)
+    found, problems = cvat.read(ET.tostring(root), queries, images, project=PROJECT)
     assert problems == []
     assert found == [
         Answer(1, "object", ((10.0, 20.0, 30.0, 40.0),), (1,), "cvat"),
@@ -276,29 +305,25 @@ def test_classification_comes_back_from_label_studio_and_json() -> None:
     said = [choice("class", CLASSES[2]), choice("verdict", "skip")]
     for task, result in zip(sent, said, strict=True):
         task["annotations"] = [{"result": [result], "completed_by": 4}]
-    found, problems = label_studio.answers(sent, queries, images, project=PROJECT, one_class=True)
+    found, problems = label_studio.read(json.dumps(sent).encode(), queries, images, project=PROJECT, one_class=True)
     assert problems == []
     whole = Answer(0, "all", ((0.0, 0.0, 640.0, 427.0),), (2,), "label studio user 4")
     assert found == [whole, Answer(1, "skipped", who="label studio user 4")]
-    back, problems = labelwise.answers(
-        json.dumps(labelwise.written(list(zip(queries, found, strict=True)), images, project=PROJECT)),
-        queries,
-        images,
-        project=PROJECT,
-    )
+    written = json_files.write_answers(list(zip(queries, found, strict=True)), images, PROJECT)
+    back, problems = json_files.read(written, queries, images, PROJECT)
     assert (back, problems) == (found, [])
 
 
 # ---- what is wrong is told ----------------------------------------------------------------------------------------
 
 ASKED = [query(0, "box", (10, 20, 30, 40)), query(1, "box", (50, 60, 70, 80))]
-OBJECT = Said("accept", (((10.0, 20.0, 30.0, 40.0), "cat"),))
+OBJECT = Reply("accept", (((10.0, 20.0, 30.0, 40.0), "cat"),))
 
 
-def kinds(tool: str, said: dict[int, Said], queries: list[Query] = ASKED, **more: Any) -> list[tuple[str, str]]:
-    sent = TOOLS[tool].tasks(queries, pool(2), project=PROJECT)
+def kinds(tool: str, said: dict[int, Reply], queries: list[Query] = ASKED, **more: Any) -> list[tuple[str, str]]:
+    sent = TOOLS[tool].write(queries, pool(2), project=PROJECT)
     settings = {"queries": queries, "project": PROJECT, "pool": pool(2)} | more
-    _, problems = TOOLS[tool].answers(PEOPLE[tool](sent, said), **settings)
+    _, problems = TOOLS[tool].read(reply(tool, sent, said, queries, pool(2)), **settings)
     return [(p.kind, p.handling) for p in problems]
 
 
@@ -309,60 +334,64 @@ def test_every_problem_is_told_and_refuses(tool: str) -> None:
     assert kinds(tool, fine, project="ffff00000000") == [("another project", "refused")] * 2
     assert kinds(tool, fine, pool=pool(1)) == [("missing image", "refused")]
     assert kinds(tool, fine, queries=ASKED, pool=pool(2, 20, 20))[0][1] == "refused"
-    outside = Said("accept", (((10.0, 20.0, 700.0, 40.0), "cat"),))
+    outside = Reply("accept", (((10.0, 20.0, 700.0, 40.0), "cat"),))
     assert kinds(tool, {0: outside, 1: OBJECT}) == [("box outside the image", "refused")]
-    edge = Said("accept", (((600.0, 20.0, 640.5, 40.0), "cat"),))
+    edge = Reply("accept", (((600.0, 20.0, 640.5, 40.0), "cat"),))
     assert kinds(tool, {0: edge, 1: OBJECT}) == [("box over the edge", "cut to the image")]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_query_that_changed_or_is_gone_is_refused(tool: str) -> None:
-    sent = TOOLS[tool].tasks(ASKED, pool(2), project=PROJECT)
-    content = PEOPLE[tool](sent, {0: OBJECT, 1: OBJECT})
+    sent = TOOLS[tool].write(ASKED, pool(2), project=PROJECT)
+    content = reply(tool, sent, {0: OBJECT, 1: OBJECT}, ASKED, pool(2))
     other = [query(0, "box", (10, 20, 30, 41)), ASKED[1]]
-    assert TOOLS[tool].answers(content, other, pool(2), project=PROJECT)[1][0].kind == "edited by hand"
-    found, problems = TOOLS[tool].answers(content, ASKED[:1], pool(2), project=PROJECT)
+    assert TOOLS[tool].read(content, other, pool(2), project=PROJECT)[1][0].kind == "edited by hand"
+    found, problems = TOOLS[tool].read(content, ASKED[:1], pool(2), project=PROJECT)
     assert ([a.query for a in found], problems[0].kind) == ([0], "unknown query")
 
 
 @pytest.mark.parametrize("tool", SHAPED)
 def test_what_nobody_answered_is_half_finished_or_stays_open(tool: str) -> None:
     region = [query(0, "region", (0, 0, 100, 100))]
-    said = {0: Said("open", (((10.0, 10.0, 30.0, 30.0), "cat"),))}
+    said = {0: Reply("open", (((10.0, 10.0, 30.0, 30.0), "cat"),))}
     assert kinds(tool, said, region) == [("half-finished", "refused"), ("not asked", "left out")]
     assert kinds(tool, said, region, unfinished=True)[0] == ("half-finished", "left open")
 
 
 @pytest.mark.parametrize("tool", SHAPED)
 def test_a_file_without_references_says_so(tool: str) -> None:
-    sent = TOOLS[tool].tasks(ASKED, pool(2), project=PROJECT)
+    sent = TOOLS[tool].write(ASKED, pool(2), project=PROJECT)
     content = PEOPLE[tool](sent, {0: OBJECT, 1: OBJECT}).replace(b"query", b"qu_ry")
-    found, problems = TOOLS[tool].answers(content, ASKED, pool(2), project=PROJECT)
+    found, problems = TOOLS[tool].read(content, ASKED, pool(2), project=PROJECT)
     assert found == []
     assert problems[0].kind == "no reference"
 
 
 def test_a_query_twice_in_a_file_is_refused() -> None:
-    sent = label_studio.tasks(ASKED[:1], pool(2), project=PROJECT)
+    sent = label_studio.write(ASKED[:1], pool(2), PROJECT)
     twice = json.loads(by_label_studio(sent, {0: OBJECT})) * 2
     twice[1] = twice[1] | {"id": 999}
-    assert [p.kind for p in label_studio.answers(twice, ASKED, pool(2), project=PROJECT)[1]] == ["duplicate id"]
-    twice = json.loads(by_json(labelwise.tasks(ASKED[:1], pool(2), project=PROJECT), {0: OBJECT}))
+    assert [p.kind for p in label_studio.read(json.dumps(twice).encode(), ASKED, pool(2), project=PROJECT)[1]] == [
+        "duplicate id"
+    ]
+    twice = json.loads(by_json(json_files.write(ASKED[:1], pool(2), project=PROJECT), {0: OBJECT}))
     twice["answers"] *= 2
-    assert [p.kind for p in labelwise.answers(twice, ASKED, pool(2), project=PROJECT)[1]] == ["answered twice"]
+    assert [p.kind for p in json_files.read(json.dumps(twice).encode(), ASKED, pool(2), project=PROJECT)[1]] == [
+        "answered twice"
+    ]
     twice["answers"][1] = twice["answers"][1] | {"who": "bob"}
-    found, problems = labelwise.answers(twice, ASKED, pool(2), project=PROJECT)
+    found, problems = json_files.read(json.dumps(twice).encode(), ASKED, pool(2), project=PROJECT)
     assert (len(found), problems) == (2, []), "two people are two opinions"
 
 
 def test_label_studio_edited_by_hand_is_refused() -> None:
     region = [query(0, "region", (100, 100, 200, 200))]
-    sent = label_studio.tasks(region, pool(1), known(pool(1)), project=PROJECT)
+    sent = label_studio.write(region, pool(1), PROJECT, known(pool(1)))
 
     def kind(change: Callable[[Any], None]) -> list[str]:
-        content = json.loads(by_label_studio(sent, {0: Said("complete")}))
+        content = json.loads(by_label_studio(sent, {0: Reply("complete")}))
         change(content[0])
-        return [p.kind for p in label_studio.answers(content, region, pool(1), project=PROJECT)[1]]
+        return [p.kind for p in label_studio.read(json.dumps(content).encode(), region, pool(1), project=PROJECT)[1]]
 
     def of(task: Any) -> list[Any]:
         result: list[Any] = task["annotations"][0]["result"]
@@ -390,11 +419,11 @@ def test_label_studio_edited_by_hand_is_refused() -> None:
 
 
 def test_label_studio_skips_by_its_own_button_and_redraws() -> None:
-    sent = label_studio.tasks(ASKED, pool(2), project=PROJECT)
-    content = json.loads(by_label_studio(sent, {0: Said("skip"), 1: OBJECT}))
+    sent = label_studio.write(ASKED, pool(2), PROJECT)
+    content = json.loads(by_label_studio(sent, {0: Reply("skip"), 1: OBJECT}))
     content[0]["annotations"][0] |= {"was_cancelled": True, "result": []}
     content[1]["annotations"][0]["result"][0]["id"] = "drawn anew"
-    found, problems = label_studio.answers(content, ASKED, pool(2), project=PROJECT)
+    found, problems = label_studio.read(json.dumps(content).encode(), ASKED, pool(2), project=PROJECT)
     assert problems == []
     assert [(a.verdict, a.who, a.seconds) for a in found] == [
         ("skipped", "ann@x.org", 3.5),
@@ -412,10 +441,10 @@ def test_nothing_faulty_is_sent(tool: str) -> None:
         query(5, "image"),
     ]
     with pytest.raises(LabelwiseError, match="5 reasons not to send"):
-        TOOLS[tool].tasks(faulty, pool(2), project=PROJECT)
+        TOOLS[tool].write(faulty, pool(2), project=PROJECT)
     bad = Pool(Path("data"), ("a\x01",), ("a.jpg",), np.array([9]), np.array([9]))
     with pytest.raises(LabelwiseError, match="printable"):
-        TOOLS[tool].tasks([], bad, project=PROJECT)
+        TOOLS[tool].write([], bad, project=PROJECT)
 
 
 def test_the_configuration_of_label_studio_holds_every_class_and_choice() -> None:
@@ -441,7 +470,7 @@ json_values = st.recursive(
 def test_a_file_with_anything_in_it_never_crashes_the_reader(tool: str, data: Any) -> None:
     queries = [query(0, "box", (10, 20, 30, 40)), query(1, "box", (50, 60, 70, 80))]
     content = json.loads(
-        PEOPLE[tool](TOOLS[tool].tasks(queries, pool(2), known(pool(2)), project=PROJECT), {0: OBJECT, 1: OBJECT})
+        PEOPLE[tool](TOOLS[tool].write(queries, pool(2), PROJECT, known(pool(2))), {0: OBJECT, 1: OBJECT})
     )
     places: list[tuple[Any, Any]] = []
 
@@ -454,16 +483,28 @@ def test_a_file_with_anything_in_it_never_crashes_the_reader(tool: str, data: An
     node, key = data.draw(st.sampled_from(range(len(places))).map(places.__getitem__))
     node[key] = data.draw(json_values)
     with suppress(LabelwiseError):
-        TOOLS[tool].answers(json.dumps(content), queries, pool(2), project=PROJECT)
+        TOOLS[tool].read(json.dumps(content).encode(), queries, pool(2), project=PROJECT)
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"<a", b"[", b"{}", b"[1, NaN]", b'{"a": 1, "a": 2}', b"\xff", b"[" * 100_000, b"<x/>"]
+    "text",
+    [
+        b"",
+        b"<a",
+        b"[",
+        b"{}",
+        b"[1, NaN]",
+        b'{"a": 1, "a": 2}',
+        b"\xff",
+        b"[" * 100_000,
+        b"<x/>",
+        b'<?xml version="1.0" encoding="nope"?><a/>',
+    ],
 )
 @pytest.mark.parametrize("tool", TOOLS)
 def test_what_is_no_file_of_the_tool_is_an_error_or_told(tool: str, text: bytes) -> None:
     try:
-        found, problems = TOOLS[tool].answers(text, ASKED, pool(2), project=PROJECT)
+        found, problems = TOOLS[tool].read(text, ASKED, pool(2), project=PROJECT)
     except LabelwiseError:
         return
     assert found == [] and (problems or text == b"{}")
@@ -472,7 +513,7 @@ def test_what_is_no_file_of_the_tool_is_an_error_or_told(tool: str, text: bytes)
 def test_an_xml_bomb_is_refused() -> None:
     bomb = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><annotations>&c;</annotations>'
     with pytest.raises(LabelwiseError, match="entities"):
-        cvat.answers(bomb, ASKED, pool(2), project=PROJECT)
+        cvat.read(bomb, ASKED, pool(2), project=PROJECT)
 
 
 def test_a_reference_tells_every_part_of_the_question() -> None:

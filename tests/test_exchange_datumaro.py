@@ -18,7 +18,7 @@ from PIL import Image
 from test_exchange import CLASSES, PROJECT, known, pool, query
 
 from labelwise.exchange import coco, cvat
-from labelwise.exchange._judge import REGION
+from labelwise.exchange._questions import REGION
 from labelwise.report import training_set
 from labelwise.types import Boxes, Labels, Rects
 
@@ -67,15 +67,15 @@ def check(rows: list[Any]) -> None:
 
 
 def test_datumaro_reads_the_same_boxes_and_attributes_from_cvat(tmp_path: Path) -> None:
-    files = cvat.tasks(QUERIES, pool(5), known(pool(5)), project=PROJECT)
+    files = cvat.write(QUERIES, pool(5), PROJECT, known(pool(5)))
     (tmp_path / "annotations.xml").write_bytes(files["annotations.xml"])
     check(datumaro("cvat", tmp_path))
 
 
 def test_datumaro_reads_the_same_boxes_and_attributes_from_coco(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
-    content = coco.tasks(QUERIES, pool(5), known(pool(5)), project=PROJECT)
-    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    files = coco.write(QUERIES, pool(5), PROJECT, known(pool(5)))
+    (tmp_path / "annotations" / "instances_train.json").write_bytes(files["queries.json"])
     check(datumaro("coco_instances", tmp_path))
 
 

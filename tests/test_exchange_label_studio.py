@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_exchange import CLASSES, PROJECT, Box, Said, by_label_studio, choice, known, pool, query, rectangle
+from test_exchange import CLASSES, PROJECT, Box, Reply, by_label_studio, choice, known, pool, query, rectangle
 from test_exchange_project import state
 from typer.testing import CliRunner
 
@@ -133,7 +133,7 @@ def ask(opened: Context, round: int) -> None:
     opened.project.ledger.add_queries(round, asked)
 
 
-def said(opened: Context, round: int) -> dict[int, Said]:
+def said(opened: Context, round: int) -> dict[int, Reply]:
     """What Ann says: every verdict, boxes as they are and moved, none to two objects in a region."""
     classes, found = opened.pool.classes, {}
     for asked in opened.project.ledger.queries(round):
@@ -142,14 +142,14 @@ def said(opened: Context, round: int) -> dict[int, Said]:
         k = asked.rank
         if asked.unit == "box":
             moved = (x1 + (k % 3), y1 + 0.5, x2, y2 - (k % 2)), classes[k % len(classes)]
-            words = (Said("accept", (moved,)), Said("reject"), Said("duplicate"), Said("skip"))
+            words = (Reply("accept", (moved,)), Reply("reject"), Reply("duplicate"), Reply("skip"))
             found[asked.id] = words[0] if k < 15 else words[k % 4]
         else:
             objects = tuple(
                 ((x1 + 5 * j, y1 + 5, x1 + 5 * j + 20, y1 + 30.5), classes[(k + j) % len(classes)])
                 for j in range(k % 3)
             )
-            found[asked.id] = Said("skip") if k % 8 == 7 else Said("complete", objects)
+            found[asked.id] = Reply("skip") if k % 8 == 7 else Reply("complete", objects)
     return found
 
 
@@ -286,7 +286,7 @@ def server(studio: str) -> Server:
     return Server(studio, TOKEN)
 
 
-def answered(server: Server, unit: str, n: int) -> tuple[Any, Any, dict[int, Said]]:
+def answered(server: Server, unit: str, n: int) -> tuple[Any, Any, dict[int, Reply]]:
     """Sends n queries, answers them through the interface as the page of Label Studio would, and fetches them."""
     rng, images = np.random.default_rng(7), pool(n)
     queries, said = [], {}
@@ -298,11 +298,11 @@ def answered(server: Server, unit: str, n: int) -> tuple[Any, Any, dict[int, Sai
         words = ("accept", "reject", "duplicate", "skip") if unit == "box" else ("complete", "complete", "skip")
         word = words[k % len(words)]
         drawn = ((inner, CLASSES[k % 3]),) if word == "accept" or (word == "complete" and k % 2) else ()
-        said[k] = Said(word, drawn)
+        said[k] = Reply(word, drawn)
     sent = label_studio.tasks(queries, images, known(images), project=PROJECT)
     number = server.create(f"labelwise test {unit}", label_studio.config(queries, images))
     ids = server.send(number, sent)
-    for k, (id, task) in enumerate(zip(ids, sent, strict=True)):
+    for k, (number_there, task) in enumerate(zip(ids, sent, strict=True)):
         result = [r for p in task["predictions"] for r in p["result"]]
         for box, name in said[k].objects:
             own = f"q-{k}" if unit == "box" else f"n-{k}"
@@ -310,13 +310,11 @@ def answered(server: Server, unit: str, n: int) -> tuple[Any, Any, dict[int, Sai
         body = {"result": [*result, choice("verdict", said[k].word)], "lead_time": 2.5}
         if said[k].word == "skip" and k % 2:
             body = {"result": [], "was_cancelled": True, "lead_time": 1.0}
-        server._call("POST", f"/api/tasks/{id}/annotations/", body)
-    found = label_studio.answers(server.fetch(number), queries, images, project=PROJECT)
-    exported = server._call("GET", f"/api/projects/{number}/export?exportType=JSON")
-    assert label_studio.answers(exported, queries, images, project=PROJECT)[1] == []
-    assert len(label_studio.answers(exported, queries, images, project=PROJECT)[0]) == n, (
-        "the export file says the same"
-    )
+        server._call("POST", f"/api/tasks/{number_there}/annotations/", body)
+    found = label_studio.read(json.dumps(server.fetch(number)).encode(), queries, images, PROJECT)
+    exported = json.dumps(server._call("GET", f"/api/projects/{number}/export?exportType=JSON")).encode()
+    assert label_studio.read(exported, queries, images, PROJECT)[1] == []
+    assert len(label_studio.read(exported, queries, images, PROJECT)[0]) == n, "the export file says the same"
     server._call("DELETE", f"/api/projects/{number}/")
     return found, queries, said
 
@@ -341,8 +339,8 @@ def test_a_real_server_takes_the_configuration_of_classification(server: Server)
     number = server.create("labelwise test class", label_studio.config(queries, images, one_class=True))
     ids = server.send(number, label_studio.tasks(queries, images, project=PROJECT, one_class=True))
     server._call("POST", f"/api/tasks/{ids[0]}/annotations/", {"result": [choice("class", CLASSES[2])]})
-    rows = server.fetch(number)
-    found, problems = label_studio.answers(rows, queries, images, project=PROJECT, one_class=True, unfinished=True)
+    rows = json.dumps(server.fetch(number)).encode()
+    found, problems = label_studio.read(rows, queries, images, PROJECT, one_class=True, unfinished=True)
     assert [(a.query, a.verdict, a.labels) for a in found] == [(0, "all", (2,))]
     assert [(p.kind, p.handling) for p in problems] == [("half-finished", "left open")]
     server._call("DELETE", f"/api/projects/{number}/")

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from test_exchange import PEOPLE, Said
+from test_exchange import TOOLS, Reply
+from test_exchange import reply as reply_of
 from typer.testing import CliRunner
 
 from labelwise import cli
 from labelwise.cli import transfer as cli_exchange
 from labelwise.data import find
 from labelwise.generated import scenes
-from labelwise.ledger import imports as store
+from labelwise.ledger import import_export as store
 from labelwise.project import opening
 from labelwise.project.context import Context
 from labelwise.stages import interchange
@@ -45,25 +46,26 @@ def opened(tmp_path: Path) -> Iterator[Context]:
     made.project.close()
 
 
-def said(made: Context, queries: list[Query]) -> dict[int, Said]:
+def said(made: Context, queries: list[Query]) -> dict[int, Reply]:
     one = ((12.0, 20.0, 30.0, 40.0), made.pool.classes[3])
-    of = {"box": Said("accept", (one,)), "region": Said("complete", (one,)), "image": Said("complete", (one, one))}
+    of = {"box": Reply("accept", (one,)), "region": Reply("complete", (one,)), "image": Reply("complete", (one, one))}
     return {query.id or 0: of[query.unit] for query in queries}
 
 
 def reply(made: Context, tool: str, round: int) -> bytes:
     """What comes back from a tool for the open queries of a round."""
     queries = interchange.open_queries(made, round)
-    sent = interchange.tasks(made, tool, queries)
+    sent = interchange.query_files(made, tool, queries)
     size = {"size": (96, 96)} if tool == "label_studio" else {}
-    return PEOPLE[tool](sent, said(made, queries), **size)
+    project = store.project_id(made.project.ledger)
+    return reply_of(tool, sent, said(made, queries), queries, made.pool, project, **size)
 
 
 def state(made: Context) -> tuple[Any, ...]:
     ledger = made.project.ledger
     labels = ledger.labels(made.pool)
     return (
-        store.standing(ledger),
+        store.current_answers(ledger),
         ledger.cost(),
         labels.annotations.xyxy.tolist(),
         labels.coverage.xyxy.tolist(),
@@ -71,7 +73,7 @@ def state(made: Context) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("tool", interchange.TOOLS)
+@pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("round", [0, 1, 2])
 def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
     content = reply(opened, tool, round)
@@ -83,7 +85,7 @@ def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None
     after = state(opened)
     assert len(after[2]) == (4 if round == 0 else n)
     assert len(after[3]) == (0 if round == 1 else n), "images and regions are covered from now on, boxes are not"
-    assert interchange.take_in(opened, content, tool) == store.Taken(0, n)
+    assert interchange.take_in(opened, content, tool) == store.ImportResult(0, n)
     assert state(opened) == after
 
 
@@ -134,7 +136,7 @@ def test_half_a_file_is_taken_where_one_says_so(opened: Context) -> None:
 def test_what_a_file_says_is_what_the_page_would_have_written(opened: Context, tmp_path: Path) -> None:
     content = reply(opened, "label_studio", 2)
     interchange.take_in(opened, content, "label_studio")
-    ((query, answer),) = store.standing(opened.project.ledger)
+    ((query, answer),) = store.current_answers(opened.project.ledger)
     assert query.id is not None
     assert answer == Answer(query.id, "all", ((12.0, 20.0, 30.0, 40.0),), (3,), "ann@x.org", 3.5)
     assert opened.project.ledger.cost() == Cost(boxes=1, queries=1, images=0, seconds=3.5)
@@ -167,7 +169,7 @@ def answered(opened: Context) -> Context:
     return opened
 
 
-@pytest.mark.parametrize("format", interchange.SETS)
+@pytest.mark.parametrize("format", interchange.set_formats())
 def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     answered: Context, format: str, tmp_path: Path
 ) -> None:
@@ -200,7 +202,7 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
         interchange.write_set(answered, format, tmp_path / "set")
 
 
-@pytest.mark.parametrize("format", interchange.SETS)
+@pytest.mark.parametrize("format", interchange.set_formats())
 def test_a_training_set_appears_in_one_step_or_not_at_all(
     answered: Context, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +214,7 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
         with pytest.raises(KeyboardInterrupt):
             interchange.write_set(answered, format, tmp_path / "set")
     assert not (tmp_path / "set").exists()
-    (tmp_path / ".set.0.tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
+    (tmp_path / ".set.0.labelwise-tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
     interchange.write_set(answered, format, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
@@ -245,6 +247,39 @@ def test_the_commands_go_out_and_back(opened: Context, tmp_path: Path) -> None:
     assert "2 answers recorded, 0 were there before" in call("import", tmp_path / "back.json", "--project", folder)
     assert "0 answers recorded, 2 were there before" in call("import", tmp_path / "back.json", "--project", folder)
     assert "DATA_CARD.md" in call("export", "labels", "--to", "coco", "--project", folder, "-o", tmp_path / "set")
+
+
+def test_a_server_is_filled_and_read_with_what_the_files_hold(
+    opened: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, Any] = {}
+
+    class Fake:
+        def __init__(self, *_: object) -> None: ...
+
+        def create(self, title: str, config: str) -> int:
+            sent["title"], sent["config.xml"] = title, config.encode()
+            return 7
+
+        def send(self, project: int, tasks: list[dict[str, Any]]) -> None:
+            sent["tasks.json"] = json.dumps(tasks).encode()
+
+        def fetch(self, project: int) -> Any:
+            queries = interchange.open_queries(opened, 1)
+            return json.loads(
+                reply_of("label_studio", sent, said(opened, queries), queries, opened.pool, size=(96, 96))
+            )
+
+    monkeypatch.setattr("labelwise.exchange.label_studio_server.Server", Fake)
+    folder, there = opened.project.folder, ("--server", "http://labels")
+    shown = call("export", "queries", "--to", "label_studio", "--project", folder, "--round", 1, *there)
+    assert "http://labels/projects/7" in shown and "labelwise import 7 --server http://labels" in shown
+    files = interchange.query_files(opened, "label_studio", interchange.open_queries(opened, 1))
+    assert sent["title"].endswith(", round 1") and sent["config.xml"] == files["config.xml"]
+    assert json.loads(sent["tasks.json"]) == json.loads(files["tasks.json"])
+    assert "2 answers recorded" in call("import", 7, *there, "--project", folder)
+    with pytest.raises(LabelwiseError, match="not cvat: leave it out"):
+        call("export", "queries", "--to", "cvat", "--project", folder, *there)
 
 
 def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context, tmp_path: Path) -> None:
@@ -303,7 +338,7 @@ def killed_at(statement: int, folder: Path, content: bytes) -> bool:
                 if seen == statement:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            sa.event.listen(made.project.ledger._engine, "before_cursor_execute", count)
+            sa.event.listen(made.project.ledger.engine, "before_cursor_execute", count)
             interchange.take_in(made, content, "json")
             code = 0
         finally:

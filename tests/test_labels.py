@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.menu import made
 
 import labelwise.labels
+from labelwise.config.inputs import INPUTS
 from labelwise.labels import hard, noisy, task_hard, task_soft
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError
@@ -25,8 +27,11 @@ def inputs(policy) -> list[str]:
 
 
 def call(policy, scores, consistency):
-    menu = {"scores": scores, "consistency": consistency, "answers_per_candidate": scores + 0.01, "round": 1}
-    menu["probs"] = np.stack([scores, 1 - scores], axis=1)
+    """`probs` and whatever else goes along with the scores, row by row."""
+    menu = made("labels", len(scores), seed=3)
+    order = np.argsort(np.argsort(scores))  # the same row for the same score, wherever it stands
+    menu |= {row.name: menu[row.name].take(order, row.position) for row in INPUTS["labels"].values() if row.shape}
+    menu |= {"scores": scores, "consistency": consistency}
     return policy.weigh(*(menu[name] for name in inputs(policy)))
 
 
@@ -37,7 +42,7 @@ def test_all_policies_of_the_design_are_there():
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda m: m.__name__)
 def test_contract(policy):
-    assert set(inputs(policy)) <= {"scores", "probs", "consistency", "answers_per_candidate", "round"}
+    assert set(inputs(policy)) <= set(INPUTS["labels"])
     assert policy.NEGATIVES in ("everywhere", "known")
     assert "Source:" in policy.__doc__ and "Fails when:" in policy.__doc__ and ">>>" in policy.__doc__
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import torch
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
-from labelwise.models import _candidates, _pooling, _weighted, faster_rcnn, retinanet
+from labelwise.models import _anchors, _pooling, _weighted, faster_rcnn, retinanet
 from labelwise.types import LabelwiseError
 
 N_CLASSES = 3
@@ -250,7 +250,7 @@ def test_no_candidate_at_all(name):
 def test_best_of_takes_each_image_by_itself():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 30], [40, 0, 50, 10]])
     scores, image = torch.tensor([0.5, 0.9, 0.7, 0.2, 0.3]), torch.tensor([1, 1, 0, 1, 1])
-    assert _candidates.best_of(boxes, scores, image, nms_iou=0.5, most=2).tolist() == [2, 1, 4]
+    assert _anchors.best_of(boxes, scores, image, nms_iou=0.5, most=2).tolist() == [2, 1, 4]
 
 
 @pytest.mark.parametrize("name", BUILDS)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from labelwise.models import _candidates, _loss_head, _pooling, faster_rcnn, retinanet
+from labelwise.models import _anchors, _loss_head, _pooling, faster_rcnn, retinanet
 from labelwise.types import LabelwiseError
 
 N_CLASSES = 3
@@ -58,10 +58,10 @@ def test_tightness_equals_the_iou_of_pairs():
     boxes, origins = torch.cat((corner, corner + 1 + 40 * torch.rand(2, 200, 2, generator=rng)), 2)
     origins[0] = boxes[0]
     origins[1, 2:] = origins[1, :2]  # without area, as an anchor outside its image is once it is cut
-    got = _candidates.tightness(boxes, origins)
+    got = _anchors.tightness(boxes, origins)
     torch.testing.assert_close(got, box_iou(boxes, origins).diagonal())
     assert got[0] == 1 and got[1] == 0
-    assert _candidates.tightness(boxes[:0], origins[:0]).shape == (0,)
+    assert _anchors.tightness(boxes[:0], origins[:0]).shape == (0,)
 
 
 @both

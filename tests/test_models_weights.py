@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import threading
+import typing
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_no_coco_weights_for_a_small_backbone():
         retinanet.build(2, weights="coco")
 
 
-@pytest.mark.parametrize("name", _backbones._CHANNELS)
+@pytest.mark.parametrize("name", typing.get_args(_backbones.BackboneName))
 def test_every_backbone_runs_in_both_detectors(name):
     image = [torch.rand(3, 64, 96)]
     for build in BUILDS.values():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from labelwise.data import clean, coco, find, staging, yolo
 from labelwise.ledger.ledger import Ledger
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, disk
 
 NAMES = ("train/deep/a.png", "train/b.png")
 
@@ -49,7 +49,7 @@ def test_files_of_other_systems_name_the_same_images(tmp_path: Path, write: Any,
     assert sorted(pool.names) == sorted(NAMES) and not pool.problems
     ledger = Ledger.open(tmp_path / "ledger.sqlite", create=True)
     ledger.add_images(pool)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         stored = connection.exec_driver_sql("SELECT name FROM images").scalars().all()
     ledger.close()
     assert sorted(stored) == sorted(NAMES), "the ledger may be read on another system"
@@ -106,6 +106,6 @@ def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "replace", replace)
     (tmp_path / "made").mkdir()
-    with staging.folder(tmp_path / "made") as partial:
+    with disk.new_folder(tmp_path / "made") as partial:
         (partial / "a.txt").write_text("a", encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "a.txt"]

@@ -8,59 +8,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.menu import SIZES, distributions, made
 from scipy.special import entr, rel_entr
 
 import labelwise.score
+from labelwise.config.inputs import INPUTS
 from labelwise.score import _rows, consistency, entropy, least_confidence, margin
 from labelwise.types import LabelwiseError
 
 FOLDER = Path(labelwise.score.__file__).parent
 MODULES = [importlib.import_module(f"labelwise.score.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
 METHODS = sorted((m for m in MODULES if hasattr(m, "score")), key=lambda m: m.__name__)
-OF_CLASSIFIERS = {"history", "truth_classes", "labelled_classes"}
+MENU = INPUTS["score"]
+OF_CLASSIFIERS = {name for name, row in MENU.items() if row.task == "classification"}
 """A method that names one of these looks at no box; its contract is in test_classification.py."""
 METHODS = [m for m in METHODS if not OF_CLASSIFIERS & set(inspect.signature(m.score).parameters)]
-BOX_MENU = {"n", "rng", "probs", "scores", "labels", "counts", "features", "tightness"}
-BOX_MENU |= {"view_probs", "view_scores", "view_iou"}
-COUNTS = {"estimated_fp", "estimated_fn", "true_fp", "true_fn"}
-IMAGE_MENU = {"offsets", "predicted_loss", "labelled_probability"} | COUNTS
-"""A method that names one of these gives one score per image, any other one per box."""
-MENU = BOX_MENU | IMAGE_MENU
-IMAGES = 12
-
-
-def distributions(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Peaked and flat rows, some with exact zeros."""
-    raw = rng.random(shape, dtype=np.float32) ** rng.choice([1, 8], (*shape[:-1], 1)) * (rng.random(shape) > 0.2)
-    raw[..., 0] += 1e-3
-    return (raw / raw.sum(-1, keepdims=True)).astype(np.float32)
+IMAGES = SIZES["images"]
 
 
 def make_menu(n: int, classes: int = 5, views: int = 3, seed: int = 0) -> dict:
-    rng = np.random.default_rng(seed)
-    iou = rng.random((views, n), dtype=np.float32) * (rng.random((views, n)) > 0.3)
-    image = np.sort(rng.integers(1, max(2, IMAGES - 1), n))  # the first and the last image hold nothing
-    return {
-        "n": n,
-        "rng": rng,
-        "probs": distributions(rng, n, classes),
-        "scores": rng.random(n, dtype=np.float32),
-        "view_probs": distributions(rng, views, n, classes),
-        "view_scores": rng.random((views, n), dtype=np.float32),
-        "view_iou": iou.astype(np.float32),
-        "features": rng.random((n, 4), dtype=np.float32),
-        "labels": rng.integers(0, classes, n),
-        "counts": rng.integers(0, 40, classes),
-        "tightness": rng.random(n, dtype=np.float32),
-        "offsets": np.searchsorted(image, np.arange(IMAGES + 1)).astype(np.int64),
-        "predicted_loss": rng.random(IMAGES, dtype=np.float32),
-        "labelled_probability": rng.random(IMAGES, dtype=np.float32),
-        **{name: rng.integers(0, 5, IMAGES).astype(np.float64) for name in sorted(COUNTS)},
-    }
+    return made("score", n, classes, seed, V=views)
 
 
 def per_image(method) -> bool:
-    return bool(IMAGE_MENU & set(inputs(method)))
+    return any(MENU[name].of_images for name in inputs(method))
 
 
 def inputs(method) -> list[str]:
@@ -74,8 +45,8 @@ def call(method, menu: dict) -> np.ndarray:
 
 def reordered(menu: dict, rows: np.ndarray) -> dict:
     """The boxes in another order."""
-    per_box = {k: v for k, v in menu.items() if isinstance(v, np.ndarray) and k not in IMAGE_MENU | {"counts"}}
-    return menu | {k: v[:, rows] if k.startswith("view_") else v[rows] for k, v in per_box.items()}
+    per_box = [row for row in MENU.values() if row.axis == "boxes"]
+    return menu | {row.name: menu[row.name].take(rows, row.position) for row in per_box}
 
 
 def test_the_folder_holds_the_methods_of_the_issue():
@@ -85,7 +56,7 @@ def test_the_folder_holds_the_methods_of_the_issue():
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 def test_contract(method, monkeypatch):
-    assert set(inputs(method)) <= MENU
+    assert set(inputs(method)) <= set(MENU)
     assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__
     assert ">>>" in method.__doc__ + (method.score.__doc__ or "")
     menu, n = make_menu(97), IMAGES if per_image(method) else 97
@@ -104,22 +75,25 @@ def test_contract(method, monkeypatch):
 
 @pytest.mark.parametrize(
     ("method", "name"),
-    [(m, k) for m in METHODS for k in inputs(m) if k not in ("n", "rng", "labels", "counts", "offsets")],
+    [
+        (m, k)
+        for m in METHODS
+        for k in inputs(m)
+        if MENU[k].axis != "whole" and MENU[k].values not in ("class", "offsets")
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("value", [np.nan, -0.5, np.inf, 1.5])
 def test_a_bad_row_is_named(method, name, value):
     menu = make_menu(50)
     menu["view_iou"][:, 41] = 1
-    bad = 4 if name in IMAGE_MENU else 41
-    if (name == "features" and np.isfinite(value)) or (name == "predicted_loss" and value == 1.5):
-        menu[name][bad] = value
+    menu[name] = menu[name].astype(np.float64) if MENU[name].values == "count" else menu[name]
+    bad = 4 if MENU[name].of_images else 41
+    at = (1, bad) if MENU[name].axis == "boxes" and MENU[name].position else bad
+    menu[name][at] = value
+    if (MENU[name].values == "number" and np.isfinite(value)) or (MENU[name].values == "amount" and value == 1.5):
         assert np.isfinite(call(method, menu)).all(), "any number is a feature, and a loss may be above 1"
         return
-    if name.startswith("view_"):
-        menu[name][1, 41] = value
-    else:
-        menu[name][bad] = value
     with pytest.raises(LabelwiseError, match=rf"\b{bad}\b"):
         call(method, menu)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.menu import made
 
 import labelwise.select
+from labelwise.config.inputs import INPUTS
 from labelwise.select import balance_frequency, balance_kcenter, diverse_prototype, top
 from labelwise.select._order import significant
 from labelwise.select._product import product
@@ -19,44 +21,12 @@ from labelwise.types import LabelwiseError
 FOLDER = Path(labelwise.select.__file__).parent
 MODULES = [importlib.import_module(f"labelwise.select.{p.stem}") for p in FOLDER.glob("*.py") if p.stem != "__init__"]
 METHODS = sorted((m for m in MODULES if hasattr(m, "select")), key=lambda m: m.__name__)
-MENU = {"scores", "labels", "frequency", "counts", "features", "labelled_features", "scale", "budget", "rng"}
-MENU |= {
-    "box_offsets",
-    "box_probs",
-    "box_scores",
-    "box_features",
-    "probs",
-    "target",
-    "image",
-    "videos",
-    "labelled_images",
-}
 
 
 def make_menu(n: int, budget: int, seed: int = 0, ties: bool = False) -> dict:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 4, n) / 4 if ties else rng.permutation(n) / max(n, 1)
-    boxes = 3 * n
-    return {
-        "scores": scores,
-        "labels": rng.integers(0, 5, n),
-        "frequency": rng.dirichlet(np.ones(5)),
-        "counts": rng.integers(0, 40, 5),
-        "features": rng.random((n, 6), dtype=np.float32),
-        "labelled_features": rng.random((4, 6), dtype=np.float32),
-        "scale": rng.integers(0, 3, n),
-        "box_offsets": np.searchsorted(np.sort(rng.integers(0, max(n, 1), boxes)), np.arange(n + 1)).astype(np.int64),
-        "box_probs": rng.dirichlet(np.ones(5), boxes).astype(np.float32),
-        "box_scores": rng.random(boxes, dtype=np.float32),
-        "box_features": rng.random((boxes, 6), dtype=np.float32),
-        "probs": rng.dirichlet(np.ones(5), n).astype(np.float32),
-        "target": np.maximum(rng.integers(0, 4, 5), 0) + budget / 5,
-        "image": rng.permutation(n + 5)[:n],
-        "videos": np.sort(rng.integers(0, 4, n + 5)),
-        "labelled_images": rng.permutation(n + 5)[:3],
-        "budget": budget,
-        "rng": rng,
-    }
+    menu = made("select", n, seed=seed, images=n + 5)
+    menu |= {"budget": budget, "target": menu["target"] + budget / 5, "videos": np.sort(menu["videos"])}
+    return menu | ({"scores": np.random.default_rng(seed).integers(0, 4, n) / 4} if ties else {})
 
 
 def inputs(method) -> list[str]:
@@ -81,7 +51,7 @@ def weighted(menu: dict, sigma: float = 1.0) -> list[float]:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 def test_contract(method):
-    assert set(inputs(method)) <= MENU and "budget" in inputs(method)
+    assert set(inputs(method)) <= set(INPUTS["select"]) and "budget" in inputs(method)
     assert "Source:" in method.__doc__ and "Fails when:" in method.__doc__
     assert ">>>" in method.__doc__ + (method.select.__doc__ or "")
     for n, budget in ((60, 7), (60, 60), (60, 61), (60, 0), (0, 5), (1, 1)):

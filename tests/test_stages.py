@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from labelwise.stages.candidates import Candidates, _images, _regions
-from labelwise.stages.oracle import _annotated, _next
-from labelwise.stages.score import lifted
+from labelwise.project.round import Round
+from labelwise.stages.ranking import _next
+from labelwise.stages.simulation import _annotated
 from labelwise.types import Boxes, Detections, Pool
+from labelwise.units import Candidates, Shard, image, region
+from labelwise.units._lift import lifted
 
 
 def detections(image: list[int], boxes: list, n_images: int, classes: int = 3) -> Detections:
@@ -40,7 +44,7 @@ def test_lifting_against_a_loop(how: str) -> None:
 
 def test_images_hold_their_open_detections_and_their_class_mix() -> None:
     boxes = detections([0, 0, 2, 2, 2], [[0, 0, 1, 1]] * 5, 4)
-    found = _images(boxes, 10, np.array([0, 2, 3]))
+    found = image.candidates(Shard((boxes,), 10, np.arange(5), np.array([0, 2, 3]), np.ones((4, 2)), 32))
     assert found.image.tolist() == [10, 12, 13] and found.offsets.tolist() == [0, 2, 5, 5]
     assert found.members.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(found.mix(3), [[0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 0]], atol=1e-6)
@@ -50,7 +54,7 @@ def test_regions_are_windows_of_the_image_size_at_every_scale() -> None:
     size = np.array([[100.0, 50.0], [40.0, 80.0]])
     small = [[2, 2, 12, 12], [80, 30, 95, 45], [10, 10, 20, 20]]
     parts = tuple(detections([0, 0, 1], small, 2) for _ in range(2))
-    found = _regions(parts, 5, size, 50, (1.0, 2.0))
+    found = region.candidates(Shard(parts, 5, np.zeros(0, int), np.arange(2), size, 50, (1.0, 2.0)))
     at_1, at_2 = (found.scale == 0, found.scale == 1)
     assert found.xyxy[at_1].tolist() == [[0, 0, 100, 50], [0, 0, 40, 80]], "at scale 1 the region is the image"
     widths = found.xyxy[at_2][:, 2:] - found.xyxy[at_2][:, :2]
@@ -82,10 +86,13 @@ def test_regions_inside_what_is_covered_are_passed_over() -> None:
     picks = {"image": np.array([0, 0, 0, 1]), "label": np.full(4, -1), "magnification": np.ones(4), "score": np.ones(4)}
     picks |= {"row": np.full(4, -1), **{name: corners[:, k] for k, name in enumerate(("x1", "y1", "x2", "y2"))}}
     covered = {0: [np.array([0, 0, 12, 12], np.float32)]}
-    assert [q.rank for q in _next(pool, picks, "region", 1, 0, 9, covered)] == [1, 2, 3]
-    assert [q.rank for q in _next(pool, picks, "region", 1, 2, 1, covered)] == [2]
+    run = SimpleNamespace(query=SimpleNamespace(unit="region"))
+    now = Round(SimpleNamespace(pool=pool, run=run), 1)  # type: ignore[arg-type]
+    now.picks = picks
+    assert [q.rank for q in _next(now, 0, 9, covered)] == [1, 2, 3]
+    assert [q.rank for q in _next(now, 2, 1, covered)] == [2]
     covered[0].append(np.array([0, 0, 20, 20], np.float32))
-    assert [q.rank for q in _next(pool, picks, "region", 1, 0, 9, covered)] == [3]
+    assert [q.rank for q in _next(now, 0, 9, covered)] == [3]
 
 
 def test_parts_are_one_table() -> None:

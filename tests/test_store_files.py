@@ -18,6 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelwise import files
+from labelwise.data import staging
+from labelwise.report import page
+from labelwise.tracks import _tables
 from labelwise.types import Detections, LabelwiseError, Rects, Targets, Views, disk, offsets_of
 
 
@@ -355,3 +358,51 @@ def test_other_tensors_are_no_targets(tmp_path: Path) -> None:
     files.write_tensors(tmp_path / "t", {"images": np.zeros(1)})
     with pytest.raises(LabelwiseError, match="holds no training targets"):
         files.read_targets(tmp_path / "t")
+
+
+def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is forced to the disk from now on."""
+    names: list[str] = []
+    real = disk.sync
+    monkeypatch.setattr(disk, "sync", lambda path: (names.append(path.name), real(path)))
+    return names
+
+
+def test_every_atomic_write_forces_the_file_and_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = forced(monkeypatch)
+    rows = np.zeros((2, 3), np.float32)
+    for write in (
+        lambda path: files.write_text(path, "1"),
+        lambda path: staging.text(path, "1"),
+        lambda path: _tables.write(path, iter(rows), 2),
+        lambda path: page.write(path, [], title="t"),
+    ):
+        names.clear()
+        write(tmp_path / "made")
+        partial, folder = names
+        assert partial.startswith(".made.") and partial.endswith(disk.SUFFIX) and folder == tmp_path.name
+        assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_new_folder_is_whole_and_forced_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = forced(monkeypatch)
+    with disk.new_folder(tmp_path / "data") as partial:
+        (partial / "train").mkdir()
+        (partial / "train" / "a.txt").write_text("a", encoding="utf-8")
+    assert sorted(names) == sorted(["train", "a.txt", partial.name, tmp_path.name])
+    with pytest.raises(LabelwiseError, match="exists already"), disk.new_folder(tmp_path / "data"):
+        pass
+    with pytest.raises(KeyboardInterrupt), disk.new_folder(tmp_path / "other"):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_leftovers_of_one_name_or_of_an_age_are_removed_alone(tmp_path: Path) -> None:
+    for name in ("a[1]", "a[1]b", "c"):
+        disk.temporary(tmp_path / name).write_bytes(b"half")
+    disk.remove_leftovers(tmp_path, name="a[1]")
+    assert {path.name.split(".")[1] for path in tmp_path.iterdir()} == {"a[1]b", "c"}
+    old = next(tmp_path.glob(".c.*"))
+    os.utime(old, (0, 0))
+    disk.remove_leftovers(tmp_path, idle_s=3600)
+    assert {path.name.split(".")[1] for path in tmp_path.iterdir()} == {"a[1]b"}

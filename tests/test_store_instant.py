@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from labelwise.ledger import class_list, records, safety
+from labelwise.ledger.current_answers import withdraw
 from labelwise.ledger.ledger import Ledger, now
-from labelwise.ledger.standing import withdraw
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 NAMES = tuple(f"{k}.jpg" for k in range(6))
@@ -48,10 +48,10 @@ def step(ledger: Ledger, rng: np.random.Generator, queries: list[Query], answers
         ]
         boxes = [] if verdict == "background" else [(float(x), float(y), x + 9.0, y + 9.0)]
         answer = Answer(query.id, verdict, boxes, [int(rng.integers(2))] * len(boxes), f"p{rng.integers(3)}")
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             answers += [found[0] for found in ledger.record_within(connection, [(query, answer, Cost(1, 1, 0, 2.0))])]
     elif what == "take back" and answers:
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             withdraw(connection, answers.pop(rng.integers(len(answers))), "p0", SIZES, now())
     elif what == "correct" and len(rows := ledger.annotation_rows()["id"]):
         ledger.correct(int(rows[rng.integers(len(rows))]), (1.0, 2.0, 30.0, 40.0), int(rng.integers(2)), "p1")
@@ -109,7 +109,7 @@ def test_a_number_that_changed_in_a_row_is_found(tmp_path: Path) -> None:
     safety.compare(ledger, 1)
     ledger.correct(1, (2.0, 2.0, 9.0, 9.0), 1, "ann")
     safety.compare(ledger, 1)  # later rows are others' business
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         connection.exec_driver_sql("DROP TRIGGER annotations_no_update")
         connection.exec_driver_sql("UPDATE annotations SET x2 = 6 WHERE id = 1")
     with pytest.raises(LabelwiseError, match=r"annotations: not the rows that round 0 was trained on.*--restore"):

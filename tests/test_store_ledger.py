@@ -163,7 +163,7 @@ def test_the_database_refuses_to_change_labels(ledger: Ledger, path: Path, table
     ledger.record(taken, Answer(taken.id, "object", [(1.0, 1.0, 2.0, 2.0)], [0]), Cost(), "oracle")
     ledger.record(whole, Answer(whole.id, "all"), Cost(), "oracle")
     before = rows(path, f"select * from {table}")
-    with pytest.raises(LabelwiseError, match=f"{table} is append-only"), ledger._write() as connection:
+    with pytest.raises(LabelwiseError, match=f"{table} is append-only"), ledger.write() as connection:
         connection.exec_driver_sql(sql.format(table))
     assert before and rows(path, f"select * from {table}") == before
 
@@ -342,7 +342,7 @@ def test_any_order_of_events_equals_the_plain_model(events: list[tuple[Any, ...]
         assert labels.answered[k] == (image in plain.images)
     assert {query.id for query in ledger.open_queries(1)} == {query.id for query in ledger.queries()} - plain.answered
     assert ledger.cost().queries == n_answers
-    with ledger._read() as connection:  # nothing is ever lost
+    with ledger.read() as connection:  # nothing is ever lost
         count = connection.execute(sa.select(sa.func.count()).select_from(schema.annotation_table)).scalar()
     assert count == len(plain.annotations)
     ledger.close()
@@ -369,10 +369,10 @@ ledger = Ledger.open(sys.argv[1])
 def die(connection, cursor, statement, *rest):
     if statement.startswith("INSERT INTO coverage"):
         os.kill(os.getpid(), signal.SIGKILL)
-sa.event.listen(ledger._engine, "after_cursor_execute", die)
+sa.event.listen(ledger.engine, "after_cursor_execute", die)
 query = ledger.open_queries(1)[0]
 answer = Answer(query.id, "all", [(0.0, 0.0, 1.0, 1.0)] * 2000, [0] * 2000)
-with ledger._read() as connection:
+with ledger.read() as connection:
     connection.exec_driver_sql("PRAGMA cache_size = 5")  # so that pages reach the disk before the commit
 ledger.record(query, answer, Cost(), "oracle")
 """
@@ -425,7 +425,7 @@ def test_disk_full_rolls_back_and_can_be_resumed(ledger: Ledger) -> None:
     big = Answer(query.id, "all", [(0.0, 0.0, 1.0, 1.0)] * 5000, [0] * 5000)
 
     def limit(pages: int) -> None:
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     limit(40)
@@ -438,7 +438,7 @@ def test_disk_full_rolls_back_and_can_be_resumed(ledger: Ledger) -> None:
 
 
 def test_a_newer_ledger_is_refused(ledger: Ledger, path: Path) -> None:
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         connection.execute(sa.update(schema.meta).where(schema.meta.c.key == "schema_version").values(value=7))
     with pytest.raises(
         LabelwiseError, match=r"made by a newer labelwise \(schema 7, this one reads up to 1\): upgrade"

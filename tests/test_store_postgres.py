@@ -41,9 +41,9 @@ def test_the_database_refuses_to_change_labels(url: str, table: str, sql: str) -
     taken, rejected = ledger.queries(1)
     ledger.record(taken, Answer(taken.id or 0, "object", [BOX], [0]), Cost(), "oracle")
     ledger.record(rejected, Answer(rejected.id or 0, "background"), Cost(), "oracle")
-    with pytest.raises(LabelwiseError, match=f"{table} is append-only"), ledger._write() as connection:
+    with pytest.raises(LabelwiseError, match=f"{table} is append-only"), ledger.write() as connection:
         connection.exec_driver_sql(sql.format(table))
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() in (1, 2)
     ledger.close()
 
@@ -52,7 +52,7 @@ def test_what_is_read_is_of_one_instant(url: str) -> None:
     ledger, other = filled(url, 2), Ledger.open(url)
     first, second = ledger.queries(1)
     ledger.record(first, Answer(first.id or 0, "background"), Cost(queries=1), "oracle")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         before = ledger.costs_within(connection)
         other.record(second, Answer(second.id or 0, "background"), Cost(queries=1), "oracle")
         assert ledger.costs_within(connection) == before

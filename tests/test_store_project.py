@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from labelwise.files import write_text
 from labelwise.ledger import engine, schema
 from labelwise.ledger.ledger import Ledger
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import LabelwiseError
 
 
@@ -79,7 +79,7 @@ def test_nobody_else_may_read_a_new_project(
         pytest.skip("a folder without its x bit is entered by root alone")
     umask(mask)
     made = Project.create(tmp_path / "p", "name = 'x'\n")
-    with made.ledger._read() as connection:  # so that the files beside it are there
+    with made.ledger.read() as connection:  # so that the files beside it are there
         connection.exec_driver_sql("SELECT * FROM meta").all()
         found = modes(made.folder)
     made.close()
@@ -131,7 +131,7 @@ def test_a_ledger_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_newer_project_is_refused(project: Project) -> None:
-    with project.ledger._write() as connection:
+    with project.ledger.write() as connection:
         connection.execute(sa.update(schema.meta).where(schema.meta.c.key == "schema_version").values(value=2))
     with pytest.raises(LabelwiseError, match="made by a newer labelwise"):
         Project.open(project.folder)
@@ -164,7 +164,7 @@ def test_a_stage_that_failed_is_done_again_from_its_start(project: Project, erro
 HOLD = """
 import sys
 from pathlib import Path
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 project = Project.open(Path(sys.argv[1]))
 with project.lock():
     print("held", flush=True)

@@ -14,6 +14,7 @@ from labelwise import files, loop
 from labelwise.evaluate.true_errors import errors
 from labelwise.project import opening
 from labelwise.project.context import Context, clips_of
+from labelwise.project.round import Round
 from labelwise.report import page
 from labelwise.stages import tracking
 from labelwise.study import history
@@ -80,8 +81,10 @@ def started(clips: Path, folder: Path, method: str, *settings: str) -> Context:
 def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: Path, tmp_path: Path) -> None:
     opened = started(clips, tmp_path / "tc", "temporal_coherence")
     list(loop.run(opened))
-    nodes, links = (files.read_table(opened.file(1, name)) for name in ("errors.parquet", "links.parquet"))
-    found = files.read_detections(opened.file(1, "predictions"), columns=())
+    nodes, links = (
+        files.read_table(Round(opened, 1).files.path / name) for name in ("errors.parquet", "links.parquet")
+    )
+    found = files.read_detections(Round(opened, 1).files.predictions(), columns=())
     of_detections = ~nodes["is_candidate"]
     assert of_detections.sum() == len(found) > 0, "labelled frames are predicted and judged too"
     truth = opened.pool.truth
@@ -96,7 +99,7 @@ def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: 
     video = opened.pool.clips.video  # type: ignore[union-attr]
     a, b = nodes["image"][links["a"]], nodes["image"][links["b"]]
     assert (video[a] == video[b]).all() and (np.abs(a - b) <= 3).all()
-    scored = files.read_table(opened.file(1, "scores.parquet"))
+    scored = files.read_table(Round(opened, 1).files.scores)
     fp = np.bincount(nodes["image"][of_detections], nodes["wrong"][of_detections], minlength=len(opened.pool))
     assert scored["score"].tolist() == fp[scored["image"]].tolist()
     ledger = opened.project.ledger
@@ -132,7 +135,7 @@ def test_every_method_of_the_chapter_runs(clips: Path, tmp_path: Path, method: s
 def test_neighbours_borrow_boxes_and_are_trained_on(clips: Path, tmp_path: Path) -> None:
     opened = started(clips, tmp_path / "lent", "random_r_propagate", "budget.per_round=[3]")
     list(loop.run(opened))
-    targets = files.read_targets(opened.file(1, "targets.safetensors"))
+    targets = files.read_targets(Round(opened, 1).files.targets)
     lent = targets.origin == 1
     assert lent.any() and (targets.w_cls[lent] == 0.5).all() and (targets.w_cls[~lent] == 1).all()
     truth = opened.pool.truth

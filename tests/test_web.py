@@ -24,7 +24,7 @@ from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import spent_and_open
 from labelwise.project import opening
 from labelwise.project.context import Context
-from labelwise.queue.accounts import SESSION_S, People
+from labelwise.queue.accounts import SESSION_S, Accounts
 from labelwise.queue.lease_queue import Contradiction, LeaseError
 from labelwise.queue.leases import Leases
 from labelwise.study import history
@@ -146,7 +146,7 @@ def test_of_two_answers_by_one_lease_that_come_at_once_the_first_stands(ledger: 
     leases = Leases(ledger)
     [ada], [bo] = leases.take("Ada", "tab-ada-1", 0.0), leases.take("Bo", "tab-bo-11", 0.0)
     gate, at_it = threading.Event(), threading.Event()
-    blocked = threading.Thread(target=leases._together.do, args=(lambda _: (at_it.set(), gate.wait(30)),))
+    blocked = threading.Thread(target=leases._commits.do, args=(lambda _: (at_it.set(), gate.wait(30)),))
     blocked.start()
     assert at_it.wait(30)
     sent = [(ada, "background", "Ada"), (bo, "background", "Bo"), (ada, "duplicate", "Ada"), (ada, "background", "Ada")]
@@ -318,13 +318,13 @@ def test_taking_back_reaches_only_so_far_and_only_ones_own(ledger: Ledger) -> No
 def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     old = Ledger.open(path, create=True)
-    with old._write() as connection:
+    with old.write() as connection:
         for name in ("withdrawn", "leases", "passwords", "sessions", "people"):
             connection.exec_driver_sql(f"DROP TABLE {name}")
     old.close()
     opened = Ledger.open(path)
-    assert Leases(opened).round() is None and People(opened).everyone() == []
-    with opened._read() as connection:
+    assert Leases(opened).round() is None and Accounts(opened).everyone() == []
+    with opened.read() as connection:
         triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
     assert {"withdrawn_no_update", "withdrawn_no_delete"} <= set(triggers)
     opened.close()
@@ -334,7 +334,7 @@ def test_a_ledger_of_before_gets_the_new_tables(tmp_path: Path) -> None:
 
 
 def test_invitations_sessions_and_their_end(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     secret = people.invite("Ada", "annotator", 0.0)
     assert people.enter("wrong", 0.0) is None
     entered = people.enter(secret, 0.0)
@@ -352,7 +352,7 @@ def test_invitations_sessions_and_their_end(ledger: Ledger) -> None:
             people.invite(name, "annotator", 0.0)
     with pytest.raises(LabelwiseError, match="known as annotator"):
         people.invite("Ada", "owner", 0.0)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         stored = [str(tuple(row)) for row in connection.exec_driver_sql("SELECT * FROM people")]
     assert secret not in "".join(stored)
 
@@ -505,7 +505,7 @@ def test_every_verdict_goes_into_the_ledger_as_it_was_given(site: Any) -> None:
     assert np.diff(labels.annotations.offsets).tolist() == [1, 0, 0, 0, 2, 1]
     assert np.diff(labels.coverage.offsets).tolist() == [0, 0, 0, 0, 1, 1]
     assert np.diff(labels.background.offsets).tolist() == [0, 1, 0, 0, 0, 0]
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.exec_driver_sql("SELECT who, seconds, note FROM answers ORDER BY id").all()
         origins = connection.exec_driver_sql("SELECT DISTINCT origin FROM annotations").scalars().all()
     assert {row[0] for row in rows} == {"Ada"} and rows[0][1] == 0.03 and rows[3][2] == "too dark"
@@ -869,7 +869,7 @@ def test_a_whole_run_with_people(site: Any, overlap: int) -> None:
     browser = browsers[0]
     cost = ledger.cost_by_round()
     assert cost[0].images == 2 and cost[0].queries == 2 * overlap
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         each = connection.exec_driver_sql("SELECT count(*), count(DISTINCT who) FROM answers GROUP BY query_id").all()
     assert {tuple(row) for row in each} == {(overlap, overlap)}, "the round waited for every second opinion"
     assert len(history.agreed(opened)) == (overlap == 2)

@@ -131,7 +131,7 @@ class Site:
 
     def answers(self) -> list[dict[str, Any]]:
         """The answers that count, in the order of their queries."""
-        with self.ledger._read() as connection:
+        with self.ledger.read() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT q.rank, a.verdict, a.boxes, a.labels, a.note, a.seconds FROM answers a JOIN queries q ON "
                 "q.id = a.query_id WHERE a.id NOT IN (SELECT answer_id FROM withdrawn) ORDER BY q.rank"

@@ -20,7 +20,7 @@ from labelwise.ledger import schema as t
 from labelwise.ledger.ledger import Ledger
 from labelwise.queue import accounts as store_people
 from labelwise.queue import passwords
-from labelwise.queue.accounts import SESSION_S, People
+from labelwise.queue.accounts import SESSION_S, Accounts
 from labelwise.types import LabelwiseError
 
 __all__ = ["ledger", "site"]
@@ -48,7 +48,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return made
 
 
-def entered(people: People, name: str = "Ada", at: float = 0.0) -> str:
+def entered(people: Accounts, name: str = "Ada", at: float = 0.0) -> str:
     """The cookie of a person who was just invited."""
     found = people.enter(people.invite(name, "annotator", at), at)
     assert found is not None
@@ -63,7 +63,7 @@ def elsewhere(do: Callable[[], Any]) -> None:
     assert not thread.is_alive(), "another writer had to wait"
 
 
-def with_password(people: People, name: str = "Ada") -> str:
+def with_password(people: Accounts, name: str = "Ada") -> str:
     token = entered(people, name)
     people.set_password(name, GOOD, 0.0, keep=token)
     return token
@@ -73,7 +73,7 @@ def with_password(people: People, name: str = "Ada") -> str:
 
 
 def test_a_password_opens_a_new_session_and_ends_the_one_of_before(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     token = with_password(people)
     found = people.login("Ada", GOOD, 1.0, old=token)
     assert found is not None and found[0] != token
@@ -85,7 +85,7 @@ def test_a_password_opens_a_new_session_and_ends_the_one_of_before(ledger: Ledge
 
 def test_nobody_else_comes_in(ledger: Ledger, work: Work) -> None:
     """And none of them is told apart by the work that is done."""
-    people = People(ledger)
+    people = Accounts(ledger)
     with_password(people)
     with_password(people, "Cy")
     people.revoke("Cy")
@@ -109,7 +109,7 @@ def test_nobody_else_comes_in(ledger: Ledger, work: Work) -> None:
 
 
 def test_a_password_ends_all_other_sessions_of_this_person_only(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     other_person = entered(people, "Bo")
     secret = people.invite("Ada", "annotator", 0.0)
     here, there = (people.enter(secret, 0.0) for _ in range(2))
@@ -127,7 +127,7 @@ def test_a_password_ends_all_other_sessions_of_this_person_only(ledger: Ledger) 
 
 
 def test_a_new_invitation_resets_and_a_revocation_ends(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     with_password(people)
     people.invite("Ada", "annotator", 1.0)
     assert people.login("Ada", GOOD, 2.0) is None and not people.everyone()[0]["password"]
@@ -137,7 +137,7 @@ def test_a_new_invitation_resets_and_a_revocation_ends(ledger: Ledger) -> None:
     people.revoke("Ada")
     assert people.login("Ada", GOOD, 2.0) is None and not people.everyone()[0]["password"]
     with_password(people)
-    with ledger._write() as connection:  # as a labelwise without passwords revokes
+    with ledger.write() as connection:  # as a labelwise without passwords revokes
         connection.execute(sa.update(t.people).values(secret=None))
     assert people.login("Ada", GOOD, 2.0) is None
 
@@ -145,10 +145,10 @@ def test_a_new_invitation_resets_and_a_revocation_ends(ledger: Ledger) -> None:
 @pytest.mark.parametrize("change", ["revoke", "invite"])
 def test_whoever_is_shut_out_during_the_work_stays_out(ledger: Ledger, work: Work, change: str) -> None:
     """No transaction is open during the work, so that nobody waits for it, and what happens meanwhile counts."""
-    people = People(ledger)
+    people = Accounts(ledger)
 
     def shut_out() -> None:
-        assert ledger._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        assert ledger.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
         work.during = lambda: None
         elsewhere(lambda: people.revoke("Ada") if change == "revoke" else people.invite("Ada", "annotator", 1.0))
 
@@ -168,7 +168,7 @@ def test_whoever_comes_while_somebody_is_shut_out_waits(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: str, way: str
 ) -> None:
     """Also where several may write at once: the sessions are ended, the new one must not slip in before the end."""
-    people, shut_out, came = People(ledger), store_people._shut_out, list[Any]()
+    people, shut_out, came = Accounts(ledger), store_people._shut_out, list[Any]()
     secret = people.invite("Ada", "annotator", 0.0)
     found = people.enter(secret, 0.0)
     assert found is not None
@@ -195,15 +195,15 @@ def test_whoever_comes_while_somebody_is_shut_out_waits(
         people.invite("Ada", "annotator", 1.0)
     thread.join()
     assert came in ([], [None]) and not people.everyone()[0]["password"]
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         assert connection.execute(sa.select(t.sessions)).all() == []
 
 
 def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     with_password(people)
     with_password(people, "Bo")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(sa.select(t.passwords)).mappings().all()
         kept = [
             str(tuple(row)) for name in t.metadata.tables for row in connection.exec_driver_sql(f"SELECT * FROM {name}")
@@ -215,7 +215,7 @@ def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.M
     how = work.done[0]
     assert (how["n"], how["r"], how["p"]) == (2**15, 8, 3) and len(SCRYPT(**how)) == 64, "there is memory for it"
     texts = ["".join(kept).encode()]
-    if ledger._engine.dialect.name == "sqlite":
+    if ledger.engine.dialect.name == "sqlite":
         texts += [path.read_bytes() for path in Path(ledger.where).parent.glob("ledger.sqlite*")]
     for text in texts:
         assert b"Ada" in text or text is not texts[0]

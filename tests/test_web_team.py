@@ -16,8 +16,8 @@ from labelwise.ledger import schema as t
 from labelwise.ledger.agreement import agreement, compared
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import counts, missing_classes, spent_and_open
-from labelwise.queue.accounts import People
-from labelwise.queue.group_commit import Together
+from labelwise.queue.accounts import Accounts
+from labelwise.queue.group_commit import GroupCommit
 from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
@@ -93,7 +93,7 @@ def test_many_people_with_overlap_each_answer_a_query_once(ledger: Ledger) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         a = t.answers.c
         each = sa.select(sa.func.count(), sa.func.count(a.who.distinct())).group_by(a.query_id)
         found = [tuple(row) for row in connection.execute(each)]
@@ -188,7 +188,7 @@ def test_missing_classes_are_counted(ledger: Ledger) -> None:
 # -------------------------------------------------------------------------------------------------- shared transactions
 
 
-def meet(together: Together, steps: list[Any]) -> list[Any]:
+def meet(together: GroupCommit, steps: list[Any]) -> list[Any]:
     """Runs steps in threads so that they share a transaction: the first one holds the turn until all others wait."""
     outcomes: list[Any] = [None] * len(steps)
 
@@ -219,7 +219,7 @@ def meet(together: Together, steps: list[Any]) -> list[Any]:
 
 def test_steps_share_a_commit_and_one_that_fails_takes_back_its_own(ledger: Ledger) -> None:
     commits: list[int] = []
-    sa.event.listen(ledger._engine, "commit", lambda _connection: commits.append(1))
+    sa.event.listen(ledger.engine, "commit", lambda _connection: commits.append(1))
 
     def put(key: str, fail: bool = False) -> Any:
         def step(connection: sa.Connection) -> str:
@@ -230,10 +230,10 @@ def test_steps_share_a_commit_and_one_that_fails_takes_back_its_own(ledger: Ledg
 
         return step
 
-    assert meet(Together(ledger), [put("d"), put("e")]) == ["d", "e"] and len(commits) == 2
-    a, b, c = meet(Together(ledger), [put("a"), put("b", fail=True), put("c")])
+    assert meet(GroupCommit(ledger), [put("d"), put("e")]) == ["d", "e"] and len(commits) == 2
+    a, b, c = meet(GroupCommit(ledger), [put("a"), put("b", fail=True), put("c")])
     assert (a, c) == ("a", "c") and isinstance(b, LabelwiseError)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
     assert {"a", "c"} <= set(keys) and "b" not in keys
 
@@ -245,9 +245,9 @@ def test_an_error_of_the_database_fails_its_own_step(ledger: Ledger) -> None:
     def twice(connection: sa.Connection) -> None:
         connection.execute(sa.insert(t.meta), [{"key": "twice", "value": 1}] * 2)
 
-    outcomes = meet(Together(ledger), [twice, good])
+    outcomes = meet(GroupCommit(ledger), [twice, good])
     assert isinstance(outcomes[0], LabelwiseError) and outcomes[1] is None
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         keys = connection.execute(sa.select(t.meta.c.key)).scalars().all()
     assert "good" in keys and "twice" not in keys
 
@@ -256,7 +256,7 @@ def test_an_error_of_the_database_fails_its_own_step(ledger: Ledger) -> None:
 
 
 def test_a_session_is_remembered_for_a_moment_and_forgotten_at_once(ledger: Ledger) -> None:
-    people = People(ledger)
+    people = Accounts(ledger)
     entered = people.enter(people.invite("Ada", "annotator", 0.0), 0.0)
     assert entered is not None
     token = entered[0]

@@ -33,6 +33,8 @@ VERBS = {
     "score": "score",
     "select": "select",
     "labels": "weigh",
+    "units": "candidates",
+    "exchange": "write",
 }
 RESERVED = frozenset({"explain", "progress"})
 """Keyword-only parameters that the loop sets itself; never a setting."""
@@ -123,6 +125,12 @@ def _names(folder: str) -> tuple[str, ...]:
 def names(folder: str) -> list[str]:
     """Names of the methods in a stage folder, by reading its files (nothing is imported)."""
     return list(_names(folder))
+
+
+def defining(folder: str, function: str) -> list[str]:
+    """Names of the methods in a folder whose files define this function beside the verb (nothing is imported)."""
+    found = re.compile(rf"^def {function}\(", re.MULTILINE)
+    return [n for n in names(folder) if found.search((PACKAGE / folder / f"{n}.py").read_text(encoding="utf-8"))]
 
 
 def summary(folder: str, name: str) -> str:

@@ -4,10 +4,20 @@
       ^                                                      |
       +------------------- next round <----------------------+
 
-A round goes through the stages below, in this order. Every stage reads what it needs from the project folder, writes
-its result under a temporary name, renames it and is marked done in one transaction: a run that was killed at any
-instant continues with the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at
-random.
+A round goes through these stages, in this order; each is the function of its name in the file of its name in `stages`,
+loaded when it runs:
+
+    predict   the only place where a model meets the pool; its outputs are stored
+    score     arrays -> how much each candidate is worth labelling
+    select    arrays -> a ranking that fits the budget
+    ask       the oracle, or people, answer until the budget of the round is spent
+    label     ledger + predictions -> boxes with weights, by the label policy
+    train     weighted losses
+    evaluate  AP or accuracy on the test images
+
+A stage is given the round (`project.round.Round`): what is known, asked, scored, picked. It writes its result under a
+temporary name, renames it and is marked done in one transaction: a run that was killed at any instant continues with
+the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at random.
 """
 
 from __future__ import annotations
@@ -16,20 +26,10 @@ import importlib
 from collections.abc import Iterator
 
 from labelwise.errors import LabelwiseError
+from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
 from labelwise.project import availability, changes, repair
 from labelwise.project.context import Context
-
-STAGES = {
-    "predict": "score.predict",  # the only place where a model meets the pool; its outputs are stored
-    "score": "score.score",  # arrays -> how much each candidate is worth labelling
-    "select": "select.select",  # arrays -> a ranking that fits the budget
-    "ask": "ask.ask",  # the oracle, or people, answer until the budget of the round is spent
-    "label": "train.label",  # ledger + predictions -> boxes with weights, by the label policy
-    "train": "train.train",  # weighted losses
-    "evaluate": "train.evaluate",  # AP on the test images
-}
-"""Every stage and its function in `labelwise.stages`, loaded when it runs: to know their names needs no torch."""
 
 
 def run(context: Context) -> Iterator[int]:
@@ -76,8 +76,7 @@ def run_stage(context: Context, round: int, name: str) -> bool:
         availability.see(context)
         before = records.of_stage(context.project.ledger, round, name)
         view = repair.view(context, round, name, before, stage)
-        room, function = STAGES[name].split(".")
-        getattr(importlib.import_module(f"labelwise.stages.{room}"), function)(view, round, stage)
+        getattr(importlib.import_module(f"labelwise.stages.{name}"), name)(view)
         repair.follow(context, round, name, before, stage)
     if name == "ask":
         safety.make_copy(context.project.ledger, context.project.folder, round)

@@ -38,7 +38,7 @@ FAR = 1e3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LayerOutput:
     """What one layer says: logits per query and boxes as (centre x, centre y, width, height), shares of the image."""
 
     logits: Float[Tensor, "b q c"]
@@ -87,7 +87,7 @@ def nobody_looked(boxes: Float[Tensor, "q 4"], label: Labels) -> Bool[Tensor, " 
 
 
 def counted(
-    said: Said, labels: Sequence[Labels], pairs: Pairs, matcher: Matcher | None, group: int | None = None
+    said: LayerOutput, labels: Sequence[Labels], pairs: Pairs, matcher: Matcher | None, group: int | None = None
 ) -> Float[Tensor, "b q"]:
     """What every query's classification counts. `group`: these are denoising queries, made of `group` objects (padded)
     in turn: each, also a negative one, counts what its object does; `matcher` is then None.
@@ -111,7 +111,7 @@ def counted(
     return use
 
 
-def chosen_classes(said: Said, labels: Sequence[Labels], pairs: Pairs, background: int) -> Int64[Tensor, "b q"]:
+def chosen_classes(said: LayerOutput, labels: Sequence[Labels], pairs: Pairs, background: int) -> Int64[Tensor, "b q"]:
     """The class that every query should say."""
     classes = torch.full(said.logits.shape[:2], background, dtype=torch.int64, device=said.logits.device)
     for i, (label, (query, thing)) in enumerate(zip(labels, pairs, strict=True)):
@@ -120,14 +120,14 @@ def chosen_classes(said: Said, labels: Sequence[Labels], pairs: Pairs, backgroun
 
 
 def cross_entropy(
-    said: Said, classes: Int64[Tensor, "b q"], use: Float[Tensor, "b q"], class_weight: Float[Tensor, " c"]
+    said: LayerOutput, classes: Int64[Tensor, "b q"], use: Float[Tensor, "b q"], class_weight: Float[Tensor, " c"]
 ) -> Float[Tensor, ""]:
     """Softmax over the classes and "no object": weighted mean over the queries that count (DETR).
 
     Two queries say both classes equally, ln 2 each. The first is an object of weight 0.5, the second background (class
     weight 0.1): (0.5 ln 2 + 0.1 ln 2) / (1 + 0.1).
 
-    >>> said = Said(torch.zeros(1, 2, 2), torch.zeros(1, 2, 4))
+    >>> said = LayerOutput(torch.zeros(1, 2, 2), torch.zeros(1, 2, 4))
     >>> loss = cross_entropy(said, torch.tensor([[0, 1]]), torch.tensor([[0.5, 1.0]]), torch.tensor([1.0, 0.1]))
     >>> round(float(loss), 4), round((0.5 + 0.1) * 0.6931 / 1.1, 4)
     (0.3781, 0.3781)
@@ -138,7 +138,7 @@ def cross_entropy(
 
 
 def varifocal(
-    said: Said,
+    said: LayerOutput,
     labels: Sequence[Labels],
     pairs: Pairs,
     use: Float[Tensor, "b q"],
@@ -161,7 +161,7 @@ def varifocal(
 
 
 def box_losses(
-    said: Said, labels: Sequence[Labels], pairs: Pairs, n_objects: float
+    said: LayerOutput, labels: Sequence[Labels], pairs: Pairs, n_objects: float
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """L1 and generalised IoU of the matched boxes, weighted by `w_box`, over the number of objects."""
     mine = torch.cat([said.boxes[i, query] for i, (query, _) in enumerate(pairs)])

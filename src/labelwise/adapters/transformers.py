@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from labelwise.adapters import _set_loss as sets
-from labelwise.adapters._set_loss import Labels, Matcher, Said
+from labelwise.adapters._set_loss import Labels, LayerOutput, Matcher
 from labelwise.api.target import Target
 from labelwise.types import LabelwiseError
 
@@ -110,12 +110,12 @@ def detr_loss(
     class_weight = torch.ones(config.num_labels + 1, device=logits.device)
     class_weight[-1] = config.eos_coefficient
     auxiliary = None
-    layers = {"": Said(logits, pred_boxes)}
+    layers = {"": LayerOutput(logits, pred_boxes)}
     if config.auxiliary_loss:
         auxiliary = [
             {"logits": a, "pred_boxes": b} for a, b in zip(outputs_class[:-1], outputs_coord[:-1], strict=True)
         ]
-        layers |= {f"_{i}": Said(one["logits"], one["pred_boxes"]) for i, one in enumerate(auxiliary)}
+        layers |= {f"_{i}": LayerOutput(one["logits"], one["pred_boxes"]) for i, one in enumerate(auxiliary)}
     found: dict[str, Tensor] = {}
     factor = {"loss_ce": 1, "loss_bbox": config.bbox_loss_coefficient, "loss_giou": config.giou_loss_coefficient}
     for suffix, said in layers.items():
@@ -153,17 +153,17 @@ def rt_detr_loss(
     meta = denoising_meta_values
     if meta is not None:  # of every query, the denoising ones come first
         logits, pred_boxes = (torch.split(x, meta["dn_num_split"], dim=1)[1] for x in (logits, pred_boxes))
-    found = _rt_detr_terms("", Said(logits, pred_boxes), labels, match, config)
+    found = _rt_detr_terms("", LayerOutput(logits, pred_boxes), labels, match, config)
     auxiliary = None
     if config.auxiliary_loss:
-        noisy: list[Said] = []
+        noisy: list[LayerOutput] = []
         if meta is not None:
             (dn_class, outputs_class), (dn_coord, outputs_coord) = (
                 torch.split(x, meta["dn_num_split"], dim=2) for x in (outputs_class, outputs_coord)
             )
-            noisy = [Said(dn_class[:, k], dn_coord[:, k]) for k in range(dn_class.shape[1])]
-        layers = [Said(outputs_class[:, k], outputs_coord[:, k]) for k in range(outputs_class.shape[1] - 1)]
-        layers.append(Said(enc_topk_logits, enc_topk_bboxes))
+            noisy = [LayerOutput(dn_class[:, k], dn_coord[:, k]) for k in range(dn_class.shape[1])]
+        layers = [LayerOutput(outputs_class[:, k], outputs_coord[:, k]) for k in range(outputs_class.shape[1] - 1)]
+        layers.append(LayerOutput(enc_topk_logits, enc_topk_bboxes))
         auxiliary = [{"logits": said.logits, "pred_boxes": said.boxes} for said in layers]
         for k, said in enumerate(layers):
             found |= _rt_detr_terms(f"_aux_{k}", said, labels, match, config)
@@ -173,7 +173,7 @@ def rt_detr_loss(
 
 
 def _rt_detr_terms(
-    suffix: str, said: Said, labels: Sequence[Labels], match: Matcher | None, config: Any, meta: Any = None
+    suffix: str, said: LayerOutput, labels: Sequence[Labels], match: Matcher | None, config: Any, meta: Any = None
 ) -> dict[str, Tensor]:
     """The three losses of one layer; `meta` where its queries are denoising ones."""
     groups, group = 1, None

@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelwise import catalog, config
-from labelwise.config import Run
+from labelwise import catalog, config, units
+from labelwise.config import Run, inputs
+from labelwise.config.sections import of_frames
 from labelwise.types import Detections, LabelwiseError
 
 Method = str | Mapping[str, Any]
 """A method by its file's name, alone or as a table with its settings: `{"name": "consistency", "beta": 1.0}`."""
-
-FROM_ARRAYS = {
-    *("n", "rng", "probs", "scores", "labels", "features", "tightness", "offsets", "counts", "round"),
-    *("view_probs", "view_scores", "view_iou", "consistency", "answers_per_candidate"),
-    *("frequency", "target", "scale", "image", "labelled_images", "labelled_features", "budget"),
-    *("box_offsets", "box_probs", "box_scores", "box_features"),
-}
-"""Inputs of methods that can be made of predictions in arrays and of the ledger."""
 
 
 def fresh(name: str, root: Path, format: str, classes: Sequence[str], split: str | None, image_size_px: int) -> Run:
@@ -56,24 +49,18 @@ def asking(
     raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round - 1], float(budget)]}
     raw["query"] = {"unit": unit, "score": _plain(score), "select": _steps(select)}
     raw["query"] |= {"threshold": threshold, "aggregate": aggregate, "scales": list(scales)}
-    return _parsed(raw)
+    return config.parse(raw, "these arguments")
 
 
 def labelling(run: Run, *, policy: Method, threshold: float, images: str, regions: str) -> Run:
     """The run with a label policy; what it needs of the predictions, `check_inputs` tells."""
     raw = _raw(run)
     raw["labels"] = {"policy": _plain(policy), "threshold": threshold, "images": images, "regions": regions}
-    return _parsed(raw)
+    return config.parse(raw, "these arguments")
 
 
 def _raw(run: Run) -> dict[str, Any]:
     return run.model_dump(mode="json", exclude_none=True)
-
-
-def _parsed(raw: dict[str, Any]) -> Run:
-    """`predict.views` stands for whatever views the predictions came with: they are the detector's own affair."""
-    raw["predict"]["views"] = [{"name": "flip"}]
-    return config.parse(raw, "these arguments")
 
 
 def _plain(method: Method) -> Any:
@@ -94,35 +81,24 @@ def check_inputs(
     """
     for step in _steps(methods):
         name = step if isinstance(step, str) else str(step.get("name"))
-        for needed in catalog.find(folder, name).inputs:
-            if needed not in FROM_ARRAYS:
-                usable = [n for n in catalog.names(folder) if set(catalog.find(folder, n).inputs) <= FROM_ARRAYS]
+        unknown = inputs.problems(catalog.find(folder, name))
+        if unknown:
+            raise LabelwiseError("; ".join(unknown))
+        for row in inputs.named(folder, name):
+            if not row.from_arrays:
+                usable = [n for n in catalog.names(folder) if all(one.from_arrays for one in inputs.named(folder, n))]
                 raise LabelwiseError(
-                    f"{folder} {name!r} needs {needed!r}, which arrays of predictions do not carry; take one of "
+                    f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
-            column = _column(needed)
-            if column == "features" and folder == "select" and unit == "image" and not needed.startswith("box_"):
-                column = "image_features"
-            if predictions is not None and not _has(predictions, column):
+            per_image = bool(row.column_of_images) and units.find(of_frames(unit)).ONE_PER_IMAGE
+            column = row.needed(per_image)
+            if predictions is not None and column and not _has(predictions, column):
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 
 
-def _column(needed: str) -> str:
-    return {
-        "consistency": "view_iou",
-        "view_scores": "view_probs",
-        "box_features": "features",
-        "labelled_features": "features",
-    }.get(needed, needed)
-
-
 def _has(predictions: Detections, column: str) -> bool:
-    if column.startswith("view_"):
-        views = predictions.views
-        return views is not None and (column == "view_iou" or bool(views.probs.shape[2]))
-    if column == "features":
-        return bool(predictions.features.shape[1])
-    if column == "image_features":
-        return predictions.per_image is not None
-    return column != "tightness" or predictions.tightness is not None
+    """Whether they hold the column, with classes or dimensions where it is of some."""
+    row = inputs.INPUTS["score"][column]
+    value = row.of(predictions)
+    return value is not None and (row.shape[-1] not in "CD" or bool(value.shape[-1]))

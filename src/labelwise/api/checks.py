@@ -34,7 +34,7 @@ class Rows:
 
     def _numbers(self, image: Any) -> Int64[np.ndarray, " n"]:
         image = image.tolist() if hasattr(image, "tolist") else list(image)
-        number_of = {name: number for number, name in enumerate(self.pool.names)}
+        number_of = self.pool.number_of
         found = np.empty(len(image), np.int64)
         for row, value in enumerate(image):
             if isinstance(value, str) and value in number_of:

@@ -12,7 +12,7 @@ from labelwise.api.project import Project
 from labelwise.data import image_list
 from labelwise.project import opening
 from labelwise.project.context import Context
-from labelwise.project.folder import Project as Folder
+from labelwise.project.project_folder import Project as Folder
 from labelwise.types import LabelwiseError
 
 

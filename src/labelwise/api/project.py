@@ -15,23 +15,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise import files, loop
+from labelwise import files, loop, units
 from labelwise.api import arguments, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
 from labelwise.api.checks import class_number
 from labelwise.api.target import Target, per_image
 from labelwise.ask import cost as costs
-from labelwise.ledger import imports
+from labelwise.ledger import import_export
 from labelwise.ledger.answers import origin_of
 from labelwise.ledger.ledger import Ledger
 from labelwise.predict.detect import predict_detections
 from labelwise.predict.passes import Model, ViewChoice
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
-from labelwise.stages import train
-from labelwise.stages.candidates import covered
-from labelwise.stages.candidates import predictions as folder_of
+from labelwise.stages import label
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
 
 Corners = tuple[float, float, float, float]
@@ -43,7 +42,6 @@ class Project:
     def __init__(self, opened: Context) -> None:
         self._context = opened
         self._seen: dict[int | None, Query] = {}
-        self._number = {name: number for number, name in enumerate(opened.pool.names)}
 
     @property
     def folder(self) -> Path:
@@ -62,11 +60,11 @@ class Project:
 
     def pixels(self, image: str) -> UInt8[np.ndarray, "height width 3"]:
         """The pixels of an image by its name, RGB; of a frame of a video and an image of an archive too."""
-        if image not in self._number:
+        if image not in self.pool.number_of:
             raise LabelwiseError(
                 f"there is no image {image!r} in the pool of {self.folder}; take one of project.images"
             )
-        return self._context.frame(self._number[image])
+        return self._context.frame(self.pool.number_of[image])
 
     @property
     def cost(self) -> Cost:
@@ -112,8 +110,8 @@ class Project:
         boxes [n, 4] in its pixels, scores [n], probs [n, C]; with `features` also features [n, D].
         """
         images = self._context.images("pool")
-        done = covered(self._ledger.labels(self.pool), self.pool)
-        wanted = np.arange(len(self.pool)) if wholly_labelled else np.flatnonzero(~done)
+        covered = self._context.known().covered(self.pool)
+        wanted = np.arange(len(self.pool)) if wholly_labelled else np.flatnonzero(~covered)
         found, summary = predict_detections(
             model,
             images,
@@ -151,7 +149,7 @@ class Project:
             predictions: in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
                 is how a project without any model begins.
             budget: number of questions.
-            unit: "box", "region" or "image".
+            unit: a file of `labelwise/units`: "box", "region" or "image".
             score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy.
             select: one file of `labelwise/select`, or a chain of them.
             threshold: least confidence of a candidate box.
@@ -235,12 +233,7 @@ class Project:
         """The answer that `answer` records, for `record` to take with many others."""
         asked = self._query(query if isinstance(query, int) else query.id)
         corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
-        if verdict is None and asked.unit == "box" and not corners:
-            raise LabelwiseError(
-                f"query {asked.id} is of a box: give the object's box and label, or a verdict: background, duplicate "
-                "or skipped"
-            )
-        said: Any = verdict or ("object" if asked.unit == "box" else "all")
+        said = verdict or _verdict(asked, bool(corners))
         names = labels.tolist() if isinstance(labels, np.ndarray) else labels
         classes = self.pool.classes
         numbers = [
@@ -261,7 +254,7 @@ class Project:
         for who in dict.fromkeys(answer.who for answer in answers):
             mine = [record for record in records if record[1].who == who]
             places = [f"query {query.id} on {query.image}" for query, _, _ in mine]
-            taken = imports.take_in(self._ledger, mine, places, origin_of(who))
+            taken = import_export.take_in(self._ledger, mine, places, origin_of(who))
             if taken.problems:
                 first = taken.problems[0]
                 raise LabelwiseError(f"{first.where}: {first.what}. The first answer counts; to change a label, use "
@@ -296,7 +289,7 @@ class Project:
             images: "annotated", "answered" (also those of which only a background mark is known) or "all".
             regions: what labelled regions become: "coverage", "crops" or "both".
         """
-        round, stored = self.round, self._context.file(self.round, folder_of(1))
+        stored = Round(self._context, self.round).files.predictions()
         if predictions is None and stored.is_dir():
             predictions = stored
         table = None if predictions is None else foreign.read(predictions, self.pool)
@@ -304,8 +297,9 @@ class Project:
         run = arguments.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
         with self._context.project.lock():
             rounds.keep(self._context, run)
-            made = train.targets(self._context, round, table)
-            files.write_targets(self._context.file(round, "targets.safetensors"), made)
+            now = Round(self._context, self.round)
+            made = label.targets(now, table)
+            files.write_targets(now.files.targets, made)
         return list(per_image(made, self.pool))
 
     def finish(self, metrics: Mapping[str, Any] | None = None) -> None:
@@ -322,15 +316,25 @@ class Project:
             round = self.round
             if round and not rounds.has_asked(self._context, round):
                 raise LabelwiseError(f"round {round} has asked nothing yet; call project.ask(predictions, budget=...)")
+            now = Round(self._context, round)
             Leases(self._ledger).close_round(round)
             if metrics is not None:
-                files.write_json(self._context.file(round, "metrics.json"), dict(metrics))
-            path = self._context.file(round, "targets.safetensors")
-            if not path.exists():  # the report shows them; nobody asked for pseudo labels
-                files.write_targets(path, train.targets(self._context, round, None))
+                files.write_json(now.files.metrics, dict(metrics))
+            if not now.files.targets.exists():  # the report shows them; nobody asked for pseudo labels
+                files.write_targets(now.files.targets, label.targets(now, None))
             for name in loop.STAGES:
                 if self._ledger.stage_done(round, name) is None:
                     self._ledger.mark_done(round, name, {}, 0.0)
+
+
+def _verdict(query: Query, has_boxes: bool) -> str:
+    """What an answer says that names no verdict."""
+    unit = units.find(query.unit)
+    if unit.DEFAULT is not None and (has_boxes or unit.VERDICTS[unit.DEFAULT].boxes != "one"):
+        return unit.DEFAULT
+    *others, last = [verdict for verdict in unit.VERDICTS if verdict != unit.DEFAULT]
+    ask = "" if unit.DEFAULT is None else "the object's box and label, or "
+    raise LabelwiseError(f"query {query.id} is of a {query.unit}: give {ask}a verdict: {', '.join(others)} or {last}")
 
 
 def _whole(budget: int) -> int:

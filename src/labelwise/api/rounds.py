@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from labelwise import config, files, loop
+from labelwise import config, files, loop, units
 from labelwise.config import Run
 from labelwise.project.context import Context
-from labelwise.stages import oracle, score, select
-from labelwise.stages.candidates import predictions
+from labelwise.project.round import Round
+from labelwise.stages import predict, ranking, score, select
 from labelwise.types import Detections, LabelwiseError, Query
 
 
@@ -60,9 +58,9 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
 def ask(context: Context, round: int, run: Run, table: Detections) -> list[Query]:
     """Opens the queries that the run chooses by these predictions."""
     keep(context, run)
-    scales = run.query.scales if run.query.unit == "region" else ()
+    scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
-        files.write_detections(context.file(round, predictions(scale)), table)
+        files.write_detections(Round(context, round).files.predictions(scale), table)
     context.project.ledger.mark_done(round, "predict", {}, 0.0)
     _stages(context, round, ("score", "select"))
     return _opened(context, round)
@@ -86,32 +84,28 @@ def still_open(context: Context, round: int, run: Run) -> list[Query]:
 
 def _stages(context: Context, round: int, names: Sequence[str]) -> None:
     """Runs stages anew: what an interrupted `ask` left is of other predictions."""
-    work = {"predict": score.predict, "score": score.score, "select": select.select}
+    work = {"predict": predict.predict, "score": score.score, "select": select.select}
     for name in names:
         context.project.ledger.mark_started(round, name)
         with context.project.stage(round, name) as stage:
-            work[name](context, round, stage)
+            work[name](Round(context, round, stage.info))
 
 
 def _opened(context: Context, round: int) -> list[Query]:
     """Puts the first picks into the ledger; of regions those that do not lie in one before them."""
-    run, ledger, pool = context.run, context.project.ledger, context.pool
-    picks = files.read_table(context.file(round, "picks.parquet"))
-    known = ledger.labels(pool).coverage
-    inside = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
-    number_of = {name: number for number, name in enumerate(pool.names)}
-    most = int(run.budget.per_round[round - 1]) if round else len(picks["row"])
-    step = 1 if round and run.query.unit == "region" else most
+    now = Round(context, round)
+    covered = ranking.covered_rectangles(now)
+    most = int(now.budget)
+    step = 1 if now.unit.OVERLAPS else most
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0
-        more = oracle.next_queries(context, picks, round, rank, min(step, most - len(found)), inside)
+        more = ranking.next_queries(now, rank, min(step, most - len(found)), covered)
         if not more:
             break
         found += more
-        for one in more:
-            if one.unit == "region":
-                inside.setdefault(number_of[one.image], []).append(np.array(one.box, np.float32))
-    ledger.add_queries(round, found)
-    ledger.mark_started(round, "ask")  # from here on `labelwise serve` hands them out
-    return ledger.open_queries(round)
+        for query in more:
+            ranking.cover(now, covered, query)
+    now.ledger.add_queries(round, found)
+    now.ledger.mark_started(round, "ask")  # from here on `labelwise serve` hands them out
+    return now.ledger.open_queries(round)

@@ -1,9 +1,9 @@
 """How many questions people may have open at once, so that a budget is met and not overspent.
 
 Many people answer at the same time, and what an answer yields is known afterwards. Where a query can cost at most one
-unit (any query of a budget in queries, a box query of a budget in boxes, an image query of a budget in images) as many
-are open as the budget has left: it cannot be overspent. Elsewhere the dearest answer so far stands for each open one,
-and while there is none, one query is asked at a time.
+unit (any query of a budget in queries, a box query of a budget in boxes, an image query of a budget in images: the
+unit's `AT_MOST_ONE`) as many are open as the budget has left: it cannot be overspent. Elsewhere the dearest answer so
+far stands for each open one, and while there is none, one query is asked at a time.
 
 Fails when: a later answer costs more than every one before it; then the budget is overspent, by at most the difference
 times the number of open queries (the simulated oracle, too, overspends by the rest of its last image).
@@ -13,19 +13,18 @@ from __future__ import annotations
 
 from math import floor, isfinite
 
+from labelwise import units
 from labelwise.types import LabelwiseError
 
 MOST_OPEN = 256
 """Open queries at a time: enough for a large team, few enough that a region just covered is not asked in vain."""
-
-_AT_MOST_ONE = {("image", "images"), ("image", "queries"), ("region", "queries"), ("box", "queries"), ("box", "boxes")}
 
 
 def room(query_unit: str, budget_unit: str, left: float, n_open: int, dearest: float | None) -> int:
     """How many more queries may be opened now.
 
     Args:
-        query_unit: "box", "region" or "image".
+        query_unit: a file of `units/`.
         budget_unit: "boxes", "queries", "images" or "seconds".
         left: what is left of the budget of the round.
         n_open: queries that are open already.
@@ -40,5 +39,6 @@ def room(query_unit: str, budget_unit: str, left: float, n_open: int, dearest: f
         raise LabelwiseError(f"people: {left} left and {n_open} queries open; expected a number, and 0 or more")
     if left <= 1e-9:
         return 0
-    dear = 1.0 if (query_unit, budget_unit) in _AT_MOST_ONE else (left if dearest is None else max(dearest, 1.0))
+    at_most_one = budget_unit in units.find(query_unit).AT_MOST_ONE
+    dear = 1.0 if at_most_one else (left if dearest is None else max(dearest, 1.0))
     return max(0, min(MOST_OPEN, max(1, floor(left / dear + 1e-9))) - n_open)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import isfinite
+from typing import assert_never
 
+from labelwise import units
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 
@@ -49,26 +51,31 @@ DEFAULT = CostTable()
 def cost(query: Query, answer: Answer, table: CostTable = DEFAULT, *, one_class: bool = False) -> Cost:
     """What this answer cost; every answer is one query.
 
-    "object" yields 1 box, "all" all its boxes (and of an image query 1 image), any other verdict yields nothing.
-    Seconds: those measured (`answer.seconds`) where there are any, else from the table: an object is verified and,
-    unless the candidate was taken as it is, adjusted; an image or region is inspected and each of its boxes drawn. With
-    `one_class` (classification) an image is asked for its class alone.
+    "object" yields 1 box, "all" all its boxes (and where it covers a whole image, 1 image), any other verdict yields
+    nothing: the unit says what follows from it. Seconds: those measured (`answer.seconds`) where there are any, else
+    from the table: an object is verified and, unless the candidate was taken as it is, adjusted; an image or region is
+    inspected and each of its boxes drawn. With `one_class` (classification) an image is asked for its class alone.
 
     >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
     >>> cost(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))  # 7.8 + 2 * 7 s
     Cost(boxes=2, queries=1, images=1, seconds=21.8)
     """
-    boxes = len(answer.boxes) if answer.verdict in ("object", "all") else 0
-    images = int(answer.verdict == "all" and query.unit == "image")
-    return Cost(boxes, 1, images, answer.seconds or (table.classify if one_class else _seconds(query, answer, table)))
+    meaning = units.meaning(query, answer)
+    boxes = 0 if meaning.boxes == "none" else len(answer.boxes)
+    images = int(meaning.covers and not units.find(query.unit).RECTANGLE)
+    seconds = answer.seconds or (table.classify if one_class else _seconds(query, answer, meaning, table))
+    return Cost(boxes, 1, images, seconds)
 
 
-def _seconds(query: Query, answer: Answer, table: CostTable) -> float:
-    if answer.verdict == "object":
-        accepted = query.box is not None and tuple(query.box) == tuple(answer.boxes[0])
-        return table.verify + (0.0 if accepted else table.adjust)
-    if answer.verdict == "all":
-        return table.inspect + table.draw * len(answer.boxes)
-    if answer.verdict == "skipped":
-        return table.verify if query.unit == "box" else table.inspect
-    return table.reject if answer.verdict == "background" else table.duplicate
+def _seconds(query: Query, answer: Answer, meaning: units.Meaning, table: CostTable) -> float:
+    look: float = getattr(table, meaning.look)
+    match meaning.boxes:
+        case "none":
+            return look
+        case "one":
+            accepted = query.box is not None and [tuple(query.box)] == [tuple(box) for box in answer.boxes]
+            return look + (0.0 if accepted else table.adjust)
+        case "any":
+            return look + table.draw * len(answer.boxes)
+        case _:
+            assert_never(meaning.boxes)

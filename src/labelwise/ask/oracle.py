@@ -1,4 +1,4 @@
-"""The simulated oracle: answers a query from the ground truth (DESIGN section 4).
+"""The simulated oracle: answers a query from the ground truth (DESIGN section 4). What it says, the query's unit tells.
 
 Source: 002, section 4 (the ground-truth box of highest IoU >= 0.5 answers a box query, else it is background); 003,
 section 4.5, with the share of the object for its IoU with the region (every object that lies in the region by more than
@@ -13,10 +13,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool
 
-from labelwise.types import Answer, Boxes, LabelwiseError, Query, Verdict
-
-IN_REGION = 0.7
-"""Share of its own area by which an object must lie in a region (more than this) to be annotated with it."""
+from labelwise import units
+from labelwise.types import Answer, Boxes, LabelwiseError, Query
 
 
 def answer(
@@ -57,36 +55,7 @@ def answer(
     if not 0 < iou_threshold <= 1:
         raise LabelwiseError(f"oracle: iou_threshold is {iou_threshold}; expected a number in (0, 1]")
     rows = np.arange(truth.offsets[image], truth.offsets[image + 1])
-    if query.unit == "image":
-        return _found(query.id, "all", truth, rows[~annotated[rows]])
-    if query.box is None:
+    unit = units.find(query.unit)
+    if unit.RECTANGLE and query.box is None:
         raise LabelwiseError(f"{where}: a {query.unit} query without a box")
-    if query.unit == "region":
-        return _in_region(query.id, np.array(query.box, np.float32), truth, rows[~annotated[rows]])
-    iou = _iou(np.array(query.box, np.float64), truth.xyxy[rows].astype(np.float64))
-    if not len(rows) or iou.max() < iou_threshold:
-        return Answer(query.id, "background")
-    best = rows[[iou.argmax()]]
-    return Answer(query.id, "duplicate") if annotated[best[0]] else _found(query.id, "object", truth, best)
-
-
-def _found(query: int, verdict: Verdict, truth: Boxes, rows: np.ndarray) -> Answer:
-    boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in truth.xyxy[rows].tolist())
-    return Answer(query, verdict, boxes, tuple(truth.labels[rows].tolist()))
-
-
-def _in_region(query: int, region: np.ndarray, truth: Boxes, rows: np.ndarray) -> Answer:
-    """The objects that belong to the region, cropped to it."""
-    xyxy = truth.xyxy[rows]
-    cut = np.concatenate([np.maximum(xyxy[:, :2], region[:2]), np.minimum(xyxy[:, 2:], region[2:])], axis=1)
-    area = np.maximum(cut[:, 2:] - cut[:, :2], 0).astype(np.float64).prod(axis=1)
-    inside = area > IN_REGION * (xyxy[:, 2:] - xyxy[:, :2]).astype(np.float64).prod(axis=1)
-    boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in cut[inside].tolist())
-    return Answer(query, "all", boxes, tuple(truth.labels[rows[inside]].tolist()))
-
-
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    both = np.maximum(high - low, 0).prod(axis=1)
-    result: np.ndarray = both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
-    return result
+    return unit.answer(query, truth, rows, annotated, iou_threshold)

@@ -70,19 +70,27 @@ def list_(
         out.print(table)
 
 
+def _alternatives(names: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _methods(folder: str) -> Table:
     """Everything about the methods of a folder: units, inputs, settings, source."""
-    from labelwise.config.sections import IMAGE_INPUTS
+    from labelwise import units
+    from labelwise.config.inputs import of_images
 
+    every = _alternatives(units.names())
+    per_image = _alternatives([name for name in units.names() if units.find(name).ONE_PER_IMAGE])
     table = Table("method", "about", title=folder, show_lines=True)
     for name in catalog.names(folder):
         method = catalog.find(folder, name)
         parameters = method.settings.items()
         facts = {
-            "unit": "image" if IMAGE_INPUTS & set(method.inputs) else "box, image or region",
+            "unit": per_image if folder == "score" and of_images(folder, name) else every,
             "inputs": ", ".join(method.inputs),
             "settings": ", ".join(f"{k}={p.default!r}" if p.default is not p.empty else k for k, p in parameters),
             "source": catalog.origin(folder, name),
+            "not carried": "".join(f"\n- {line}" for line in method.constant("CANNOT_CARRY", ())),
         }
         if folder != "score":
             del facts["unit"]

@@ -15,7 +15,7 @@ def check(folder: Path) -> None:
     """Everything that can be found: the ledger by SQLite's whole check and by its rows, every file by its sum."""
     from labelwise import config
     from labelwise.ledger import safety
-    from labelwise.project.folder import Project
+    from labelwise.project.project_folder import Project
 
     run = config.load(folder / "run.toml")
     project = Project.open(folder, run.ledger)
@@ -37,13 +37,14 @@ def check(folder: Path) -> None:
 
 
 def _lost(project: object, round: int) -> list[str]:
+    from labelwise.files.round_files import STAGES
     from labelwise.project import repair
-    from labelwise.project.folder import Project
+    from labelwise.project.project_folder import Project
 
     assert isinstance(project, Project)
     done = {row["stage"] for row in project.ledger.stages() if (row["round"], row["state"]) == (round, "done")}
     found = []
-    for name in repair.NAMES:
+    for name in STAGES:
         if name in done and name != "ask":
             wrong, _ = repair.damage(project, round, name, float("inf"))
             found += [f"round {round} {name}: {file} {what}" for file, what in wrong.items()]
@@ -69,7 +70,7 @@ def restore(folder: Path) -> None:
     """Goes back to the copy of the ledger; the run then continues from there."""
     from labelwise import config
     from labelwise.ledger import safety
-    from labelwise.project.folder import LEDGER, locked
+    from labelwise.project.project_folder import LEDGER, locked
 
     if not (folder / "run.toml").is_file():
         raise no_project(folder)
@@ -83,7 +84,7 @@ def restore(folder: Path) -> None:
 
 def explains(_error: Exception) -> LabelwiseError | None:
     """The error to show in place of a traceback, if a project that this command has opened is damaged."""
-    project = sys.modules.get("labelwise.project.folder")
+    project = sys.modules.get("labelwise.project.project_folder")
     for folder in getattr(project, "OPENED", ()):
         try:
             with redirect_stdout(io.StringIO()):

@@ -53,7 +53,7 @@ def pretrain(
     from labelwise.data import pixels
     from labelwise.models import classifier
     from labelwise.project import opening
-    from labelwise.stages.train import Checkpoint, new_model
+    from labelwise.stages.checkpoints import Checkpoint, new_model
     from labelwise.train import simsiam
 
     run = opening.resolved(config.load(catalog.recipe_files(recipe), settings or []), output)
@@ -102,6 +102,7 @@ def balance(
     Example: `labelwise balance --project runs/cifar10_entropy`
     """
     opened = open_project(project)
+    from labelwise.project.round import Round
     from labelwise.stages import classification
 
     if not opened.run.classifies:
@@ -109,7 +110,7 @@ def balance(
     scored = [r for r in range(1, opened.run.rounds) if opened.project.ledger.stage_done(r, "score") is not None]
     if not scored or (round is not None and round not in scored):
         raise LabelwiseError(f"{project}: round {round or 1} has no scores yet; run it first with `labelwise run`")
-    found = classification.lambdas(opened, scored[-1] if round is None else round)
+    found = classification.lambdas(Round(opened, scored[-1] if round is None else round))
     table = Table("λ", "sum of scores", "L1 to the target", "L1 score", "gap to the bound", title=opened.run.name)
     table.add_row("0 (highest scores)", *(f"{v:.4g}" for v in found.top), "")
     for k, lam in enumerate(found.lams):

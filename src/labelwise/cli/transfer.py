@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from labelwise import catalog
 from labelwise.cli.console import ProjectOption, app, open_project, out
 from labelwise.errors import LabelwiseError
 
@@ -20,7 +22,24 @@ TOKEN = "LABEL_STUDIO_API_KEY"
 ServerOption = Annotated[
     str | None, typer.Option(help=f"Address of a Label Studio server; its token is taken from ${TOKEN}.")
 ]
-ToolOption = Literal["label_studio", "cvat", "coco", "fiftyone", "json"]
+TOOLS = catalog.names("exchange")
+SETS = catalog.defining("data", "write")
+TARGETS = [*TOOLS, *(name for name in SETS if name not in TOOLS)]
+
+
+def _tool(name: str | None) -> str | None:
+    return _among(name, TOOLS)
+
+
+def _target(name: str | None) -> str | None:
+    return _among(name, TARGETS)
+
+
+def _among(name: str | None, known: list[str]) -> str | None:
+    """A name that exists; a dotted one is a module of the user's own."""
+    if name is not None and "." not in name and name not in known:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, known))}.")
+    return name
 
 
 @app.command("export", rich_help_panel=PANEL)
@@ -30,12 +49,19 @@ def export_(
         typer.Argument(help="queries: open questions, for a labelling tool. labels: the training set so far."),
     ],
     to: Annotated[
-        Literal["label_studio", "cvat", "coco", "fiftyone", "json", "yolo", "voc"],
-        typer.Option("--to", help="The tool; for labels the format: coco, yolo or voc."),
+        str,
+        typer.Option(
+            "--to",
+            callback=_target,
+            metavar=f"<{'|'.join(TARGETS)}>",
+            help=f"The tool; for labels the format: {', '.join(SETS[:-1])} or {SETS[-1]}.",
+        ),
     ],
     project: ProjectOption = Path(),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder to write.")] = None,
-    round: Annotated[int | None, typer.Option(min=0, help="The round whose queries to export [default: last]")] = None,
+    round_number: Annotated[
+        int | None, typer.Option("--round", min=0, help="The round whose queries to export [default: last]")
+    ] = None,
     images: Annotated[
         str | None, typer.Option(help="Where Label Studio finds an image; {name} is its name in the data set.")
     ] = None,
@@ -49,6 +75,7 @@ def export_(
     Example: `labelwise export queries --to label_studio --project cats --output to_label`
     """
     opened = open_project(project)
+    from labelwise.exchange import label_studio_server
     from labelwise.stages import interchange
 
     folder = output or project / "export" / f"{what}_{to}"
@@ -56,15 +83,15 @@ def export_(
         missing = interchange.write_set(opened, to, folder, copy_images=not link)
         out.print(f"Wrote {folder}; read {folder / 'DATA_CARD.md'}", soft_wrap=True, markup=False)
     elif server is not None:
-        if to != "label_studio":
+        if to != label_studio_server.FORMAT:
             raise LabelwiseError(f"--server is of Label Studio, not {to}: leave it out, and a file is written")
-        number = _send(server, opened, round, images, folder)
+        number = _send(server, opened, round_number, images, folder)
         missing = list(interchange.cannot_carry(to))
         out.print(f"{server}/projects/{number}: answer there; then:", soft_wrap=True, markup=False)
         back = f"labelwise import {number} --server {server} --project {project}"
         out.print(f"  {back}", soft_wrap=True, markup=False)
     else:
-        n, paths = interchange.write_queries(opened, to, folder, round, image_url=images)
+        n, paths = interchange.write_queries(opened, to, folder, round_number, image_url=images)
         missing = list(interchange.cannot_carry(to))
         out.print(f"{n} open queries: {', '.join(map(str, paths))}", soft_wrap=True, markup=False)
         out.print(f"Then: labelwise import FILE --from {to} --project {project}", soft_wrap=True, markup=False)
@@ -77,7 +104,15 @@ def export_(
 @app.command("import", rich_help_panel=PANEL)
 def import_(
     source: Annotated[str, typer.Argument(help="The file that came back; with --server the number of the project.")],
-    tool: Annotated[ToolOption | None, typer.Option("--from", help="The tool it comes from [default: seen]")] = None,
+    tool: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            callback=_tool,
+            metavar=f"<{'|'.join(TOOLS)}>",
+            help="The tool it comes from [default: seen]",
+        ),
+    ] = None,
     project: ProjectOption = Path(),
     server: ServerOption = None,
     who: Annotated[str | None, typer.Option(help="Who answered, where the file does not say.")] = None,
@@ -98,12 +133,12 @@ def import_(
     from labelwise.stages import interchange
 
     if server is not None:
-        from labelwise.exchange.label_studio_server import Server
+        from labelwise.exchange.label_studio_server import FORMAT, Server
 
         if not source.isdecimal():
             raise LabelwiseError(f"{source!r}: with --server expected the number of a Label Studio project")
-        content: bytes | list[Any] = Server(server, os.environ.get(TOKEN, "")).fetch(int(source))
-        chosen = "label_studio"
+        content = json.dumps(Server(server, os.environ.get(TOKEN, "")).fetch(int(source))).encode()
+        chosen = FORMAT
     else:
         try:
             content = Path(source).read_bytes()
@@ -121,18 +156,17 @@ def import_(
     out.print(f"{taken.written} answers recorded, {taken.known} were there before", highlight=False)
 
 
-def _send(address: str, opened: Context, round: int | None, images: str | None, folder: Path) -> int:
+def _send(address: str, opened: Context, round_number: int | None, images: str | None, folder: Path) -> int:
     """Makes a Label Studio project of the open queries; its number there."""
     from labelwise.exchange import label_studio
-    from labelwise.exchange.label_studio_server import Server
+    from labelwise.exchange.label_studio_server import FORMAT, Server
     from labelwise.stages import interchange
 
-    queries = interchange.open_queries(opened, round)
-    tasks = interchange.tasks(opened, "label_studio", queries, image_url=images)
-    config = label_studio.config(queries, opened.pool, one_class=opened.run.classifies)
+    queries = interchange.open_queries(opened, round_number)
+    files = interchange.query_files(opened, FORMAT, queries, image_url=images)
     if interchange.draw(opened, queries, folder / "images"):
         out.print(f"The frames to serve by {images or label_studio.LOCAL_FILES}: {folder / 'images'}", markup=False)
     server = Server(address, os.environ.get(TOKEN, ""))
-    number = server.create(f"{opened.run.name}, round {queries[0].round}", config)
-    server.send(number, tasks)
+    number = server.create(f"{opened.run.name}, round {queries[0].round}", files["config.xml"].decode())
+    server.send(number, json.loads(files["tasks.json"]))
     return number

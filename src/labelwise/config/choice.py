@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import core_schema
 
 from labelwise import catalog
+from labelwise.config import inputs
 from labelwise.errors import LabelwiseError
 
 
@@ -28,26 +31,40 @@ class Step(Choice):
     keep: float | None = Field(None, ge=1)
 
 
-def method(folder: str, default: str | None = None) -> Any:
-    """Type of a config key that names a method of `folder`; its settings are checked against the method's signature.
-    A table without a name sets something of the `default`.
+@dataclass(frozen=True, slots=True)
+class MethodOf:
+    """Annotates a `Choice` that names a method of `folder`: its settings are checked against the method's signature,
+    its inputs against the menu. A table without a name sets something of the `default`.
     """
 
-    def check(choice: Choice) -> Choice:
+    folder: str
+    default: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        named = core_schema.no_info_before_validator_function(self._named, handler(source))
+        return core_schema.no_info_after_validator_function(self._checked, named)
+
+    def _named(self, value: Any) -> Any:
+        if isinstance(value, dict) and self.default is not None:
+            return {"name": self.default, **value}
+        return {"name": value} if isinstance(value, str) else value
+
+    def _checked(self, choice: Choice) -> Choice:
         try:
-            found = catalog.find(folder, choice.name).problems(choice.settings)
+            method = catalog.find(self.folder, choice.name)
+            found = inputs.problems(method) + method.problems(choice.settings)
         except LabelwiseError as error:
             raise ValueError(str(error)) from None
         if found:
             raise ValueError("; ".join(found))
         return choice
 
-    def named(value: Any) -> Any:
-        if isinstance(value, dict) and default is not None:
-            return {"name": default, **value}
-        return {"name": value} if isinstance(value, str) else value
 
-    return Annotated[Step if folder == "select" else Choice, BeforeValidator(named), AfterValidator(check)]
+@dataclass(frozen=True, slots=True)
+class NameOf:
+    """Says of a text that it names a file of `folder`: the table of settings lists them."""
+
+    folder: str
 
 
 def listed(value: Any) -> Any:

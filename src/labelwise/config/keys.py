@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from labelwise import catalog
 from labelwise.ask.cost import CostTable
 from labelwise.config import Run
-from labelwise.config.choice import Choice, Step
+from labelwise.config.choice import Choice, NameOf, Step
 from labelwise.errors import LabelwiseError
 from labelwise.signature import PACKAGE
 
@@ -125,7 +125,9 @@ def _fields(model: type[Any]) -> Iterator[tuple[str, Any, Any]]:
     if issubclass(model, BaseModel):
         fields: dict[str, FieldInfo] = model.model_fields
         for name, one in fields.items():
-            yield name, one.annotation, ... if one.is_required() else one.get_default(call_default_factory=True)
+            named = [of.folder for of in one.metadata if isinstance(of, NameOf)]
+            annotation = Literal[tuple(catalog.names(named[0]))] if named else one.annotation
+            yield name, annotation, ... if one.is_required() else one.get_default(call_default_factory=True)
     else:
         hints = typing.get_type_hints(model)
         for field in dataclasses.fields(model):

@@ -1,25 +1,16 @@
-"""One typed run <-> run.toml / run.yaml. Every error of the file is reported at once, before anything is trained."""
+"""One typed run: its sections, which of their settings go together, and what its methods need."""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import tomli_w
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from labelwise import catalog
+from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
-from labelwise.config.choice import Choice, method
+from labelwise.config.choice import Choice, MethodOf
+from labelwise.config.inputs import INPUTS, Input, Need, named
 from labelwise.config.sections import AskRule, Budget, Data, LabelRule, Predict, QueryRule, Section, TrackRule, Train
-from labelwise.errors import LabelwiseError
-
-OF_BOXES = {"tightness", "box_features", "predicted_loss", "estimated_fp", "estimated_fn", "true_fp", "true_fn"}
-"""Inputs that only a detector's boxes give."""
 
 
 class Run(Section):
@@ -37,7 +28,7 @@ class Run(Section):
     For example "postgresql+psycopg://me@db/cats"; the password better in `~/.pgpass`.
     """
     data: Data
-    model: method("models", "retinanet") = Choice(name="retinanet")  # type: ignore[valid-type]
+    model: Annotated[Choice, MethodOf("models", "retinanet")] = Choice(name="retinanet")
     """What is trained (`labelwise list models`)."""
     train: Train = Train()
     predict: Predict = Predict()
@@ -55,6 +46,20 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _inputs_can_be_made(self) -> Run:
+        found = [] if self.own_detector else self._views_missing()
+        if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
+            found.append("the score needs a model that predicts its loss; set model.loss_head = true")
+        if self.train.members > 1 and not self.needs_views:
+            found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
+        found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
+        if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
+            found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
+        if found:
+            raise ValueError("; ".join(found))
+        return self
+
+    def _views_missing(self) -> list[str]:
+        """What is wrong if nothing makes the views that are named; predictions from outside come with their own."""
         found = []
         if self.needs_views and not self.predict.views and self.train.members == 1:
             found.append(
@@ -63,36 +68,27 @@ class Run(Section):
             )
         if self.needs_consistency and not self.predict.views:
             found.append("the label policy compares views of the image (Eq. 4); set predict.views")
-        if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
-            found.append("the score needs a model that predicts its loss; set model.loss_head = true")
-        if self.train.members > 1 and not self.needs_views:
-            found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
-        found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
-        if self.budget.unit == "images" and self.query.unit != "image":
-            found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
-        if found:
-            raise ValueError("; ".join(found))
-        return self
+        return found
 
     def _not_for_a_classifier(self) -> list[str]:
         found = []
-        if self.query.unit != "image":
+        if not units.find(self.query.unit).CLASSIFIES:
             found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
         other = [view.name for view in self.predict.views if view.name != "dropout"]
         if other and self.needs_views:
             found.append(
                 f'a classifier compares dropout passes; set predict.views = ["dropout", "dropout"], not {other}'
             )
-        boxes = sorted(OF_BOXES & self.inputs)
+        boxes = sorted({one.name for one in self.rows if one.task == "detection"})
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
         if self.labels.propagate is not None:
             found.append("labels.propagate moves boxes; a classifier has none")
-        if self.labels.teacher is not None and ("history" in self.inputs or self.train.members > 1):
+        if self.labels.teacher is not None and (self.needs("history") or self.train.members > 1):
             found.append("with labels.teacher the score cannot look at the history, and train.members is 1")
         return found
 
     def _for_classifiers_only(self) -> list[str]:
-        missing = sorted({"history", "truth_classes", "labelled_classes"} & self.inputs)
+        missing = sorted({one.name for one in self.rows if one.task == "classification"})
         found = [
             f'the score needs {name}, which only a classifier has; set model.name = "classifier"' for name in missing
         ]
@@ -111,155 +107,59 @@ class Run(Section):
         return "accuracy" if self.classifies else "AP50"
 
     @property
+    def rows(self) -> tuple[Input, ...]:
+        """Everything that the score, the label policy and the selectors name, as the menu describes it."""
+        chosen = [("score", self.query.score), ("labels", self.labels.policy)]
+        chosen += [("select", step) for step in self.query.select]
+        return tuple(one for folder, choice in chosen for one in named(folder, choice.name))
+
+    @property
     def inputs(self) -> frozenset[str]:
-        """Everything that the score, the selectors and the label policy name; predict makes just that."""
-        methods = [catalog.find("score", self.query.score.name), catalog.find("labels", self.labels.policy.name)]
-        methods += [catalog.find("select", step.name) for step in self.query.select]
-        return frozenset(name for method in methods for name in method.inputs)
+        """The names of these inputs; predict makes just that."""
+        return frozenset(one.name for one in self.rows)
+
+    def needs(self, need: Need) -> bool:
+        """Whether any of these inputs needs this."""
+        return any(need in one.needs for one in self.rows)
 
     @property
     def needs_consistency(self) -> bool:
         """Whether the label policy looks at the views."""
-        return "consistency" in catalog.find("labels", self.labels.policy.name).inputs
+        return any(_of_views(one) for one in named("labels", self.labels.policy.name))
 
     @property
     def needs_views(self) -> bool:
         """Whether anything in this run looks at the views; if not, predict does not make them."""
-        return self.needs_consistency or any(name.startswith("view_") for name in self.inputs)
+        return any(_of_views(one) for one in self.rows)
 
     @property
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
-        named, unit = self.inputs, self.query.unit
-        found = {"features"} if "box_features" in named else set()
-        found |= {name for name in ("tightness", "predicted_loss") if name in named}
-        if {"labelled_probability", "image_features"} & named:
-            found.add("image_features")
-        if named & {"features", "labelled_features"}:
-            by_score = "features" in catalog.find("score", self.query.score.name).inputs
-            by_selector = any(
-                {"features", "labelled_features"} & set(catalog.find("select", s.name).inputs)
-                for s in self.query.select
-            )
-            found |= {"features"} if by_score or (by_selector and unit != "image") else set()
-            found |= {"image_features"} if by_selector and unit == "image" else set()
-        return frozenset(found)
+        one_per_image = units.find(self.query.unit).ONE_PER_IMAGE
+        return frozenset(one.needed(one_per_image) for one in self.rows if one.column and not _of_views(one))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The optional columns of the stored predictions that this run looks at."""
+        menu = INPUTS["score"]
+        views = [one.name for one in menu.values() if _of_views(one)] if self.needs_views else []
+        return (*views, *sorted({menu[output].at.split(".")[0] for output in self.outputs}))
 
     @property
     def needs_labelled(self) -> bool:
         """Whether predict must look at images that are wholly labelled, too."""
-        return bool(self.inputs & {"labelled_features", "labelled_probability"}) or self.needs_tracks
+        return self.needs("labelled")
 
     @property
     def needs_tracks(self) -> bool:
         """Whether detections are followed from frame to frame."""
-        return bool(self.inputs & {"estimated_fp", "estimated_fn"})
+        return self.needs("tracks")
 
     @property
     def needs_clips(self) -> bool:
         """Whether the pool must be of videos."""
-        return self.needs_tracks or self.labels.propagate is not None or "videos" in self.inputs
+        return self.needs("clips") or self.labels.propagate is not None
 
 
-def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:
-    """Reads run.toml or run.yaml (several: later ones win), applies `key.sub=value` overrides, and checks all of it.
-
-    Raises:
-        LabelwiseError: a file cannot be read, or one line for each thing that is wrong in the settings.
-    """
-    paths = [paths] if isinstance(paths, Path) else paths
-    return parse(layers(paths, overrides), " + ".join(str(p) for p in paths))
-
-
-def layers(
-    paths: Sequence[Path], overrides: Sequence[str] = (), between: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What files and overrides set, as one table that nothing has checked yet; `between` lies under the overrides."""
-    raw: dict[str, Any] = {}
-    for path in paths:
-        raw = _merged(raw, _read(path))
-    raw = _merged(raw, between or {})
-    for override in overrides:
-        _override(raw, override)
-    return raw
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else tomllib.loads(text)
-    except OSError as error:
-        raise LabelwiseError(
-            f"cannot read {path}: {error.strerror}. `labelwise list recipes` shows what comes along"
-        ) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise LabelwiseError(f"{path} is not valid {path.suffix[1:]}: {error}") from None
-    if not isinstance(raw, dict):
-        raise LabelwiseError(f"{path}: expected a table of settings, got {type(raw).__name__}")
-    return raw
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`; a method that is named anew does not inherit the settings of the other method."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, str) and "name" not in value:
-            old = {"name": old}  # a method by its name alone, of which the layer above sets something
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _merged(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def parse(raw: Mapping[str, Any], where: str) -> Run:
-    """Checks settings that were read from `where`."""
-    try:
-        return Run.model_validate(raw)
-    except ValidationError as error:
-        lines = [_sentence(e, raw) for e in error.errors()]
-        raise LabelwiseError(f"{where}: {len(lines)} error(s)\n" + "\n".join(f"  - {line}" for line in lines)) from None
-
-
-def _sentence(error: Any, raw: Mapping[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
-    where = ".".join(location) or "the run"
-    if error["type"] == "extra_forbidden":
-        model: Any = Run
-        for part in location[:-1]:
-            model = model.model_fields[part].annotation
-        return catalog.unknown(
-            "key" + (f" in [{'.'.join(location[:-1])}]" if location[:-1] else ""),
-            location[-1],
-            sorted(model.model_fields),
-        )
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, sign, value = override.partition("=")
-    if not sign or not key.strip():
-        raise LabelwiseError(f"--set {override!r}: expected key=value, for example --set train.epochs=5")
-    *path, last = key.strip().split(".")
-    table = raw
-    for part in path:
-        below = table.get(part, {})
-        if isinstance(below, list):  # a chain of selectors
-            if len(below) != 1:
-                raise LabelwiseError(
-                    f"--set {override!r}: {part} is a chain of {len(below)}; set it as a whole, for example "
-                    '--set \'query.select=["balance_frequency", "kcenter"]\''
-                )
-            below = below[0]
-        table[part] = {"name": below} if isinstance(below, str) else dict(below)
-        table = table[part]
-    try:
-        table[last] = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        table[last] = value
-
-
-def dump(run: Run) -> str:
-    """The run as TOML text; `load` reads it back to an equal run."""
-    return tomli_w.dumps(json.loads(run.model_dump_json(exclude_none=True)))
+def _of_views(one: Input) -> bool:
+    return one.column.startswith("view_")

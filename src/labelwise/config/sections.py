@@ -7,22 +7,25 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from labelwise import catalog
-from labelwise.config.choice import Choice, Step, listed, method
+from labelwise import units
+from labelwise.config.choice import Choice, MethodOf, NameOf, Step, listed
+from labelwise.config.inputs import of_images
 from labelwise.errors import LabelwiseError
 
-IMAGE_INPUTS = frozenset(
-    {"offsets", "predicted_loss", "labelled_probability", "image_features", "history", "truth_classes"}
-    | {"estimated_fp", "estimated_fn", "true_fp", "true_fn"}
-)
-"""A score that names one of these scores whole images."""
 
-
-def _of_frames(value: Any) -> Any:
+def of_frames(value: Any) -> Any:
     """A frame is an image of a video: "frame" and "frames" are other words for "image" and "images"."""
     return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
+
+
+def _unit(name: str) -> str:
+    try:
+        units.find(name)
+    except LabelwiseError as error:
+        raise ValueError(str(error)) from None
+    return name
 
 
 class Section(BaseModel):
@@ -157,7 +160,7 @@ class Train(Section):
 class Predict(Section):
     """The one pass over the pool per view."""
 
-    views: tuple[method("predict/views"), ...] = ()  # type: ignore[valid-type]
+    views: tuple[Annotated[Choice, MethodOf("predict/views")], ...] = ()
     """Augmentations under which the pool is predicted again, of predict/views (`labelwise list predict/views`)."""
     batch_size: int = Field(16, ge=1)
     """Images per step."""
@@ -170,11 +173,11 @@ class Predict(Section):
 class QueryRule(Section):
     """Which questions are asked: unit x score x selectors."""
 
-    unit: Annotated[Literal["box", "image", "region"], BeforeValidator(_of_frames)] = "box"
-    """What one question is about: box, image, region (frame: an image of a video)."""
-    score: method("score", "consistency") = Choice(name="consistency")  # type: ignore[valid-type]
+    unit: Annotated[str, BeforeValidator(of_frames), AfterValidator(_unit), NameOf("units")] = "box"
+    """What one question is about (`labelwise list units`): box, image, region (frame: an image of a video)."""
+    score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
     """How much a candidate is worth labelling (`labelwise list score`)."""
-    select: Annotated[tuple[method("select", "balance_frequency"), ...], BeforeValidator(listed)] = (  # type: ignore[valid-type]
+    select: Annotated[tuple[Annotated[Step, MethodOf("select", "balance_frequency")], ...], BeforeValidator(listed)] = (
         Step(name="balance_frequency"),
     )
     """One selector or a chain of them: each ranks what the one before it left (`labelwise list select`)."""
@@ -189,11 +192,11 @@ class QueryRule(Section):
 
     @model_validator(mode="after")
     def _fits_the_unit(self) -> QueryRule:
-        inputs = set(catalog.find("score", self.score.name).inputs)
-        if inputs & IMAGE_INPUTS and self.unit != "image":
+        one_per_image = units.find(self.unit).ONE_PER_IMAGE
+        if not one_per_image and of_images("score", self.score.name):
             raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
         for step in self.select:
-            if self.unit != "image" and {"videos", "image"} & set(catalog.find("select", step.name).inputs):
+            if not one_per_image and of_images("select", step.name):
                 raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
@@ -283,7 +286,7 @@ class AskRule(Section):
 class LabelRule(Section):
     """What boxes that nobody looked at are worth in training."""
 
-    policy: method("labels", "task_soft") = Choice(name="task_soft")  # type: ignore[valid-type]
+    policy: Annotated[Choice, MethodOf("labels", "task_soft")] = Choice(name="task_soft")
     """How they are weighted (`labelwise list labels`)."""
     threshold: float = Field(0.05, ge=0, lt=1)
     """Least confidence of a pseudo label."""
@@ -304,7 +307,7 @@ class Budget(Section):
     """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
     start: Literal["random", "balanced"] = "random"
     """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
-    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(_of_frames)] = "boxes"
+    unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(of_frames)] = "boxes"
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
     """A number for each round after the first: [100, 100] are two more rounds."""

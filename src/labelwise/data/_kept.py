@@ -100,6 +100,7 @@ class Kept:
             if total + size > self.most_bytes:
                 total = self._trim(size)
             path.parent.mkdir(exist_ok=True)
+            # not by `types.disk`: a cache forces nothing to the disk, and the sum in a file tells what was cut short
             for target, what in ((counter, str(total + size).encode()), (path, content)):
                 temporary = target.with_suffix(".tmp")
                 temporary.write_bytes(what)

@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from labelwise.data import find, image
+from labelwise.data import find, image_reader
 from labelwise.types import LabelwiseError, Pool, Problem
 
 TWO_LABELS = "one image, two labels"
@@ -90,7 +90,7 @@ def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) ->
         label.update((name, pool.classes[k]) for name, k in zip(pool.names, labels, strict=False))
     found = []
     same: dict[str, list[str]] = defaultdict(list)
-    with ThreadPoolExecutor(image.THREADS) as threads:
+    with ThreadPoolExecutor(image_reader.THREADS) as threads:
         for name, (digest, message) in zip(places, threads.map(_content, places.values()), strict=True):
             if message is not None:
                 found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
@@ -125,7 +125,7 @@ def _content(place: tuple[Pool, int]) -> tuple[str, str | None]:
         return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None
     digest = hashlib.sha256(pool.path(i).read_bytes()).hexdigest()
     try:
-        image.load(pool.path(i))
+        image_reader.load(pool.path(i))
     except LabelwiseError as error:
         return digest, str(error)
     return digest, None

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise.data import _plain_pickle, _tar, clean, image
+from labelwise.data import _plain_pickle, _tar, clean, image_reader
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
@@ -202,7 +202,7 @@ def _batch(
 def _place(name: str) -> tuple[str, str] | None:
     """(split, class) of an image in an archive, by the two folders above it."""
     parts = name.split("/")
-    known = len(parts) >= 3 and parts[-3] in _SPLITS and image.is_image(Path(parts[-1]))
+    known = len(parts) >= 3 and parts[-3] in _SPLITS and image_reader.is_image(Path(parts[-1]))
     return (parts[-3], parts[-2]) if known else None
 
 
@@ -258,7 +258,7 @@ def _decode(content: bytes, members: Sequence[_Member], path: Path) -> tuple[np.
     def one(i: int) -> np.ndarray | None:
         member = members[i]
         try:
-            return image.decode(content[member.start : member.start + member.size], path / member.name)
+            return image_reader.decode(content[member.start : member.start + member.size], path / member.name)
         except LabelwiseError as error:
             failed[i] = str(error)
             return None
@@ -279,6 +279,6 @@ def _decode(content: bytes, members: Sequence[_Member], path: Path) -> tuple[np.
             if found is not None:
                 pixels[i] = found
 
-    with ThreadPoolExecutor(image.THREADS) as threads:
+    with ThreadPoolExecutor(image_reader.THREADS) as threads:
         list(threads.map(chunk, range(0, len(members), _CHUNK)))
     return pixels, dict(sorted(failed.items()))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean, image
+from labelwise.data import clean, image_reader
 from labelwise.types import LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
@@ -40,7 +40,7 @@ def detect(root: Path) -> bool:
         return bool(listed) and any(p.name in listed and _holds_image(p) for p in _folders(root))
     return all(
         sum(_holds_image(folder) for folder in _folders(place)) >= 2
-        and not any(image.is_image(path) for path in place.iterdir())
+        and not any(image_reader.is_image(path) for path in place.iterdir())
         for place in places
     )
 
@@ -66,7 +66,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     problems = [
         Problem("image without class", clean.relative(path, root), f"lies beside the folders of {place}", "left out")
         for path in sorted(place.iterdir())
-        if image.is_image(path)
+        if image_reader.is_image(path)
     ]
     names: list[str] = []
     labels: list[int] = []
@@ -109,6 +109,6 @@ def _folders(place: Path) -> list[Path]:
 def _holds_image(folder: Path) -> bool:
     """Whether there is an image in the folder or below; stops at the first."""
     inside = list(folder.iterdir())
-    if any(image.is_image(path) for path in inside):
+    if any(image_reader.is_image(path) for path in inside):
         return True
     return any(_holds_image(path) for path in inside if path.is_dir() and not path.name.startswith("."))

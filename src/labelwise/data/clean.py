@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.data import image as files
+from labelwise.data import image_reader as files
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
 
 ROUNDING_PX = 0.05

@@ -28,6 +28,7 @@ import numpy as np
 from labelwise.data import _coco_video as coco_video
 from labelwise.data import clean, staging
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = "annotations/instances_<split>.json, <split>.json, <split>/_annotations.coco.json, or one COCO JSON file"
 
@@ -88,7 +89,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
     if path.exists():
         raise LabelwiseError(f"{path}: exists already. Choose another folder or split, or remove it first.")
     names = staging.file_names(pool)
-    with staging.folder(root / split) as folder:
+    with new_folder(root / split) as folder:
         staging.images(pool, names, folder, copy_images)
     staging.text(path, to_json(pool, names))
 

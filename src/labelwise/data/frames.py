@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean, image
+from labelwise.data import clean, image_reader
 from labelwise.types import Clips, LabelwiseError, Pool, Problem
 
 LOOKS_FOR = 'CLIP/000001.jpg, CLIP/000002.jpg, ... (say format = "frames")'
@@ -57,7 +57,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     problems = [
         Problem("image without video", clean.relative(path, root), f"lies beside the folders of {place}", "left out")
         for path in sorted(place.iterdir())
-        if image.is_image(path)
+        if image_reader.is_image(path)
     ]
     pool = clean.pool(root, (), names, None, problems)
     here = set(pool.names)
@@ -90,7 +90,7 @@ def _numbered(folder: Path, root: Path) -> list[tuple[int, Path]]:
     """(number, file) of the frames of a folder, rising."""
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not image.is_image(path):
+        if not image_reader.is_image(path):
             continue
         where, digits = clean.relative(path, root), re.findall(r"\d+", path.stem)
         if not digits:

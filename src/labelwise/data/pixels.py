@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from labelwise.data import image
+from labelwise.data import image_reader
 from labelwise.types import LabelwiseError, Pool
 
 
@@ -43,11 +43,11 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
 
     def fill(i: int) -> None:
         try:
-            squares[i] = _square(image.pixels_of(pool, i), size_px)
+            squares[i] = _square(image_reader.pixels_of(pool, i), size_px)
         except LabelwiseError as error:
             failed[i] = str(error)
 
-    with ThreadPoolExecutor(image.THREADS) as threads:
+    with ThreadPoolExecutor(image_reader.THREADS) as threads:
         for _ in threads.map(fill, range(len(pool))):
             report(1)
     return Pixels(squares, dict(sorted(failed.items())))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import find, image
+from labelwise.data import find, image_reader
 from labelwise.data.roles import annotated
 from labelwise.types import LabelwiseError, Pool
 
@@ -101,7 +101,7 @@ def _of_folders(root: Path, format: str) -> tuple[str, str]:
     inside = [path for place in places for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     folders = [path for path in inside if path.is_dir()]
     holding = [path for path in folders if _images(path)]
-    if not holding or any(image.is_image(path) for path in inside):
+    if not holding or any(image_reader.is_image(path) for path in inside):
         return format, ""
     names = ", ".join(path.name for path in holding[:4]) + (", ..." if len(holding) > 4 else "")
     otherwise = {
@@ -132,13 +132,13 @@ def _is_clip(folder: Path) -> bool:
     if step == 0 or times < 0.8 * len(steps):
         return False
     try:
-        return image.probe(files[0])[:2] == image.probe(files[-1])[:2]
+        return image_reader.probe(files[0])[:2] == image_reader.probe(files[-1])[:2]
     except LabelwiseError:
         return True
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if image.is_image(path))
+    return sorted(path for path in folder.iterdir() if image_reader.is_image(path))
 
 
 def _words(folder: Path) -> set[str]:

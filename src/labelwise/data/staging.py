@@ -1,64 +1,22 @@
-"""Writing a data set so that a crash leaves nothing half-written: temporary name, fsync, rename."""
+"""The files of a data set that is written: its texts, and its images copied or linked under names that differ."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from labelwise.types import LabelwiseError, Pool
-
-ENDING = ".tmp"
-"""How the name of a folder ends that is being written."""
+from labelwise.types.disk import in_one_step
 
 
 def text(path: Path, content: str) -> None:
     """Write a text file in one step: readers see the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def remove_leftovers(final: Path) -> None:
-    """Removes what a killed process left while it wrote this folder; nobody else may be writing it now."""
-    for path in final.parent.glob(f".{final.name}.*{ENDING}"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def folder(final: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `final` when the block ends well, and vanishes when it does not."""
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise LabelwiseError(f"{final}: exists already. Choose another folder or split, or remove it first.")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=ENDING, dir=final.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                with path.open("r+b") as file:  # Windows forces only what is open for writing
-                    os.fsync(file.fileno())
-        if final.exists():
-            final.rmdir()  # empty: Windows puts no folder in another's place
-        temporary.replace(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with in_one_step(path) as partial:
+        partial.write_text(content, encoding="utf-8")
 
 
 def flat_names(names: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean, image, long_tail
+from labelwise.data import clean, image_reader, long_tail
 from labelwise.data._clip_labels import Clip, clips_of
 from labelwise.data._decode import Index, index, library
 from labelwise.data._frames import Frames
@@ -48,7 +48,7 @@ def detect(root: Path) -> bool:
     if not root.is_dir():
         return False
     places = [place for place in (root, root / "videos", *(root / name for name in _SPLITS)) if _videos(place)]
-    return bool(places) and not any(image.is_image(path) for place in places for path in place.iterdir())
+    return bool(places) and not any(image_reader.is_image(path) for place in places for path in place.iterdir())
 
 
 def splits(root: Path) -> tuple[str, ...]:

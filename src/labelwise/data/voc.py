@@ -26,12 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labelwise.data import clean, image, staging
+from labelwise.data import clean, image_reader, staging
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = (
     "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
 )
+SPLIT = "ImageSets/Main/{}.txt"
+"""What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 
 _ALL = "all"
 
@@ -93,14 +96,14 @@ def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
     """Write a split; `copy_images=False` links the images. Images that another split wrote before must be the same."""
-    listing, classes = root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{c}\n" for c in pool.classes)
+    listing, classes = root / SPLIT.format(split), "".join(f"{c}\n" for c in pool.classes)
     if listing.exists():
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
     if (root / "classes.txt").exists() and (root / "classes.txt").read_text(encoding="utf-8") != classes:
         raise LabelwiseError(f"{root / 'classes.txt'}: has other classes than the pool. Choose another folder.")
     names = staging.file_names(pool)
     temporary = root / f".{split}"
-    with staging.folder(temporary) as folder:
+    with new_folder(temporary) as folder:
         staging.images(pool, names, folder / "JPEGImages", copy_images)
         (folder / "Annotations").mkdir()
         for i, name in enumerate(names if pool.truth is not None else ()):
@@ -158,7 +161,7 @@ def _folders(root: Path) -> list[Path]:
 def _beside(root: Path) -> bool:
     """Whether XML files of this format lie beside images."""
     first = next(root.glob("*.xml"), None) if root.is_dir() else None
-    if first is None or not any(image.is_image(path) for path in root.iterdir()):
+    if first is None or not any(image_reader.is_image(path) for path in root.iterdir()):
         return False
     with first.open("rb") as file:
         return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
@@ -187,7 +190,7 @@ def _entries(
     if split == _ALL and not any((folder / "ImageSets" / "Main").is_dir() for folder in folders):
         split = None
     for folder in folders:
-        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image.is_image(p)}
+        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image_reader.is_image(p)}
         stems = list(pictures)
         if split is not None:
             listing = folder / "ImageSets" / "Main" / f"{split}.txt"

@@ -20,6 +20,7 @@ import yaml
 
 from labelwise.data import clean, staging
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = "data.yaml (or another .yaml with `names` and `train`/`val`), and <split>/images beside <split>/labels"
 
@@ -91,7 +92,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
     if content and _classes(path, content) != list(pool.classes):
         raise LabelwiseError(f"{path}: has other classes than the pool. Choose another folder.")
     names = staging.file_names(pool)
-    with staging.folder(root / split) as folder:
+    with new_folder(root / split) as folder:
         staging.images(pool, names, folder / "images", copy_images)
         (folder / "labels").mkdir()
         for i, name in enumerate(names if pool.truth is not None else ()):

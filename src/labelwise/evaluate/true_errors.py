@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
 
-from labelwise.types import Boxes, LabelwiseError, Rects, image_of
+from labelwise.types import Boxes, LabelwiseError, Rects
+from labelwise.types.overlap import iou_pairs, pairs, share_pairs
 
 IOU = 0.5
 
@@ -43,11 +44,10 @@ def errors(
     """The errors on a pool; equal confidence: the lower row finds first."""
     if len(truth.offsets) != len(offsets):
         raise LabelwiseError(f"errors: detections of {len(offsets) - 1} images, truth of {len(truth.offsets) - 1}")
-    a, b = _pairs(offsets, truth.offsets)
+    a, b = pairs(offsets, truth.offsets)
     same = labels[a] == truth.labels[b]
     a, b = a[same], b[same]
-    both, area, other = _areas(boxes[a], truth.xyxy[b])
-    iou = both / (area + other - both)
+    iou = iou_pairs(boxes[a], truth.xyxy[b])
     near = iou > IOU
     a, b, iou = a[near], b[near], iou[near]
     best = np.lexsort((b, -iou, a))  # of every detection its nearest object first
@@ -62,29 +62,6 @@ def errors(
     missed = np.ones(len(truth), bool)
     missed[found] = False
     if crowd is not None:
-        a, b = _pairs(offsets, crowd.offsets)
-        both, area, _ = _areas(boxes[a], crowd.xyxy[b])
-        false_positive[a[both > 0.5 * area]] = False
+        a, b = pairs(offsets, crowd.offsets)
+        false_positive[a[share_pairs(boxes[a], crowd.xyxy[b]) > 0.5]] = False
     return Errors(false_positive, missed)
-
-
-def _pairs(offsets_a: np.ndarray, offsets_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (a, b) of all pairs that lie in the same image."""
-    image = image_of(offsets_a)
-    count = np.diff(offsets_b)[image]
-    ends = np.cumsum(count)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(np.arange(len(image)), count), np.arange(total) + np.repeat(
-        offsets_b[image] - (ends - count), count
-    )
-
-
-def _areas(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shared area of a[i] and b[i], area of a[i], area of b[i]."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    return (
-        np.maximum(high - low, 0).prod(axis=1),
-        (a[:, 2:] - a[:, :2]).prod(axis=1),
-        (b[:, 2:] - b[:, :2]).prod(axis=1),
-    )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from labelwise.exchange._judge import MIN_SIDE_PX, REGION, VERDICTS, BoxTuple, Judge, is_number, near
+from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, is_number, near
+from labelwise.exchange._questions import REGION, asks_class, asks_part, buttons, n_boxes
+from labelwise.exchange._reader import AnswerReader
 from labelwise.types import Answer, Query
+from labelwise.units import SKIPPED
 
 
 def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
@@ -22,8 +25,10 @@ def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
 class Annotation:
     """One person's annotation of a task, taken apart."""
 
-    def __init__(self, judge: Judge, query: Query, data: dict[str, Any], raw: dict[str, Any], where: str) -> None:
-        self.judge, self.query, self.data, self.raw, self.where = judge, query, data, raw, where
+    def __init__(
+        self, reader: AnswerReader, query: Query, data: dict[str, Any], raw: dict[str, Any], where: str
+    ) -> None:
+        self.reader, self.query, self.data, self.raw, self.where = reader, query, data, raw, where
         self.choices: dict[str, list[Any]] = {"verdict": [], "class": [], "note": []}
         self.candidate: list[dict[str, Any]] = []
         self.new: list[tuple[dict[str, Any], str]] = []
@@ -37,66 +42,78 @@ class Annotation:
         }
 
     def answer(self, one_class: bool) -> Answer | None:
-        """The answer; None where it is not finished or not sound (told as a problem)."""
-        told = len(self.judge.problems)
+        """The answer; None where it is not finished or not sound (a problem says why)."""
+        before = len(self.reader.problems)
         if self.raw.get("was_cancelled"):
-            return self.judge.given(self.query, "skipped", self.where, note="skipped in Label Studio", **self.rest)
+            return self.reader.answer(self.query, SKIPPED, self.where, note="skipped in Label Studio", **self.rest)
         results = self.raw.get("result")
         if not isinstance(results, list):
-            self.judge.tell("no annotations", self.where, f"result is {str(results)[:80]}; expected a list")
+            self.reader.problem("no annotations", self.where, f"result is {str(results)[:80]}; expected a list")
             return None
         for k, result in enumerate(results, start=1):
             self._sort_in(result, f"{self.where}, result {k}")
-        if len(self.judge.problems) > told:
+        if len(self.reader.problems) > before:
             return None
         note = " ".join(str(part) for part in self.choices["note"])
-        if one_class and self.query.unit == "image":
+        if asks_class(self.query, one_class):
             return self._class(note)
-        words, chosen = VERDICTS[self.query.unit], [str(word) for word in self.choices["verdict"]]
+        words, chosen = buttons(self.query), [str(word) for word in self.choices["verdict"]]
         if len(chosen) != 1 or chosen[0] not in words:
             what = f"{', '.join(chosen) or 'nothing'} was chosen; expected one of {', '.join(words)}"
-            self.judge.unfinished(self.where, what)
+            self.reader.unfinished(self.where, what)
             return None
         verdict = words[chosen[0]]
-        if verdict == "all":
+        if n_boxes(self.query, verdict) == "any":
             drawn = [(self._object(raw, place), place) for raw, place in self.new]
             objects = [(*made, place) for made, place in drawn if made is not None]
             whole = len(objects) == len(drawn)
-            return self.judge.all(self.query, objects, self.where, note=note, **self.rest) if whole else None
-        if verdict == "object":
-            return self._one(note)
+            return (
+                self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
+                if whole
+                else None
+            )
+        if n_boxes(self.query, verdict) == "one":
+            return self._one(verdict, note)
         self._left_out(self.new)
-        return self.judge.given(self.query, verdict, self.where, note=note, **self.rest)
+        return self.reader.answer(self.query, verdict, self.where, note=note, **self.rest)
 
-    def _one(self, note: str) -> Answer | None:
+    def _one(self, verdict: str, note: str) -> Answer | None:
         taken, extra = (self.candidate[0], self.new) if self.candidate else (None, self.new[1:])
         if taken is None and len(self.new) == 1:
             taken = self.new[0][0]
         if taken is None:
             what = f"accepted, but the candidate is gone and {len(self.new)} boxes are drawn; expected one"
-            self.judge.unfinished(self.where, what)
+            self.reader.unfinished(self.where, what)
             return None
         made = self._object(taken, self.where)
         self._left_out(extra)
-        return None if made is None else self.judge.one(self.query, *made, self.where, note=note, **self.rest)
+        return (
+            None
+            if made is None
+            else self.reader.one_object(self.query, verdict, *made, self.where, note=note, **self.rest)
+        )
 
     def _class(self, note: str) -> Answer | None:
         chosen = self.choices["class"]
-        if not chosen and self.choices["verdict"] == ["skip"]:
-            return self.judge.given(self.query, "skipped", self.where, note=note, **self.rest)
+        words = buttons(self.query)
+        if not chosen and [words.get(str(word)) for word in self.choices["verdict"]] == [SKIPPED]:
+            return self.reader.answer(self.query, SKIPPED, self.where, note=note, **self.rest)
         if len(chosen) != 1 or self.choices["verdict"]:
-            self.judge.unfinished(self.where, f"{len(chosen)} classes are chosen; expected one, or skip")
+            self.reader.unfinished(self.where, f"{len(chosen)} classes are chosen; expected one, or skip")
             return None
-        label, whole = self.judge.label(chosen[0], self.where), self.judge.asked_box(self.query)
+        label, whole = self.reader.label(chosen[0], self.where), self.reader.asked_box(self.query)
+        verdict = next(one for one in words.values() if n_boxes(self.query, one) == "any")
         if label is None:
             return None
-        return self.judge.all(self.query, [(whole, label, self.where)], self.where, note=note, **self.rest)
+        return self.reader.all_objects(
+            self.query, verdict, [(whole, label, self.where)], self.where, note=note, **self.rest
+        )
 
     def _sort_in(self, result: Any, where: str) -> None:
         """Puts one result where it belongs."""
         value = result.get("value") if isinstance(result, dict) else None
         if not isinstance(value, dict):
-            self.judge.tell("edited by hand", where, f"{str(result)[:80]}; expected a result with its value")
+            self.reader.problem("edited by hand", where, f"{str(result)[:80]}; expected a result with its value")
             return
         name, kind = str(result.get("from_name")), str(result.get("type"))
         if kind in ("choices", "textarea") and name in self.choices:
@@ -112,17 +129,19 @@ class Annotation:
             else:
                 self.new.append((result, where))
         else:
-            self.judge.tell("edited by hand", where, f"a {kind} of {name!r}: not in the configuration that was sent")
+            self.reader.problem(
+                "edited by hand", where, f"a {kind} of {name!r}: not in the configuration that was sent"
+            )
 
     def _check_region(self, result: dict[str, Any], where: str) -> None:
         """A dark part is as it was sent; any other box of that label is a slip."""
         place, box = str(result.get("id")).removeprefix(f"r-{self.query.id}-"), self._pixels(result)
-        dark = around(self.judge.asked_box(self.query), self.judge.sizes[self.query.image])
-        sent = dark[int(place)] if self.query.unit == "region" and place in ("0", "1", "2", "3") else None
+        dark = around(self.reader.asked_box(self.query), self.reader.sizes[self.query.image])
+        sent = dark[int(place)] if asks_part(self.query) and place in ("0", "1", "2", "3") else None
         labelled = result["value"].get("rectanglelabels") == [REGION]
         if sent is None or box is None or not near(sent, box) or not labelled:
             what = f"a box of {REGION} that is not as it was sent with query {self.query.id}"
-            self.judge.tell("edited by hand", where, what)
+            self.reader.problem("edited by hand", where, what)
 
     def _check_context(self, result: dict[str, Any], where: str) -> None:
         number, known = str(result["id"])[2:], self.data.get("known")
@@ -132,29 +151,31 @@ class Annotation:
         numbers = sent[:4] if isinstance(sent, list) and len(sent) == 5 and all(map(is_number, sent[:4])) else None
         same = numbers is not None and box is not None and near(box, numbers)
         if not same or result["value"].get("rectanglelabels") != [sent[4]]:  # type: ignore[index]
-            self.judge.tell("edited by hand", where, "a read-only box of an earlier answer was changed")
+            self.reader.problem("edited by hand", where, "a read-only box of an earlier answer was changed")
 
     def _left_out(self, extra: list[tuple[dict[str, Any], str]]) -> None:
         for _, where in extra:
-            self.judge.tell("not asked", where, f"a box beside the answer to query {self.query.id}", "left out")
+            self.reader.problem("not asked", where, f"a box beside the answer to query {self.query.id}", "left out")
 
     def _object(self, result: dict[str, Any], where: str) -> tuple[BoxTuple, int] | None:
         names = result["value"].get("rectanglelabels")
         if result["value"].get("rotation", 0) not in (0, None):
-            self.judge.tell(
+            self.reader.problem(
                 "rotated box", where, f"rotation {result['value']['rotation']}; expected 0: draw it upright"
             )
             return None
         size = [result.get("original_width"), result.get("original_height")]
-        wanted = self.judge.sizes[self.query.image]
+        wanted = self.reader.sizes[self.query.image]
         if size != list(wanted):
-            self.judge.tell("another image", where, f"it was shown as {size} pixels; {self.query.image} has {wanted}")
+            self.reader.problem(
+                "another image", where, f"it was shown as {size} pixels; {self.query.image} has {wanted}"
+            )
             return None
         if not isinstance(names, list) or len(names) != 1:
-            self.judge.unfinished(where, f"a box with the classes {str(names)[:80]}; expected one")
+            self.reader.unfinished(where, f"a box with the classes {str(names)[:80]}; expected one")
             return None
-        label = self.judge.label(names[0], where)
-        box = self.judge.box(self._pixels(result), self.query.image, where)
+        label = self.reader.label(names[0], where)
+        box = self.reader.box(self._pixels(result), self.query.image, where)
         return None if label is None or box is None else (box, label)
 
     def _pixels(self, result: dict[str, Any]) -> BoxTuple | None:
@@ -162,5 +183,5 @@ class Annotation:
         value = [result["value"].get(key) for key in ("x", "y", "width", "height")]
         if not all(is_number(v) for v in value):
             return None
-        (x, y, w, h), (width, height) = map(float, value), self.judge.sizes[self.query.image]
+        (x, y, w, h), (width, height) = map(float, value), self.reader.sizes[self.query.image]
         return x * width / 100, y * height / 100, (x + w) * width / 100, (y + h) * height / 100

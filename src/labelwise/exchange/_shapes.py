@@ -12,22 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from labelwise.exchange._judge import (
+from labelwise import units
+from labelwise.exchange._geometry import BoxTuple, crop, inside
+from labelwise.exchange._questions import (
     REGION,
-    VERDICTS,
-    BoxTuple,
-    Judge,
+    asks_one,
+    buttons,
     check_queries,
-    crop,
-    inside,
+    has_rectangle,
     known_on,
+    n_boxes,
     reference,
     size_of,
 )
-from labelwise.types import Answer, Boxes, Pool, Problem, Query
+from labelwise.exchange._reader import AnswerReader
+from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
 OPEN, KNOWN, NEW = "open", "known", "new"
-WORDS = (NEW, OPEN, "accept", "reject", "duplicate", "complete", "skip", KNOWN)
 ATTRIBUTES = ("query", "answer", "fix_class")
 
 
@@ -57,6 +58,24 @@ class Shape:
         return {name: getattr(self, name) for name in ATTRIBUTES}
 
 
+def words(queries: Sequence[Query]) -> list[str]:
+    """What the attribute `answer` may be: the buttons of every unit, those that stand for a skipped query last.
+
+    >>> words([])
+    ['new', 'open', 'accept', 'reject', 'duplicate', 'complete', 'skip', 'known']
+    """
+    every = [units.find(name).VERDICTS for name in dict.fromkeys([*units.names(), *(q.unit for q in queries)])]
+    skips = [of[units.SKIPPED].button for of in every]
+    answers = [meaning.button for of in every for verdict, meaning in of.items() if verdict != units.SKIPPED]
+    return [*dict.fromkeys((NEW, OPEN, *answers, *skips, KNOWN))]
+
+
+def refuse_classes(one_class: bool, name: str) -> None:
+    """An image that is asked for its class alone has no box, and these files hold nothing else."""
+    if one_class:
+        raise LabelwiseError(f"{name} files cannot carry the class of a whole image; take label_studio or json")
+
+
 def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: str, tool: str) -> list[Shape]:
     """What to show: boxes annotated before, then the questions; image by image in the order of the queries."""
     check_queries(queries, pool, tool)
@@ -66,25 +85,25 @@ def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: s
         for query in queries:
             if query.image != image:
                 continue
-            label = pool.classes[query.label] if query.unit == "box" and query.label is not None else REGION
+            label = pool.classes[query.label] if asks_one(query) and query.label is not None else REGION
             box = inside(query.box or (0, 0, *sizes[image]), sizes[image])
             made.append(Shape(image, label, box, reference(project, query, len(pool.classes)), OPEN))
     return made
 
 
-def read(
+def answers(
     given: Sequence[Shape], queries: Sequence[Query], pool: Pool, *, project: str, who: str, unfinished: bool
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers that lie in the boxes of a file, and all that is wrong with them."""
-    judge = Judge.of(queries, pool, project, unfinished)
+    reader = AnswerReader.of(queries, pool, project, unfinished)
     found: list[Answer] = []
     new: dict[str, list[Shape]] = {}
     areas: list[tuple[Query, Shape]] = []
     places: dict[int | None, str] = {}
-    other = {shape.image: shape for shape in given if _of_another_size(judge, shape)}
+    other = {shape.image: shape for shape in given if _of_another_size(reader, shape)}
     for image, shape in other.items():
-        what = f"{image} was shown as {shape.size} pixels; it has {judge.sizes[image]}"
-        judge.tell("another image", shape.where, what)
+        what = f"{image} was shown as {shape.size} pixels; it has {reader.sizes[image]}"
+        reader.problem("another image", shape.where, what)
     for shape in given:
         if shape.image in other:
             continue
@@ -92,63 +111,68 @@ def read(
             if shape.answer != KNOWN:
                 new.setdefault(shape.image, []).append(shape)
             continue
-        query = judge.query(shape.query, shape.where)
+        query = reader.query(shape.query, shape.where)
         if query is None:
             continue
         if places.setdefault(query.id, shape.where) != shape.where:
-            judge.tell("duplicate id", shape.where, f"query {query.id} stands in {places[query.id]} too")
+            reader.problem("duplicate id", shape.where, f"query {query.id} stands in {places[query.id]} too")
             continue
-        answer = _asked(judge, query, shape, areas, who)
+        answer = _asked(reader, query, shape, areas, who)
         found += [] if answer is None else [answer]
     for query, shape in sorted(areas, key=lambda pair: pair[0].id or 0):
-        answer = _area(judge, query, shape, new.get(query.image, []), who)
+        answer = _area(reader, query, shape, new.get(query.image, []), who)
         found += [] if answer is None else [answer]
     for shape in (one for left in new.values() for one in left):
-        judge.tell("not asked", shape.where, f"a box on {shape.image} where no answered query covers it", "left out")
-    return found, judge.problems
+        reader.problem(
+            "not asked", shape.where, f"a box on {shape.image} where no answered query covers it", "left out"
+        )
+    return found, reader.problems
 
 
-def _of_another_size(judge: Judge, shape: Shape) -> bool:
-    return shape.size is not None and judge.sizes.get(shape.image, shape.size) != shape.size
+def _of_another_size(reader: AnswerReader, shape: Shape) -> bool:
+    return shape.size is not None and reader.sizes.get(shape.image, shape.size) != shape.size
 
 
-def _asked(judge: Judge, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str) -> Answer | None:
+def _asked(
+    reader: AnswerReader, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str
+) -> Answer | None:
     """The answer of a box that is a question; of an area that is complete, a note in `areas`."""
-    words, where = VERDICTS[query.unit], shape.where
+    words, where = buttons(query), shape.where
     if shape.image != query.image:
-        judge.tell("edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shape.image}")
+        reader.problem("edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shape.image}")
         return None
     if shape.answer not in words:
-        judge.unfinished(where, f"query {query.id}: answer is {shape.answer!r}; expected one of {', '.join(words)}")
+        reader.unfinished(where, f"query {query.id}: answer is {shape.answer!r}; expected one of {', '.join(words)}")
         return None
-    if query.unit != "box":
-        box = judge.box(shape.box, query.image, where)
+    if not asks_one(query):
+        box = reader.box(shape.box, query.image, where)
         if box is None:
             return None
-        if shape.label != REGION or not judge.unchanged(query, box):
-            judge.tell("edited by hand", where, f"the region of query {query.id} was moved, or has another label")
+        if shape.label != REGION or not reader.unchanged(query, box):
+            reader.problem("edited by hand", where, f"the region of query {query.id} was moved, or has another label")
             return None
-        if words[shape.answer] == "all":
-            areas.append((query, shape))
-            return None
-    if words[shape.answer] != "object":
-        return judge.given(query, words[shape.answer], where, who=who)
-    box, label = judge.box(shape.box, query.image, where), judge.label(shape.fix_class or shape.label, where)
-    return None if box is None or label is None else judge.one(query, box, label, where, who=who)
+    verdict = words[shape.answer]
+    if n_boxes(query, verdict) == "any":
+        areas.append((query, shape))
+        return None
+    if n_boxes(query, verdict) == "none":
+        return reader.answer(query, verdict, where, who=who)
+    box, label = reader.box(shape.box, query.image, where), reader.label(shape.fix_class or shape.label, where)
+    return None if box is None or label is None else reader.one_object(query, verdict, box, label, where, who=who)
 
 
-def _area(judge: Judge, query: Query, area: Shape, new: list[Shape], who: str) -> Answer | None:
+def _area(reader: AnswerReader, query: Query, area: Shape, new: list[Shape], who: str) -> Answer | None:
     """The answer of a completed region or image: the new boxes in it, which are taken out of `new`."""
     objects: list[tuple[BoxTuple, int, str]] = []
     sound = True
     for shape in list(new):
-        box = judge.box(shape.box, query.image, shape.where)
-        if box is not None and query.unit == "region" and crop(box, judge.asked_box(query)) is None:
+        box = reader.box(shape.box, query.image, shape.where)
+        if box is not None and has_rectangle(query) and crop(box, reader.asked_box(query)) is None:
             continue
         new.remove(shape)
-        label = judge.label(shape.fix_class or shape.label, shape.where)
+        label = reader.label(shape.fix_class or shape.label, shape.where)
         if box is None or label is None:
             sound = False
         else:
             objects.append((box, label, shape.where))
-    return judge.all(query, objects, area.where, who=who) if sound else None
+    return reader.all_objects(query, buttons(query)[area.answer], objects, area.where, who=who) if sound else None

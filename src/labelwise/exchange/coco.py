@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labelwise.exchange._judge import REGION, is_number, parsed, size_of
-from labelwise.exchange._shapes import Shape, read, shapes
+from labelwise.exchange._geometry import is_number
+from labelwise.exchange._questions import REGION, size_of
+from labelwise.exchange._reader import has_key, parse
+from labelwise.exchange._shapes import Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+from labelwise.types.disk import to_json
 
 CANNOT_CARRY = (
     "classes of whole images (use Label Studio or JSON)",
@@ -22,8 +25,16 @@ CANNOT_CARRY = (
 )
 
 
-def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, Any]:
-    """The COCO file (plain data). Categories: the classes, then `labelwise_region`; ids count from 1."""
+def detect(content: bytes) -> bool:
+    """An object with the list `annotations`."""
+    return has_key(content, "annotations")
+
+
+def write(
+    queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None, one_class: bool = False
+) -> dict[str, bytes]:
+    """One COCO file. Categories: the classes, then `labelwise_region`; ids count from 1."""
+    refuse_classes(one_class, "coco")
     made, sizes = shapes(queries, pool, known, project, "a COCO file"), size_of(pool)
     names = list(dict.fromkeys(query.image for query in queries))
     number = {name: k for k, name in enumerate(names, start=1)}
@@ -39,7 +50,7 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
         }
         row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
         annotations.append(row | {"attributes": shape.attributes})
-    return {
+    content = {
         "info": {"description": "labelwise queries", "labelwise_project": project},
         "images": [
             {"id": number[name], "file_name": name, "width": sizes[name][0], "height": sizes[name][1]} for name in names
@@ -47,19 +58,20 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
         "categories": [{"id": k, "name": name} for name, k in category.items()],
         "annotations": annotations,
     }
+    return {"queries.json": to_json(content, 1).encode()}
 
 
-def answers(
-    content: bytes | str | dict[str, Any],
+def read(
+    content: bytes,
     queries: Sequence[Query],
     pool: Pool,
-    *,
     project: str,
+    *,
     who: str = "coco",
     unfinished: bool = False,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in a COCO file that came back, and all that is wrong in it."""
-    raw = parsed(content, "the COCO file") if isinstance(content, bytes | str) else content
+    raw = parse(content, "the COCO file")
     lists = ("images", "annotations", "categories")
     if not isinstance(raw, dict) or not all(isinstance(raw.get(key), list) for key in lists):
         raise LabelwiseError(f"the COCO file: expected an object with the lists {', '.join(lists)}")
@@ -79,7 +91,7 @@ def answers(
             given.append(shape)
         else:
             doubts.append(Problem("broken annotation", where, shape, "refused"))
-    found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
     if not any(shape.query for shape in given):
         what = "no annotation has the attribute `query`: the tool dropped the attributes, or this is another file"
         doubts.append(Problem("no reference", "the COCO file", what, "refused"))
@@ -91,15 +103,15 @@ def _named(rows: list[Any], key: str, where: str) -> tuple[dict[int, str], list[
     found: dict[int, str] = {}
     problems = []
     for k, row in enumerate(rows, start=1):
-        id, name = (row.get("id"), row.get(key)) if isinstance(row, dict) else (None, None)
-        if not isinstance(id, int) or not isinstance(name, str):
+        number, name = (row.get("id"), row.get(key)) if isinstance(row, dict) else (None, None)
+        if not isinstance(number, int) or not isinstance(name, str):
             what = f"{str(row)[:80]}; expected id (a whole number) and {key}"
             problems.append(Problem("broken entry", f"{where}, entry {k}", what, "refused"))
-        elif id in found:
-            what = f"the id {id} was used before"
+        elif number in found:
+            what = f"the id {number} was used before"
             problems.append(Problem("duplicate id", f"{where}, entry {k}", what, "refused"))
         else:
-            found[id] = name
+            found[number] = name
     return found, problems
 
 

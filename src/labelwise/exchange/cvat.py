@@ -1,7 +1,7 @@
 """CVAT XML 1.1: for images, and one file of tracks per video for frames; each query a box with attributes.
 
 The attributes `query`, `answer` and `fix_class` (see `_shapes`) must be declared for the labels of the CVAT task:
-`config` gives the text to paste there ("Raw"). Images are known by their name in the pool, frames by their number in
+`labels.json` is the text to paste there ("Raw"). Images are known by their name in the pool, frames by their number in
 the video. The class of a candidate is corrected by `fix_class`: changing the label itself may clear the attributes.
 
 A file holds the asked images alone; CVAT cannot tell "looked at and empty" from "not looked at" otherwise.
@@ -20,8 +20,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from labelwise.exchange._judge import REFUSED, REGION, size_of
-from labelwise.exchange._shapes import ATTRIBUTES, NEW, WORDS, Shape, read, shapes
+from labelwise.exchange._questions import REGION, size_of
+from labelwise.exchange._reader import REFUSED, begins
+from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes, words
 from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Problem, Query
 
 CANNOT_CARRY = (
@@ -31,46 +32,56 @@ CANNOT_CARRY = (
     "the score and its parts",
     "pixels beyond two decimals: CVAT rounds when it exports",
 )
+FRAMES_OF_VIDEO = True
+"""CVAT has the videos themselves: their frames are not written as images."""
 FILE = "annotations.xml"
 _SIZE = re.compile("[0-9]{1,9}")
 
 
-def config(pool: Pool) -> str:
+def detect(content: bytes) -> bool:
+    """XML."""
+    return begins(content, b"<")
+
+
+def _labels(pool: Pool, answer_words: Sequence[str]) -> str:
     """The labels of the CVAT task with their attributes, as JSON for the "Raw" tab."""
-    made = [{"name": name, "type": "rectangle", "attributes": _specs()} for name in (*pool.classes, REGION)]
+    made = [{"name": name, "type": "rectangle", "attributes": _specs(answer_words)} for name in (*pool.classes, REGION)]
     return json.dumps(made, indent=1, ensure_ascii=False)
 
 
-def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, bytes]:
-    """The files to upload as annotations: one for images, or one per video whose frames are asked about."""
+def write(
+    queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None, one_class: bool = False
+) -> dict[str, bytes]:
+    """The labels, and the files to upload as annotations: one for images, or one per video that is asked about."""
+    refuse_classes(one_class, "cvat")
     made = shapes(queries, pool, known, project, "CVAT")
+    answer_words = words(queries)
+    files = {"labels.json": _labels(pool, answer_words).encode()}
     if pool.clips is None:
-        return {FILE: _images(made, pool)}
+        return files | {FILE: _images(made, pool, answer_words)}
     number = {name: k for k, name in enumerate(pool.names)}
     videos = sorted({int(pool.clips.video[number[shape.image]]) for shape in made})
-    files = {}
     for video in videos:
         here = [shape for shape in made if pool.clips.video[number[shape.image]] == video]
         stem = PurePosixPath(pool.clips.names[video]).stem or "video"
-        files[f"{video:03d}_{stem}.xml"] = _tracks(here, pool, pool.clips, number)
+        files[f"{video:03d}_{stem}.xml"] = _tracks(here, pool, answer_words, pool.clips, number)
     return files
 
 
-def answers(
-    content: bytes | str,
+def read(
+    content: bytes,
     queries: Sequence[Query],
     pool: Pool,
-    *,
     project: str,
+    *,
     who: str = "cvat",
     unfinished: bool = False,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in an XML file that came back (CVAT for images 1.1, CVAT for video 1.1), and all that is wrong."""
-    text = content.encode() if isinstance(content, str) else content
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise LabelwiseError("the CVAT file declares entities; CVAT writes none. Export the file again")
     try:
-        root = ET.fromstring(text)
+        root = ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as error:
         raise LabelwiseError(f"the CVAT file: broken XML ({error}). Export it again") from error
     doubts: list[Problem] = []
@@ -81,18 +92,18 @@ def answers(
     if not any(shape.query for shape in given):
         what = "no box has the attribute `query`: the task has no such attribute, or this is another file"
         doubts.append(Problem("no reference", "the CVAT file", what, REFUSED))
-    found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
     return found, doubts + problems
 
 
-def _specs() -> list[dict[str, object]]:
+def _specs(answer_words: Sequence[str]) -> list[dict[str, object]]:
     """The attributes as CVAT declares them; each may differ from frame to frame."""
     text = {"mutable": True, "input_type": "text", "default_value": "", "values": []}
-    select = {"mutable": True, "input_type": "select", "default_value": NEW, "values": list(WORDS)}
+    select = {"mutable": True, "input_type": "select", "default_value": NEW, "values": list(answer_words)}
     return [{"name": name} | (select if name == "answer" else text) for name in ATTRIBUTES]
 
 
-def _file(pool: Pool) -> ET.Element:
+def _file(pool: Pool, answer_words: Sequence[str]) -> ET.Element:
     """A file with its head: version and labels."""
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
@@ -102,7 +113,7 @@ def _file(pool: Pool) -> ET.Element:
         ET.SubElement(label, "name").text = name
         ET.SubElement(label, "type").text = "rectangle"
         attributes = ET.SubElement(label, "attributes")
-        for spec in _specs():
+        for spec in _specs(answer_words):
             attribute = ET.SubElement(attributes, "attribute")
             for key, value in spec.items():
                 written = "\n".join(value) if isinstance(value, list) else str(value)
@@ -123,8 +134,8 @@ def _box(parent: ET.Element, shape: Shape, **more: str) -> None:
         ET.SubElement(element, "attribute", name=name).text = value
 
 
-def _images(made: Sequence[Shape], pool: Pool) -> bytes:
-    root, sizes = _file(pool), size_of(pool)
+def _images(made: Sequence[Shape], pool: Pool, answer_words: Sequence[str]) -> bytes:
+    root, sizes = _file(pool, answer_words), size_of(pool)
     for k, name in enumerate(dict.fromkeys(shape.image for shape in made)):
         width, height = sizes[name]
         image = ET.SubElement(root, "image", id=str(k), name=name, width=str(width), height=str(height))
@@ -134,9 +145,11 @@ def _images(made: Sequence[Shape], pool: Pool) -> bytes:
     return _bytes(root)
 
 
-def _tracks(made: Sequence[Shape], pool: Pool, clips: Clips, number: dict[str, int]) -> bytes:
+def _tracks(
+    made: Sequence[Shape], pool: Pool, answer_words: Sequence[str], clips: Clips, number: dict[str, int]
+) -> bytes:
     """A track per box: there in its frame, gone in the next."""
-    root = _file(pool)
+    root = _file(pool, answer_words)
     task = root.find("meta/task")
     first = number[made[0].image]
     if task is not None:
@@ -155,8 +168,8 @@ def _tracks(made: Sequence[Shape], pool: Pool, clips: Clips, number: dict[str, i
 def _shape(
     box: ET.Element, image: str, label: str, where: str, doubts: list[Problem], size: tuple[int, int] | None = None
 ) -> Shape:
-    """A box element; coordinates that are no numbers stay text, which the judge refuses."""
-    told = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
+    """A box element; coordinates that are no numbers stay text, which the reader refuses."""
+    attributes = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
     corners: list[object] = []
     for key in ("xtl", "ytl", "xbr", "ybr"):
         try:
@@ -167,7 +180,7 @@ def _shape(
         doubts.append(
             Problem("rotated box", where, f"rotation {box.get('rotation')}; expected an upright box", REFUSED)
         )
-    query, answer, fix = (told.get(name, "") for name in ATTRIBUTES)
+    query, answer, fix = (attributes.get(name, "") for name in ATTRIBUTES)
     return Shape(image, label, corners, query, answer or NEW, fix, where, size)
 
 
@@ -178,8 +191,8 @@ def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
         if name in seen:
             doubts.append(Problem("duplicate id", f"image {name}", "it stands in the file twice", REFUSED))
         seen.add(name)
-        told = image.get("width", ""), image.get("height", "")
-        size = (int(told[0]), int(told[1])) if all(map(_SIZE.fullmatch, told)) else None
+        texts = image.get("width", ""), image.get("height", "")
+        size = (int(texts[0]), int(texts[1])) if all(map(_SIZE.fullmatch, texts)) else None
         for k, element in enumerate(image, start=1):
             where = f"image {name}, shape {k}"
             if element.tag == "box":

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labelwise.exchange._judge import REFUSED, is_number, parsed, size_of
-from labelwise.exchange._shapes import NEW, Shape, read, shapes
+from labelwise.exchange._geometry import is_number
+from labelwise.exchange._questions import size_of
+from labelwise.exchange._reader import REFUSED, has_key, parse
+from labelwise.exchange._shapes import NEW, Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+from labelwise.types.disk import to_json
 
 FIELD = "labelwise"
 CANNOT_CARRY = (
@@ -25,8 +28,16 @@ CANNOT_CARRY = (
 )
 
 
-def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, Any]:
-    """The content of `samples.json`; `filepath` is the name of the image in the pool."""
+def detect(content: bytes) -> bool:
+    """An object with the list `samples`."""
+    return has_key(content, "samples")
+
+
+def write(
+    queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None, one_class: bool = False
+) -> dict[str, bytes]:
+    """The file `samples.json`; `filepath` is the name of the image in the pool."""
+    refuse_classes(one_class, "fiftyone")
     made, sizes = shapes(queries, pool, known, project, "FiftyOne"), size_of(pool)
     samples = []
     for name in dict.fromkeys(query.image for query in queries):
@@ -41,20 +52,20 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
         metadata = {"_cls": "ImageMetadata", "width": width, "height": height}
         sample = {"filepath": name, "tags": ["labelwise"], "metadata": metadata, "labelwise_image": name}
         samples.append(sample | {FIELD: {"_cls": "Detections", "detections": detections}})
-    return {"samples": samples}
+    return {"samples.json": to_json({"samples": samples}, 1).encode()}
 
 
-def answers(
-    content: bytes | str | dict[str, Any],
+def read(
+    content: bytes,
     queries: Sequence[Query],
     pool: Pool,
-    *,
     project: str,
+    *,
     who: str = "fiftyone",
     unfinished: bool = False,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in a `samples.json` that came back, and all that is wrong in it."""
-    raw = parsed(content, "the FiftyOne samples") if isinstance(content, bytes | str) else content
+    raw = parse(content, "the FiftyOne samples")
     if not isinstance(raw, dict) or not isinstance(raw.get("samples"), list):
         raise LabelwiseError("the FiftyOne samples: expected an object with the list `samples`")
     sizes, given, doubts = size_of(pool), [], []
@@ -66,8 +77,8 @@ def answers(
             doubts.append(Problem("no sample", where, what, REFUSED))
             continue
         for j, row in enumerate(field["detections"], start=1):
-            given.append(_shape(row, name, sizes.get(name, (1, 1)), _told(sample), f"{where} ({name}), detection {j}"))
-    found, problems = read(given, queries, pool, project=project, who=who, unfinished=unfinished)
+            given.append(_shape(row, name, sizes.get(name, (1, 1)), _size(sample), f"{where} ({name}), detection {j}"))
+    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
     if not any(shape.query for shape in given):
         what = "no detection has the attribute `query`: it was dropped, or this is another file"
         doubts.append(Problem("no reference", "the FiftyOne samples", what, REFUSED))
@@ -83,19 +94,19 @@ def _name(sample: dict[str, Any], pool: Pool) -> str | None:
     return path if isinstance(path, str) and path in pool.names else None
 
 
-def _told(sample: dict[str, Any]) -> tuple[object, object] | None:
+def _size(sample: dict[str, Any]) -> tuple[object, object] | None:
     """The size of the image by the sample's metadata."""
     metadata = sample.get("metadata")
     both = isinstance(metadata, dict) and {"width", "height"} <= metadata.keys()
     return (metadata["width"], metadata["height"]) if both and isinstance(metadata, dict) else None
 
 
-def _shape(row: Any, image: str, size: tuple[int, int], told: tuple[object, object] | None, where: str) -> Shape:
-    """A detection; what is none becomes a shape that the judge refuses."""
+def _shape(row: Any, image: str, size: tuple[int, int], by_file: tuple[object, object] | None, where: str) -> Shape:
+    """A detection; what is none becomes a shape that the reader refuses."""
     raw = row if isinstance(row, dict) else {}
     box: Any = raw.get("bounding_box")
     if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         x, y, w, h = box
         box = [x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]]
     query, answer, fix = (str(raw.get(key) or "") for key in ("query", "answer", "fix_class"))
-    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where, told)
+    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where, by_file)

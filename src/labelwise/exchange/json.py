@@ -15,18 +15,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labelwise.exchange._judge import VERDICTS, BoxTuple, Judge, check_queries, is_number, known_on, parsed, reference
-from labelwise.exchange._judge import size_of as sizes_of
+from labelwise.exchange._geometry import BoxTuple, is_number
+from labelwise.exchange._questions import buttons, check_queries, known_on, n_boxes, reference, size_of
+from labelwise.exchange._reader import AnswerReader, has_key, parse
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
+from labelwise.types.disk import to_json
 
 CANNOT_CARRY: tuple[str, ...] = ()
 QUERIES, ANSWERS, VERSION = "labelwise-queries", "labelwise-answers", 1
 
 
-def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, project: str) -> dict[str, Any]:
-    """The queries as plain data."""
+def detect(content: bytes) -> bool:
+    """Its `format` says so."""
+    return has_key(content, "format", ANSWERS)
+
+
+def write(queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None) -> dict[str, bytes]:
+    """One file with the queries."""
     check_queries(queries, pool, "a JSON file")
-    context, sizes, made = known_on(pool, known, [q.image for q in queries]), sizes_of(pool), []
+    context, sizes, made = known_on(pool, known, [q.image for q in queries]), size_of(pool), []
     for query in queries:
         width, height = sizes[query.image]
         row: dict[str, Any] = {
@@ -39,11 +46,12 @@ def tasks(queries: Sequence[Query], pool: Pool, known: Boxes | None = None, *, p
         row |= {"class": None if query.label is None else pool.classes[query.label], "reason": dict(query.reason)}
         row["known"] = [{"box": list(box), "class": pool.classes[label]} for box, label in context[query.image]]
         made.append(row)
-    return {"format": QUERIES, "version": VERSION, "project": project, "classes": list(pool.classes), "queries": made}
+    head = {"format": QUERIES, "version": VERSION, "project": project, "classes": list(pool.classes)}
+    return {"queries.json": to_json(head | {"queries": made}, 1).encode()}
 
 
-def written(given: Sequence[tuple[Query, Answer]], pool: Pool, *, project: str) -> dict[str, Any]:
-    """Answers as plain data, in the form that `answers` reads."""
+def write_answers(given: Sequence[tuple[Query, Answer]], pool: Pool, project: str) -> bytes:
+    """Answers in the form that `read` takes."""
     rows = []
     for query, answer in given:
         objects = [
@@ -52,60 +60,62 @@ def written(given: Sequence[tuple[Query, Answer]], pool: Pool, *, project: str) 
         ]
         row = {"reference": reference(project, query, len(pool.classes)), "verdict": answer.verdict, "objects": objects}
         rows.append(row | {"who": answer.who, "seconds": answer.seconds, "note": answer.note})
-    return {"format": ANSWERS, "version": VERSION, "answers": rows}
+    return to_json({"format": ANSWERS, "version": VERSION, "answers": rows}, 1).encode()
 
 
-def answers(
-    content: bytes | str | dict[str, Any],
+def read(
+    content: bytes,
     queries: Sequence[Query],
     pool: Pool,
-    *,
     project: str,
+    *,
     who: str = "import",
     unfinished: bool = False,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers of a file, and all that is wrong in it; `who` where an answer does not say."""
-    raw = parsed(content, "the answers") if isinstance(content, bytes | str) else content
+    raw = parse(content, "the answers")
     if not isinstance(raw, dict) or raw.get("format") != ANSWERS or not isinstance(raw.get("answers"), list):
         raise LabelwiseError(f'the answers: expected an object with "format": "{ANSWERS}" and the list `answers`')
     if raw.get("version") != VERSION:
         raise LabelwiseError(f"the answers: version {raw.get('version')}; this labelwise reads version {VERSION}")
-    judge = Judge.of(queries, pool, project, unfinished)
+    reader = AnswerReader.of(queries, pool, project, unfinished)
     found = []
     for k, row in enumerate(raw["answers"], start=1):
         where = f"answer {k}"
         if not isinstance(row, dict):
-            judge.tell("no answer", where, f"{str(row)[:80]}; expected an object with reference and verdict")
+            reader.problem("no answer", where, f"{str(row)[:80]}; expected an object with reference and verdict")
             continue
-        query = judge.query(row.get("reference"), where)
-        answer = None if query is None else _answer(judge, query, row, who, where)
+        query = reader.query(row.get("reference"), where)
+        answer = None if query is None else _answer(reader, query, row, who, where)
         found += [] if answer is None else [answer]
-    return found, judge.problems
+    return found, reader.problems
 
 
-def _answer(judge: Judge, query: Query, row: dict[str, Any], who: str, where: str) -> Answer | None:
-    words, verdict = set(VERDICTS[query.unit].values()), row.get("verdict")
+def _answer(reader: AnswerReader, query: Query, row: dict[str, Any], who: str, where: str) -> Answer | None:
+    verdicts, verdict = set(buttons(query).values()), row.get("verdict")
     if verdict is None:
-        judge.unfinished(where, f"query {query.id} has no verdict")
+        reader.unfinished(where, f"query {query.id} has no verdict")
         return None
-    if not isinstance(verdict, str) or verdict not in words:
-        what = f"query {query.id}: verdict {str(verdict)[:40]!r}; expected one of {', '.join(sorted(words))}"
-        judge.tell("wrong verdict", where, what)
+    if not isinstance(verdict, str) or verdict not in verdicts:
+        what = f"query {query.id}: verdict {str(verdict)[:40]!r}; expected one of {', '.join(sorted(verdicts))}"
+        reader.problem("wrong verdict", where, what)
         return None
     seconds, listed = row.get("seconds", 0.0), row.get("objects", [])
     if not is_number(seconds) or seconds < 0:
-        judge.tell("wrong seconds", where, f"seconds is {str(seconds)[:40]}; expected a number >= 0")
+        reader.problem("wrong seconds", where, f"seconds is {str(seconds)[:40]}; expected a number >= 0")
         return None
-    if not isinstance(listed, list) or (len(listed) != 1 if verdict == "object" else listed and verdict != "all"):
+    expected = {"any": "a list"}.get(n_boxes(query, verdict), n_boxes(query, verdict))
+    if not isinstance(listed, list) or len(listed) not in {"none": (0,), "one": (1,)}.get(expected, (len(listed),)):
         n = len(listed) if isinstance(listed, list) else str(listed)[:40]
-        expected = {"object": "one", "all": "a list"}.get(verdict, "none")
-        judge.tell("wrong objects", where, f"query {query.id}: verdict {verdict} with objects {n}; expected {expected}")
+        reader.problem(
+            "wrong objects", where, f"query {query.id}: verdict {verdict} with objects {n}; expected {expected}"
+        )
         return None
     objects: list[tuple[BoxTuple, int, str]] = []
     for k, one in enumerate(listed, start=1):
         place = f"{where}, object {k}"
         raw = one if isinstance(one, dict) else {}
-        box, label = judge.box(raw.get("box"), query.image, place), judge.label(raw.get("class"), place)
+        box, label = reader.box(raw.get("box"), query.image, place), reader.label(raw.get("class"), place)
         if box is not None and label is not None:
             objects.append((box, label, place))
     if len(objects) < len(listed):
@@ -113,12 +123,8 @@ def _answer(judge: Judge, query: Query, row: dict[str, Any], who: str, where: st
     by = row.get("who")
     rest: dict[str, Any] = {"who": by if isinstance(by, str) and by else who, "seconds": float(seconds)}
     rest["note"] = row["note"] if isinstance(row.get("note"), str) else ""
-    if verdict == "object":
-        return judge.one(query, *objects[0][:2], where, **rest)
-    if verdict == "all":
-        return judge.all(query, objects, where, **rest)
-    return judge.given(query, VERDICTS[query.unit][_word(query, verdict)], where, **rest)
-
-
-def _word(query: Query, verdict: str) -> str:
-    return next(word for word, meaning in VERDICTS[query.unit].items() if meaning == verdict)
+    if expected == "none":
+        return reader.answer(query, verdict, where, **rest)
+    if expected == "one":
+        return reader.one_object(query, verdict, *objects[0][:2], where, **rest)
+    return reader.all_objects(query, verdict, objects, where, **rest)

@@ -18,6 +18,8 @@ from urllib.parse import quote, urlsplit
 from labelwise.exchange.label_studio import MODEL_VERSION
 from labelwise.types import LabelwiseError
 
+FORMAT = "label_studio"
+"""The format of its tasks and of its answers."""
 PAGE = 100
 TIMEOUT_S = 60.0
 CHUNK = 500
@@ -77,7 +79,7 @@ class Server:
         return ids
 
     def fetch(self, project: int) -> list[dict[str, Any]]:
-        """Every task of a project with its annotations, for `label_studio.answers`."""
+        """Every task of a project with its annotations, as its export holds them."""
         found: list[dict[str, Any]] = []
         page = 1
         while True:

@@ -1,4 +1,4 @@
-"""The files of a round: which stage writes which, and whether they are still what was written.
+"""The files of a round: where they are, which stage writes which, and whether they are still what was written.
 
 A stage that is done keeps the size and the CRC-32 of every file that it wrote (3 GB/s: nobody forges them, disks and
 hands damage them).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 Sums = dict[str, tuple[int, int]]
@@ -24,6 +25,78 @@ WRITES = {
     "evaluate": ("metrics.json",),
 }
 """What each stage writes into the round's folder; the first of these it always writes (round 0 predicts nothing)."""
+
+STAGES = tuple(WRITES)
+"""The names of the stages, in their order."""
+
+
+@dataclass(frozen=True)
+class RoundFolder:
+    """Where the files of a round are."""
+
+    path: Path
+
+    def predictions(self, scale: float = 1.0) -> Path:
+        """The folder of the detections at a magnification."""
+        return self.path / ("predictions" if scale == 1 else f"predictions-{scale:g}")
+
+    @property
+    def labelled_probability(self) -> Path:
+        """Of every image, how far it looks labelled (VAAL)."""
+        return self.path / "labelled_probability.parquet"
+
+    @property
+    def scores(self) -> Path:
+        """The candidates and what each is worth."""
+        return self.path / "scores.parquet"
+
+    @property
+    def errors(self) -> Path:
+        """Detections and candidates of videos, and which of them are wrong."""
+        return self.path / "errors.parquet"
+
+    @property
+    def links(self) -> Path:
+        """Which rows of `errors` are one object."""
+        return self.path / "links.parquet"
+
+    @property
+    def picks(self) -> Path:
+        """The ranking."""
+        return self.path / "picks.parquet"
+
+    @property
+    def waiting(self) -> Path:
+        """Since when the round waits for people."""
+        return self.path / "waiting.json"
+
+    @property
+    def targets(self) -> Path:
+        """What the model trains on."""
+        return self.path / "targets.safetensors"
+
+    def checkpoint(self, member: str = "") -> Path:
+        """The weights of the model, or of another member of its ensemble."""
+        return self.path / f"checkpoint{member}.safetensors"
+
+    def training(self, member: str = "") -> Path:
+        """A training that is not finished."""
+        return self.path / f"training{member}.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """What a training recorded of every image, epoch by epoch."""
+        return self.path / "history.npy"
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """Of a round with a teacher: the images that it lent a class, and which."""
+        return self.path / "pseudo_labels.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """What the model reaches on the test images."""
+        return self.path / "metrics.json"
 
 
 def written(folder: Path, stage: str) -> list[Path]:

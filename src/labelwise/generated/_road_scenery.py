@@ -91,7 +91,7 @@ def _city(rng: np.random.Generator, look: Look, road: Road, end_m: float) -> lis
 
 def _house(rng: np.random.Generator, look: Look) -> tuple[float, float, float, Picture, Picture, Picture]:
     wide, tall, rise = float(rng.uniform(8, 12)), float(rng.choice([3.2, 5.6])), float(rng.uniform(2.2, 3.4))
-    colour = textures._wall_colour(rng)
+    colour = textures.wall_colour(rng)
     pale = (0.5 * colour[0] + 118, 0.5 * colour[1] + 114, 0.5 * colour[2] + 106)
     front = pyramid(textures.house(rng, look, wide, tall, pale))
     end = pyramid(textures.house(rng, look, 8.0, tall, pale, gable_m=rise))

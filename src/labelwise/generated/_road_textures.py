@@ -30,7 +30,7 @@ def grained(
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).convert("RGBA")
 
 
-def _wall_colour(rng: np.random.Generator) -> Colour:
+def wall_colour(rng: np.random.Generator) -> Colour:
     hue, saturation, value = rng.choice([0.03, 0.06, 0.09, 0.12, 0.6]), rng.uniform(0.05, 0.45), rng.uniform(0.5, 0.85)
     red, green, blue = colorsys.hsv_to_rgb(float(hue), saturation, value)
     return (255 * red, 255 * green, 255 * blue)
@@ -53,7 +53,7 @@ def _pane(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float,
 def facade(rng: np.random.Generator, look: Look, wide_m: float, tall_m: float) -> Image.Image:
     """A town house in a street: shops on the ground floor, rows of windows above."""
     width, height = round(wide_m * PER_M), round(tall_m * PER_M)
-    colour = _wall_colour(rng)
+    colour = wall_colour(rng)
     image = grained(rng, width, height, colour, look)
     draw = ImageDraw.Draw(image)
     trim = lit(tuple(min(c * 1.2, 250) for c in colour), look)  # type: ignore[arg-type]

@@ -20,7 +20,6 @@ Fails when: Pillow draws differently from version to version (the files differ t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice, product
@@ -29,10 +28,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelwise.data import staging
 from labelwise.generated import _road_film as film
 from labelwise.generated import _road_traffic as traffic
+from labelwise.generated.annotation_file import AnnotationFile
 from labelwise.types import LabelwiseError
+from labelwise.types.disk import new_folder
 
 CLASSES = traffic.CLASSES
 MIN_AREA_PX, MIN_VISIBLE = film.MIN_AREA_PX, film.MIN_VISIBLE
@@ -111,7 +111,8 @@ def write(
     second. `progress(1)` after each frame.
     """
     chosen = _chosen(preset, train=train, test=test, seconds=seconds, size_px=size_px, fps=fps)
-    with staging.folder(root) as folder:
+    with new_folder(root) as folder:
+        (folder / "annotations").mkdir()
         for number, (split, clips) in enumerate(zip(SPLITS, (chosen.train, chosen.test), strict=True)):
             (folder / split).mkdir()
             content = _Content(chosen)
@@ -126,7 +127,8 @@ def write(
                     content.frame(file, frame, boxes)
                     if progress is not None:
                         progress(1)
-            staging.text(folder / "annotations" / f"instances_{split}.json", content.to_json())
+            path = folder / "annotations" / f"instances_{split}.json"
+            path.write_text(content.to_json(), encoding="utf-8")
 
 
 def expected_frames(preset: str = "small", seed: int = 0, **settings: Any) -> int:
@@ -200,8 +202,7 @@ class _Content:
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
         self.videos: list[dict[str, Any]] = []
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
+        self.file = AnnotationFile(CLASSES)
         self.tracks: dict[tuple[int, int], int] = {}
 
     def video(self, name: str, shot: Shot) -> None:
@@ -210,21 +211,11 @@ class _Content:
         self.videos.append(row | {"area": shot.area, "condition": shot.condition, "subset": shot.subset})
 
     def frame(self, file: str, number: int, boxes: list[film.Box]) -> None:
-        (width, height), image, video = self.preset.size_px, len(self.images) + 1, len(self.videos)
-        row = {"id": image, "file_name": file, "width": width, "height": height}
-        self.images.append(row | {"video_id": video, "frame_id": number})
+        video = len(self.videos)
+        self.file.image(file, self.preset.size_px, video_id=video, frame_id=number)
         for box in boxes:
-            x1, y1, x2, y2 = box.xyxy
             track = self.tracks.setdefault((video, box.actor), len(self.tracks) + 1)
-            row = {"id": len(self.annotations) + 1, "image_id": image, "category_id": box.label + 1}
-            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": box.area_px, "iscrowd": 0, "segmentation": []}
-            self.annotations.append(row | {"track_id": track, "visible": box.visible})
+            self.file.box(box.xyxy, box.label, box.area_px, track_id=track, visible=box.visible)
 
     def to_json(self) -> str:
-        content = {
-            "videos": self.videos,
-            "images": self.images,
-            "categories": [{"id": c + 1, "name": name} for c, name in enumerate(CLASSES)],
-            "annotations": self.annotations,
-        }
-        return json.dumps(content, separators=(",", ":"))
+        return self.file.to_json(videos=self.videos)

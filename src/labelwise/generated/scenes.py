@@ -25,9 +25,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from PIL import Image, ImageFilter
 
-from labelwise.data import coco, staging
 from labelwise.generated import backdrop
-from labelwise.types import Boxes, LabelwiseError, Pool
+from labelwise.generated.annotation_file import AnnotationFile
+from labelwise.types import LabelwiseError
+from labelwise.types.disk import new_folder
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MIN_VISIBLE = 0.35
@@ -75,24 +76,24 @@ def write(
     _check(train, test, size_px, imbalance, classes, digits, scale, crowding, colour_cue)
     scans = _scans(seed)
     shares = imbalance ** (-np.arange(classes) / (classes - 1))
-    with staging.folder(root) as folder:
+    with new_folder(root) as folder:
+        (folder / "annotations").mkdir()
         for split, name, n, share in ((_TRAIN, "train", train, shares), (_TEST, "test", test, np.ones(classes))):
             (folder / name).mkdir()
-            rows = []
+            content = AnnotationFile(CLASSES[:classes])
             deal = _deal(np.random.default_rng([seed, split]), n, digits, share / share.sum())
-            for i, dealt in enumerate(deal):
+            for i, dealt in zip(range(n), deal, strict=False):  # of no images the deck deals one
                 rng = np.random.default_rng([seed, split, i])
                 scene = _draw(rng, dealt, scans[split], size_px, scale, crowding, colour_cue)
                 _photo(rng, scene.pixels).save(folder / name / f"{i:05d}.jpg", quality=92)
-                rows += [(i, box, label) for box, label in zip(scene.boxes, scene.labels, strict=True)]
+                content.image(f"{i:05d}.jpg", (size_px, size_px))
+                for box, label in zip(scene.boxes, scene.labels, strict=True):
+                    x1, y1, x2, y2 = map(float, box)
+                    content.box((x1, y1, x2, y2), label, (x2 - x1) * (y2 - y1))
                 if progress is not None:
                     progress(1)
-            image, boxes, labels = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
-            truth = Boxes.from_rows(np.array(image, np.int64), np.array(boxes), np.array(labels), n)
-            sizes = np.full(n, size_px, np.int64)
-            names = tuple(f"{i:05d}.jpg" for i in range(n))
-            pool = Pool(folder / name, CLASSES[:classes], names, sizes, sizes, truth=truth)
-            staging.text(folder / "annotations" / f"instances_{name}.json", coco.to_json(pool, names))
+            path = folder / "annotations" / f"instances_{name}.json"
+            path.write_text(content.to_json(), encoding="utf-8")
 
 
 def _check(

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from labelwise.labels._weights import Weighed
+from labelwise.labels._soft_weight import Weighed
 from labelwise.types import LabelwiseError
 
 NEGATIVES: Literal["everywhere", "known"] = "everywhere"

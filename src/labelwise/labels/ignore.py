@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from labelwise.labels._weights import Weighed, check_values
+from labelwise.labels._soft_weight import Weighed, check_values
 
 NEGATIVES: Literal["everywhere", "known"] = "known"
 

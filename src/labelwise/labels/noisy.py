@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from labelwise.labels._weights import Weighed, check_threshold, check_values
+from labelwise.labels._soft_weight import Weighed, check_threshold, check_values
 from labelwise.types import LabelwiseError
 
 NEGATIVES: Literal["everywhere", "known"] = "everywhere"

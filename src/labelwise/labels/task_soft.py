@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from labelwise.labels._weights import Weighed, check_threshold, check_values, soft
+from labelwise.labels._soft_weight import Weighed, check_threshold, check_values, soft
 
 NEGATIVES: Literal["everywhere", "known"] = "everywhere"
 

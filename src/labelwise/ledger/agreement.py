@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from itertools import combinations, groupby
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import answer_of
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import answer_of
 from labelwise.types import Answer
+from labelwise.types.overlap import iou_matrix
 
 LEAST_IOU = 0.5
 _a = t.answers.c
@@ -32,11 +34,11 @@ def agreement(ledger: Ledger) -> dict[str, Any]:
     "pairs", "share"}], the mean over the pairs of answers of which one is this person's.
     """
     valid = ~sa.exists().where(t.withdrawn.c.answer_id == _a.id).correlate(t.answers)
-    told = (_a.verdict != "skipped") & valid
-    several = sa.select(_a.query_id).where(told).group_by(_a.query_id)
+    given = (_a.verdict != "skipped") & valid
+    several = sa.select(_a.query_id).where(given).group_by(_a.query_id)
     several = several.having(sa.func.count(_a.who.distinct()) > 1)
-    select = sa.select(t.answers).where(told & _a.query_id.in_(several)).order_by(_a.query_id, _a.ordinal)
-    with ledger._read() as connection:
+    select = sa.select(t.answers).where(given & _a.query_id.in_(several)).order_by(_a.query_id, _a.ordinal)
+    with ledger.read() as connection:
         answers = [answer_of(row) for row in connection.execute(select).mappings()]
     return compared(answers)
 
@@ -75,12 +77,8 @@ def compared(answers: Iterable[Answer]) -> dict[str, Any]:
 
 def _matches(one: Answer, other: Answer) -> list[int]:
     """The classes of the objects that both answers have, each object matched once, the best pairs first."""
-    pairs = [
-        (-_iou(a, b), i, j)
-        for i, a in enumerate(one.boxes)
-        for j, b in enumerate(other.boxes)
-        if one.labels[i] == other.labels[j]
-    ]
+    a, b = (np.array(answer.boxes, np.float64).reshape(-1, 4) for answer in (one, other))
+    pairs = [(-iou, i, j) for (i, j), iou in np.ndenumerate(iou_matrix(a, b)) if one.labels[i] == other.labels[j]]
     found, used, taken = [], set[int](), set[int]()
     for minus_iou, i, j in sorted(pairs):
         if -minus_iou >= LEAST_IOU and i not in used and j not in taken:
@@ -88,9 +86,3 @@ def _matches(one: Answer, other: Answer) -> list[int]:
             taken.add(j)
             found.append(one.labels[i])
     return found
-
-
-def _iou(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(wide, 0.0) * max(high, 0.0)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
+from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.types.disk import to_json
 
-_VERDICTS = {
-    "box": ("object", "background", "duplicate", "skipped"),
-    "image": ("all", "skipped"),
-    "region": ("all", "skipped"),
-}
 _OUTSIDE_PX = 1.0
 """How far an annotated box may lie outside its image: rounding at the edge, not a mistake."""
 
@@ -33,15 +29,23 @@ def query_row(query: Query, round: int) -> dict[str, Any]:
     where = f"query {query.rank} of round {round}, image {query.image}"
     if query.round != round:
         raise LabelwiseError(f"{where}: it says round {query.round}. Add it to its own round")
-    if query.unit not in _VERDICTS or (query.unit == "image") != (query.box is None):
-        raise LabelwiseError(
-            f"{where}: unit {query.unit!r} with box {query.box}; expected a box or region with its box, or an image"
-        )
+    _check_unit(query, where)
     if not math.isfinite(query.score) or not all(map(math.isfinite, query.box or ())):
         raise LabelwiseError(f"{where}: score {query.score} and box {query.box}; expected finite numbers")
     label = None if query.label is None else int(query.label)
     row = {"round": int(round), "rank": int(query.rank), "image": str(query.image), "unit": query.unit}
     return row | _corners(query.box) | {"label": label, "score": float(query.score), "reason": _plain(query.reason)}
+
+
+def _check_unit(query: Query, where: str) -> None:
+    known = query.unit in units.names() or "." in query.unit
+    if known and (query.box is not None) == units.find(query.unit).RECTANGLE:
+        return
+    with_box, without = (
+        " or ".join(name for name in units.names() if units.find(name).RECTANGLE is wanted) for wanted in (True, False)
+    )
+    what = f"unit {query.unit!r} with box {query.box}"
+    raise LabelwiseError(f"{where}: {what}; expected a {with_box} with its box, or an {without}")
 
 
 def _plain(reason: Mapping[str, float | str]) -> dict[str, Any]:
@@ -92,12 +96,13 @@ def check_answers(
     where: list[str] = []
     for query, answer, _cost in records:
         about = f"the answer to query {query.id} (round {query.round}, image {query.image})"
-        _check_form(query, answer, about)
+        meaning = _check_form(query, answer, about)
         if answer.classes is not None and answer.classes > len(classes):
             raise LabelwiseError(
                 f"{about}: it knows {answer.classes} classes, and the project has {len(classes)}. Reload the page"
             )
-        if answer.verdict in ("all", "background") and not (answer.classes is None or answer.classes >= len(classes)):
+        nothing_else = meaning.covers or meaning.background
+        if nothing_else and not (answer.classes is None or answer.classes >= len(classes)):
             new = ", ".join(classes[answer.classes :])
             raise LabelwiseError(f"{about}: the class {new} was added meanwhile; look for it, too, and answer again")
         boxes += answer.boxes
@@ -110,17 +115,22 @@ def check_answers(
         check_objects(xyxy, np.array(labels, np.int64), np.array(box_sizes, np.int64), len(classes), where)
 
 
-def _check_form(query: Query, answer: Answer, where: str) -> None:
+def _check_form(query: Query, answer: Answer, where: str) -> units.Meaning:
     if answer.query != query.id:
         raise LabelwiseError(f"{where}: it says query {answer.query}")
-    allowed = _VERDICTS[query.unit]
-    if answer.verdict not in allowed:
-        raise LabelwiseError(f"{where}: verdict {answer.verdict!r}; expected one of {', '.join(allowed)}")
-    n = len(answer.boxes)
-    fits = n == 1 if answer.verdict == "object" else n == 0 or answer.verdict == "all"
+    meaning, n = units.meaning(query, answer), len(answer.boxes)
+    match meaning.boxes:
+        case "none":
+            fits, expected = n == 0, "no boxes"
+        case "one":
+            fits, expected = n == 1, "one box and its label"
+        case "any":
+            fits, expected = True, "as many labels as boxes"
+        case _:
+            assert_never(meaning.boxes)
     if not fits or len(answer.labels) != n:
-        expected = {"object": "one box and its label", "all": "as many labels as boxes"}.get(answer.verdict, "no boxes")
         raise LabelwiseError(f"{where}: {n} boxes and {len(answer.labels)} labels; expected {expected}")
+    return meaning
 
 
 def answer_row(answer: Answer, cost: Cost, ordinal: int, created: str) -> dict[str, Any]:
@@ -157,15 +167,16 @@ def label_rows(
 
     `origin` None: each answer's is whoever gave it.
     """
-    annotations, coverage, background = [], [], []
+    annotations: list[dict[str, Any]] = []
+    coverage: list[dict[str, Any]] = []
+    background: list[dict[str, Any]] = []
     for query, answer, answer_id in counted:
         asked = {"image": query.image, "round": query.round, "query_id": query.id}
         made = asked | {"origin": origin or origin_of(answer.who), "answer_id": answer_id, "created": created}
         for box, label in zip(answer.boxes, answer.labels, strict=True):
             annotations.append(made | _corners(box) | {"label": int(label)})
-        if answer.verdict == "all":
-            width, height = sizes[query.image]
-            coverage.append(asked | _corners(query.box or (0, 0, width, height)))
-        if answer.verdict == "background":
-            background.append(asked | _corners(query.box))
+        meaning = units.meaning(query, answer)
+        for follows, rows in ((meaning.covers, coverage), (meaning.background, background)):
+            if follows:
+                rows.append(asked | _corners(query.box or (0, 0, *sizes[query.image])))
     return [(t.annotation_table, annotations), (t.coverage, coverage), (t.background, background)]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import CURRENT, withdraw
 from labelwise.ledger.ledger import Ledger, now
 from labelwise.ledger.progress import MISSING
-from labelwise.ledger.standing import STANDING, withdraw
 from labelwise.types import LabelwiseError
 
 LONGEST_NAME = 100
@@ -33,7 +33,7 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
     Raises:
         LabelwiseError: a name that is none or is there already; no round is asking people now.
     """
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         classes = ledger.class_list(connection, alone=True)
         if connection.execute(_CLASSES).scalar() is None:
             raise LabelwiseError("the ledger holds no class list yet: run `labelwise run` until it asks")
@@ -78,5 +78,5 @@ def _asking(connection: sa.Connection) -> int | None:
 def _open_again(connection: sa.Connection, round: int, name: str, who: str) -> None:
     select = sa.select(_a.id).select_from(t.answers.join(t.queries))
     skipped = (_q.round == round) & (_a.verdict == "skipped") & (sa.func.lower(_a.note) == (MISSING + name).lower())
-    for answer_id in connection.execute(select.where(skipped & STANDING)).scalars().all():
+    for answer_id in connection.execute(select.where(skipped & CURRENT)).scalars().all():
         withdraw(connection, answer_id, who, {}, now())

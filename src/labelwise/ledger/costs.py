@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import is_current, taken_back
 from labelwise.ledger.instant import Instant
-from labelwise.ledger.standing import standing, taken_back
 from labelwise.types import Cost
 
 
 def costs(connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
     """What each round has cost, or had at an instant (`Ledger.cost_by_round`)."""
     a = t.answers.c
-    once = [sa.func.sum(sa.case((standing(seen), column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
+    once = [sa.func.sum(sa.case((is_current(seen), column), else_=0)) for column in (a.cost_boxes, a.cost_images)]
     asked = sa.func.sum(sa.case((t.withdrawn.c.answer_id.is_(None), a.cost_queries), else_=0))
     sums = (once[0], asked, once[1], sa.func.sum(a.cost_seconds))
     gone = (t.withdrawn.c.answer_id == a.id) & taken_back(seen)

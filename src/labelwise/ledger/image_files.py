@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import CURRENT, withdraw
 from labelwise.ledger.ledger import Ledger, now
-from labelwise.ledger.standing import STANDING, withdraw
 from labelwise.types import LabelwiseError
 
 GONE, UNREADABLE, CHANGED = "gone", "unreadable", "changed"
@@ -44,7 +44,7 @@ class Unavailable(NamedTuple):
 def known(ledger: Ledger) -> list[tuple[str, int, int]]:
     """Name, width and height of every image of the ledger, in its order."""
     c = t.images.c
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         cursor = connection.execute(sa.select(c.name, c.width_px, c.height_px).order_by(c.number)).cursor
         return list(cursor.fetchall()) if cursor else []
 
@@ -52,7 +52,7 @@ def known(ledger: Ledger) -> list[tuple[str, int, int]]:
 def files(ledger: Ledger, names: Collection[str] | None = None) -> dict[str, File]:
     """What the ledger holds of the files of these images, or of all."""
     select = sa.select(_f.image, _f.size_bytes, _f.mtime_ns, _f.sha256)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         if names is None:
             cursor = connection.execute(select).cursor  # plain tuples: of 100,000 images
             return {
@@ -66,7 +66,7 @@ def files(ledger: Ledger, names: Collection[str] | None = None) -> dict[str, Fil
 
 def unavailable(ledger: Ledger) -> dict[str, Unavailable]:
     """The images that cannot be shown, by name."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(sa.select(_u.image, _u.why, _u.what).order_by(_u.image)).all()
     return {image: Unavailable(why, what) for image, why, what in rows}
 
@@ -75,9 +75,9 @@ def asked(ledger: Ledger) -> tuple[set[str], set[str]]:
     """Images that were ever asked about, and those of them that have labels now, held back or not."""
     newer = t.annotation_table.alias("newer")
     current = _n.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == _n.id).correlate(t.annotation_table)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         queried = set(connection.execute(sa.select(_q.image).distinct()).scalars())
-        answered = sa.select(_q.image).distinct().select_from(t.queries.join(t.answers)).where(STANDING)
+        answered = sa.select(_q.image).distinct().select_from(t.queries.join(t.answers)).where(CURRENT)
         labelled = set(connection.execute(answered).scalars())
         labelled |= set(connection.execute(sa.select(_n.image).distinct().where(current)).scalars())
     return queried | labelled, labelled
@@ -95,7 +95,7 @@ def write(
     before = unavailable(ledger) if states is not None else {}
     if not rows and not sizes and before == dict(states or {}):
         return
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         _replace(connection, rows)
         if sizes:
             of_name = sa.update(t.images).where(t.images.c.name == sa.bindparam("name_"))
@@ -110,7 +110,7 @@ def write(
 def mark(ledger: Ledger, states: Mapping[str, Unavailable]) -> None:
     """Notes that these images are unavailable, too; those that the ledger does not know are left out."""
     if states:
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             here = sa.select(t.images.c.name).where(t.images.c.name.in_(list(states)))
             states = {name: states[name] for name in connection.execute(here).scalars()}
             connection.execute(sa.delete(t.unavailable).where(_u.image.in_(list(states))))
@@ -120,7 +120,7 @@ def mark(ledger: Ledger, states: Mapping[str, Unavailable]) -> None:
 def back(ledger: Ledger, names: Sequence[str]) -> None:
     """Notes that these images, which were gone or unreadable, can be shown again."""
     if names:
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             for some in _parts(names):
                 connection.execute(sa.delete(t.unavailable).where(_u.image.in_(some) & (_u.why != CHANGED)))
 
@@ -158,8 +158,8 @@ def keep(
     Raises:
         LabelwiseError: an image has another size now, and something that is known of it lies outside.
     """
-    with ledger._write() as connection:
-        before = dict(ledger._sizes_of(connection, set(files)))
+    with ledger.write() as connection:
+        before = dict(ledger.sizes_within(connection, set(files)))
         for name, file in files.items():
             if before[name] != sizes_px[name]:
                 if whole:
@@ -219,12 +219,12 @@ def forget(
     Nothing is deleted: answers are taken back, annotations superseded. What they have cost in time stays.
     """
     had: dict[str, int] = {}
-    with ledger._write() as connection:
-        sizes = dict(ledger._sizes_of(connection, set(files)))
+    with ledger.write() as connection:
+        sizes = dict(ledger.sizes_within(connection, set(files)))
         for name, file in files.items():
             had[name] = len(_current(connection, name))
             standing = (
-                sa.select(t.answers.c.id).select_from(t.answers.join(t.queries)).where((_q.image == name) & STANDING)
+                sa.select(t.answers.c.id).select_from(t.answers.join(t.queries)).where((_q.image == name) & CURRENT)
             )
             while ids := connection.execute(standing).scalars().all():  # the second opinion of one that is taken back
                 for answer_id in ids:

@@ -20,12 +20,12 @@ from labelwise.ledger import records
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.ledger.costs import costs
+from labelwise.ledger.current_answers import CURRENT, UNANSWERED
+from labelwise.ledger.current_labels import read_annotations, read_labels
 from labelwise.ledger.engine import one_instant, open_engine
 from labelwise.ledger.instant import Instant
-from labelwise.ledger.labels import read_annotations, read_labels
 from labelwise.ledger.ledger_errors import readable_errors, readable_rows
 from labelwise.ledger.pool_changes import refuse_other_classes
-from labelwise.ledger.standing import STANDING, UNANSWERED
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
@@ -48,7 +48,7 @@ class Ledger:
     """One project's ledger: an SQLite file, or any database by its SQLAlchemy URL."""
 
     def __init__(self, engine: sa.Engine, where: str) -> None:
-        self._engine = engine
+        self.engine = engine
         self.where = where
         self._sizes: dict[str, tuple[int, int]] = {}  # kept until `see_sizes`: it hardly ever changes
         # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
@@ -63,23 +63,27 @@ class Ledger:
         return Ledger(engine, where)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with self._turn, readable_errors(self.where), self._engine.begin() as connection:
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction: on leaving normally all of it is stored, and else nothing. An error of the database comes as a
+        `LabelwiseError` that says what was kept and what to do.
+        """
+        with self._turn, readable_errors(self.where), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        with readable_rows(self.where), self._engine.connect() as connection:
-            yield connection.execution_options(**one_instant(self._engine))
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads, all of it at one instant; errors are as those of `write`."""
+        with readable_rows(self.where), self.engine.connect() as connection:
+            yield connection.execution_options(**one_instant(self.engine))
 
     # ---- images ---------------------------------------------------------------------------------------------------
 
     def add_images(self, pool: Pool) -> None:
         """Adds the pool's images that are new; a changed class list is an error."""
-        with self._write() as connection:
+        with self.write() as connection:
             before = connection.execute(_CLASSES).scalar()
             if before is None:
                 connection.execute(sa.insert(t.meta), {"key": "classes", "value": list(pool.classes)})
@@ -102,7 +106,7 @@ class Ledger:
 
     def classes(self) -> tuple[str, ...]:
         """The class list; empty before the first `add_images`."""
-        with self._read() as connection:
+        with self.read() as connection:
             return tuple(connection.execute(_CLASSES).scalar() or ())
 
     def class_list(self, connection: sa.Connection, *, alone: bool = False) -> tuple[str, ...]:
@@ -113,7 +117,8 @@ class Ledger:
         """The size of an image may have changed, here or by another process."""
         self._sizes = {}
 
-    def _sizes_of(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
+    def sizes_within(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
+        """(width, height) in pixels of every image, as part of a larger transaction; one of `names` must be known."""
         if not names <= self._sizes.keys():
             rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
             self._sizes = {name: (width, height) for name, width, height in rows}
@@ -136,8 +141,8 @@ class Ledger:
             )
         q = t.queries.c
         answered = sa.exists().where(t.answers.c.query_id == q.id).label("answered")
-        with self._write() as connection:
-            self._sizes_of(connection, {query.image for query in queries})
+        with self.write() as connection:
+            self.sizes_within(connection, {query.image for query in queries})
             near = (q.round == round) & q.rank.between(min(rows, default=0), max(rows, default=0))
             stored = connection.execute(sa.select(t.queries, answered).where(near)).mappings()
             replaced = []
@@ -169,7 +174,7 @@ class Ledger:
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
         select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
-        with self._read() as connection:
+        with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]
 
     # ---- answers --------------------------------------------------------------------------------------------------
@@ -178,8 +183,8 @@ class Ledger:
         """The verdict that counts of every answered query of a round, by the query's id."""
         a = t.answers.c
         select = sa.select(a.query_id, a.verdict).select_from(t.answers.join(t.queries)).order_by(t.queries.c.rank)
-        with self._read() as connection:
-            rows = connection.execute(select.where((t.queries.c.round == round) & STANDING))
+        with self.read() as connection:
+            rows = connection.execute(select.where((t.queries.c.round == round) & CURRENT))
             return {row[0]: row[1] for row in rows}
 
     def record(self, query: Query, answer: Answer, cost: Cost, origin: str) -> None:
@@ -192,7 +197,7 @@ class Ledger:
     def record_many(self, records: Sequence[tuple[Query, Answer, Cost]], origin: str) -> None:
         """`record` for many answers in one transaction: all of them are stored, or none."""
         if records:
-            with self._write() as connection:
+            with self.write() as connection:
                 self.record_within(connection, records, origin)
 
     def record_within(
@@ -204,7 +209,7 @@ class Ledger:
         """
         created = now()
         classes = self.class_list(connection)
-        sizes = self._sizes_of(connection, {query.image for query, _, _ in records})
+        sizes = self.sizes_within(connection, {query.image for query, _, _ in records})
         check_answers(records, sizes, classes)
         before = self._answers_before(connection, [query for query, _, _ in records])
         rows, counts = [], []
@@ -246,7 +251,7 @@ class Ledger:
         """Supersedes an annotation; `label` None withdraws it (there is no object). Returns the new row's id."""
         table = t.annotation_table
         n_classes = len(self.classes())
-        with self._write() as connection:
+        with self.write() as connection:
             row = connection.execute(sa.select(table).where(table.c.id == annotation_id)).mappings().one_or_none()
             if row is None:
                 raise LabelwiseError(f"there is no annotation {annotation_id} in the ledger {self.where}")
@@ -257,7 +262,7 @@ class Ledger:
                     "reload, and correct that one"
                 )
             where = f"the correction of annotation {annotation_id}, image {row['image']}"
-            size = self._sizes_of(connection, {row["image"]})[row["image"]]
+            size = self.sizes_within(connection, {row["image"]})[row["image"]]
             checked = [0 if label is None else label]
             check_objects(np.array([box], np.float64), np.array(checked), np.array([size]), n_classes, [where])
             x1, y1, x2, y2 = map(float, box)
@@ -273,7 +278,7 @@ class Ledger:
 
         With `seen`, what was known at that instant.
         """
-        with self._read() as connection:
+        with self.read() as connection:
             return read_labels(connection, pool, self.where, seen)
 
     def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
@@ -281,7 +286,7 @@ class Ledger:
 
         With `until_round`, those of that round and the rounds before it.
         """
-        with self._read() as connection:
+        with self.read() as connection:
             return read_annotations(connection, until_round)
 
     # ---- cost -----------------------------------------------------------------------------------------------------
@@ -290,7 +295,7 @@ class Ledger:
         """What each round has cost (or had, at an instant). A second opinion costs a query and time; it obtains no
         boxes and no image. An answer that was taken back has cost its time alone.
         """
-        with self._read() as connection:
+        with self.read() as connection:
             return self.costs_within(connection, seen)
 
     def costs_within(self, connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
@@ -324,7 +329,7 @@ class Ledger:
 
     def _set_stage(self, values: dict[str, Any], record: dict[str, Any] | None = None) -> None:
         which = (t.stages.c.round == values["round"]) & (t.stages.c.stage == values["stage"])
-        with self._write() as connection:
+        with self.write() as connection:
             connection.execute(sa.delete(t.stages).where(which))
             connection.execute(sa.insert(t.stages), values)
             if record is not None:
@@ -334,12 +339,12 @@ class Ledger:
         """The info of a stage that is done, with its `wall_s`; None where it is not."""
         s = t.stages.c
         done = (s.round == round) & (s.stage == stage) & (s.state == "done")
-        with self._read() as connection:
+        with self.read() as connection:
             row = connection.execute(sa.select(s.info, s.wall_s).where(done)).one_or_none()
         return None if row is None else {**row[0], "wall_s": row[1]}
 
     def stages(self) -> list[dict[str, Any]]:
         """Every stage that was ever started, in the order of its start (the columns of the table)."""
         select = sa.select(t.stages).order_by(t.stages.c.started, t.stages.c.round, t.stages.c.stage)
-        with self._read() as connection:
+        with self.read() as connection:
             return [dict(row) for row in connection.execute(select).mappings()]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
+from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import CURRENT, HELD_BACK, SHOWABLE, UNANSWERED, current_rows
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import HELD_BACK, SHOWABLE, STANDING, UNANSWERED, standing_rows
 from labelwise.types import Cost, Query
 
 MOST_SHOWN = 500
@@ -36,7 +38,11 @@ def _newest(table: sa.Table, which: sa.ColumnElement[bool], *more: sa.Column[Any
 
 
 _BOXES = _newest(_n, _CURRENT, _n.c.label)
-_COVERED = _newest(_c, standing_rows(_c, "all"))
+
+
+@cache
+def _covered(verdicts: tuple[str, ...]) -> sa.Select[Any]:
+    return _newest(_c, current_rows(_c, verdicts))
 
 
 def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -45,7 +51,7 @@ def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str
     if known:
         for image, *box, label in connection.execute(_BOXES, {"names": list(images)}):
             known[image]["boxes"].append({"box": box, "label": label})
-        for image, *box in connection.execute(_COVERED, {"names": list(images)}):
+        for image, *box in connection.execute(_covered(units.covering()), {"names": list(images)}):
             known[image]["covered"].append(box)
     return known
 
@@ -59,14 +65,14 @@ def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
     asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
     valid, once = t.withdrawn.c.answer_id.is_(None), {"boxes": _a.cost_boxes, "images": _a.cost_images}
-    sums = {name: sa.func.sum(sa.case((STANDING, column), else_=0)) for name, column in once.items()}
+    sums = {name: sa.func.sum(sa.case((CURRENT, column), else_=0)) for name, column in once.items()}
     sums |= {
         "queries": sa.func.sum(sa.case((valid, _a.cost_queries), else_=0)),
         "seconds": sa.func.sum(_a.cost_seconds),
     }
-    ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, STANDING)]
+    ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, CURRENT)]
     each = sa.select(_a.who, *ways, *sums.values()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(each.where(_q.round == round).group_by(_a.who)).all()
         return {
             "asked": int(connection.execute(asked).scalar_one()),
@@ -81,12 +87,12 @@ def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
 def by_person(ledger: Ledger) -> list[dict[str, Any]]:
     """Per person, unit and verdict: answers that were not taken back, those that count, their mean seconds."""
     joined = t.answers.join(t.queries).outerjoin(t.withdrawn)
-    counted = sa.func.sum(sa.case((STANDING, 1), else_=0))
+    counted = sa.func.sum(sa.case((CURRENT, 1), else_=0))
     columns = (_a.who, _q.unit, _a.verdict, sa.func.count(), counted, sa.func.avg(_a.cost_seconds))
     select = sa.select(*columns).select_from(joined).where(t.withdrawn.c.answer_id.is_(None))
     select = select.group_by(_a.who, _q.unit, _a.verdict).order_by(_a.who, _q.unit, _a.verdict)
     names = ("who", "unit", "verdict", "answers", "counting", "seconds")
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return [dict(zip(names, row, strict=True)) for row in connection.execute(select)]
 
 
@@ -94,7 +100,7 @@ def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | 
     """The open queries of a round by rank, each with who holds it."""
     join = t.queries.outerjoin(t.leases, (_l.query_id == _q.id) & _l.ended.is_(None))
     select = sa.select(t.queries, _l.who).select_from(join).where((_q.round == round) & UNANSWERED)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(select.order_by(_q.rank).limit(most)).mappings().all()
     return [(query_from_row(row), row["who"]) for row in rows]
 
@@ -107,7 +113,7 @@ def spent_and_open(ledger: Ledger, round: int, budget_unit: str, overlap: int = 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
     still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED & SHOWABLE)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         cost = ledger.costs_within(connection).get(round, Cost())
         n_open = int(connection.execute(still_open).scalar_one())
         owed = _owed(connection, round, overlap)
@@ -129,7 +135,7 @@ def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:
     """The largest cost of an answer to a query of this unit; None where nobody has answered one."""
     column = t.answers.c[f"cost_{budget_unit}"]
     select = sa.select(sa.func.max(column)).select_from(t.answers.join(t.queries)).where(_q.unit == query_unit)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         found = connection.execute(select).scalar()
     return None if found is None else float(found)
 
@@ -143,6 +149,6 @@ def missing_classes(ledger: Ledger) -> list[dict[str, Any]]:
     many = sa.func.count().label("many")
     valid = ~sa.exists().where(t.withdrawn.c.answer_id == _a.id).correlate(t.answers)
     select = sa.select(_a.note, many).where((_a.verdict == "skipped") & _a.note.startswith(MISSING) & valid)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         rows = connection.execute(select.group_by(_a.note).order_by(many.desc(), _a.note).limit(50)).all()
     return [{"name": note.removeprefix(MISSING), "answers": int(number)} for note, number in rows]

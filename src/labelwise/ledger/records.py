@@ -30,7 +30,7 @@ def keep(connection: sa.Connection, key: str, value: Any) -> None:
 
 def kept(ledger: Ledger, key: str) -> Any:
     """A value that was kept, or None."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return connection.execute(sa.select(_VALUE).where(t.meta.c.key == key)).scalar()
 
 
@@ -46,13 +46,13 @@ def of_stage(ledger: Ledger, round: int, stage: str) -> dict[str, Any]:
 
 def drop(ledger: Ledger, round: int, stage: str) -> None:
     """Forgets the record of a stage: when it is done again, it sees the ledger as it is then."""
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         connection.execute(sa.delete(t.meta).where(t.meta.c.key == key_of(round, stage)))
 
 
 def seen_now(ledger: Ledger, round: int, time: str) -> dict[str, Any]:
     """The present instant of the ledger, for a record: what a stage sees that takes in the rounds up to `round`."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return asdict(instant(connection, round, len(ledger.class_list(connection)), time))
 
 
@@ -70,14 +70,14 @@ def keep_settings(ledger: Ledger, settings: dict[str, Any]) -> str:
     """Keeps settings once, and gives the key by which records name them."""
     key = key_of_settings(settings)
     if kept(ledger, key) is None:
-        with ledger._write() as connection:
+        with ledger.write() as connection:
             keep(connection, key, settings)
     return key
 
 
 def every(ledger: Ledger) -> dict[str, Any]:
     """The records of all stages and all settings, by their keys."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         which = _KEY.startswith("stage ") | _KEY.startswith("settings ")
         rows = connection.execute(sa.select(_KEY, _VALUE).where(which)).all()
     return {row[0]: row[1] for row in rows}
@@ -87,5 +87,5 @@ def forget_settings(ledger: Ledger) -> None:
     """Of a copy that goes on as another run: its stages were done, with which settings is no longer said."""
     for key, record in every(ledger).items():
         if key.startswith("stage ") and "settings" in record:
-            with ledger._write() as connection:
+            with ledger.write() as connection:
                 keep(connection, key, {name: value for name, value in record.items() if name != "settings"})

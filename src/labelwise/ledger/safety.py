@@ -20,7 +20,7 @@ from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.ledger_errors import damaged
 from labelwise.types import LabelwiseError
-from labelwise.types.disk import readable_errors, sync, temporary
+from labelwise.types.disk import in_one_step, readable_errors, sync
 
 COPY = "ledger.copy.sqlite"
 """The copy's name in the project folder: made when a round has been answered."""
@@ -50,7 +50,7 @@ def row_sums(ledger: Ledger, seen: Instant) -> dict[str, int]:
         (t.background, seen.background),
     ):
         selects[table.name] = sa.select(table).where(table.c.id <= last).order_by(table.c.id)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return {name: _sum(connection, select) for name, select in selects.items()}
 
 
@@ -69,7 +69,7 @@ def compare(ledger: Ledger, rounds: int) -> None:
     """
     if not is_file(ledger):
         return
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         found = structure(connection, "integrity_check(1)")
     found = found or _other_rows(ledger, rounds)
     if found:
@@ -80,7 +80,7 @@ def faults(ledger: Ledger, rounds: int) -> list[str]:
     """All that can be found, however long it takes; empty where the ledger is whole (or on a server)."""
     if not is_file(ledger):
         return []
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         found = structure(connection, "integrity_check")
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             found.append(f"row {row} of {table} belongs to a row of {parent} that is not there")
@@ -104,19 +104,14 @@ def make_copy(ledger: Ledger, folder: Path, round: int) -> None:
         return
     compare(ledger, round)
     path = folder / COPY
-    partial = temporary(path)
-    with readable_errors(path):
+    with readable_errors(path), in_one_step(path) as partial:
+        os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
         try:
-            os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))
-            with ledger._read() as connection:
+            with ledger.read() as connection:
                 source = connection.connection.driver_connection
                 assert isinstance(source, sqlite3.Connection)
                 _copy(source, partial)
-            sync(partial)
-            partial.replace(path)
-            sync(path.parent)
         finally:
-            partial.unlink(missing_ok=True)
             Path(f"{partial}-journal").unlink(missing_ok=True)
 
 
@@ -145,17 +140,11 @@ def restore(folder: Path, ledger: Path) -> Path:
         )
     number = next(k for k in range(1, 10_000) if not (folder / f"ledger.damaged-{k}.sqlite").exists())
     aside = folder / f"ledger.damaged-{number}.sqlite"
-    partial = temporary(ledger)
-    with readable_errors(ledger):
-        try:
-            partial.write_bytes(copy.read_bytes())
-            partial.chmod(0o600)
-            sync(partial)
-            for end in BESIDE:
-                if Path(f"{ledger}{end}").exists():
-                    Path(f"{ledger}{end}").replace(f"{aside}{end}")
-            partial.replace(ledger)
-            sync(folder)
-        finally:
-            partial.unlink(missing_ok=True)
+    with readable_errors(ledger), in_one_step(ledger) as partial:
+        partial.write_bytes(copy.read_bytes())
+        partial.chmod(0o600)
+        sync(partial)  # before the damaged one leaves its place
+        for end in BESIDE:
+            if Path(f"{ledger}{end}").exists():
+                Path(f"{ledger}{end}").replace(f"{aside}{end}")
     return aside

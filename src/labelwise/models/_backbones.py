@@ -6,7 +6,8 @@ one width. Modules and their names are torchvision's, so that its weights fit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -25,23 +26,38 @@ BackboneName = Literal[
 Activation = Literal["relu", "leaky_relu"]
 WeightsInput = Literal["imagenet", "raw01"]
 
-_STAGES = {
-    "shufflenet": (("stage2", "stage3", "stage4"), ("conv1", "stage2", "stage3", "stage4")),
-    "resnet18": (("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")),
-    "resnet50": (("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")),
-    "mobilenet_v3_large": (("3", "6", "12", "15"), ("0,1", "2,3", "4,5,6", "7,8,9,10,11,12", "13,14,15")),
-    "squeezenet1_0": (("5", "10", "12"), ("0", "3,4,5", "7,8,9,10", "12")),
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """One backbone of torchvision.
+
+    channels: of every feature map that is kept, finest first.
+    kept: the layers that give them.
+    stages: the layers of every stage that can be frozen.
+    taken: how many of its last maps a RetinaNet's pyramid takes.
+    widths: of a ShuffleNet; another one torchvision builds by its name.
+    """
+
+    channels: tuple[int, ...]
+    kept: tuple[str, ...]
+    stages: tuple[str, ...]
+    taken: int = 3
+    widths: tuple[int, ...] = ()
+
+
+_SHUFFLENET = ("stage2", "stage3", "stage4"), ("conv1", "stage2", "stage3", "stage4")
+_RESNET = ("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")
+BACKBONES: Mapping[BackboneName, Backbone] = {
+    "shufflenet_v2_x0_5": Backbone((48, 96, 192), *_SHUFFLENET, widths=(24, 48, 96, 192, 1024)),
+    "shufflenet_v2_x1_0": Backbone((116, 232, 464), *_SHUFFLENET, widths=(24, 116, 232, 464, 1024)),
+    "resnet18": Backbone((64, 128, 256, 512), *_RESNET),
+    "resnet50": Backbone((256, 512, 1024, 2048), *_RESNET),
+    "mobilenet_v3_large": Backbone(
+        (24, 40, 112, 160), ("3", "6", "12", "15"), ("0,1", "2,3", "4,5,6", "7,8,9,10,11,12", "13,14,15")
+    ),
+    "squeezenet1_0": Backbone((256, 512, 512), ("5", "10", "12"), ("0", "3,4,5", "7,8,9,10", "12"), taken=2),
 }
-"""Per backbone: the layers whose output is kept, finest first, and the layers of every stage that can be frozen."""
-_CHANNELS = {
-    "shufflenet_v2_x0_5": (48, 96, 192),
-    "shufflenet_v2_x1_0": (116, 232, 464),
-    "resnet18": (64, 128, 256, 512),
-    "resnet50": (256, 512, 1024, 2048),
-    "mobilenet_v3_large": (24, 40, 112, 160),
-    "squeezenet1_0": (256, 512, 512),
-}
-_SHUFFLENET = {"shufflenet_v2_x0_5": [24, 48, 96, 192, 1024], "shufflenet_v2_x1_0": [24, 116, 232, 464, 1024]}
+"""A row for each name."""
 
 
 class ShuffleUnit(InvertedResidual):  # type: ignore[misc]
@@ -134,13 +150,19 @@ class Trunk(nn.Module):
         return self
 
     def freeze(
-        self, name: str, trainable_stages: int | None, *, frozen_norms: bool, folded_norms: bool, pretrained: bool
+        self,
+        name: BackboneName,
+        trainable_stages: int | None,
+        *,
+        frozen_norms: bool,
+        folded_norms: bool,
+        pretrained: bool,
     ) -> None:
         """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are.
 
         None trains all stages; with pre-trained weights all but the first, which costs most and changes least.
         """
-        stages = _stages(name)[1]
+        stages = BACKBONES[name].stages
         if trainable_stages is None:
             trainable_stages = len(stages) - pretrained
         if not 0 <= trainable_stages <= len(stages):
@@ -157,18 +179,15 @@ class Trunk(nn.Module):
                 module.requires_grad_(False)
 
 
-def _stages(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return _STAGES["shufflenet" if name.startswith("shufflenet") else name]
-
-
 def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
     """The convolutional part with random weights; gives a dict of feature maps '0', '1', ... of rising stride."""
-    if name in _SHUFFLENET:
-        net: Any = ShuffleNetV2([4, 8, 4], _SHUFFLENET[name], inverted_residual=ShuffleUnit)
+    row = BACKBONES[name]
+    if row.widths:
+        net: Any = ShuffleNetV2([4, 8, 4], list(row.widths), inverted_residual=ShuffleUnit)
     else:
         net = getattr(torchvision.models, name)(weights=None)
     net = getattr(net, "features", net)
-    layers = IntermediateLayerGetter(net, {layer: str(i) for i, layer in enumerate(_stages(name)[0])})
+    layers = IntermediateLayerGetter(net, {layer: str(i) for i, layer in enumerate(row.kept)})
     if activation == "leaky_relu":
         for module in list(layers.modules()):
             for key, child in module.named_children():
@@ -179,19 +198,19 @@ def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
 
 def width_of(name: BackboneName) -> int:
     """Channels of the body's last feature map."""
-    return _CHANNELS[name][-1]
+    return BACKBONES[name].channels[-1]
 
 
 def levels_of(name: BackboneName) -> int:
     """How many feature maps the body has."""
-    return len(_CHANNELS[name])
+    return len(BACKBONES[name].channels)
 
 
 def trunk(layers: nn.Module, name: BackboneName, first: int, width: int, extra: nn.Module | None) -> Trunk:
     """A pyramid of `width` channels on the feature maps of `layers` from number `first` on."""
-    kept = {layer: str(i) for i, layer in enumerate(_stages(name)[0][first:])}
+    kept = {layer: str(i) for i, layer in enumerate(BACKBONES[name].kept[first:])}
     layers.return_layers = kept  # type: ignore[assignment]
-    return Trunk(layers, _CHANNELS[name][first:], width, extra)
+    return Trunk(layers, BACKBONES[name].channels[first:], width, extra)
 
 
 def batch_of(

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelwise.models._candidates import full
+from labelwise.models._anchors import full
 from labelwise.models._pooling import image_mean
 from labelwise.types import LabelwiseError
 

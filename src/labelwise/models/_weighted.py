@@ -179,7 +179,7 @@ def sampled_losses(sampled: Sampled, truth: Truth, coder: BoxCoder, normalise: N
     off = off * truth.w_box[hit]
     weight = weights_of(rows, truth.w_cls)
     if normalise == "paper":
-        return apart(sampled.cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
+        return mean_of_each(sampled.cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
     return (sampled.cost * weight).sum() / max(1, len(rows)), off.sum() / max(1, len(rows))
 
 
@@ -199,13 +199,15 @@ def per_image_mean(
     return ((cost * weight).sum(1) / count(positive & (weight > 0), 1)).mean()
 
 
-def apart(cost: Float[Tensor, "*a"], weight: Float[Tensor, "*a"], positive: Bool[Tensor, "*a"]) -> Float[Tensor, ""]:
+def mean_of_each(
+    cost: Float[Tensor, "*a"], weight: Float[Tensor, "*a"], positive: Bool[Tensor, "*a"]
+) -> Float[Tensor, ""]:
     """Eq. 7: positives over |P| plus negatives over |N|, counted over the batch.
 
     Two positives (one of half weight) and two negatives, (1 + 0.5) / 2 + (1 + 3) / 2:
 
     >>> positive = torch.tensor([True, True, False, False])
-    >>> apart(torch.tensor([1.0, 1, 1, 3]), torch.tensor([1, 0.5, 1, 1]), positive).item()
+    >>> mean_of_each(torch.tensor([1.0, 1, 1, 3]), torch.tensor([1, 0.5, 1, 1]), positive).item()
     2.75
     """
     used, weighted = weight > 0, cost * weight

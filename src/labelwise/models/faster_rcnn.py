@@ -28,14 +28,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from labelwise.models import _backbones, _candidates, _loss_head, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
 class Proposer(nn.Module):
     """The region proposal network: objectness and shift of every anchor, and the proposals made of them."""
 
-    def __init__(self, head: RPNHead, anchors: _candidates.Anchors, proposals: int, sampled: int) -> None:
+    def __init__(self, head: RPNHead, anchors: _anchors.Anchors, proposals: int, sampled: int) -> None:
         super().__init__()
         self.head, self.anchors, self.proposals = head, anchors, proposals
         self.matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
@@ -79,12 +79,12 @@ class Proposer(nn.Module):
         level = torch.cat([torch.full((t.shape[1],), i, device=index.device) for i, t in enumerate(tops)])
         image = torch.arange(len(index), device=index.device)[:, None].expand_as(index).flatten()
         index, level = index.flatten(), level.expand(len(index), -1).flatten()
-        boxes = _candidates.clip(self.coder.decode_single(shifts[image, index], anchors[index]), image, sizes)
+        boxes = _anchors.clip(self.coder.decode_single(shifts[image, index], anchors[index]), image, sizes)
         scores = objectness[image, index].sigmoid()
-        whole = _candidates.has_area(boxes, 1e-3)
+        whole = _anchors.has_area(boxes, 1e-3)
         boxes, scores, image, level = boxes[whole], scores[whole], image[whole], level[whole]
-        kept = _candidates.best_of(
-            boxes, scores, image, nms_iou=0.7, most=self.proposals, apart=image * len(per_level) + level
+        kept = _anchors.best_of(
+            boxes, scores, image, nms_iou=0.7, most=self.proposals, group=image * len(per_level) + level
         )
         return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
 
@@ -94,7 +94,7 @@ class BoxHead(TwoMLPHead):  # type: ignore[misc]
 
     def __init__(self, in_channels: int, width: int, dropout: float) -> None:
         super().__init__(in_channels, width)
-        self.dropout = _candidates.dropout(nn.Dropout, dropout)
+        self.dropout = _anchors.dropout(nn.Dropout, dropout)
 
     def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n d"]:
         hidden = self.dropout(functional.relu(self.fc6(x.flatten(1))))
@@ -116,7 +116,7 @@ class Regions(nn.Module):
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c1"], Float[Tensor, "n c1 4"]]:
         features = self.box_head(self.pool(levels, boxes, padded))
         logits, shifts = self.box_predictor(features)
-        features, logits, shifts = (_candidates.full(x) for x in (features, logits, shifts))
+        features, logits, shifts = (_anchors.full(x) for x in (features, logits, shifts))
         return features, logits, shifts.view(len(logits), shifts.shape[1] // 4, 4)
 
     @torch.no_grad()
@@ -177,8 +177,8 @@ class FasterRCNN(nn.Module):
         logits, shifts = self.rpn.head(levels)
         grids = [(int(m.shape[2]), int(m.shape[3])) for m in logits]
         per_level = [h * w * self.rpn.anchors.per_location for h, w in grids]
-        objectness = _candidates.flatten_levels(logits, 1)[:, :, 0]
-        shifts = _candidates.flatten_levels(shifts, 4)
+        objectness = _anchors.flatten_levels(logits, 1)[:, :, 0]
+        shifts = _anchors.flatten_levels(shifts, 4)
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         anchors = self.rpn.anchors(padded, grids, batch)
         boxes = self.rpn.propose(objectness, shifts, anchors, per_level, sizes)
@@ -187,7 +187,7 @@ class FasterRCNN(nn.Module):
         if not self.training:
             features, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
             with torch.autocast(batch.device.type, enabled=False):
-                whole = {"image_feature": _pooling.image_mean(_candidates.full(deepest), sizes, padded)}
+                whole = {"image_feature": _pooling.image_mean(_anchors.full(deepest), sizes, padded)}
                 return self._detect(boxes, features, classes, moves, sizes, whole | predicted)
         if targets is None:
             raise ValueError("FasterRCNN in training mode needs targets")
@@ -235,19 +235,19 @@ class FasterRCNN(nn.Module):
         image, origin = image_of(proposals), torch.cat(proposals)
         likely = (scores > self.score_threshold).nonzero()[:, 0]
         boxes = self.roi_heads.coder.decode_single(shifts[likely, label[likely] + 1], origin[likely])
-        boxes = _candidates.clip(boxes, image[likely], sizes)
-        whole = _candidates.has_area(boxes)
+        boxes = _anchors.clip(boxes, image[likely], sizes)
+        whole = _anchors.has_area(boxes)
         boxes, likely = boxes[whole], likely[whole]
-        kept = _candidates.best_of(boxes, scores[likely], image[likely], nms_iou=self.nms_iou, most=self.max_detections)
+        kept = _anchors.best_of(boxes, scores[likely], image[likely], nms_iou=self.nms_iou, most=self.max_detections)
         boxes, likely = boxes[kept], likely[kept]
         columns = {
             "boxes": boxes,
             "scores": scores[likely],
             "probs": classes[likely] / classes[likely].sum(1, keepdim=True),
             "features": features[likely],
-            "tightness": _candidates.tightness(boxes, origin[likely]),
+            "tightness": _anchors.tightness(boxes, origin[likely]),
         }
-        return _candidates.per_image(columns, image[likely], whole_image)
+        return _anchors.per_image(columns, image[likely], whole_image)
 
 
 def build(
@@ -313,7 +313,7 @@ def build(
             f"anchor_sizes has {len(anchor_sizes)} levels; Faster R-CNN on {backbone} takes 2 to {most}"
         )
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, LastLevelMaxPool())
-    anchors = _candidates.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
     model = FasterRCNN(
         trunk,
         Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from labelwise.models import _backbones, _candidates, _loss_head, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
@@ -34,7 +34,7 @@ class RetinaNet(nn.Module):
         self,
         backbone: _backbones.Trunk,
         head: RetinaNetHead,
-        anchors: _candidates.Anchors,
+        anchors: _anchors.Anchors,
         *,
         n_classes: int,
         weights_input: _backbones.WeightsInput,
@@ -48,7 +48,7 @@ class RetinaNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.anchors, self.loss_head = backbone, head, anchors, loss_head
-        self.dropout = _candidates.dropout(nn.Dropout2d, dropout)
+        self.dropout = _anchors.dropout(nn.Dropout2d, dropout)
         self.weights_input = weights_input
         self.n_classes, self.normalise = n_classes, normalise
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
@@ -62,8 +62,8 @@ class RetinaNet(nn.Module):
         levels = list(maps.values())
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in levels]
-        logits = _candidates.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
-        shifts = _candidates.flatten_levels([regressor.bbox_reg(regressor.conv(level)) for level in levels], 4)
+        logits = _anchors.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
+        shifts = _anchors.flatten_levels([regressor.bbox_reg(regressor.conv(level)) for level in levels], 4)
         grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         anchors = self.anchors(padded, grids, batch)
@@ -74,7 +74,7 @@ class RetinaNet(nn.Module):
                     raise ValueError("RetinaNet in training mode needs targets")
                 truth = _weighted.truth_of(targets, sizes, self.n_classes)
                 return self._losses(logits, shifts, anchors, truth, **predicted)
-            whole = {"image_feature": _pooling.image_mean(_candidates.full(deepest), sizes, padded)}
+            whole = {"image_feature": _pooling.image_mean(_anchors.full(deepest), sizes, padded)}
             return self._detect(logits, shifts, anchors, towers, sizes, whole | predicted)
 
     def _losses(
@@ -112,7 +112,7 @@ class RetinaNet(nn.Module):
         """The weighted costs of all anchors, and of the positives' boxes (`off`, in `image`), as two losses."""
         if self.normalise == "paper":
             return {
-                "classification": _weighted.apart(cost, w_cls, positive),
+                "classification": _weighted.mean_of_each(cost, w_cls, positive),
                 "bbox_regression": off.sum() / _weighted.count(w_box > 0),
             }
         return {
@@ -153,10 +153,10 @@ class RetinaNet(nn.Module):
         image, rank = (best.sigmoid() > self.score_threshold).nonzero(as_tuple=True)
         anchor, scores = index[image, rank], best[image, rank].sigmoid()
         boxes = self.coder.decode_single(shifts[image, anchor], anchors[anchor])
-        boxes = _candidates.clip(boxes, image, sizes)
-        whole = _candidates.has_area(boxes)
+        boxes = _anchors.clip(boxes, image, sizes)
+        whole = _anchors.has_area(boxes)
         boxes, scores, image, anchor = boxes[whole], scores[whole], image[whole], anchor[whole]
-        kept = _candidates.best_of(boxes, scores, image, nms_iou=self.nms_iou, most=self.max_detections)
+        kept = _anchors.best_of(boxes, scores, image, nms_iou=self.nms_iou, most=self.max_detections)
         boxes, image, anchor = boxes[kept], image[kept], anchor[kept]
         sigmoids = logits[image, anchor].sigmoid()
         columns = {
@@ -164,9 +164,9 @@ class RetinaNet(nn.Module):
             "scores": scores[kept],
             "probs": sigmoids / sigmoids.sum(1, keepdim=True),
             "features": _features(towers, image, anchor // self.anchors.per_location),
-            "tightness": _candidates.tightness(boxes, _candidates.clip(anchors[anchor], image, sizes)),
+            "tightness": _anchors.tightness(boxes, _anchors.clip(anchors[anchor], image, sizes)),
         }
-        return _candidates.per_image(columns, image, whole_image)
+        return _anchors.per_image(columns, image, whole_image)
 
 
 def _features(
@@ -242,7 +242,7 @@ def build(
         raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
     source = _weights.read(weights, "retinanet", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
-    first = _backbones.levels_of(backbone) - (2 if backbone == "squeezenet1_0" else 3)
+    first = _backbones.levels_of(backbone) - _backbones.BACKBONES[backbone].taken
     own = _backbones.levels_of(backbone) - first
     more = len(anchor_sizes) - own
     if not 0 <= more <= 2:
@@ -251,7 +251,7 @@ def build(
         )
     extra = _backbones.ExtraLevels(fpn_channels, more) if more else None
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, extra)
-    anchors = _candidates.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
     model = RetinaNet(
         trunk,
         _head(fpn_channels, anchors.per_location, n_classes, head_convs),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from labelwise.types.overlap import iou_matrix
+
 PAIRS = 1 << 18
 """Pairs of boxes looked at together: small enough for the cache of one core."""
 
@@ -56,7 +58,7 @@ def match(
         chunk = images[start : start + block]
         at, mine = _padded(offsets[:-1][chunk], n_boxes[chunk])
         seen_at, theirs = _padded(view_offsets[:-1][chunk], n_seen[chunk])
-        overlap = _pairwise_iou(boxes[at], view_boxes[seen_at])
+        overlap = iou_matrix(boxes[at], view_boxes[seen_at])
         overlap[~np.broadcast_to(theirs[:, None, :], overlap.shape)] = 0
         best = overlap.argmax(axis=2)
         best_iou = np.take_along_axis(overlap, best[:, :, None], axis=2)[:, :, 0]
@@ -71,16 +73,3 @@ def _padded(first: np.ndarray, count: np.ndarray) -> tuple[Int64[np.ndarray, "b 
     slot = np.arange(count.max())
     real = slot < count[:, None]
     return first[:, None] + np.where(real, slot, 0), real
-
-
-def _pairwise_iou(a: Float32[np.ndarray, "b k 4"], b: Float32[np.ndarray, "b l 4"]) -> Float32[np.ndarray, "b k l"]:
-    """IoU of every box with every box of the same image; 0 where both are without area."""
-    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
-    a, b = a[:, :, None, :], b[:, None, :, :]
-    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
-    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
-    shared: np.ndarray = width.clip(min=0) * height.clip(min=0)
-    union = area_a[:, :, None] + area_b[:, None, :] - shared
-    np.divide(shared, union, out=shared, where=union > 0)
-    return shared

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32
 from torch import Tensor, nn
 
 from labelwise import catalog
+from labelwise.config.inputs import INPUTS
 from labelwise.predict.match import match, onto_view
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views, image_of, offsets_of
 
@@ -77,7 +78,7 @@ def views_of(choices: Sequence[ViewChoice]) -> tuple[View, ...]:
         name, settings = (choice, {}) if isinstance(choice, str) else choice
         method = catalog.find("predict/views", name)
         problems = method.problems(settings)
-        problems += [f"predict/views/{name} needs {n!r}" for n in method.inputs if n not in ("image", "boxes", "rng")]
+        problems += [f"predict/views/{name} needs {n!r}" for n in method.inputs if n not in INPUTS["predict/views"]]
         if problems:
             raise LabelwiseError("; ".join(problems))
         again = sum(view.label.split("-")[0] == name for view in found)

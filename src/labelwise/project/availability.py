@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labelwise.data.image import pixels_of, probe
+from labelwise.data.image_reader import pixels_of, probe
 from labelwise.ledger import image_files, records
 from labelwise.ledger.image_files import CHANGED, GONE, UNREADABLE, File, Unavailable
 from labelwise.project.context import Context
@@ -70,8 +70,8 @@ def look(context: Context) -> None:
 def see(context: Context) -> None:
     """Takes over which images are unavailable by the ledger; they may have become so in another process."""
     pool, states = context.pool, image_files.unavailable(context.project.ledger)
-    number = {name: i for i, name in enumerate(pool.names) if name in states}
-    unavailable = {**context.absent, **{i: states[name].what for name, i in number.items()}}
+    here = sorted(pool.number_of[name] for name in states if name in pool.number_of)
+    unavailable = {**context.absent, **{i: states[pool.names[i]].what for i in here}}
     if unavailable != pool.unavailable:
         context.pool = replace(pool, unavailable=unavailable)
         context.drop_images()
@@ -140,7 +140,7 @@ def look_again(context: Context) -> None:
     if waiting:
         asked, labelled = image_files.asked(ledger)
         stored, plain = image_files.files(ledger, waiting), replace(pool, unavailable={})
-        number = {name: i for i, name in enumerate(pool.names) if name in waiting}
+        number = {name: i for name, i in pool.number_of.items() if name in waiting}
         if pool.pixels is not None or pool.frames is not None:  # what was not read with the others cannot be found
             number = {name: i for name, i in number.items() if i not in context.absent}
         found, now = _files(pool, number.values()), dict[str, Unavailable]()
@@ -208,7 +208,7 @@ def _present(context: Context, names: Collection[str]) -> tuple[dict[str, File],
         raise LabelwiseError(
             f"{other[0]} is no changed image; these are: {', '.join(some[:NAMED]) or 'none'} ({len(some)} in all)"
         )
-    number = {name: i for i, name in enumerate(pool.names) if name in set(names)}
+    number = {name: i for name, i in pool.number_of.items() if name in set(names)}
     found, plain = _files(pool, number.values()), replace(pool, unavailable={})
     files: dict[str, File] = {}
     sizes: dict[str, tuple[int, int]] = {}

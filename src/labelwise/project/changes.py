@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from labelwise.files.round_files import STAGES
 from labelwise.ledger import records
 from labelwise.project import repair
 from labelwise.project.context import Context
@@ -49,7 +50,7 @@ def by_round(context: Context) -> dict[int, list[str]]:
     before: dict[str, Any] | None = None
     kept = records.every(context.project.ledger)
     for round in range(context.run.rounds):
-        for name in repair.NAMES:
+        for name in STAGES:
             after = kept.get(kept.get(records.key_of(round, name), {}).get("settings", ""))
             if before is not None and after is not None:
                 found.setdefault(round, []).extend(f"{line} (from {name} on)" for line in between(before, after))
@@ -60,7 +61,7 @@ def by_round(context: Context) -> dict[int, list[str]]:
 def tell(context: Context) -> None:
     """Tells what has changed in the settings since the last stage that was done, and where it begins to hold."""
     kept = records.every(context.project.ledger)
-    order = [(round, name) for round in range(context.run.rounds) for name in repair.NAMES]
+    order = [(round, name) for round in range(context.run.rounds) for name in STAGES]
     used = [kept.get(records.key_of(*one), {}).get("settings") for one in order]
     last = max((k for k, key in enumerate(used) if key is not None), default=None)
     if last is None or last + 1 == len(order):

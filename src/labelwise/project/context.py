@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from labelwise.config import Run
-from labelwise.data.image import Images, pixels_of
+from labelwise.data.image_reader import Images, pixels_of
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -125,10 +125,6 @@ class Context:
     def frame(self, image: int) -> np.ndarray:
         """The pixels of an image of the pool at its full size, uint8 [h, w, 3]."""
         return pixels_of(self.pool, image)
-
-    def file(self, round: int, name: str) -> Path:
-        """A file of a round's folder."""
-        return self.project.round_folder(round) / name
 
 
 def clips_of(pool: Pool) -> Clips:

@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
-from labelwise.project.folder import CONFIG, Project
+from labelwise.project.project_folder import CONFIG, Project
 from labelwise.types import LabelwiseError
 
 _POOL = ("classes", "created")
@@ -17,7 +17,7 @@ def refuse_begun(folder: Path, ledger_url: str | None) -> None:
     """Refuses a project in which anything has been asked or trained, or whose class list was made longer."""
     project = Project.open(folder, ledger_url)
     try:
-        with project.ledger._read() as connection:
+        with project.ledger.read() as connection:
             begun = [table.name for table in (t.stages, t.queries, t.added_classes) if _any(connection, table)]
     finally:
         project.close()
@@ -33,7 +33,7 @@ def forget_pool(folder: Path, ledger_url: str | None) -> None:
     """Takes the images and classes of a project that has not begun out of its ledger; the next run enters its own."""
     project = Project.open(folder, ledger_url)
     try:
-        with project.lock(), project.ledger._write() as connection:
+        with project.lock(), project.ledger.write() as connection:
             for table in (t.unavailable, t.image_files, t.images):
                 connection.execute(sa.delete(table))
             connection.execute(sa.delete(t.meta).where(t.meta.c.key.in_(_POOL)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from labelwise import catalog, config, files
 from labelwise.config import Run, run_file
-from labelwise.data import find, hold_back, long_tail, staging
+from labelwise.data import find, hold_back, long_tail
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
@@ -20,9 +20,9 @@ from labelwise.generated import roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability
 from labelwise.project.context import Bar, Context, clips_of, silent
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import Pool
-from labelwise.types.disk import readable_errors
+from labelwise.types.disk import readable_errors, remove_leftovers
 
 Read = Callable[[Path, str | None, str | None], Pool]
 """Reads a split of a data set in a format, as `find.read` does."""
@@ -88,7 +88,7 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     root = project.folder / "data" if data.generated else data.folder()
     if data.generated and not (root.exists() and any(root.iterdir())):
         with project.lock(), readable_errors(root):
-            staging.remove_leftovers(root)
+            remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
     context = Context(project, run, *_pools_of(project, run, root, splits), bar)

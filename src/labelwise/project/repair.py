@@ -14,14 +14,13 @@ from labelwise import catalog, config
 from labelwise.config import Run
 from labelwise.errors import LabelwiseError
 from labelwise.files import round_files
+from labelwise.files.round_files import STAGES
 from labelwise.ledger import records, safety
 from labelwise.ledger.ledger import now
 from labelwise.project.context import Context
-from labelwise.project.folder import Project, Stage
+from labelwise.project.project_folder import Project, Stage
+from labelwise.project.round import Round
 from labelwise.types.disk import remove_leftovers
-
-NAMES = tuple(round_files.WRITES)
-"""The stages, in their order."""
 
 FOLLOWS = {
     "predict": ((0, "score"), (0, "label")),
@@ -48,12 +47,12 @@ def look(context: Context) -> None:
     left, found = CHECKED_BYTES, []
     done = {(row["round"], row["stage"]) for row in context.project.ledger.stages() if row["state"] == "done"}
     for round in reversed(range(context.run.rounds)):
-        for name in NAMES:
+        for name in STAGES:
             if (round, name) in done and name != "ask":
                 wrong, read = damage(context.project, round, name, left)
                 left -= read
                 found += [(round, name, wrong)] if wrong else []
-    for round, name, wrong in sorted(found, key=lambda one: (one[0], NAMES.index(one[1]))):
+    for round, name, wrong in sorted(found, key=lambda one: (one[0], STAGES.index(one[1]))):
         first, many = next(iter(wrong.items())), len(wrong) - 1
         more = f", and {many} more" if many else ""
         context.tell(f"round {round} {name}: {' '.join(first)}{more}; it is done again")
@@ -75,7 +74,7 @@ def _due_again(context: Context, round: int, name: str, *, afresh: bool = False)
     record = records.of_stage(ledger, round, name) or {"files": None}
     if afresh:
         record = {"files": record["files"], "afresh": True}
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         records.keep(connection, records.key_of(round, name), record)
     round_files.remove(context.project.round_folder(round), name)
     ledger.mark_started(round, name)
@@ -84,7 +83,7 @@ def _due_again(context: Context, round: int, name: str, *, afresh: bool = False)
 def due(context: Context) -> tuple[int, str] | None:
     """The first stage that was done once and is to be done again, or None."""
     started = {(row["round"], row["stage"]) for row in context.project.ledger.stages() if row["state"] == "started"}
-    for round, name in sorted(started, key=lambda one: (one[0], NAMES.index(one[1]))):
+    for round, name in sorted(started, key=lambda one: (one[0], STAGES.index(one[1]))):
         if name != "ask" and "files" in records.of_stage(context.project.ledger, round, name):
             return round, name
     return None
@@ -96,8 +95,8 @@ def redo(context: Context, round: int, name: str) -> None:
     Raises:
         LabelwiseError: no such stage, or it has not been done; answers are not asked for again.
     """
-    if name not in NAMES:
-        raise LabelwiseError(catalog.unknown("stage", name, list(NAMES)))
+    if name not in STAGES:
+        raise LabelwiseError(catalog.unknown("stage", name, list(STAGES)))
     if name == "ask":
         raise LabelwiseError(
             f"round {round}: what was asked is not asked again, every answer is kept. Correct answers on the page "
@@ -113,19 +112,19 @@ def redo(context: Context, round: int, name: str) -> None:
 # ------------------------------------------------------------------------------------------------- as it was, and after
 
 
-def view(context: Context, round: int, name: str, before: dict[str, Any], stage: Stage) -> Context:
-    """The run as a stage sees it: what is known and set now, or, where it is done again, what was then."""
+def view(context: Context, round: int, name: str, before: dict[str, Any], stage: Stage) -> Round:
+    """The round as a stage sees it: what is known and set now, or, where it is done again, what was then."""
     ledger = context.project.ledger
     until = round - 1 if name in BEFORE_ANSWERS else round
     stage.record["seen"] = before.get("seen") or records.seen_now(ledger, until, now())
     stage.record["settings"] = before.get("settings") or records.keep_settings(ledger, kept_settings(context.run))
     if name == "ask":
-        return context
+        return Round(context, round, stage.info)
     seen = records.seen(stage.record)
     if name == "label" and seen is not None and safety.is_file(ledger):
         stage.record["rows"] = safety.row_sums(ledger, seen)
     run = context.run if "settings" not in before else _settings_of_then(context, before["settings"])
-    return context.at(seen, run)
+    return Round(context.at(seen, run), round, stage.info)
 
 
 def kept_settings(run: Run) -> dict[str, Any]:

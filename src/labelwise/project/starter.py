@@ -21,7 +21,7 @@ from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
 from labelwise.project import fresh, opening
 from labelwise.project.context import Bar, silent
-from labelwise.project.folder import Project
+from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 
 SHARE = 0.2

@@ -72,7 +72,7 @@ def _open(connection: sa.Connection, who: tuple[str, Role], at: float, old: str 
     return token, Person(who[0], who[1], csrf)
 
 
-class People:
+class Accounts:
     """The people of a project."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -90,7 +90,7 @@ class People:
                 f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
             )
         secret = secrets.token_urlsafe(32)
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             before = _who(connection, _p.name == name)
             if before is not None and before[1] != role:
                 raise LabelwiseError(f"{name!r} is known as {before[1]}, not {role}: take another name")
@@ -104,7 +104,7 @@ class People:
 
     def revoke(self, name: str) -> None:
         """Shuts a person out at once; what they answered stays."""
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             found = connection.execute(sa.update(t.people).where(_p.name == name).values(secret=None)).rowcount
             _shut_out(connection, name)
         if not found:
@@ -114,10 +114,10 @@ class People:
         """A new session for whoever has an invitation: (cookie, person). The `old` session of this browser ends, so
         that a cookie that was planted before is worth nothing.
         """
-        with self._ledger._read() as connection:  # a wrong one keeps no writer waiting
+        with self._ledger.read() as connection:  # a wrong one keeps no writer waiting
             if connection.execute(sa.select(_p.name).where(_p.secret == _hash(secret))).first() is None:
                 return None
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             who = _who(connection, _p.secret == _hash(secret))
             return None if who is None else _open(connection, who, at, old)
 
@@ -126,12 +126,12 @@ class People:
         not tell who exists.
         """
         name = name if name.isprintable() else ""  # nobody's
-        with self._ledger._read() as connection:
+        with self._ledger.read() as connection:
             its = sa.select(_w.salt, _w.hash).where(_w.name == name)
             salt, known = connection.execute(its).one_or_none() or passwords.NOBODY
         if not passwords.fits(password, salt, known):  # long work: no transaction waits for it
             return None
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             who = _who(connection, (_p.name == name) & _p.secret.is_not(None))
             now = connection.execute(sa.select(_w.hash).where(_w.name == name)).scalar()
             return _open(connection, who, at, old) if who is not None and now == known else None
@@ -139,7 +139,7 @@ class People:
     def set_password(self, name: str, password: str, at: float, *, keep: str) -> None:
         """Sets the password of a person whose session `keep` is, and ends all other sessions of that person."""
         salt, known = passwords.hashed(password)  # long work: no transaction waits for it
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             _who(connection, _p.name == name)
             own = (_s.token == _hash(keep)) & (_s.name == name) & (_s.expires > at)
             if connection.execute(sa.select(_s.name).where(own)).one_or_none() is None:  # revoked meanwhile
@@ -162,7 +162,7 @@ class People:
                 return known
             fresh = self._since <= at < self._since + REMEMBERED_S
             keys = [key] if fresh or len(self._remembered) >= MOST_REMEMBERED else [key, *self._remembered]
-            with self._ledger._read() as connection:
+            with self._ledger.read() as connection:
                 rows = connection.execute(_SESSIONS, {"tokens_sha256": keys, "at": at}).all()
             found = {row[0]: Person(row[1], row[2], row[3]) for row in rows}
             self._remembered = self._remembered | found if fresh else found
@@ -180,13 +180,13 @@ class People:
 
     def leave(self, token: str) -> None:
         """Ends a session."""
-        with self._forgetting(), self._ledger._write() as connection:
+        with self._forgetting(), self._ledger.write() as connection:
             connection.execute(sa.delete(t.sessions).where(_s.token == _hash(token)))
 
     def everyone(self) -> list[dict[str, Any]]:
         """Names, roles, whether the invitation still holds, and whether there is a password."""
         found = sa.select(_p.name, _p.role, _p.secret.is_not(None), _w.hash.is_not(None))
         found = found.select_from(t.people.outerjoin(t.passwords)).order_by(_p.name)
-        with self._ledger._read() as connection:
+        with self._ledger.read() as connection:
             rows = connection.execute(found).all()
         return [{"name": n, "role": role, "invited": bool(i), "password": bool(p)} for n, role, i, p in rows]

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Task:
     """What one caller wants done."""
 
     item: Any
@@ -35,48 +35,48 @@ def _each(connection: sa.Connection, steps: Sequence[Callable[[sa.Connection], A
     return [step(connection) for step in steps]
 
 
-class Together:
+class GroupCommit:
     """The shared transactions of one ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._waiting: list[_Wish] = []
+        self._waiting: list[_Task] = []
         self._list = threading.Lock()
         self._writer = ThreadPoolExecutor(1, "ledger")
 
     def do(self, step: Callable[[sa.Connection], Result]) -> Result:
         """Runs a step; returns its result when that is committed, or raises its error."""
-        result: Result = self.soon(step, _each).result()
+        result: Result = self.submit(step, _each).result()
         return result
 
-    def soon(self, item: Item, serve: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]) -> Future[Result]:
+    def submit(self, item: Item, serve: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]) -> Future[Result]:
         """The result of `serve` for this item, among others that wait for the same; it is there when committed."""
-        wish = _Wish(item, serve)
-        wish.future.set_running_or_notify_cancel()  # a caller that goes away takes nothing back
+        task = _Task(item, serve)
+        task.future.set_running_or_notify_cancel()  # a caller that goes away takes nothing back
         with self._list:
-            self._waiting.append(wish)
+            self._waiting.append(task)
             first = len(self._waiting) == 1
         if first:
             self._writer.submit(self._commit)
-        return wish.future
+        return task.future
 
     def _commit(self) -> None:
         with self._list:
-            wishes, self._waiting = self._waiting, []
-        self._run(wishes)
+            tasks, self._waiting = self._waiting, []
+        self._run(tasks)
 
-    def _run(self, wishes: Sequence[_Wish]) -> None:
+    def _run(self, tasks: Sequence[_Task]) -> None:
         results: list[Any] = []
         try:
-            with self._ledger._write() as connection:
-                for serve, same in groupby(wishes, key=lambda wish: wish.serve):
-                    results += serve(connection, [wish.item for wish in same])
+            with self._ledger.write() as connection:
+                for serve, same in groupby(tasks, key=lambda task: task.serve):
+                    results += serve(connection, [task.item for task in same])
         except BaseException as error:
-            if len(wishes) == 1:
-                wishes[0].future.set_exception(error)
+            if len(tasks) == 1:
+                tasks[0].future.set_exception(error)
                 return
-            for wish in wishes:
-                self._run([wish])
+            for task in tasks:
+                self._run([task])
         else:
-            for wish, result in zip(wishes, results, strict=True):
-                wish.future.set_result(result)
+            for task, result in zip(tasks, results, strict=True):
+                task.future.set_result(result)

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import CURRENT, SHOWABLE, answer_of, wants
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import known_within
-from labelwise.ledger.standing import SHOWABLE, STANDING, answer_of, wants
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 MOST_HELD = 12
@@ -68,7 +68,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Receipt:
     """An answer that is in the ledger. `counts`: it is the first; `repeated`: it had been sent before."""
 
     answer_id: int
@@ -77,7 +77,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Submission:
     """An answer, with the secret of its lease, its price and how it is made to fit its query."""
 
     answer: Answer
@@ -87,7 +87,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Request:
     """What a window says, if anything, and how many queries it wants to have afterwards."""
 
     who: str
@@ -96,17 +96,17 @@ class Turn:
     most: int = 0
     holding: Sequence[int] = ()
     alike: bool = False
-    said: Said | None = None
+    submission: Submission | None = None
 
 
-Served = tuple[Recorded | None, list[Lease]]
+Outcome = tuple[Receipt | None, list[Lease]]
 
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-class Turns:
+class LeaseQueue:
     """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query."""
 
     def __init__(self, ledger: Ledger, lease_s: float, overlap: int) -> None:
@@ -125,57 +125,60 @@ class Turns:
         """Something was given back: the search for open queries begins at 0."""
         self._from = {}
 
-    def serve(self, connection: sa.Connection, turns: Sequence[Turn]) -> list[Served]:
+    def serve(self, connection: sa.Connection, requests: Sequence[Request]) -> list[Outcome]:
         """Stores what the windows say and gives them what they want, in the order in which they came.
 
         Of windows that are served at once, what all of them say is stored before any gets more.
         """
-        served: list[Served] = []
+        served: list[Outcome] = []
         try:
-            for wave in self._waves(turns):
-                done = self._record(connection, [(turn, turn.said) for turn in wave if turn.said is not None])
+            for wave in self._waves(requests):
+                submissions = [(request, request.submission) for request in wave if request.submission is not None]
+                done = self._record(connection, submissions)
                 leases = self._give(connection, wave)
-                served += [(done.get(turn.who), given) for turn, given in zip(wave, leases, strict=True)]
+                served += [(done.get(request.who), given) for request, given in zip(wave, leases, strict=True)]
         except BaseException:  # what was given out is taken back
             self.look_again()
             raise
         return served
 
-    def _waves(self, turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+    def _waves(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Parts of which each can be served at once: nobody comes twice, no query is answered twice; where the search
         is one of its own for every person (`overlap`) or class (`alike`), each alone.
         """
-        wave: list[Turn] = []
+        wave: list[Request] = []
         seen: set[str | int] = set()
-        for turn in turns:
-            mine: set[str | int] = {turn.who} if turn.said is None else {turn.who, turn.said.answer.query}
-            if wave and (mine & seen or self.overlap > 1 or turn.alike or wave[0].alike):
+        for request in requests:
+            mine: set[str | int] = {request.who}
+            if request.submission is not None:
+                mine.add(request.submission.answer.query)
+            if wave and (mine & seen or self.overlap > 1 or request.alike or wave[0].alike):
                 yield wave
                 wave, seen = [], set()
-            wave.append(turn)
+            wave.append(request)
             seen |= mine
         if wave:
             yield wave
 
-    def _record(self, connection: sa.Connection, turns: Sequence[tuple[Turn, Said]]) -> dict[str, Recorded]:
+    def _record(self, connection: sa.Connection, requests: Sequence[tuple[Request, Submission]]) -> dict[str, Receipt]:
         """Stores answers and ends their leases; what became of them, by person."""
-        if not turns:
+        if not requests:
             return {}
-        hashes = [_hash(said.secret) for _, said in turns]
+        hashes = [_hash(submission.secret) for _, submission in requests]
         rows = {row["secret"]: row for row in connection.execute(_BY_SECRET, {"secrets_sha256": hashes}).mappings()}
-        done: dict[str, Recorded] = {}
+        done: dict[str, Receipt] = {}
         records, ended = [], []
-        for (turn, said), key in zip(turns, hashes, strict=True):
-            row, answer = rows.get(key), said.answer
-            if row is None or (row["who"], row["id"]) != (turn.who, answer.query):
-                raise LeaseError(f"query {answer.query}: no such lease of {turn.who}. Reload the page")
+        for (request, submission), key in zip(requests, hashes, strict=True):
+            row, answer = rows.get(key), submission.answer
+            if row is None or (row["who"], row["id"]) != (request.who, answer.query):
+                raise LeaseError(f"query {answer.query}: no such lease of {request.who}. Reload the page")
             if row["answer_id"] is not None:
-                done[turn.who] = _again(connection, row, said)
+                done[request.who] = _repeat(connection, row, submission)
                 continue
             query = query_from_row(row)
-            fitted = answer if said.fit is None else said.fit(query, answer)
-            timed = replace(fitted, seconds=min(answer.seconds, max(0.0, turn.at - row["issued"])))
-            records.append((query, timed, said.price(query, timed)))
+            fitted = answer if submission.fit is None else submission.fit(query, answer)
+            timed = replace(fitted, seconds=min(answer.seconds, max(0.0, request.at - row["issued"])))
+            records.append((query, timed, submission.price(query, timed)))
             ended.append({"lease": row["lease"], "of_query": query.id})
             if self.overlap > 1:  # it is open for others now
                 self._from = {key: min(rank, query.rank) for key, rank in self._from.items()}
@@ -183,25 +186,26 @@ class Turns:
             made = self._ledger.record_within(connection, records)
             by_query = [one | {"made": answer_id} for one, (answer_id, _) in zip(ended, made, strict=True)]
             connection.execute(_DONE, by_query)
-            done |= {answer.who: Recorded(*result) for (_, answer, _), result in zip(records, made, strict=True)}
+            done |= {answer.who: Receipt(*result) for (_, answer, _), result in zip(records, made, strict=True)}
         return done
 
-    def _give(self, connection: sa.Connection, turns: Sequence[Turn]) -> list[list[Lease]]:
+    def _give(self, connection: sa.Connection, requests: Sequence[Request]) -> list[list[Lease]]:
         """Leases for windows, so that each has as many as it wants."""
-        wanting = [turn for turn in turns if turn.most > len(turn.holding)]
+        wanting = [request for request in requests if request.most > len(request.holding)]
         round = open_round(connection) if wanting else None
         if round is None:
-            return [[] for _ in turns]
-        at = max(turn.at for turn in wanting)
+            return [[] for _ in requests]
+        at = max(request.at for request in wanting)
         self.expire(connection, at, self.lease_s / 100)
-        held = connection.execute(_HELD, {"people": [turn.who for turn in wanting]}).mappings().all()
+        held = connection.execute(_HELD, {"people": [request.who for request in wanting]}).mappings().all()
         lost: dict[str, list[sa.RowMapping]] = {}  # by person: leases that the window was given and knows nothing of
-        room = {turn.who: 0 for turn in turns}
-        for turn in wanting:
-            mine = [row for row in held if row["who"] == turn.who]
-            missing = turn.most - len(turn.holding)
-            lost[turn.who] = [r for r in mine if r["tab"] == turn.tab and r["id"] not in turn.holding][:missing]
-            room[turn.who] = max(0, min(missing - len(lost[turn.who]), MOST_HELD - len(mine)))
+        room = {request.who: 0 for request in requests}
+        for request in wanting:
+            mine = [row for row in held if row["who"] == request.who]
+            missing = request.most - len(request.holding)
+            forgotten = [row for row in mine if row["tab"] == request.tab and row["id"] not in request.holding]
+            lost[request.who] = forgotten[:missing]
+            room[request.who] = max(0, min(missing - len(lost[request.who]), MOST_HELD - len(mine)))
         first, n_fresh = wanting[0], sum(room.values())
         like = self._like(connection, round, first, held) if first.alike and n_fresh else ()
         fresh: Iterator[sa.RowMapping] = iter(())
@@ -210,15 +214,15 @@ class Turns:
         # only now, or the search would find them
         if again := [row["lease"] for rows in lost.values() for row in rows]:
             connection.execute(sa.update(t.leases).where(_l.id.in_(again)).values(ended="given anew"))
-        given = [(turn, [*lost.get(turn.who, ()), *islice(fresh, room[turn.who])]) for turn in turns]
-        return self.issue(connection, [(turn, [query_from_row(row) for row in rows]) for turn, rows in given])
+        given = [(request, [*lost.get(request.who, ()), *islice(fresh, room[request.who])]) for request in requests]
+        return self.issue(connection, [(request, [query_from_row(row) for row in rows]) for request, rows in given])
 
     def _like(
-        self, connection: sa.Connection, round: int, turn: Turn, held: Sequence[sa.RowMapping]
+        self, connection: sa.Connection, round: int, request: Request, held: Sequence[sa.RowMapping]
     ) -> tuple[int | None] | None:
         """The class of which a window's grid is: of what it holds, or of the best-ranked query; None: there is none."""
-        here = [row for row in held if row["tab"] == turn.tab]
-        seed = here[:1] or self._free(connection, round, turn.who, turn.at, 1)
+        here = [row for row in held if row["tab"] == request.tab]
+        seed = here[:1] or self._free(connection, round, request.who, request.at, 1)
         return (seed[0]["label"],) if seed else None
 
     def _free(
@@ -247,20 +251,20 @@ class Turns:
             self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
         return rows
 
-    def issue(self, connection: sa.Connection, given: Sequence[tuple[Turn, Sequence[Query]]]) -> list[list[Lease]]:
+    def issue(self, connection: sa.Connection, given: Sequence[tuple[Request, Sequence[Query]]]) -> list[list[Lease]]:
         """Leases of these queries for these windows."""
         known = known_within(connection, {query.image for _, queries in given for query in queries})
         leases = [
             [
-                Lease(query, secrets.token_urlsafe(18), turn.at + self.lease_s, known=known[query.image])
+                Lease(query, secrets.token_urlsafe(18), request.at + self.lease_s, known=known[query.image])
                 for query in queries
             ]
-            for turn, queries in given
+            for request, queries in given
         ]
         rows = [
-            {"query_id": lease.query.id, "who": turn.who, "tab": turn.tab, "secret": _hash(lease.secret)}
-            | {"issued": turn.at, "expires": lease.expires}
-            for (turn, _), of_turn in zip(given, leases, strict=True)
+            {"query_id": lease.query.id, "who": request.who, "tab": request.tab, "secret": _hash(lease.secret)}
+            | {"issued": request.at, "expires": lease.expires}
+            for (request, _), of_turn in zip(given, leases, strict=True)
             for lease in of_turn
         ]
         if rows:
@@ -281,22 +285,22 @@ def open_round(connection: sa.Connection) -> int | None:
     return found
 
 
-def _again(connection: sa.Connection, row: sa.RowMapping, said: Said) -> Recorded:
+def _repeat(connection: sa.Connection, row: sa.RowMapping, submission: Submission) -> Receipt:
     """What became of an answer that is sent again. Another one by the same lease is refused, and not taken for it."""
-    columns = (t.answers, STANDING.label("stands"), t.withdrawn.c.answer_id.label("gone"))
+    columns = (t.answers, CURRENT.label("stands"), t.withdrawn.c.answer_id.label("gone"))
     of_lease = sa.select(*columns).select_from(t.answers.outerjoin(t.withdrawn))
     stored = connection.execute(of_lease.where(t.answers.c.id == row["answer_id"])).mappings().one()
     first, query = answer_of(stored), query_from_row(row)
-    again = said.answer if said.fit is None else said.fit(query, said.answer)
-    if _words(first) != _words(again):
+    again = submission.answer if submission.fit is None else submission.fit(query, submission.answer)
+    if _content(first) != _content(again):
         where = f"query {query.id} was answered before by this very lease"
         if stored["gone"] is not None:
             raise Contradiction(f"{where}, and that was taken back: answer the query as it was given out anew")
         raise Contradiction(f"{where} ({first.verdict}), and that stands: to change it, take it back by undo (Z)")
-    return Recorded(stored["id"], bool(stored["stands"]), repeated=True)
+    return Receipt(stored["id"], bool(stored["stands"]), repeated=True)
 
 
-def _words(answer: Answer) -> tuple[object, ...]:
+def _content(answer: Answer) -> tuple[object, ...]:
     """What an answer says, however long it took."""
     boxes = [tuple(float(corner) for corner in box) for box in answer.boxes]
     return answer.verdict, boxes, [int(label) for label in answer.labels], answer.note

@@ -5,7 +5,7 @@ the others. Whoever held a lease may still answer: of a query that somebody else
 kept as a second opinion, so that no work is lost. The same secret answers once: a page that did not hear back sends its
 answer again, and it is not stored twice; another answer by it is refused. Every method is one transaction, and none
 does work for every query: the search for the next open query begins where the last one found it. Windows that come at
-the same time are served together (`turns`).
+the same time are served together (`lease_queue`).
 
 With an `overlap` of k a query stays open until k people have answered it, one after the other, each of them once: the
 first answer counts, the others are second opinions (`agreement` compares them).
@@ -21,10 +21,10 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import answer_of, withdraw
 from labelwise.ledger.ledger import Ledger, now
-from labelwise.ledger.standing import answer_of, withdraw
-from labelwise.queue.group_commit import Together
-from labelwise.queue.lease_queue import Fit, Lease, Price, Recorded, Said, Served, Turn, Turns, open_round
+from labelwise.queue.group_commit import GroupCommit
+from labelwise.queue.lease_queue import Fit, Lease, LeaseQueue, Outcome, Price, Receipt, Request, Submission, open_round
 from labelwise.types import Answer, LabelwiseError
 
 LEASE_S = 120.0
@@ -38,13 +38,13 @@ class Leases:
 
     def __init__(self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1) -> None:
         self._ledger = ledger
-        self._together = Together(ledger)
-        self._turns = Turns(ledger, lease_s, overlap)
+        self._commits = GroupCommit(ledger)
+        self._queue = LeaseQueue(ledger, lease_s, overlap)
         self.lease_s = lease_s
 
     def round(self) -> int | None:
         """The round that is asking now."""
-        with self._ledger._read() as connection:
+        with self._ledger.read() as connection:
             return open_round(connection)
 
     def take(
@@ -56,7 +56,7 @@ class Leases:
         queries that nobody holds; `alike`: only those of the same predicted class, that of the best-ranked one or of
         what the window holds. None when the round asks nothing now.
         """
-        _, leases = self._together.soon(Turn(who, tab, at, most, holding, alike), self._turns.serve).result()
+        _, leases = self._commits.submit(Request(who, tab, at, most, holding, alike), self._queue.serve).result()
         return leases
 
     def renew(self, who: str, tab: str, at: float) -> list[int]:
@@ -65,10 +65,10 @@ class Leases:
         renewed = sa.update(t.leases).where(mine).values(expires=at + self.lease_s).returning(_l.query_id)
 
         def step(connection: sa.Connection) -> list[int]:
-            self._turns.expire(connection, at)
+            self._queue.expire(connection, at)
             return sorted(connection.execute(renewed).scalars())
 
-        return self._together.do(step)
+        return self._commits.do(step)
 
     def release(self, who: str, tab: str) -> None:
         """A window closes: what it holds goes back at once."""
@@ -77,11 +77,11 @@ class Leases:
 
         def step(connection: sa.Connection) -> None:
             if connection.execute(released).rowcount:
-                self._turns.look_again()
+                self._queue.look_again()
 
-        self._together.do(step)
+        self._commits.do(step)
 
-    def answer(self, answer: Answer, secret: str, price: Price, at: float, *, fit: Fit | None = None) -> Recorded:
+    def answer(self, answer: Answer, secret: str, price: Price, at: float, *, fit: Fit | None = None) -> Receipt:
         """Stores an answer with its cost and ends the lease, in one transaction.
 
         Its measured seconds are at most the age of the lease, since nobody can look at a query before it is given out.
@@ -108,10 +108,10 @@ class Leases:
         most: int = 1,
         holding: Sequence[int] = (),
         alike: bool = False,
-    ) -> Future[Served]:
+    ) -> Future[Outcome]:
         """`answer` and then `take`, in one transaction, which another thread runs: the result comes by itself."""
-        turn = Turn(answer.who, tab, at, most, holding, alike, Said(answer, secret, price, fit))
-        return self._together.soon(turn, self._turns.serve)
+        request = Request(answer.who, tab, at, most, holding, alike, Submission(answer, secret, price, fit))
+        return self._commits.submit(request, self._queue.serve)
 
     def undo(self, who: str, tab: str, at: float) -> Lease:
         """Takes back this person's last answer in the current round and gives the query out to them again.
@@ -119,7 +119,7 @@ class Leases:
         Raises:
             LabelwiseError: there is nothing to take back, or the query is in somebody else's hands now.
         """
-        return self._together.do(lambda connection: self._undo(connection, who, tab, at))
+        return self._commits.do(lambda connection: self._undo(connection, who, tab, at))
 
     def _undo(self, connection: sa.Connection, who: str, tab: str, at: float) -> Lease:
         a = t.answers.c
@@ -134,15 +134,15 @@ class Leases:
         row = rows[0]
         stored = connection.execute(sa.select(t.queries).where(_q.id == row["query_id"])).mappings().one()
         query = query_from_row(stored)
-        self._turns.expire(connection, at)
+        self._queue.expire(connection, at)
         of_query = (_l.query_id == query.id) & _l.ended.is_(None)
         holder = connection.execute(sa.select(_l.who).where(of_query)).scalar()
         if holder not in (None, who):
             raise LabelwiseError(f"query {query.id} is in the hands of another person now; it cannot be taken back")
-        withdraw(connection, row["id"], who, self._ledger._sizes_of(connection, {query.image}), now())
+        withdraw(connection, row["id"], who, self._ledger.sizes_within(connection, {query.image}), now())
         connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
-        self._turns.look_again()
-        [[lease]] = self._turns.issue(connection, [(Turn(who, tab, at), [query])])
+        self._queue.look_again()
+        [[lease]] = self._queue.issue(connection, [(Request(who, tab, at), [query])])
         return replace(lease, before=answer_of(row))
 
     def close_round(self, round: int) -> int:
@@ -153,5 +153,5 @@ class Leases:
         shown = sa.select(_l.query_id)
         answered = sa.select(t.answers.c.query_id)
         never = (_q.round == round) & _q.id.not_in(shown) & _q.id.not_in(answered)
-        with self._ledger._write() as connection:
+        with self._ledger.write() as connection:
             return connection.execute(sa.delete(t.queries).where(never)).rowcount

@@ -7,7 +7,6 @@ the template, and a content policy in the file forbids scripts and requests.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.wording import duration, listed, plural, points
 from labelwise.types import LabelwiseError
+from labelwise.types.disk import in_one_step
 
 HERE = Path(__file__).parent
 
@@ -42,19 +42,13 @@ def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | 
     """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`."""
     path = Path(path)
     document = html(runs, title=title, baseline=baseline).encode("utf-8", "backslashreplace")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with in_one_step(path) as partial:
+            partial.write_bytes(document)
     except OSError as error:
         raise LabelwiseError(
             f"report {path}: cannot be written ({error.strerror}); expected a folder that exists, with free space"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> str:

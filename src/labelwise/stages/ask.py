@@ -1,4 +1,4 @@
-"""The stage that asks, as a run names it: the simulated oracle answers, or people do on the page of `labelwise serve`.
+"""The stage ask: the simulated oracle answers, or people do on the page of `labelwise serve`.
 
 With people the stage puts the next queries of the ranking into the ledger, where the page finds them, and waits. It
 keeps nothing in memory: killed at any instant, it goes on with what the ledger holds.
@@ -8,53 +8,52 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
 from labelwise import files
 from labelwise.ask import budget
 from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
-from labelwise.project.context import Context
-from labelwise.project.folder import Stage
+from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
-from labelwise.stages import oracle
+from labelwise.stages import ranking, simulation
 from labelwise.types import LabelwiseError
 
 LOOK_AGAIN_S = 5.0
 """How often a waiting round looks for images that were gone."""
 
 
-def ask(context: Context, round: int, stage: Stage) -> None:
+def ask(now: Round) -> None:
     """Asks the ranking in order until the budget of the round is spent, the ranking ends, or the deadline is there."""
-    run, ledger = context.run, context.project.ledger
-    if run.ask.who == "oracle":
-        oracle.ask(context, round, stage)
-        return
-    if not context.pool.classes:
-        raise LabelwiseError(f'{context.pool.root}: no classes are known; set data.classes = ["cat", "dog", ...]')
-    picks = files.read_table(context.file(round, "picks.parquet"))
-    amount = run.budget.per_round[round - 1] if round else float(len(picks["row"]))
-    unit = run.budget.unit if round else "images"
-    deadline, shown, looked = _deadline(context, round), 0, time.monotonic()
-    with context.bar(f"round {round}: people answer ({unit}; `labelwise serve`)", int(amount)) as advance:
+    if now.run.ask.who == "oracle":
+        simulation.answer(now)
+    else:
+        _wait(now)
+
+
+def _wait(now: Round) -> None:
+    """People answer; queries are opened as the budget allows."""
+    rule, ledger, unit = now.run.ask, now.ledger, now.budget_unit
+    if not now.pool.classes:
+        raise LabelwiseError(f'{now.pool.root}: no classes are known; set data.classes = ["cat", "dog", ...]')
+    deadline, shown, looked = _deadline(now), 0, time.monotonic()
+    with now.context.bar(now.title(f"people answer ({unit}; `labelwise serve`)"), int(now.budget)) as advance:
         while True:
             if time.monotonic() > looked + LOOK_AGAIN_S:
-                availability.look_again(context)
+                availability.look_again(now.context)
                 looked = time.monotonic()
-            spent, still_open, owed = spent_and_open(ledger, round, unit, run.ask.overlap)
+            spent, still_open, owed = spent_and_open(ledger, now.number, unit, rule.overlap)
             advance(int(spent) - shown)
             shown = int(spent)
-            left = _left_for_new(amount - spent, unit, run.ask.overlap, owed)
-            still_open += _open(context, round, picks, unit, left, still_open)
-            late = deadline is not None and time.time() > deadline and _something(context)
+            left = _left_for_new(now.budget - spent, unit, rule.overlap, owed)
+            still_open += _open(now, left, still_open)
+            late = deadline is not None and time.time() > deadline and _something(now)
             # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
-            if late or (not owed and (spent >= amount - 1e-9 or not still_open)):
+            if late or (not owed and (spent >= now.budget - 1e-9 or not still_open)):
                 break
-            time.sleep(run.ask.poll_s)
-    Leases(ledger).close_round(round)
-    stage.info["left_of_budget"] = max(0.0, amount - spent)
-    stage.info["ranking_exhausted"] = spent < amount and not late
-    stage.info["deadline_reached"] = late
+            time.sleep(rule.poll_s)
+    Leases(ledger).close_round(now.number)
+    now.info["left_of_budget"] = max(0.0, now.budget - spent)
+    now.info["ranking_exhausted"] = spent < now.budget and not late
+    now.info["deadline_reached"] = late
 
 
 def _left_for_new(left: float, unit: str, overlap: int, owed: int) -> float:
@@ -70,40 +69,33 @@ def _left_for_new(left: float, unit: str, overlap: int, owed: int) -> float:
     return max(0.0, left - (owed if unit == "queries" else 0)) / overlap
 
 
-def _deadline(context: Context, round: int) -> float | None:
+def _deadline(now: Round) -> float | None:
     """When this round goes on without waiting (seconds since 1970), counted from when it first began to wait."""
-    if context.run.ask.deadline_h is None:
+    if now.run.ask.deadline_h is None:
         return None
-    path = context.file(round, "waiting.json")
-    if not path.exists():
-        files.write_json(path, {"since": time.time()})
-    return float(files.read_json(path)["since"]) + 3600 * context.run.ask.deadline_h
+    if not now.files.waiting.exists():
+        files.write_json(now.files.waiting, {"since": time.time()})
+    return float(files.read_json(now.files.waiting)["since"]) + 3600 * now.run.ask.deadline_h
 
 
-def _something(context: Context) -> bool:
+def _something(now: Round) -> bool:
     """Whether anything is labelled: before that there is nothing to train on, and no deadline helps."""
-    cost = context.project.ledger.cost()
+    cost = now.ledger.cost()
     return cost.boxes + cost.images > 0
 
 
-def _open(context: Context, round: int, picks: dict[str, np.ndarray], unit: str, left: float, still_open: int) -> int:
+def _open(now: Round, left: float, still_open: int) -> int:
     """Opens as many more queries as the budget allows; returns how many."""
-    run, pool, ledger = context.run, context.pool, context.project.ledger
-    query_unit = run.query.unit if round else "image"
-    most = budget.room(query_unit, unit, left, still_open, dearest(ledger, query_unit, unit))
+    most = budget.room(
+        now.unit_name, now.budget_unit, left, still_open, dearest(now.ledger, now.unit_name, now.budget_unit)
+    )
     if not most:
         return 0
-    before = ledger.queries(round)
-    asked = max((query.rank + 1 for query in before), default=0)
-    never = oracle.of_another_ranking(pool, picks, run.query.unit, round, before)
-    covered: dict[int, list[np.ndarray]] = {}
-    if query_unit == "region":
-        known = ledger.labels(pool).coverage
-        covered = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
-        number_of = {name: number for number, name in enumerate(pool.names)}
-        for query in ledger.open_queries(round):
-            covered.setdefault(number_of[query.image], []).append(np.array(query.box, np.float32))
-    chosen = oracle.next_queries(context, picks, round, asked, most, covered, never)
+    before = now.queries()
+    begin = max((query.rank + 1 for query in before), default=0)
+    never = ranking.of_another_ranking(now, before)
+    covered = ranking.covered_rectangles(now) if now.unit.OVERLAPS else {}
+    chosen = ranking.next_queries(now, begin, most, covered, never)
     if chosen:
-        ledger.add_queries(round, chosen)
+        now.ledger.add_queries(now.number, chosen)
     return len(chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,29 +15,22 @@ from PIL import Image
 
 from labelwise import catalog, files
 from labelwise.ask import cost as costs
-from labelwise.data import staging, voc, yolo
-from labelwise.exchange import coco as coco_queries
-from labelwise.exchange import cvat, fiftyone, label_studio
-from labelwise.exchange import json as own
-from labelwise.exchange._judge import REFUSED as REFUSED
-from labelwise.ledger import image_files, imports
-from labelwise.ledger.imports import Taken
+from labelwise.exchange._reader import REFUSED as REFUSED
+from labelwise.ledger import image_files, import_export
+from labelwise.ledger.import_export import ImportResult
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.types import Answer, Boxes, Labels, LabelwiseError, Pool, Problem, Query
-from labelwise.types.disk import readable_errors, replacing, to_json
-
-TOOLS = {"label_studio": label_studio, "cvat": cvat, "coco": coco_queries, "fiftyone": fiftyone, "json": own}
-SETS = ("coco", "yolo", "voc")
+from labelwise.types.disk import new_folder, readable_errors, remove_leftovers, replacing, to_json
 
 
-def open_queries(context: Context, round: int | None) -> list[Query]:
+def open_queries(context: Context, round_number: int | None) -> list[Query]:
     """The open queries of a round (of the last one that asked, unless named)."""
     ledger = context.project.ledger
     asked = sorted({query.round for query in ledger.queries()})
     if not asked:
         raise LabelwiseError(f"{context.project.folder}: nothing was asked yet; run it with `labelwise run` first")
-    chosen = asked[-1] if round is None else round
+    chosen = asked[-1] if round_number is None else round_number
     gone = {context.pool.names[i] for i in context.pool.unavailable}
     found = [query for query in ledger.open_queries(chosen) if query.image not in gone]
     if not found:
@@ -43,19 +38,21 @@ def open_queries(context: Context, round: int | None) -> list[Query]:
     return found
 
 
-def tasks(context: Context, tool: str, queries: Sequence[Query], *, image_url: str | None = None) -> Any:
-    """What is sent to a tool: plain data, or bytes by file name (CVAT)."""
-    pool, project = context.pool, imports.project_id(context.project.ledger)
-    known = context.project.ledger.labels(pool).annotations
-    classifies = context.run.classifies
-    if tool == "label_studio":
-        url = label_studio.LOCAL_FILES if image_url is None else image_url
-        url = url.replace("{name}", "{name}.png") if _has_no_files(pool) else url
-        more: dict[str, Any] = {"one_class": classifies, "image_url": url}
-        return label_studio.tasks(queries, pool, known, project=project, **more)
-    if classifies and tool != "json":
-        raise LabelwiseError(f"{tool} files cannot carry the class of a whole image; take label_studio or json")
-    return _module(tool).tasks(queries, pool, known, project=project)
+def query_files(
+    context: Context, tool: str, queries: Sequence[Query], *, image_url: str | None = None
+) -> dict[str, bytes]:
+    """What is sent to a tool: the content of each file, by its name."""
+    pool, ledger = context.pool, context.project.ledger
+    _definition(tool)
+    method = catalog.find("exchange", tool)
+    menu = {"queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
+    menu |= {"known": ledger.labels(pool).annotations, "one_class": context.run.classifies}
+    settings = {}
+    if "image_url" in method.settings:
+        url = method.settings["image_url"].default if image_url is None else image_url
+        settings["image_url"] = url.replace("{name}", "{name}.png") if _has_no_files(pool) else url
+    contents: dict[str, bytes] = method.call(menu, settings)
+    return contents
 
 
 def _has_no_files(pool: Pool) -> bool:
@@ -79,74 +76,59 @@ def draw(context: Context, queries: Sequence[Query], folder: Path) -> list[Path]
 
 
 def write_queries(
-    context: Context, tool: str, folder: Path, round: int | None, *, image_url: str | None = None
+    context: Context, tool: str, folder: Path, round_number: int | None, *, image_url: str | None = None
 ) -> tuple[int, list[Path]]:
     """Writes the open queries for a tool; how many, and the files."""
-    queries = open_queries(context, round)
-    made = tasks(context, tool, queries, image_url=image_url)
-    contents: dict[str, str | bytes] = {}
-    if tool == "label_studio":
-        contents["config.xml"] = label_studio.config(queries, context.pool, one_class=context.run.classifies)
-        contents["tasks.json"] = to_json(made, 1)
-    elif tool == "cvat":
-        contents = {"labels.json": cvat.config(context.pool), **made}
-    else:
-        contents["samples.json" if tool == "fiftyone" else "queries.json"] = to_json(made, 1)
+    queries = open_queries(context, round_number)
+    contents = query_files(context, tool, queries, image_url=image_url)
     for name, content in contents.items():
-        files.write_bytes(folder / name, content if isinstance(content, bytes) else content.encode("utf-8"))
-    drawn = draw(context, queries, folder / "images") if tool != "cvat" else []
+        files.write_bytes(folder / name, content)
+    by_frame = getattr(_definition(tool), "FRAMES_OF_VIDEO", False)
+    drawn = [] if by_frame else draw(context, queries, folder / "images")
     return len(queries), [*(folder / name for name in contents), *([folder / "images"] if drawn else [])]
 
 
 def cannot_carry(tool: str) -> tuple[str, ...]:
     """What a tool's file does not hold."""
-    return tuple(_module(tool).CANNOT_CARRY)
+    return tuple(_definition(tool).CANNOT_CARRY)
 
 
 def tool_of(content: bytes) -> str:
     """Which tool a file comes from, by what it looks like."""
-    begin = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if begin == b"<":
-        return "cvat"
-    if begin == b"[":
-        return "label_studio"
-    for tool, mark in (("json", own.ANSWERS), ("fiftyone", '"samples"'), ("coco", '"annotations"')):
-        if mark.encode() in content:
-            return tool
-    raise LabelwiseError(f"this is no answer file that labelwise knows; say which with --from ({', '.join(TOOLS)})")
+    known = catalog.names("exchange")
+    found = [tool for tool in known if _definition(tool).detect(content)]
+    if not found:
+        raise LabelwiseError(f"this is no answer file that labelwise knows; say which with --from ({', '.join(known)})")
+    if len(found) > 1:
+        raise LabelwiseError(f"this may be a file of {' or '.join(found)}; say which with --from")
+    return found[0]
 
 
 def take_in(
     context: Context,
-    content: bytes | list[Any],
+    content: bytes,
     tool: str,
     *,
     who: str | None = None,
     unfinished: bool = False,
     second_opinions: bool = False,
-) -> Taken:
+) -> ImportResult:
     """Records the answers of a file, all or none; a file that was taken in before writes nothing."""
-    ledger, pool = context.project.ledger, context.pool
-    settings: dict[str, Any] = {"project": imports.project_id(ledger), "unfinished": unfinished}
-    if tool == "label_studio":
-        settings["one_class"] = context.run.classifies
-    elif who is not None:
-        settings["who"] = who
+    ledger, pool, one_class = context.project.ledger, context.pool, context.run.classifies
     queries, n_classes = ledger.queries(), len(pool.classes)
-    found, problems = _module(tool).answers(content, queries, pool, **settings)
-    if tool == "label_studio" and who is not None:
-        found = [replace(answer, who=who) for answer in found]
+    menu = {"content": content, "queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
+    menu |= {"one_class": one_class, "unfinished": unfinished} | ({} if who is None else {"who": who})
+    found, problems = _read(tool, menu)
     problems += _several(found, second_opinions)
     if any(problem.handling == REFUSED for problem in problems):
-        return Taken(0, 0, tuple(problems))
+        return ImportResult(0, 0, tuple(problems))
     by_id = {query.id: query for query in queries}
     records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
     priced = [
-        (query, answer, costs.cost(query, answer, context.run.cost, one_class=context.run.classifies))
-        for query, answer in records
+        (query, answer, costs.cost(query, answer, context.run.cost, one_class=one_class)) for query, answer in records
     ]
     places = [f"query {query.id} on {query.image}" for query, _ in records]
-    taken = imports.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
+    taken = import_export.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
     return replace(taken, problems=(*problems, *taken.problems))
 
 
@@ -166,67 +148,94 @@ def _several(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
     ]
 
 
-def _module(tool: str) -> Any:
-    if tool not in TOOLS:
-        raise LabelwiseError(catalog.unknown("tool", tool, sorted(TOOLS)))
-    return TOOLS[tool]
+def _read(tool: str, menu: dict[str, Any]) -> tuple[list[Answer], list[Problem]]:
+    """What a format's `read` finds, given what it names of the menu; who answered, where the file does not say."""
+    function = _definition(tool).read
+    named = inspect.signature(function).parameters
+    missing = [name for name, one in named.items() if one.default is one.empty and name not in menu]
+    if missing:
+        raise LabelwiseError(f"{tool}: its read needs {', '.join(missing)}; here there is only: {', '.join(menu)}")
+    found, problems = function(**{name: menu[name] for name in named if name in menu})
+    if "who" in menu and "who" not in named:  # the tool names people, and the word given here stands above it
+        found = [replace(answer, who=menu["who"]) for answer in found]
+    return found, problems
+
+
+def _definition(tool: str) -> Any:
+    """The file of a format; a dotted name is a module of the user's own."""
+    if "." not in tool and tool not in catalog.names("exchange"):
+        raise LabelwiseError(catalog.unknown("tool", tool, catalog.names("exchange")))
+    module = importlib.import_module(catalog.find("exchange", tool).module)
+    missing = [name for name in ("read", "CANNOT_CARRY") if not hasattr(module, name)]
+    if missing:
+        raise LabelwiseError(f"{tool} lacks {', '.join(missing)}; labelwise/exchange/__init__.py tells what it defines")
+    return module
 
 
 # ---- the training set ---------------------------------------------------------------------------------------------
 
 
-def write_set(context: Context, format: str, folder: Path, *, copy_images: bool = True) -> list[str]:
+LOOKED_AT = "coco"
+"""The one data format that tells what of an image was looked at; any other holds wholly looked-over images alone."""
+
+
+def set_formats() -> list[str]:
+    """The data formats that can be written, too."""
+    return catalog.defining("data", "write")
+
+
+def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = True) -> list[str]:
     """Writes the training set and its data card; tells, line by line, what the format could not carry. The
     folder appears in one step: killed, the same command does it again.
     """
-    if format not in SETS:
-        raise LabelwiseError(catalog.unknown("format", format, list(SETS)))
+    if to not in set_formats():
+        raise LabelwiseError(catalog.unknown("format", to, set_formats()))
     if folder.exists() and any(folder.iterdir()):
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
-    labels, rows = ledger.labels(pool), imports.current_annotations(ledger)
+    labels, rows = ledger.labels(pool), import_export.current_annotations(ledger)
     whole, part = training_set.looked_at(pool, labels)
-    said, project = _not_there(context, format, [*whole.tolist(), *part.tolist()]), imports.project_id(ledger)
-    if format != "coco":  # the images are written, too
+    notes, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
+    if to != LOOKED_AT:  # the images are written, too
         whole = whole[pool.available[whole]]
-    staging.remove_leftovers(folder)  # of an export that was killed
-    with readable_errors(folder), staging.folder(folder) as made:
-        if format == "coco":
+    remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
+    with readable_errors(folder), new_folder(folder) as made:
+        if to == LOOKED_AT:
             about = _write_coco(pool, labels, rows, made, project, whole, part)
-            said.append(f"images: not copied; file names are relative to the data set, {pool.root}")
+            notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
         else:
-            about = _write_plain(context, format, made, labels.annotations, whole, copy_images)
+            about = _write_plain(context, to, made, labels.annotations, whole, copy_images)
             boxes = int(np.diff(labels.annotations.offsets)[part].sum())
             if len(part):
-                said.append(
-                    f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {format} would "
+                notes.append(
+                    f"{len(part)} images with {boxes} boxes, of which only boxes or regions were asked: {to} would "
                     "make everything else in them background (coco carries them, in a file of its own)"
                 )
-            said.append(
-                f"who answered, round and query of each box, and rejected candidates: {format} has no place for it"
+            notes.append(
+                f"who answered, round and query of each box, and rejected candidates: {to} has no place for it"
             )
         files.write_text(made / "DATA_CARD.md", card.text(_card(context, project, whole, part, about)))
     unseen = len(pool) - len(whole) - len(part)
     if unseen:
-        said.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
-    return said
+        notes.append(f"{unseen} images that nobody looked at: left out, so that they are not taken for empty ones")
+    return notes
 
 
-def _not_there(context: Context, format: str, labelled: Sequence[int]) -> list[str]:
-    """What is to be said of images that are gone, unreadable, or not those that were labelled."""
+def _not_there(context: Context, to: str, labelled: Sequence[int]) -> list[str]:
+    """Notes on images that are gone, unreadable, or not those that were labelled."""
     states = image_files.unavailable(context.project.ledger)
     held = sorted(name for name, state in states.items() if state.why == image_files.CHANGED)
     gone = [context.pool.names[i] for i in labelled if i in context.pool.unavailable]
-    said = []
+    notes = []
     if gone:
-        what = "their labels are written" if format == "coco" else "left out"
-        said.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
+        what = "their labels are written" if to == LOOKED_AT else "left out"
+        notes.append(f"{len(gone)} labelled images cannot be read now, {gone[0]} among them: {what}")
     if held:
-        said.append(
+        notes.append(
             f"{len(held)} images changed since they were labelled, {held[0]} among them: their labels are held back "
             "(`labelwise images`)"
         )
-    return said
+    return notes
 
 
 def _write_coco(
@@ -250,15 +259,15 @@ def _write_coco(
 
 
 def _write_plain(
-    context: Context, format: str, folder: Path, boxes: Boxes, whole: np.ndarray, copy_images: bool
+    context: Context, to: str, folder: Path, boxes: Boxes, whole: np.ndarray, copy_images: bool
 ) -> dict[str, str]:
-    """YOLO or VOC: only what was looked at as a whole."""
+    """Only what was looked at as a whole."""
     pool = context.pool
     if context.run.classifies:
-        raise LabelwiseError(f"{format} cannot carry classes of whole images; export to coco")
+        raise LabelwiseError(f"{to} cannot carry classes of whole images; export to coco")
     if not len(whole):
         raise LabelwiseError(
-            f"no image was looked at as a whole, and {format} takes everything without a box for background. "
+            f"no image was looked at as a whole, and {to} takes everything without a box for background. "
             "Export to coco, which tells what was looked at"
         )
     rows = np.isin(boxes.image, whole)
@@ -269,8 +278,9 @@ def _write_plain(
     names = tuple(pool.names[k] for k in whole)
     drawn = (lambda k: context.frame(int(whole[k]))) if _has_no_files(pool) else None  # they become PNG
     some = Pool(pool.root, pool.classes, names, *size, truth=truth, frames=drawn)
-    (yolo if format == "yolo" else voc).write(some, folder, "train", copy_images=copy_images)
-    return {"train" if format == "yolo" else "ImageSets/Main/train.txt": f"{len(whole)} images, looked at as a whole"}
+    module = importlib.import_module(catalog.find("data", to).module)
+    module.write(some, folder, "train", copy_images=copy_images)
+    return {getattr(module, "SPLIT", "{}").format("train"): f"{len(whole)} images, looked at as a whole"}
 
 
 def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, about: dict[str, str]) -> card.Card:
@@ -293,7 +303,7 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         name=run.name,
         project=project,
         rule=rule,
-        standing=imports.standing(ledger),
+        standing=import_export.current_answers(ledger),
         cost_by_round=ledger.cost_by_round(),
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),

@@ -1,26 +1,15 @@
-"""The stage that selects: the scored candidates become a ranking."""
+"""The stage select: the scored candidates become a ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any
-
 import numpy as np
 
-from labelwise import catalog, files
+from labelwise import catalog, files, units
 from labelwise.config.choice import Step
 from labelwise.project import availability
-from labelwise.project.context import Context, clips_of
-from labelwise.project.folder import Stage
-from labelwise.select._balance_target import target
-from labelwise.stages import classification
-from labelwise.stages.candidates import Candidates, covered, gather, image_outputs
-from labelwise.targets.frequency import frequency
-from labelwise.types import Labels, LabelwiseError, Rects
-from labelwise.types.overlap import highest, iou_pairs
-
-Makers = Mapping[str, Callable[[np.ndarray], Any]]
+from labelwise.project.round import Round
+from labelwise.stages import classification, selector_inputs
+from labelwise.stages.selector_inputs import Makers
 
 RANKED = 20_000
 """Most candidates that a selector ranks whose first picks are the same for every budget; the rest follow by score."""
@@ -29,7 +18,7 @@ SPARE = 4
 """How many expected budgets are ranked by a selector whose picks depend on its budget: the expectation may be low."""
 
 
-def select(context: Context, round: int, stage: Stage) -> None:
+def select(now: Round) -> None:
     """Ranks the candidates; how far down the ranking is asked, the budget decides while answers come in.
 
     Every selector of the chain ranks what the one before it left, by the scores that it gave. One whose first picks are
@@ -37,21 +26,21 @@ def select(context: Context, round: int, stage: Stage) -> None:
     probably spend the budget, then what is left, and so on. What was not ranked follows by falling score. Equal scores
     are taken in a random order.
     """
-    run = context.run
-    rng = np.random.default_rng([run.seed, round, 1])
-    if round == 0:
-        image = _first(context, stage)
+    run, seed = now.run, now.run.seed
+    rng = np.random.default_rng([seed, now.number, 1])
+    if now.number == 0:
+        image = _first(now)
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
-        files.write_table(context.file(round, "picks.parquet"), {**table, "score": np.zeros(len(image))})
+        files.write_table(now.files.picks, {**table, "score": np.zeros(len(image))})
         return
-    scored = files.read_table(context.file(round, "scores.parquet"))
-    n, spend = len(scored["score"]), run.budget.per_round[round - 1]
+    scored = now.scores
+    n = len(scored["score"])
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
-    expected = spend if fixed else spend / _obtained_per_query(context, round)
-    rows = np.random.default_rng([run.seed, round, 5]).permutation(n)  # equal scores: not in the order of the pool,
+    expected = now.budget if fixed else now.budget / _obtained_per_query(now)
+    rows = np.random.default_rng([seed, now.number, 5]).permutation(n)  # equal scores: not in the order of the pool,
     scores = scored["score"][rows]  # which often is class by class
     reasons: dict[str, np.ndarray] = {}
-    makers = _makers(context, round, scored, int(np.ceil(expected)))
+    makers = selector_inputs.makers(now, int(np.ceil(expected)))
     spare = 1 if fixed else SPARE
     for step in run.query.select:
         last = step is run.query.select[-1]
@@ -61,23 +50,23 @@ def select(context: Context, round: int, stage: Stage) -> None:
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
     why = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
-    files.write_table(context.file(round, "picks.parquet"), {name: scored[name][ranking] for name in names} | why)
-    stage.info["ranked"] = len(rows)
+    files.write_table(now.files.picks, {name: scored[name][ranking] for name in names} | why)
+    now.info["ranked"] = len(rows)
 
 
-def _first(context: Context, stage: Stage) -> np.ndarray:
+def _first(now: Round) -> np.ndarray:
     """The images of the first round. Those that turn out to be unreadable are left out, and all are drawn again."""
-    run, amount = context.run, context.first_images
+    run, amount = now.run, now.context.first_images
     while True:
-        pool, rng = context.pool, np.random.default_rng([run.seed, 0, 1])
+        pool, rng = now.pool, np.random.default_rng([run.seed, 0, 1])
         if run.budget.start == "balanced":
             image = classification.balanced(pool, amount, rng)
         else:
             order = rng.permutation(len(pool))
             image = order[pool.available[order]][:amount]
-        if not availability.unreadable(context, image):
+        if not availability.unreadable(now.context, image):
             break
-    stage.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
+    now.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
     return image
 
 
@@ -114,118 +103,16 @@ def _ranked(
     return rows[order], joined["score"], joined
 
 
-def _obtained_per_query(context: Context, round: int) -> float:
+def _obtained_per_query(now: Round) -> float:
     """What one query is expected to bring in the budget's unit: what queries of its kind have brought so far.
 
     Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there.
     """
-    unit, kind = context.run.budget.unit, context.run.query.unit
-    by_round = context.project.ledger.cost_by_round(context.seen)
-    spent = [cost for r, cost in by_round.items() if 0 < r < round or (r == 0 and kind == "image")]
+    unit, kind = now.budget_unit, now.run.query.unit
+    by_round = now.ledger.cost_by_round(now.context.seen)
+    spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == units.FIRST)]
     if not spent and unit == "boxes":
         return 1.0
     spent = spent or [by_round[0]]
     queries = sum(cost.queries for cost in spent)
     return float(max(sum(getattr(cost, unit) for cost in spent) / max(queries, 1), 0.05))
-
-
-def _makers(context: Context, round: int, scored: Mapping[str, np.ndarray], expected: int) -> Makers:
-    """Everything that a selector may name, made for some rows of the candidates when it is asked for."""
-    run, pool = context.run, context.pool
-    known = context.known()
-    is_box = run.query.unit == "box"
-
-    @cache
-    def found(*columns: str) -> Candidates:
-        candidates = gather(context, round, columns)
-        same = len(candidates) == len(scored["image"]) and np.array_equal(candidates.image, scored["image"])
-        if not (same and np.array_equal(candidates.xyxy[:, 0], scored["x1"])):
-            raise LabelwiseError(
-                f"round {round}: the candidates are not those that were scored: a setting or a label has changed "
-                "since. Undo that change, then run the stage again"
-            )
-        return candidates
-
-    def labels(rows: np.ndarray) -> np.ndarray:
-        names = ["label"] if is_box else [f"mix_{c}" for c in range(len(pool.classes))]
-        columns: np.ndarray = np.stack([scored[name][rows] for name in names], axis=1)
-        return columns[:, 0] if is_box else columns
-
-    @cache
-    def pseudo_frequency() -> np.ndarray:
-        """p(l) of Eq. 1, from this round's predictions as pseudo labels."""
-        every = files.read_detections(context.file(round, "predictions"), columns=())
-        return frequency(every.labels, every.scores, len(pool.classes), tau=run.query.tau_frequency)
-
-    counts = np.bincount(known.annotations.labels, minlength=len(pool.classes))
-
-    def probs(rows: np.ndarray) -> np.ndarray:
-        """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
-        offsets, members = _members(found(), rows)
-        every = found().column("probs")[members]
-        out = np.full((len(rows), len(pool.classes)), 1 / len(pool.classes), np.float32)
-        some = np.diff(offsets) > 0
-        if some.any():
-            out[some] = np.add.reduceat(every, offsets[:-1][some]) / np.diff(offsets)[some, None]
-        return out
-
-    def features(rows: np.ndarray) -> np.ndarray:
-        """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
-        if run.query.unit == "image":
-            pooled: np.ndarray = image_outputs(context, round).features[scored["image"][rows]]
-            return pooled
-        return _means(found("features"), rows)
-
-    return {
-        "labels": labels,
-        "frequency": lambda _: pseudo_frequency(),
-        "counts": lambda _: counts,
-        "target": lambda _: target(counts, expected),
-        "probs": probs,
-        "scale": lambda rows: scored["scale"][rows],
-        "image": lambda rows: scored["image"][rows],
-        "videos": lambda _: clips_of(pool).video,
-        "labelled_images": lambda _: np.flatnonzero(covered(known, pool)),
-        "features": features,
-        "labelled_features": lambda _: _labelled_features(context, round, known),
-        "box_offsets": lambda rows: _members(found("features"), rows)[0],
-        **{f"box_{name}": _column_of(found, name) for name in ("probs", "scores", "features")},
-    }
-
-
-def _column_of(found: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
-    def column(rows: np.ndarray) -> np.ndarray:
-        values: np.ndarray = found("features").column(name)[_members(found("features"), rows)[1]]
-        return values
-
-    return column
-
-
-def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and numbers of the detections of some candidates."""
-    count = np.diff(found.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    at = np.arange(offsets[-1]) + np.repeat(found.offsets[rows] - offsets[:-1], count)
-    return offsets, found.members[at]
-
-
-def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
-    """Mean feature of the detections of each candidate; every box and region has at least one."""
-    offsets, members = _members(found, rows)
-    features: np.ndarray = found.column("features")[members]
-    if len(rows):
-        features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
-    return features
-
-
-def _labelled_features(context: Context, round: int, known: Labels) -> np.ndarray:
-    """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
-    if context.run.query.unit == "image":
-        said = image_outputs(context, round)
-        labelled: np.ndarray = said.features[covered(known, context.pool) & said.seen]
-        return labelled
-    found = files.read_detections(context.file(round, "predictions"), columns=["features"])
-    found = found.of_images(len(context.pool))
-    annotated = Rects(known.annotations.offsets, known.annotations.xyxy)
-    matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
-    return matched

@@ -15,12 +15,12 @@ from labelwise import files
 from labelwise.evaluate import true_errors
 from labelwise.models._backbones import Trunk, WeightsInput, batch_of
 from labelwise.project.context import Context, clips_of
-from labelwise.project.folder import Stage
-from labelwise.stages.candidates import covered, predictions
+from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.types import Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
+from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
+from labelwise.types.resize import scaled_size
 
 
 def optical_flow(context: Context) -> flow.Flow:
@@ -56,16 +56,16 @@ def _stamps(pool: Pool) -> list[str]:
     return [f"{name} {seen[name.split('#')[0]]}" for name in pool.names]
 
 
-def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Module]) -> dict[str, Any]:
+def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, Any]:
     """The errors per image that a score may name: those that the neighbouring frames betray, and the true ones.
 
     Every detection and candidate is written with its verdict (errors.parquet), and the links between them. `model`
     gives the detector that made the predictions, where the tracker looks at its features.
     """
-    run, pool, menu = context.run, context.pool, dict[str, Any]()
+    run, pool, menu = now.run, now.pool, dict[str, Any]()
     if not {"true_fp", "true_fn", "estimated_fp", "estimated_fn"} & run.inputs:
         return menu
-    found = files.read_detections(context.file(round, predictions(1)), columns=()).of_images(len(pool))
+    found = now.detections()
     found = found.take(found.scores >= run.query.threshold)
     if {"true_fp", "true_fn"} & run.inputs:
         if pool.truth is None:
@@ -75,26 +75,24 @@ def judged(context: Context, round: int, stage: Stage, model: Callable[[], nn.Mo
         menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
     if run.needs_tracks:
         began = perf_counter()
-        moving = optical_flow(context)
-        if round == 1:  # once is enough
-            stage.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
-        tracks = followed(context, round, found, moving, model)
-        stage.info["track_s"] = perf_counter() - began
+        moving = optical_flow(now.context)
+        if now.number == 1:  # once is enough
+            now.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
+        tracks = tracks_of(now, found, moving, model)
+        now.info["track_s"] = perf_counter() - began
         rule = run.tracks
         costs = {"cost_fp": rule.cost_fp, "cost_fn": rule.cost_fn, "cost_link": rule.cost_link}
-        said = coherence.estimate(found.offsets, found.boxes, found.labels, tracks, theta=rule.theta, **costs)
-        stage.info["graph_s"] = perf_counter() - began - stage.info["track_s"]
-        _write(context, round, found, said)
-        menu["estimated_fp"], menu["estimated_fn"] = said.fp, said.fn
-        stage.info["estimated_fp"], stage.info["estimated_fn"] = int(said.fp.sum()), int(said.fn.sum())
+        estimate = coherence.estimate(found.offsets, found.boxes, found.labels, tracks, theta=rule.theta, **costs)
+        now.info["graph_s"] = perf_counter() - began - now.info["track_s"]
+        _write(now, found, estimate)
+        menu["estimated_fp"], menu["estimated_fn"] = estimate.fp, estimate.fn
+        now.info["estimated_fp"], now.info["estimated_fn"] = int(estimate.fp.sum()), int(estimate.fn.sum())
     return menu
 
 
-def followed(
-    context: Context, round: int, found: Detections, moving: flow.Flow, model: Callable[[], nn.Module]
-) -> Tracks:
+def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[[], nn.Module]) -> Tracks:
     """Where the detections of a round are in the frames around theirs."""
-    pool, rule = context.pool, context.run.tracks
+    pool, rule, context = now.pool, now.run.tracks, now.context
     size = pool.width_px, pool.height_px
     if rule.tracker == "flow":
         return follow.follow(found.offsets, found.boxes, moving, *size, frames=rule.frames, at=rule.at)
@@ -107,8 +105,8 @@ def followed(
         return batch_of([pixels], weights_input)[0][0]
 
     shown = np.stack(size, axis=1)
-    scale_xy = np.maximum(1, np.round(shown * (images.size_px / shown.max(axis=1, keepdims=True)))) / shown
-    with context.bar(f"round {round}: follow {len(found)} boxes", len(pool)) as advance:
+    scale_xy = scaled_size(shown, images.size_px) / shown
+    with context.bar(now.title(f"follow {len(found)} boxes"), len(pool)) as advance:
         return siamese.follow(
             found.offsets,
             found.boxes,
@@ -122,11 +120,11 @@ def followed(
         )
 
 
-def _write(context: Context, round: int, found: Detections, said: coherence.Estimate) -> None:
+def _write(now: Round, found: Detections, estimate: coherence.Estimate) -> None:
     """errors.parquet: detections, then candidates, `wrong` where a detection is a false positive or a candidate a
     missed object; links.parquet: pairs of its rows.
     """
-    n, boxes = len(found), said.candidates
+    n, boxes = len(found), estimate.candidates
     corners = np.concatenate([found.boxes, boxes.xyxy])
     table = {
         "image": np.concatenate([found.image, image_of(boxes.offsets)]),
@@ -134,26 +132,26 @@ def _write(context: Context, round: int, found: Detections, said: coherence.Esti
         "label": np.concatenate([found.labels, boxes.labels]),
         "score": np.concatenate([found.scores, np.zeros(len(boxes), np.float32)]),
         **dict(zip(("x1", "y1", "x2", "y2"), corners.T, strict=True)),
-        "wrong": np.concatenate([said.false_positive, said.false_negative]),
+        "wrong": np.concatenate([estimate.false_positive, estimate.false_negative]),
     }
-    files.write_table(context.file(round, "errors.parquet"), table)
-    files.write_table(context.file(round, "links.parquet"), {"a": said.links[:, 0], "b": said.links[:, 1]})
+    files.write_table(now.files.errors, table)
+    files.write_table(now.files.links, {"a": estimate.links[:, 0], "b": estimate.links[:, 1]})
 
 
-def with_neighbours(context: Context, targets: Targets, known: Labels) -> Targets:
+def with_neighbours(now: Round, targets: Targets) -> Targets:
     """The targets, and the frames around the labelled ones with the boxes that these lend them."""
-    rule, pool = context.run.labels.propagate, context.pool
+    rule, pool, known = now.run.labels.propagate, now.pool, now.known
     if rule is None:
         return targets
-    boxes, rows = lenders(known, covered(known, pool))
+    boxes, rows = lenders(known, now.covered)
     tracks = follow.follow(
         boxes.offsets,
         boxes.xyxy,
-        optical_flow(context),
+        optical_flow(now.context),
         pool.width_px,
         pool.height_px,
         frames=rule.frames,
-        at=context.run.tracks.at,
+        at=now.run.tracks.at,
     )
     lent = propagate(known, tracks, rows, pool.width_px, pool.height_px, weight=rule.weight)
     return appended(targets, lent)

@@ -25,7 +25,7 @@ from labelwise.data import staging
 from labelwise.ledger import records
 from labelwise.ledger.ledger import Ledger
 from labelwise.project import opening
-from labelwise.project.folder import LEDGER, Project
+from labelwise.project.project_folder import LEDGER, Project
 from labelwise.types import LabelwiseError
 
 OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")

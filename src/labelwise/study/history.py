@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelwise import files
+from labelwise import units
 from labelwise.evaluate import rarity
 from labelwise.ledger.agreement import agreement
 from labelwise.loop import STAGES
 from labelwise.project import changes
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
 from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
@@ -29,8 +30,7 @@ def round_result(context: Context, round: int) -> RoundResult:
     """The numbers of one round; what its stages have not produced yet is left empty."""
     ledger, classes = context.project.ledger, context.pool.classes
     info = {name: ledger.stage_done(round, name) or {} for name in STAGES}
-    path = context.file(round, "metrics.json")
-    metrics: Mapping[str, Any] = files.read_json(path) if path.exists() else {}
+    metrics = Round(context, round).metrics
     cost = ledger.cost(until_round=round)
     counts = {
         name: dict(zip(classes, map(float, values), strict=True)) for name, values in _counts(context, round).items()
@@ -70,14 +70,13 @@ def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
         "pseudo": zero,
         "unbalanced": zero,
     }
-    path = context.file(round, "targets.safetensors")
-    if path.exists():
-        targets = files.read_targets(path)
+    now = Round(context, round)
+    if now.files.targets.exists():
+        targets = now.targets
         pseudo = targets.origin == ORIGIN_PSEUDO
         counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
-    path = context.file(round, "scores.parquet")
-    if round and path.exists() and context.run.query.unit == "box":
-        scored = files.read_table(path)
+    if round and now.files.scores.exists() and units.find(context.run.query.unit).CLASS:
+        scored = now.scores
         asked = [query.label for query in context.project.ledger.queries(round)]
         counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)
         best = np.argsort(-scored["score"], kind="stable")[: len(asked)]
@@ -127,16 +126,13 @@ def _informativeness(context: Context, round: int) -> Informativeness:
     """How often the model of a scored round is right about the images with the highest scores."""
     from labelwise.report import informativeness
 
-    scored = files.read_table(context.file(round, "scores.parquet"))
-    found = files.read_detections(context.file(round, "predictions"), columns=())
-    truth = context.pool.truth
+    now, truth = Round(context, round), context.pool.truth
     if truth is None:
         return informativeness.measure(round, np.zeros(0), np.zeros(0, bool))
-    image = scored["image"]
+    found, image = now.detections(), now.scores["image"]
     right = found.labels[found.offsets[image]] == truth.labels[image]
-    record = context.file(round - 1, "history.npy")
-    unsure = dispersion.score(files.read_record(record)[:, image]) if record.exists() else None
-    return informativeness.measure(round, scored["score"], right, unsure)
+    unsure = dispersion.score(now.before.history[:, image]) if now.before.files.history.exists() else None
+    return informativeness.measure(round, now.scores["score"], right, unsure)
 
 
 def _data_name(context: Context) -> str:
@@ -166,16 +162,15 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
     A pick that has no class is a region or the whole image.
     """
     ledger, classes, pool = context.project.ledger, context.pool.classes, context.pool
-    number_of = {name: number for number, name in enumerate(pool.names)}
     verdicts = ledger.verdicts(round)
     by_image: dict[int, list[Any]] = {}
     for query in ledger.queries(round):
         if query.id in verdicts:
-            by_image.setdefault(number_of[query.image], []).append(query)
+            by_image.setdefault(pool.number_of[query.image], []).append(query)
     chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
     unreadable = {image for image, _ in context.images("pool").warm(chosen)}
     chosen = [image for image in chosen if image not in unreadable]
-    targets = files.read_targets(context.file(round, "targets.safetensors"))
+    targets = Round(context, round).targets
     owner = targets.images[image_of(targets.offsets)]
     items = []
     for image in chosen:
@@ -209,12 +204,11 @@ def films(context: Context, round: int, amount: int = 4, around: int = 3) -> lis
     """
     from labelwise.report.filmstrip import Film
 
-    path, pool = context.file(round, "errors.parquet"), context.pool
-    if pool.clips is None or not path.exists():
+    now, pool = Round(context, round), context.pool
+    if pool.clips is None or not now.files.errors.exists():
         return []
-    nodes, links = files.read_table(path), files.read_table(context.file(round, "links.parquet"))
-    number_of = {name: number for number, name in enumerate(pool.names)}
-    asked = {number_of[query.image] for query in context.project.ledger.queries(round)}
+    nodes, links = now.errors, now.links
+    asked = {pool.number_of[query.image] for query in now.queries()}
     scores = np.bincount(nodes["image"], nodes["wrong"], minlength=len(pool))
     found = []
     for image in sorted(asked, key=lambda i: (-scores[i], i))[:amount]:

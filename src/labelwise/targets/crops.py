@@ -13,9 +13,7 @@ from jaxtyping import Bool, Int64
 
 from labelwise.types import ORIGIN_LABEL, Labels, Rects, Targets, image_of, offsets_of
 from labelwise.types.overlap import pairs, share_pairs
-
-IN_REGION = 0.7
-"""Share of its own area by which an object must lie in a region (more than this) to belong to it."""
+from labelwise.units import IN_REGION
 
 
 def partial_rects(coverage: Rects, size_px: Int64[np.ndarray, "images 2"]) -> Bool[np.ndarray, " k"]:

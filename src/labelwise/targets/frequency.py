@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from labelwise.labels._weights import check_threshold, check_values, soft
+from labelwise.labels._soft_weight import check_threshold, check_values, soft
 from labelwise.types import LabelwiseError
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
-from labelwise.labels._weights import Weighed
+from labelwise.labels._soft_weight import Weighed
 from labelwise.targets import crops
 from labelwise.targets.open_detections import unsettled
 from labelwise.types import (

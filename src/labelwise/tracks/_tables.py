@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from labelwise.types import LabelwiseError
-
-PARTIAL = ".labelwise-tmp"
-LEFT_S = 3600.0
+from labelwise.types.disk import in_one_step
 
 
 def record(rows: int, columns: int) -> np.dtype[np.void]:
@@ -35,29 +29,15 @@ def record(rows: int, columns: int) -> np.dtype[np.void]:
 
 def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
     """Writes a table row by row under a temporary name, which then takes the place of `path`."""
-    partial_path = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
     try:
-        with partial_path.open("wb") as file:
+        with in_one_step(path) as partial, partial.open("wb") as file:
             for i, row in enumerate(rows):
                 if i == 0:
                     header = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False}
                     np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
                 file.write(row.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial_path.replace(path)
     except OSError as error:
         raise LabelwiseError(f"cannot write {path}: {error}. Nothing was changed; free space and run again") from error
-    finally:
-        partial_path.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes what killed runs left; a file that nobody has written to for an hour is nobody's."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError):  # another run removed it
-            if time.time() - path.stat().st_mtime > LEFT_S:
-                path.unlink()
 
 
 def load(path: Path, dtype: np.dtype[np.void] | None = None, count: int = 0) -> np.ndarray | None:

@@ -39,8 +39,9 @@ from jaxtyping import Bool, Float, Float16, Float64, Int64
 
 from labelwise.tracks._engines import Between, Pixels, Prepare, Preset, dis, one_opencv_thread, opencv, raft
 from labelwise.tracks._shots import CUT, change
-from labelwise.tracks._tables import load, record, remove_leftovers, write
+from labelwise.tracks._tables import load, record, write
 from labelwise.types import Clips, LabelwiseError, Problem
+from labelwise.types.disk import remove_leftovers
 
 FORMAT = 2
 """Part of every file's name: rises when the meaning of a file changes."""
@@ -186,7 +187,7 @@ def compute(
     wanted = list(_files(folder, clips, width_px, height_px, settings, stamps))
     # one process at a time: runs that begin together on one pool share the work of the first
     with FileLock(folder / "lock"), one_opencv_thread(), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        remove_leftovers(folder)
+        remove_leftovers(folder, below=False, idle_s=3600)  # a file that nobody has written to for an hour is nobody's
         jobs = [pool.submit(one, *item) for item in wanted]
         try:
             for job in jobs:

@@ -38,6 +38,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from labelwise.types import LabelwiseError, Tracks, image_of
+from labelwise.types.overlap import iou_pairs
 
 PAIRS = 1 << 21
 """Pairs of boxes compared at a time."""
@@ -193,11 +194,7 @@ def _similar(a: np.ndarray, i: np.ndarray, b: np.ndarray, j: np.ndarray, theta: 
     """Those of the pairs of rows (i of a, j of b) with IoU > theta, in float64."""
     tall = np.minimum(a[i, 3], b[j, 3]) > np.maximum(a[i, 1], b[j, 1])
     i, j = i[tall], j[tall]
-    one, other = a[i].astype(np.float64), b[j].astype(np.float64)
-    shared = (np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])).clip(0).prod(axis=1)
-    area = (one[:, 2:] - one[:, :2]).prod(axis=1) + (other[:, 2:] - other[:, :2]).prod(axis=1)
-    touch = shared > 0
-    same = np.flatnonzero(touch)[shared[touch] / (area - shared)[touch] > theta]
+    same = np.flatnonzero(iou_pairs(a[i], b[j]) > theta)
     return i[same], j[same]
 
 

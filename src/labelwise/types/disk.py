@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from labelwise.errors import LabelwiseError
 
-_SUFFIX = ".labelwise-tmp"
+SUFFIX = ".labelwise-tmp"
+"""How a temporary name ends."""
+
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """No space left, and (where there is such a thing) none left for this user."""
 _POSIX = os.name == "posix"
 
 
 def temporary(path: Path) -> Path:
-    """The name, in the same folder, under which `path` is written until it is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
+    """A new name, in the same folder, under which `path` is written until it is complete; nobody else has it."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}{SUFFIX}")
 
 
-def remove_leftovers(folder: Path, *, below: bool = True) -> None:
-    """Removes what a killed process left under a temporary name in the folder, and in those `below` it."""
-    pattern = f".*{_SUFFIX}*"  # SQLite writes a journal beside
+def remove_leftovers(folder: Path, *, below: bool = True, name: str = "", idle_s: float = 0.0) -> None:
+    """Removes what a killed process left under a temporary name in the folder, and in those `below` it.
+
+    `name`: of what was to become the file or folder of this name alone; nobody else may be writing it now.
+    `idle_s`: of that to which nobody has written for so long, where others may be writing.
+    """
+    pattern = f".{glob.escape(name)}{'.' if name else ''}*{SUFFIX}*"  # SQLite writes a journal beside
     for path in sorted(folder.rglob(pattern) if below else folder.glob(pattern)):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process removed it
+            if not idle_s or time.time() - path.stat().st_mtime > idle_s:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -76,18 +87,53 @@ def readable_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def in_one_step(path: Path) -> Iterator[Path]:
+    """Yields a temporary name to write a file to; on leaving normally it takes the place of `path` in one step.
+
+    The folder must be there, and an error of the operating system comes as it is: `replacing` takes care of both.
+    """
+    partial = temporary(path)
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary name to write a file to; on leaving normally it takes the place of `path` in one step."""
+    """`in_one_step`, in a folder that is made where there is none, with errors that say what to do."""
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = temporary(path)
-        try:
+        with in_one_step(path) as partial:
             yield partial
-            sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        LabelwiseError: there is such a folder, and it is not empty.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise LabelwiseError(f"{path}: exists already. Choose another folder or split, or remove it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = temporary(path)
+    partial.mkdir()
+    try:
+        yield partial
+        for made in (*partial.rglob("*"), partial):
+            if not made.is_symlink():
+                sync(made)
+        if path.exists():
+            path.rmdir()  # empty: Windows puts no folder in another's place
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

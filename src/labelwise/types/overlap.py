@@ -1,6 +1,7 @@
-"""Overlaps of ragged boxes: all pairs within an image at once, without a loop over images (machinery, not a policy).
+"""Overlaps of boxes, here alone: rows of pairs, all pairs of an image, the highest of each box (machinery, no policy).
 
-Areas are computed in float64, so that boxes with whole-pixel corners meet a threshold exactly.
+IoU is without "+1", and 0 where a box has no area. Of pairs it is computed in float64, so that boxes with whole-pixel
+corners meet a threshold exactly; a matrix is in the type of its boxes, and half as large for float32.
 """
 
 from __future__ import annotations
@@ -38,13 +39,21 @@ def _expand(rows: np.ndarray, first: np.ndarray, count: np.ndarray) -> tuple[np.
 
 
 def iou_pairs(a: Float[np.ndarray, "p 4"], b: Float[np.ndarray, "p 4"]) -> Float64[np.ndarray, " p"]:
-    """IoU of a[i] and b[i] (no "+1"); 0 where a box has no area.
+    """IoU of a[i] and b[i], in float64.
 
     >>> iou_pairs(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2]])).round(4).tolist()  # 2 / (4 + 4 - 2)
     [0.3333]
     """
-    both = _intersection(a, b)
-    return _ratio(both, _area(a) + _area(b) - both)
+    return _iou(a.astype(np.float64), b.astype(np.float64))
+
+
+def iou_matrix(a: Float[np.ndarray, "*some k 4"], b: Float[np.ndarray, "*some l 4"]) -> Float[np.ndarray, "*some k l"]:
+    """IoU of every box of `a` with every box of `b`, in their type: of one image, or of several at once.
+
+    >>> iou_matrix(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 1], [5, 5, 6, 6]])).tolist()  # 2 / 4, apart
+    [[0.5, 0.0]]
+    """
+    return _iou(a[..., :, None, :], b[..., None, :, :])
 
 
 def share_pairs(a: Float[np.ndarray, "p 4"], b: Float[np.ndarray, "p 4"]) -> Float64[np.ndarray, " p"]:
@@ -53,7 +62,8 @@ def share_pairs(a: Float[np.ndarray, "p 4"], b: Float[np.ndarray, "p 4"]) -> Flo
     >>> share_pairs(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 9, 9]])).tolist()
     [0.5]
     """
-    return _ratio(_intersection(a, b), _area(a))
+    a = a.astype(np.float64)
+    return _ratio(_shared(a, b.astype(np.float64)), _area(a))
 
 
 def highest(
@@ -76,17 +86,27 @@ def highest(
     return out
 
 
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of boxes `[..., 4]` whose leading axes broadcast."""
+    shared = _shared(a, b)
+    return _ratio(shared, _area(a) + _area(b) - shared)
+
+
 def _area(boxes: np.ndarray) -> np.ndarray:
-    x1, y1, x2, y2 = boxes.T.astype(np.float64)
-    area: np.ndarray = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    area: np.ndarray = width.clip(min=0) * height.clip(min=0)
     return area
 
 
-def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    return _area(np.concatenate([low, high], axis=1))
+def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Area of the intersection."""
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    area: np.ndarray = width.clip(min=0) * height.clip(min=0)
+    return area
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=(whole > 0) & (part > 0))
-    return ratio
+    """Part / whole, written over `part`: blocks of pairs stay in the cache."""
+    np.divide(part, whole, out=part, where=whole > 0)
+    return part

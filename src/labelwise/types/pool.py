@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ class Problem:
     handling: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """The images of one split of a data set, with ground truth where there is any.
 
@@ -79,6 +80,11 @@ class Pool:
         found = np.ones(len(self), np.bool_)
         found[list(self.unavailable)] = False
         return found
+
+    @cached_property
+    def number_of(self) -> Mapping[str, int]:
+        """The number of every image by its name."""
+        return {name: number for number, name in enumerate(self.names)}
 
     def path(self, image: int) -> Path:
         return self.root / self.names[image]

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-Unit = Literal["box", "image", "region"]
-Verdict = Literal["object", "background", "duplicate", "all", "skipped"]
+Verdict = str
+"""A word of an answer; which ones a query takes, its unit says (`units/`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. `box` and `label` are the candidate box, `box` alone the region, neither a whole image; `reason`
-    is the score's parts.
+    """One question. `unit` is a file of `units/`. `box` and `label` are the candidate box, `box` alone the region,
+    neither a whole image; `reason` is the score's parts.
     """
 
     round: int
     rank: int
     image: str
-    unit: Unit
+    unit: str
     box: tuple[float, float, float, float] | None = None
     label: int | None = None
     score: float = 0.0

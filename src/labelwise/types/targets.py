@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
 
 from labelwise.types.boxes import Boxes, Rects
-from labelwise.types.columns import check, check_column, check_finite, check_offsets
+from labelwise.types.columns import check, check_column, check_finite, check_offsets, image_of
+from labelwise.types.pool import Pool
 
 ORIGIN_LABEL, ORIGIN_PSEUDO = 0, 1
 """`Targets.origin`: a box that somebody annotated, and a box that the model predicted."""
@@ -26,6 +27,30 @@ class Labels:
     coverage: Rects
     background: Rects
     answered: Bool[np.ndarray, " images"]
+
+    def covered(self, pool: Pool) -> Bool[np.ndarray, " images"]:
+        """Whether the whole image is covered: nothing is left to ask there."""
+        owner, rects = image_of(self.coverage.offsets), self.coverage.xyxy
+        whole = (rects[:, 0] <= 0) & (rects[:, 1] <= 0)
+        whole &= (rects[:, 2] >= pool.width_px[owner]) & (rects[:, 3] >= pool.height_px[owner])
+        covered: np.ndarray = np.bincount(owner[whole], minlength=len(pool)) > 0
+        return covered
+
+    def of_images(self, images: slice) -> Labels:
+        """What is known of a range of images, numbered from its first."""
+
+        def rows(table: Rects | Boxes) -> tuple[np.ndarray, slice]:
+            offsets = table.offsets[images.start : images.stop + 1]
+            return offsets - offsets[0], slice(int(offsets[0]), int(offsets[-1]))
+
+        (annotated, boxes), (covers, covered) = rows(self.annotations), rows(self.coverage)
+        marks, marked = rows(self.background)
+        return Labels(
+            Boxes(annotated, self.annotations.xyxy[boxes], self.annotations.labels[boxes]),
+            Rects(covers, self.coverage.xyxy[covered]),
+            Rects(marks, self.background.xyxy[marked]),
+            self.answered[images],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from labelwise.queue.accounts import People, Person
+from labelwise.queue.accounts import Accounts, Person
 from labelwise.web.attempts import Attempts, place
 
 Given = ParamSpec("Given")
@@ -110,9 +110,9 @@ def _place(request: Request) -> str:
 
 
 class Access:
-    """The door of one project. `cookie`: its name, of its own, so that two projects on one machine do not mix."""
+    """Who may come in to a project. `cookie`: its name, of its own, so that two projects on one machine do not mix."""
 
-    def __init__(self, people: People, cookie: str, *, secure: bool) -> None:
+    def __init__(self, people: Accounts, cookie: str, *, secure: bool) -> None:
         self.people, self.secure = people, secure
         self.cookie = f"__Host-{cookie}" if secure else cookie  # so named, no other host of the domain can plant it
         self.passwords, self.links = Attempts(), Attempts()  # apart: links fail quickly, and could fill the table

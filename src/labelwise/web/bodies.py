@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from labelwise import units
 from labelwise.queue.lease_queue import MOST_HELD
 
 Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -17,6 +18,12 @@ class Body(BaseModel):
     """What a browser sends; anything unknown is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def _known(verdict: str) -> str:
+    if verdict not in units.verdicts():
+        raise ValueError(f"expected one of {', '.join(units.verdicts())}")
+    return verdict
 
 
 class Window(Body):
@@ -42,7 +49,7 @@ class Reply(Want):
 
     query: Number
     lease: str = Field(max_length=64)
-    verdict: Literal["object", "background", "duplicate", "all", "skipped"]
+    verdict: Annotated[str, AfterValidator(_known)]
     boxes: list[Corners] = Field(default=[], max_length=2000)
     labels: list[Number] = Field(default=[], max_length=2000)
     seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labelwise import files
 from labelwise.ledger import progress
 from labelwise.ledger.agreement import agreement
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.types import Cost
 
 MOST_ASKED = 200
@@ -50,9 +50,7 @@ def overview(context: Context) -> dict[str, Any]:
     for round in rounds:
         cost = spent.get(round, Cost())
         total = Cost(*(getattr(total, k) + getattr(cost, k) for k in ("boxes", "queries", "images", "seconds")))
-        path = context.file(round, "metrics.json")
-        metrics = files.read_json(path) if path.exists() else {}
-        quality = metrics.get("accuracy" if run.classifies else "ap50")
+        quality = Round(context, round).metrics.get("accuracy" if run.classifies else "ap50")
         sums = {"boxes": total.boxes, "queries": total.queries, "images": total.images, "seconds": total.seconds}
         curve.append({"round": round, "quality": quality, **sums})
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]

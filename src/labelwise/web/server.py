@@ -1,4 +1,4 @@
-"""The server of the labelling page: a thin door to the store (DESIGN section 5). See `access` for who may come in.
+"""The server of the labelling page: a thin layer over ledger and queue. See `access` for who may come in.
 
 Routes are short; FastAPI runs the synchronous ones in threads. An answer waits for the ledger's own thread, which
 stores all that came meanwhile in one transaction, and is acknowledged when it is in the ledger.
@@ -25,15 +25,16 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
+from labelwise import units
 from labelwise.ask import cost as costs
 from labelwise.project.context import Context
-from labelwise.queue.accounts import People, Person
+from labelwise.queue.accounts import Accounts, Person
 from labelwise.queue.lease_queue import Contradiction, Lease, LeaseError
 from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Query
+from labelwise.web import sign_in
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
-from labelwise.web.door import door
 from labelwise.web.overview import overview, standing
 from labelwise.web.shown import Passed, Shown
 
@@ -51,7 +52,7 @@ class Page:
         self.context = context
         self.ledger = context.project.ledger
         self.classifies = context.run.classifies
-        self.people = People(self.ledger)
+        self.people = Accounts(self.ledger)
         self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
@@ -129,7 +130,7 @@ def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
     app = FastAPI(title="labelwise", docs_url=None, redoc_url=None, openapi_url=None)
     _on_errors(app)
     _for_everyone(app, page)
-    door(app, page.access)
+    sign_in.add_routes(app, page.access)
     _for_people(app, page)
     _for_answers(app, page)
     _for_the_owner(app, page)
@@ -208,7 +209,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
-        kind = "class" if page.classifies else run.query.unit
+        kind = "class" if page.classifies else units.find(run.query.unit).PAGE
         return known | {
             "classes": page.context.pool.classes,
             "kind": kind,

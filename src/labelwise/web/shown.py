@@ -10,12 +10,13 @@ from typing import Any
 
 from PIL import Image
 
-from labelwise.ask.oracle import IN_REGION
-from labelwise.exchange._judge import ROUNDING_PX, crop
+from labelwise import units
+from labelwise.exchange._geometry import ROUNDING_PX, crop
 from labelwise.project import availability
 from labelwise.project.context import Context
 from labelwise.queue.lease_queue import Lease
 from labelwise.types import Answer, LabelwiseError, Query
+from labelwise.units import IN_REGION
 
 SIDES = (320, 1280, 2560)
 """Longest side of the copies of an image that the page may ask for, in pixels."""
@@ -44,7 +45,6 @@ class Shown:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._classifies = context.run.classifies  # it looks at the model's file: not for every query
-        self._number = {name: number for number, name in enumerate(context.pool.names)}
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self.looked = float("-inf")
@@ -61,14 +61,14 @@ class Shown:
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
         query, pool = lease.query, self._context.pool
-        number = self._number.get(query.image)
+        number = self._context.pool.number_of.get(query.image)
         size = (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number]))
         return {
             "query": query.id,
             "lease": lease.secret,
             "round": query.round,
             "rank": query.rank,
-            "kind": "class" if self._classifies else query.unit,
+            "kind": "class" if self._classifies else units.find(query.unit).PAGE,
             "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
             "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
@@ -93,11 +93,11 @@ class Shown:
 
         What was cut, or left out because it lies in the region by no more than `IN_REGION` of its area, is `told`.
         """
-        if answer.verdict != "all":
+        if units.meaning(query, answer).boxes != "any":
             return answer
         if self._classifies and len(answer.labels) != 1:
             raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
-        if query.unit != "region" or query.box is None or len(answer.boxes) != len(answer.labels):
+        if query.box is None or len(answer.boxes) != len(answer.labels):
             return answer
         boxes, labels = [], []
         for k, (box, label) in enumerate(zip(answer.boxes, answer.labels, strict=True), start=1):

@@ -3,8 +3,8 @@ import { post } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** `told` shows a message; `leaving` gives back what this window holds, and says whether it may be left. */
-export function account(me, { told, leaving, failed }) {
+/** `message` shows a message; `leaving` gives back what this window holds, and says whether it may be left. */
+export function account(me, { message, leaving, failed }) {
   $("account-name").value = me.name;
   $("account-where").textContent = `${location.origin}/enter`;
   $("password-button").addEventListener("click", () => {
@@ -33,7 +33,7 @@ export function account(me, { told, leaving, failed }) {
       await post("/api/password", { password: $("new-password").value });
       $("new-password").value = "";
       $("account").close();
-      told(`Your password is set: enter as ${me.name} at ${location.origin}/enter`);
+      message(`Your password is set: enter as ${me.name} at ${location.origin}/enter`);
     } catch (problem) {
       $("password-problem").textContent = problem.message;
       $("new-password").focus();

@@ -489,9 +489,9 @@ function failed(problem) {
 function leave(why) {
   queue = [];
   cover(`${why}.`);
-  const door = node("a", "Enter with your password");
-  door.href = "/enter";
-  $("cover").append(door);
+  const link = node("a", "Enter with your password");
+  link.href = "/enter";
+  $("cover").append(link);
   $("panel").inert = true;
 }
 
@@ -546,7 +546,7 @@ async function start() {
   addEventListener("beforeunload", (event) => { if (outbox.size) event.preventDefault(); });
   addEventListener("pagehide", () => { if (!left) post("/api/release", { tab }, true).catch(() => {}); });
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-  account(me, { told: (text) => message(text, 10_000), leaving, failed });
+  account(me, { message: (text) => message(text, 10_000), leaving, failed });
   skipping();
   list();
   await fill().catch(failed);

@@ -22,6 +22,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from labelwise.types import LabelwiseError, Pool
+from labelwise.types.resize import scaled_size
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 THREADS = 8  # PIL releases the interpreter lock while it reads and decodes
@@ -251,7 +252,7 @@ class Images:
         # twice the size leaves the anti-aliasing filter its work
         pixels = self._pixels(image, at_least_px=int(np.ceil(2 * self.size_px * original.max() / shown.max())))
         ratio = np.array(pixels.shape[1::-1]) / original  # below 1 where the decoder skipped
-        size = np.maximum(1, np.round(shown * (self.size_px / shown.max()))).astype(int)
+        size = scaled_size(shown, self.size_px)
         part = tuple((np.array([x1, y1, x2, y2]) * np.tile(ratio, 2)).tolist())
         if part != (0, 0, *size.tolist()) or pixels.shape[1::-1] != tuple(size):
             small = Image.fromarray(pixels).resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=part)

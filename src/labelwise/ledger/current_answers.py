@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -25,14 +25,14 @@ def _withdrawn(answers: sa.FromClause, seen: Instant | None = None) -> sa.Exists
     return sa.exists().where(of if seen is None else of & taken_back(seen)).correlate(answers)
 
 
-def standing(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+def is_current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
     """Of a row of `answers`: it is the one that counts (at that instant)."""
     first = (_earlier.c.query_id == _a.query_id) & (_earlier.c.ordinal < _a.ordinal) & ~_withdrawn(_earlier, seen)
     counts = ~_withdrawn(t.answers, seen) & ((_a.ordinal == 0) | ~sa.exists().where(first).correlate(t.answers))
     return counts if seen is None else counts & seen.rows(t.answers, "answers")
 
 
-STANDING = standing()
+CURRENT = is_current()
 
 _any = t.answers.alias("any_answer")
 
@@ -70,13 +70,14 @@ def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     return (_heard < overlap) & ~sa.exists().where(own).correlate(t.queries)
 
 
-def standing_rows(table: sa.Table, verdict: str, seen: Instant | None = None) -> sa.ColumnElement[bool]:
-    """Of a row of coverage or background: it follows from an answer that counts (at that instant).
+def current_rows(table: sa.Table, verdicts: Sequence[str], seen: Instant | None = None) -> sa.ColumnElement[bool]:
+    """Of a row of coverage (or background): it follows from an answer that counts (at that instant). `verdicts` are
+    those that cover (or mark background), of all units.
 
     Rows of an image whose content changed are held back. Before a class was added to the list, nobody looked for it:
     such rows hold no longer (`ledger.class_list`).
     A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
-    counts must have this verdict, and of several rows the newest is meant.
+    counts must have such a verdict, and of several rows the newest is meant.
     """
     touched = sa.select(_a.query_id).select_from(t.answers.join(t.withdrawn))
     newer = table.alias("newer")
@@ -87,8 +88,8 @@ def standing_rows(table: sa.Table, verdict: str, seen: Instant | None = None) ->
         later &= seen.rows(newer, table.name)
         there = seen.rows(table, table.name)
     newest = ~sa.exists().where(later).correlate(table)
-    of_query = (_a.query_id == table.c.query_id) & (_a.verdict == verdict)
-    said = sa.exists().where(of_query & standing(seen)).correlate(table)
+    of_query = (_a.query_id == table.c.query_id) & _a.verdict.in_(verdicts)
+    said = sa.exists().where(of_query & is_current(seen)).correlate(table)
     counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
     counts &= table.c.image.not_in(HELD_BACK)
     return there & (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"], seen)) & counts
@@ -112,7 +113,7 @@ def withdraw(
     connection: sa.Connection, answer_id: int, who: str, sizes: Mapping[str, tuple[int, int]], created: str
 ) -> None:
     """Takes an answer back: its annotations are superseded, and the second opinion after it counts, if there is one."""
-    counted = connection.execute(sa.select(t.answers).where((_a.id == answer_id) & STANDING)).mappings().one_or_none()
+    counted = connection.execute(sa.select(t.answers).where((_a.id == answer_id) & CURRENT)).mappings().one_or_none()
     connection.execute(sa.insert(t.withdrawn), {"answer_id": answer_id, "who": who, "created": created})
     if counted is None:  # a second opinion: nothing follows from it
         return
@@ -130,7 +131,7 @@ def withdraw(
     if gone:
         added = {"label": None, "origin": origin_of(who), "created": created}
         connection.execute(sa.insert(n), [row | added for row in gone])
-    of_query = (_a.query_id == counted["query_id"]) & STANDING
+    of_query = (_a.query_id == counted["query_id"]) & CURRENT
     next_one = connection.execute(sa.select(t.answers).where(of_query)).mappings().one_or_none()
     if next_one is not None:
         row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()

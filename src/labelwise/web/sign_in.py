@@ -1,4 +1,4 @@
-"""The door of the page: in by an invitation or by a password, a new password, and out."""
+"""The routes of signing in: by an invitation or by a password, a new password, and out."""
 # no `from __future__ import annotations` here: FastAPI reads the signatures of the routes, which name local types
 
 from typing import Annotated
@@ -29,7 +29,7 @@ class Login(Password):
     name: str = Field(max_length=200)
 
 
-def door(app: FastAPI, access: Access) -> None:
+def add_routes(app: FastAPI, access: Access) -> None:
     """Adds the routes."""
     Someone = Annotated[Person, Depends(access.person)]
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.current_answers import CURRENT, HELD_BACK, answer_of
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.standing import HELD_BACK, STANDING, answer_of
 from labelwise.types import Answer, Cost, LabelwiseError, Problem, Query
 
 _a = t.answers.c
@@ -21,7 +21,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ImportResult:
     """What an import did: answers written, answers that were in the ledger before, and what stood in the way."""
 
     written: int
@@ -31,19 +31,19 @@ class Taken:
 
 def project_id(ledger: Ledger) -> str:
     """12 hexadecimal digits that tell this project from any other: of the moment when its ledger was made."""
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         created = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == "created")).scalar()
     if created is None:
         raise LabelwiseError(f"the ledger {ledger.where} holds no images yet: run `labelwise run` until it asks")
     return hashlib.sha256(str(created).encode()).hexdigest()[:12]
 
 
-def standing(ledger: Ledger) -> list[tuple[Query, Answer]]:
+def current_answers(ledger: Ledger) -> list[tuple[Query, Answer]]:
     """The answer that counts of every answered query, by round and rank."""
     joined = t.answers.join(t.queries)
     columns = [*t.queries.c, *(column.label(f"answer_{column.name}") for column in t.answers.c)]
-    select = sa.select(*columns).select_from(joined).where(STANDING).order_by(t.queries.c.round, t.queries.c.rank)
-    with ledger._read() as connection:
+    select = sa.select(*columns).select_from(joined).where(CURRENT).order_by(t.queries.c.round, t.queries.c.rank)
+    with ledger.read() as connection:
         rows = connection.execute(select).mappings().all()
     return [(query_from_row(row), answer_of(_unprefixed(row))) for row in rows]
 
@@ -60,7 +60,7 @@ def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
     current &= n.c.image.not_in(HELD_BACK)
     joined = n.outerjoin(t.answers, n.c.answer_id == t.answers.c.id)
     select = sa.select(n, t.answers.c.who).select_from(joined).where(current).order_by(n.c.id)
-    with ledger._read() as connection:
+    with ledger.read() as connection:
         return [dict(row) for row in connection.execute(select).mappings()]
 
 
@@ -71,13 +71,13 @@ def take_in(
     origin: str,
     *,
     second_opinions: bool = False,
-) -> Taken:
+) -> ImportResult:
     """Records answers in one transaction, all or none. One that is in the ledger already is not recorded again.
 
     An answer to a query that somebody else has answered is a problem, and nothing is written, unless
     `second_opinions`: then it is kept as one and adds no labels. `places` names each record for a message.
     """
-    with ledger._write() as connection:
+    with ledger.write() as connection:
         before = _answers(connection, [query.id for query, _, _ in records if query.id is not None])
         fresh, problems, known = [], [], 0
         for record, place in zip(records, places, strict=True):
@@ -93,10 +93,10 @@ def take_in(
             others.append((answer, False))
             fresh.append(record)
         if problems:
-            return Taken(0, known, tuple(problems))
+            return ImportResult(0, known, tuple(problems))
         if fresh:
             ledger.record_within(connection, fresh, origin)
-        return Taken(len(fresh), known)
+        return ImportResult(len(fresh), known)
 
 
 def _same(a: Answer, b: Answer) -> bool:

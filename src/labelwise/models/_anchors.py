@@ -92,13 +92,13 @@ def best_of(
     *,
     nms_iou: float,
     most: int,
-    apart: Int64[Tensor, " n"] | None = None,
+    group: Int64[Tensor, " n"] | None = None,
 ) -> Int64[Tensor, " m"]:
     """Rows that survive suppression, at most `most` per image: images in order, within one by falling score.
 
-    Boxes suppress each other only within an image, or, where `apart` is given, within a group of it.
+    Boxes suppress each other only within an image, or, where `group` is given, within a group of it.
     """
-    kept: Tensor = batched_nms(boxes, scores, image if apart is None else apart, nms_iou)
+    kept: Tensor = batched_nms(boxes, scores, image if group is None else group, nms_iou)
     kept = kept[image[kept].argsort(stable=True)]
     owner = image[kept]
     rank = torch.arange(len(kept), device=kept.device) - torch.searchsorted(owner, owner)

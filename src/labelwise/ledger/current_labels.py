@@ -8,9 +8,10 @@ import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Float64, Int64
 
+from labelwise import units
 from labelwise.ledger import schema as t
+from labelwise.ledger.current_answers import HELD_BACK, current_rows, unanswered
 from labelwise.ledger.instant import Instant
-from labelwise.ledger.standing import HELD_BACK, standing_rows, unanswered
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
@@ -31,8 +32,9 @@ def read_labels(connection: sa.Connection, pool: Pool, where: str, seen: Instant
     n = len(pool)
     index = _pool_index(connection, pool, where)
     annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
-    covered = _fetch(connection, _select(t.coverage).where(standing_rows(t.coverage, "all", seen)), 5)
-    background = _fetch(connection, _select(t.background).where(standing_rows(t.background, "background", seen)), 5)
+    covered = _fetch(connection, _select(t.coverage).where(current_rows(t.coverage, units.covering(), seen)), 5)
+    marked = current_rows(t.background, units.marking(), seen)
+    background = _fetch(connection, _select(t.background).where(marked), 5)
     select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
     select = select.where(t.images.c.name.not_in(HELD_BACK))
     answered = np.zeros(n, np.bool_)
@@ -66,7 +68,7 @@ def read_annotations(connection: sa.Connection, until_round: int | None) -> dict
 def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
     """Position in the pool of every image number of the ledger."""
     stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars().all()
-    position = {name: k for k, name in enumerate(pool.names)}
+    position = pool.number_of
     if position.keys() != set(stored):
         odd = sorted(position.keys() ^ set(stored))
         raise LabelwiseError(

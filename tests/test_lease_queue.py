@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.ledger import Ledger
-from labelwise.queue.lease_queue import Lease, LeaseError, Said, Turn, Turns
+from labelwise.queue.lease_queue import Lease, LeaseError, LeaseQueue, Request, Submission
 from labelwise.queue.leases import Leases
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
@@ -40,22 +40,24 @@ class Site:
 
     def __init__(self, ledger: Ledger, overlap: int) -> None:
         self.ledger = ledger
-        self.turns = Turns(ledger, 10.0, overlap)
+        self.turns = LeaseQueue(ledger, 10.0, overlap)
         self.given: dict[tuple[str, int], Lease] = {}
 
-    def turn(self, who: str, tab: str, at: float, said: tuple[int, str] | None, **want: Any) -> Turn:
+    def turn(self, who: str, tab: str, at: float, said: tuple[int, str] | None, **want: Any) -> Request:
         if said is None:
-            return Turn(who, tab, at, **want)
+            return Request(who, tab, at, **want)
         boxes, labels = ([(2.0, 3.0, 20.0, 18.0)], [1]) if said[1] == "object" else ([], [])
         answer = Answer(said[0], said[1], boxes, labels, who, 1.0)  # type: ignore[arg-type]
-        return Turn(who, tab, at, said=Said(answer, self.given[who, said[0]].secret, price, None), **want)
+        return Request(
+            who, tab, at, submission=Submission(answer, self.given[who, said[0]].secret, price, None), **want
+        )
 
-    def serve(self, connection: sa.Connection, turns: list[Turn], together: bool) -> list[Any]:
+    def serve(self, connection: sa.Connection, turns: list[Request], together: bool) -> list[Any]:
         """What the windows hear but for the secrets and what is known: together they may know more of an image."""
         served = self.turns.serve(connection, turns) if together else []
         for wave in [] if together else self.turns._waves(turns):
             done = [self.turns.serve(connection, [replace(turn, most=0)])[0][0] for turn in wave]
-            then = [self.turns.serve(connection, [replace(turn, said=None)])[0][1] for turn in wave]
+            then = [self.turns.serve(connection, [replace(turn, submission=None)])[0][1] for turn in wave]
             served += zip(done, then, strict=True)
         for turn, (_, leases) in zip(turns, served, strict=True):
             self.given |= {(turn.who, lease.query.id or 0): lease for lease in leases}
@@ -85,7 +87,7 @@ def test_together_is_as_one_after_the_other(
     sites = [Site(ledger_of(where, 40), overlap) for where in places]
     heard, at = 0, 0.0
     words: dict[str, str] = {}  # by lease: what it says, again and again
-    with sites[0].ledger._write() as one, sites[1].ledger._write() as other:
+    with sites[0].ledger.write() as one, sites[1].ledger.write() as other:
         for _ in range(25):
             at += float(chance.choice([0.5, 4.0]))
             script = []
@@ -123,7 +125,7 @@ def test_an_answer_that_fails_takes_no_place_in_the_queue(tmp_path: Path) -> Non
         at_it.set()
         gate.wait(30)
 
-    blocked = threading.Thread(target=leases._together.do, args=(wait,))
+    blocked = threading.Thread(target=leases._commits.do, args=(wait,))
     blocked.start()
     assert at_it.wait(30)
     futures = []
@@ -132,7 +134,7 @@ def test_an_answer_that_fails_takes_no_place_in_the_queue(tmp_path: Path) -> Non
         answer = Answer(lease.query.id or 0, "object", boxes, [1], who)
         secret = "forged" if who == "Bo" else lease.secret
         futures.append(leases.answer_and_take(answer, secret, price, 1.0, tab=f"window-{who}"))
-    assert len(leases._together._waiting) == 4, "all of them wait for one transaction"
+    assert len(leases._commits._waiting) == 4, "all of them wait for one transaction"
     gate.set()
     blocked.join()
     (ada, first), (di, second) = futures[0].result(30), futures[3].result(30)

@@ -1,0 +1,174 @@
+"""One round of a run, as a stage sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from labelwise import files, units
+from labelwise.config import Run
+from labelwise.files.round_files import RoundFolder, again
+from labelwise.ledger.ledger import Ledger
+from labelwise.project.context import Context
+from labelwise.types import Detections, ImageOutputs, Labels, LabelwiseError, Pool, Query, Targets
+from labelwise.units import Unit
+
+Table = Mapping[str, np.ndarray]
+"""Columns of one length, by their names."""
+
+
+@dataclass
+class Round:
+    """What is known, covered, asked, scored, picked, predicted in one round: read when it is first asked for, and once.
+
+    `info` is what the stage says of itself. A stage that is done again is given the round as it was then: with the
+    labels, classes and settings of the instant when it was first begun (`repair.view`).
+    """
+
+    context: Context
+    number: int
+    info: dict[str, Any] = field(default_factory=dict)
+
+    # ---- what holds for every round -------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> Run:
+        """The settings."""
+        return self.context.run
+
+    @property
+    def pool(self) -> Pool:
+        """The images; `pool.number_of` gives the number of a name."""
+        return self.context.pool
+
+    @property
+    def test(self) -> Pool | None:
+        """The images that the round is tested on."""
+        return self.context.test
+
+    @property
+    def ledger(self) -> Ledger:
+        """Queries, answers, costs."""
+        return self.context.project.ledger
+
+    # ---- the round ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def files(self) -> RoundFolder:
+        """Where its files are."""
+        return RoundFolder(self.context.project.round_folder(self.number))
+
+    @cached_property
+    def before(self) -> Round:
+        """The round before it."""
+        return Round(self.context, self.number - 1)
+
+    @property
+    def unit_name(self) -> str:
+        """What its questions are about: whole images in round 0, which has no model yet."""
+        return self.run.query.unit if self.number else units.FIRST
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The file of that name: its candidates, answers, costs."""
+        return units.find(self.unit_name)
+
+    @property
+    def budget_unit(self) -> str:
+        """What its budget counts."""
+        return self.run.budget.unit if self.number else "images"
+
+    @cached_property
+    def budget(self) -> float:
+        """What may be spent, in `budget_unit`; in round 0 all that was picked."""
+        return self.run.budget.per_round[self.number - 1] if self.number else float(len(self.picks["row"]))
+
+    def title(self, what: str) -> str:
+        """The text of a progress bar."""
+        return f"round {self.number}: {what}"
+
+    # ---- what is known --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def known(self) -> Labels:
+        """All labels of the pool; for a stage that asks, as they were when it began."""
+        return self.context.known()
+
+    @cached_property
+    def covered(self) -> Bool[np.ndarray, " images"]:
+        """Whether an image is wholly labelled: nothing is left to ask there."""
+        return self.known.covered(self.pool)
+
+    def queries(self) -> list[Query]:
+        """What has been asked in it so far."""
+        return self.ledger.queries(self.number)
+
+    # ---- what its stages have written -----------------------------------------------------------------------------
+
+    def detections(self, columns: Collection[str] = (), scale: float = 1.0) -> Detections:
+        """What the model found in the pool, with the given optional columns."""
+        return files.read_detections(self.files.predictions(scale), columns).of_images(len(self.pool))
+
+    def shards(self, columns: Collection[str], scale: float = 1.0) -> Iterator[tuple[int, Detections]]:
+        """`detections`, part after part, each with the number of its first image."""
+        return files.stream_detections(self.files.predictions(scale), columns)
+
+    @cached_property
+    def image_outputs(self) -> ImageOutputs:
+        """What the model said of whole images."""
+        said = self.detections(["per_image"]).per_image
+        if said is None:
+            path = self.files.predictions()
+            raise LabelwiseError(f"{path} holds no outputs of whole images; {again(path)}")
+        return said
+
+    @cached_property
+    def labelled_probability(self) -> np.ndarray:
+        """How far each image looks labelled, [images] (VAAL)."""
+        return files.read_table(self.files.labelled_probability)["value"]
+
+    @cached_property
+    def scores(self) -> Table:
+        """The candidates and what each is worth."""
+        return files.read_table(self.files.scores)
+
+    @cached_property
+    def picks(self) -> Table:
+        """The ranking."""
+        return files.read_table(self.files.picks)
+
+    @cached_property
+    def errors(self) -> Table:
+        """Detections and candidates of videos; `wrong` where one is a false positive or a missed object."""
+        return files.read_table(self.files.errors)
+
+    @cached_property
+    def links(self) -> Table:
+        """Pairs of rows of `errors` that are one object."""
+        return files.read_table(self.files.links)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """What the model trains on."""
+        return files.read_targets(self.files.targets)
+
+    @cached_property
+    def history(self) -> np.ndarray:
+        """What the training recorded of every image [records, images]."""
+        return files.read_record(self.files.history)
+
+    @cached_property
+    def pseudo_labels(self) -> Table:
+        """The images to which a teacher lent a class (`image`), and which (`label`); empty where there is none."""
+        path = self.files.pseudo_labels
+        return files.read_table(path) if path.exists() else {"image": np.zeros(0, int), "label": np.zeros(0, int)}
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """What the model reaches on the test images; empty before."""
+        return files.read_json(self.files.metrics) if self.files.metrics.exists() else {}

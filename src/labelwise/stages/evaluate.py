@@ -1,0 +1,44 @@
+"""The stage evaluate: what the model reaches on the test images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labelwise import files
+from labelwise.evaluate import detection
+from labelwise.predict.detect import predict_detections
+from labelwise.project.round import Round
+from labelwise.stages import classification
+from labelwise.stages.checkpoints import TEACHER, load_model
+
+
+def evaluate(now: Round) -> None:
+    """COCO metrics or accuracy on the test split, into metrics.json (empty where there is no annotated test split)."""
+    metrics: dict[str, Any] = {}
+    if now.run.classifies:
+        metrics = classification.evaluate(now, load_model(now))
+        if now.run.labels.teacher is not None and metrics:
+            metrics["teacher_accuracy"] = classification.evaluate(now, load_model(now, TEACHER))["accuracy"]
+    else:
+        metrics = _detector(now)
+    files.write_json(now.files.metrics, metrics)
+
+
+def _detector(now: Round) -> dict[str, Any]:
+    test = now.test
+    if test is None or test.truth is None:
+        return {}
+    with now.context.bar(now.title("evaluate"), len(test)) as advance:
+        found, summary = predict_detections(
+            load_model(now),
+            now.context.images("test"),
+            np.arange(len(test)),
+            n_images=len(test),
+            batch_size=now.run.predict.batch_size,
+            min_score=detection.MIN_SCORE,
+            progress=advance,
+        )
+    now.info["skipped"] = [(test.names[i], message) for i, message in summary.skipped]
+    return dict(detection.evaluate(found, test.truth, test.crowd, test.classes))

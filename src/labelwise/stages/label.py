@@ -1,0 +1,39 @@
+"""The stage label: what is known, completed by the predictions, as what the model trains on."""
+
+from __future__ import annotations
+
+from labelwise import catalog, files
+from labelwise.project.round import Round
+from labelwise.stages import tracking
+from labelwise.targets import partial
+from labelwise.types import Detections, Targets
+
+
+def label(now: Round) -> None:
+    """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
+    found = now.detections(("view_iou",) if now.run.needs_views else ()) if now.number else None
+    made = targets(now, found)
+    files.write_targets(now.files.targets, made)
+    now.info["images"], now.info["boxes"] = len(made), len(made.boxes)
+    now.info["skipped"] = [(now.pool.names[i], why) for i, why in now.pool.unavailable.items()]
+
+
+def targets(now: Round, found: Detections | None) -> Targets:
+    """The training targets with pseudo labels of the given predictions, or with none."""
+    run, pool = now.run, now.pool
+    if found is not None:  # with the classes and images that were added since, without those that cannot be shown now
+        found = found.of_images(len(pool)).of_classes(len(pool.classes))
+        found = found.take((found.scores >= run.labels.threshold) & pool.available[found.image])
+    policy = catalog.find("labels", run.labels.policy.name)
+    made = partial.targets(
+        now.known,
+        found,
+        lambda candidates: policy.call({**candidates, "round": now.number}, run.labels.policy.settings),
+        policy.constant("NEGATIVES"),
+        pool.width_px,
+        pool.height_px,
+        pool.crowd,
+        images=run.labels.images,
+        regions=run.labels.regions,
+    )
+    return tracking.with_neighbours(now, made)

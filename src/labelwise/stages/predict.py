@@ -1,0 +1,99 @@
+"""The stage predict: the only place where a model meets the pool."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from labelwise import files
+from labelwise.predict.classify import classify
+from labelwise.predict.detect import predict as predict_pool
+from labelwise.predict.discriminator import labelled_probability
+from labelwise.project.round import Round
+from labelwise.stages.checkpoints import ensemble
+
+
+def predict(now: Round) -> None:
+    """Runs the model of the round before over the images that are not wholly labelled, once per view and scale.
+
+    Images that are labelled are predicted too where a method compares with them (core-set, VAAL).
+    """
+    if now.number == 0:
+        return
+    run, pool = now.run, now.pool
+    wanted = np.flatnonzero(pool.available & (run.needs_labelled | ~now.covered))
+    if run.classifies:
+        _classify(now, wanted)
+    else:
+        _detect(now, wanted)
+    if "labelled_probability" in run.inputs:
+        said = now.image_outputs
+        value = np.ones(len(pool), np.float32)  # an image that cannot be read is never worth asking
+        value[said.seen] = labelled_probability(
+            said.features[said.seen], now.covered[said.seen], seed=[run.seed, now.number]
+        )
+        files.write_table(now.files.labelled_probability, {"value": value})
+    skipped = {name for name, _ in now.info["skipped"]}
+    also = [(pool.names[i], why) for i, why in pool.unavailable.items()]
+    now.info["skipped"] += [(name, why) for name, why in also if name not in skipped]
+
+
+def _classify(now: Round, wanted: np.ndarray) -> None:
+    run, pool, pixels = now.run, now.pool, now.context.pixels("pool")
+    model, *members = ensemble(now.before)
+    wanted = np.setdiff1d(wanted, list(pixels.failed))
+    with (
+        files.DetectionWriter(now.files.predictions(), len(pool), run.predict.shard_images) as writer,
+        now.context.bar(now.title("predict"), len(wanted)) as advance,
+    ):
+        summary = classify(
+            model,
+            torch.from_numpy(pixels.squares),
+            wanted,
+            writer,
+            size_px=np.stack([pool.width_px, pool.height_px], axis=1),
+            views=[(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else [],
+            members=members if run.needs_views else (),
+            keep=run.outputs,
+            seed=run.seed,
+            round=now.number,
+            batch_size=run.predict.batch_size,
+            shard_images=run.predict.shard_images,
+            names=pool.names,
+            progress=advance,
+        )
+    now.info["skipped"] = [(pool.names[i], message) for i, message in pixels.failed.items()]
+    now.info["images_per_s"] = summary.images_per_s
+
+
+def _detect(now: Round, wanted: np.ndarray) -> None:
+    run, pool = now.run, now.pool
+    model, *members = ensemble(now.before)
+    views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
+    scales = run.query.scales if now.unit.SCALES else ()
+    for scale in dict.fromkeys((1.0, *scales)):
+        title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")
+        with (
+            files.DetectionWriter(now.files.predictions(scale), len(pool), run.predict.shard_images) as writer,
+            now.context.bar(title, len(wanted)) as advance,
+        ):
+            summary = predict_pool(
+                model,
+                now.context.images("pool", scale),
+                wanted,
+                writer,
+                n_images=len(pool),
+                views=views,
+                seed=run.seed,
+                round=now.number,
+                batch_size=max(1, int(run.predict.batch_size / scale**2)),
+                min_score=run.predict.min_score,
+                keep=run.outputs,
+                members=members if run.needs_views else (),
+                shard_images=run.predict.shard_images,
+                names=pool.names,
+                progress=advance,
+            )
+        if scale == 1:
+            now.info["skipped"] = [(pool.names[i], message) for i, message in summary.skipped]
+            now.info["images_per_s"], now.info["without_area"] = summary.images_per_s, summary.without_area

@@ -1,0 +1,103 @@
+"""The ranking as questions: which is asked next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from labelwise.project import availability
+from labelwise.project.round import Round
+from labelwise.types import Query
+from labelwise.types.overlap import share_pairs
+
+What = tuple[str, tuple[float, float, float, float] | None, int | None]
+"""What a query asks about: image, box, class."""
+
+Covered = dict[int, list[np.ndarray]]
+"""Rectangles in which nothing is left to ask, by the number of their image."""
+
+INSIDE = 0.999
+"""Share of a region inside a covered rectangle from which nothing is left to ask there."""
+
+
+def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[What] = ()) -> list[Query]:
+    """The next queries of the ranking, from rank `begin` on, at most so many, none of `never`, of images that can be
+    shown; none when it ends. What their images are is kept, so that a change of one is noticed.
+    """
+    context = now.context
+    while True:
+        chosen = _next(now, begin, most, covered, never)
+        new = {int(now.picks["image"][query.rank]) for query in chosen} - context.readable
+        if not availability.unreadable(context, new):
+            availability.remember(context, new)
+            context.readable |= new
+            return chosen
+
+
+def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[What] = ()) -> list[Query]:
+    picks, chosen = now.picks, list[Query]()
+    for rank in range(begin, len(picks["row"])):
+        if len(chosen) >= most:
+            break
+        image = int(picks["image"][rank])
+        if image in now.pool.unavailable:
+            continue
+        query = _query(now, rank)
+        if never and _what(query) in never:
+            continue
+        known = covered.get(image, [])
+        if now.unit.OVERLAPS and known:
+            region = np.tile(np.array(query.box, np.float32), (len(known), 1))
+            if share_pairs(region, np.stack(known)).max() > INSIDE:
+                continue
+        chosen.append(query)
+    return chosen
+
+
+def of_another_ranking(now: Round, before: Sequence[Query]) -> set[What]:
+    """What has been asked, if the ranking was made again since and is another one; else nothing."""
+    n = len(now.picks["row"])
+    same = all(q.rank < n and _what(_query(now, q.rank)) == _what(q) for q in before)
+    return set() if same else set(map(_what, before))
+
+
+def covered_rectangles(now: Round) -> Covered:
+    """What is covered, by the number of the image: from the ledger, and what the open queries will cover."""
+    known = now.context.known().coverage
+    covered = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
+    for query in now.ledger.open_queries(now.number):
+        cover(now, covered, query)
+    return covered
+
+
+def cover(now: Round, covered: Covered, query: Query) -> None:
+    """Adds what an answer to a query covers of its image, if it may settle others."""
+    if now.unit.OVERLAPS and query.box is not None:
+        covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
+
+
+def _what(query: Query) -> What:
+    return query.image, query.box, query.label
+
+
+def _query(now: Round, rank: int) -> Query:
+    picks, unit = now.picks, now.unit
+    label = int(picks["label"][rank])
+    reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
+    if unit.SCALES:
+        reason["scale"] = float(picks["magnification"][rank])
+    where = None
+    if unit.RECTANGLE:
+        x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))
+        where = (x1, y1, x2, y2)
+    return Query(
+        round=now.number,
+        rank=rank,
+        image=now.pool.names[int(picks["image"][rank])],
+        unit=now.unit_name,
+        box=where,
+        label=label if label >= 0 else None,
+        score=float(picks["score"][rank]),
+        reason={name: value for name, value in reason.items() if np.isfinite(value)},
+    )

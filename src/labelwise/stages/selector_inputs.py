@@ -1,0 +1,124 @@
+"""What selectors may name, made for some rows of the scored candidates when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from labelwise.config.inputs import INPUTS
+from labelwise.project.context import clips_of
+from labelwise.project.round import Round
+from labelwise.select._balance_target import target
+from labelwise.stages.candidates import gather
+from labelwise.targets.frequency import frequency
+from labelwise.types import LabelwiseError, Rects
+from labelwise.types.overlap import highest, iou_pairs
+from labelwise.units import Candidates
+
+Makers = Mapping[str, Callable[[np.ndarray], Any]]
+
+
+def makers(now: Round, expected: int) -> Makers:
+    """Everything that a selector may name, made for some rows of the candidates when it is asked for.
+
+    `expected`: how many queries the budget probably pays for.
+    """
+    run, pool, known, scored = now.run, now.pool, now.known, now.scores
+    unit = now.unit
+
+    @cache
+    def found(*columns: str) -> Candidates:
+        candidates = gather(now, columns)
+        same = len(candidates) == len(scored["image"]) and np.array_equal(candidates.image, scored["image"])
+        if not (same and np.array_equal(candidates.xyxy[:, 0], scored["x1"])):
+            raise LabelwiseError(
+                f"round {now.number}: the candidates are not those that were scored: a setting or a label has changed "
+                "since. Undo that change, then run the stage again"
+            )
+        return candidates
+
+    def labels(rows: np.ndarray) -> np.ndarray:
+        names = ["label"] if unit.CLASS else [f"mix_{c}" for c in range(len(pool.classes))]
+        columns: np.ndarray = np.stack([scored[name][rows] for name in names], axis=1)
+        return columns[:, 0] if unit.CLASS else columns
+
+    @cache
+    def pseudo_frequency() -> np.ndarray:
+        """p(l) of Eq. 1, from this round's predictions as pseudo labels."""
+        every = now.detections()
+        return frequency(every.labels, every.scores, len(pool.classes), tau=run.query.tau_frequency)
+
+    counts = np.bincount(known.annotations.labels, minlength=len(pool.classes))
+
+    def probs(rows: np.ndarray) -> np.ndarray:
+        """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
+        offsets, members = _members(found(), rows)
+        every = found().column("probs")[members]
+        out = np.full((len(rows), len(pool.classes)), 1 / len(pool.classes), np.float32)
+        some = np.diff(offsets) > 0
+        if some.any():
+            out[some] = np.add.reduceat(every, offsets[:-1][some]) / np.diff(offsets)[some, None]
+        return out
+
+    def features(rows: np.ndarray) -> np.ndarray:
+        """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
+        if unit.ONE_PER_IMAGE:
+            pooled: np.ndarray = now.image_outputs.features[scored["image"][rows]]
+            return pooled
+        return _means(found("features"), rows)
+
+    return {
+        "labels": labels,
+        "frequency": lambda _: pseudo_frequency(),
+        "counts": lambda _: counts,
+        "target": lambda _: target(counts, expected),
+        "probs": probs,
+        "scale": lambda rows: scored["scale"][rows],
+        "image": lambda rows: scored["image"][rows],
+        "videos": lambda _: clips_of(pool).video,
+        "labelled_images": lambda _: np.flatnonzero(now.covered),
+        "features": features,
+        "labelled_features": lambda _: _labelled_features(now),
+        "box_offsets": lambda rows: _members(found("features"), rows)[0],
+        **{row.name: _column_of(found, row.at) for row in INPUTS["select"].values() if row.at},
+    }
+
+
+def _column_of(found: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
+    def column(rows: np.ndarray) -> np.ndarray:
+        values: np.ndarray = found("features").column(name)[_members(found("features"), rows)[1]]
+        return values
+
+    return column
+
+
+def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and numbers of the detections of some candidates."""
+    count = np.diff(found.offsets)[rows]
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    at = np.arange(offsets[-1]) + np.repeat(found.offsets[rows] - offsets[:-1], count)
+    return offsets, found.members[at]
+
+
+def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
+    """Mean feature of the detections of each candidate; every box and region has at least one."""
+    offsets, members = _members(found, rows)
+    features: np.ndarray = found.column("features")[members]
+    if len(rows):
+        features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
+    return features
+
+
+def _labelled_features(now: Round) -> np.ndarray:
+    """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
+    if now.unit.ONE_PER_IMAGE:
+        said = now.image_outputs
+        labelled: np.ndarray = said.features[now.covered & said.seen]
+        return labelled
+    found, known = now.detections(["features"]), now.known.annotations
+    annotated = Rects(known.offsets, known.xyxy)
+    matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
+    return matched

@@ -1,0 +1,103 @@
+"""The simulated oracle answers a round's ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from labelwise.ask import cost as costs
+from labelwise.ask import oracle
+from labelwise.project.round import Round
+from labelwise.queue.leases import Leases
+from labelwise.stages import ranking
+from labelwise.types import Answer, Boxes, Cost, LabelwiseError
+from labelwise.types.overlap import iou_pairs, pairs
+from labelwise.units import IN_REGION
+
+SAME_OBJECT = IN_REGION - 0.01
+"""IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than `IN_REGION`."""
+
+
+def answer(now: Round) -> None:
+    """The oracle answers the ranking in order until the budget of the round is spent, or the ranking ends.
+
+    A region that an answer of the same round has covered already is passed over.
+    """
+    run, pool, ledger = now.run, now.pool, now.ledger
+    if pool.truth is None:
+        raise LabelwiseError(
+            f"{pool.root} has no annotations, so the simulated oracle cannot answer; add annotations to the pool split"
+        )
+    annotated = _annotated(pool.truth, now.known.annotations)
+    before = now.queries()
+    begin = max((query.rank + 1 for query in before), default=0)
+    never, left = ranking.of_another_ranking(now, before), _left(now)
+    covered = ranking.covered_rectangles(now)
+    with now.context.bar(now.title("ask"), int(now.budget)) as advance:
+        while True:
+            waiting = [
+                q for q in ledger.open_queries(now.number) if pool.number_of[q.image] not in now.pool.unavailable
+            ]
+            if not waiting:
+                chosen = ranking.next_queries(now, begin, _step(now, left), covered, never)
+                if not chosen:
+                    break
+                ledger.add_queries(now.number, chosen)
+                begin = chosen[-1].rank + 1
+                continue
+            records = []
+            for query in waiting:
+                image = pool.number_of[query.image]
+                given = oracle.answer(query, pool.truth, image, annotated)
+                _mark(annotated, pool.truth, image, given)
+                ranking.cover(now, covered, query)
+                records.append((query, given, costs.cost(query, given, run.cost, one_class=run.classifies)))
+            ledger.record_many(records, "oracle")
+            earlier, left = left, _left(now)
+            advance(int(earlier - left))
+    Leases(ledger).close_round(now.number)  # what waits for an image that is gone
+    now.info["left_of_budget"] = max(0.0, left)
+    now.info["ranking_exhausted"] = left > 0
+
+
+def _left(now: Round) -> float:
+    """What is left of the budget; always summed by the ledger, so that a resumed round stops where a whole one does."""
+    spent = now.ledger.cost_by_round().get(now.number, Cost())
+    return now.budget - float(getattr(spent, now.budget_unit))
+
+
+def _step(now: Round, left: float) -> int:
+    """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards) or
+    to ask in vain (a region may lie in one that is asked before it).
+    """
+    if left <= 1e-9:
+        return 0
+    sure = now.budget_unit in now.unit.AT_MOST_ONE and not now.unit.OVERLAPS
+    return max(1, int(left)) if sure else 1
+
+
+def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:
+    """Which ground-truth boxes have been annotated, bool [truth]: each annotation marks that of highest IoU (all such,
+    where the ground truth lists an object twice).
+    """
+    out = np.zeros(len(truth), bool)
+    a, t = pairs(annotations.offsets, truth.offsets)
+    iou = iou_pairs(annotations.xyxy[a], truth.xyxy[t])
+    iou[annotations.labels[a] != truth.labels[t]] = 0
+    best = np.full(len(annotations), SAME_OBJECT)
+    np.maximum.at(best, a, iou)
+    out[t[iou >= best[a]]] = True
+    return out
+
+
+def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> None:
+    """Notes in `annotated` [truth] the ground-truth boxes that an answer has just annotated."""
+    span = slice(int(truth.offsets[image]), int(truth.offsets[image + 1]))
+    here = Boxes(np.array([0, span.stop - span.start]), truth.xyxy[span], truth.labels[span])
+    annotated[span] |= _annotated(here, _boxes(answer.boxes, answer.labels))
+
+
+def _boxes(boxes: Sequence[tuple[float, float, float, float]], labels: Sequence[int]) -> Boxes:
+    xyxy = np.array(boxes, np.float32).reshape(-1, 4)
+    return Boxes(np.array([0, len(xyxy)]), xyxy, np.array(labels, np.int64))
