@@ -189,23 +189,23 @@ def full_disk(folder: Path, expected: Expected) -> Iterator[tuple[str, str]]:
         yield "full disk: data", _message(lambda: opening.start(project, "demo", kill.SMALL))
         filler.unlink()
         opening.start(project, "demo", kill.SMALL)
-        for round in range(3):
+        for round_number in range(3):
             for name in loop.STAGES:
                 said = set()
                 for size in (4096, 40_000, 160_000):
                     leave(size)
-                    said.add(_message(lambda: _stage(project, round, name)))  # noqa: B023
+                    said.add(_message(lambda: _stage(project, round_number, name)))  # noqa: B023
                 filler.unlink()
-                _stage(project, round, name)
+                _stage(project, round_number, name)
                 yield f"full disk: {name}", "traceback" if "traceback" in said else "message"
         yield "full disk: after all", _compared(project, expected, "done")
 
 
-def _stage(project: Path, round: int, name: str) -> None:
+def _stage(project: Path, round_number: int, name: str) -> None:
     opened = opening.start(project, None)
     with opened.project.lock():
         loop.begin(opened)
-        loop.run_stage(opened, round, name)
+        loop.run_stage(opened, round_number, name)
 
 
 def _message(act: Callable[[], Any]) -> str:
@@ -251,7 +251,7 @@ def edited(finished: Path, folder: Path) -> Iterator[tuple[str, str]]:
     marked = list(changes.by_round(opened)) == [3]
     same = all(
         (before / "rounds" / name).read_bytes() == (finished / "rounds" / name).read_bytes()
-        for name in (f"{round:03d}/checkpoint.safetensors" for round in range(3))
+        for name in (f"{round_number:03d}/checkpoint.safetensors" for round_number in range(3))
     )
     yield "run.toml edited", "right" if told and marked and same and said.exit_code == 0 else "not told or not marked"
 

@@ -17,8 +17,8 @@ TRUTH = Boxes(
 NONE = np.zeros(4, bool)
 
 
-def box(*xyxy: float, id: int | None = 1) -> Query:
-    return Query(round=0, rank=0, image="a.jpg", unit="box", box=xyxy, label=0, id=id)
+def box(*xyxy: float, query_id: int | None = 1) -> Query:
+    return Query(round=0, rank=0, image="a.jpg", unit="box", box=xyxy, label=0, id=query_id)
 
 
 IMAGE = Query(round=0, rank=0, image="a.jpg", unit="image", id=2)
@@ -77,7 +77,7 @@ def test_a_region_costs_a_look_and_its_boxes_but_no_image():
 @pytest.mark.parametrize(
     "arguments",
     [
-        (box(0, 0, 1, 1, id=None), TRUTH, 1, NONE),
+        (box(0, 0, 1, 1, query_id=None), TRUTH, 1, NONE),
         (box(0, 0, 1, 1), TRUTH, 3, NONE),
         (box(0, 0, 1, 1), TRUTH, 1, NONE[:2]),
         (Query(round=0, rank=0, image="a.jpg", unit="box", id=1), TRUTH, 1, NONE),

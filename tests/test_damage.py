@@ -219,9 +219,9 @@ def test_redo_does_a_stage_again_and_what_follows(project: Path, expected: dict[
         (7, "train", r"round 7: train has not been done yet"),
     ],
 )
-def test_redo_refuses(finished: Path, round: int, stage: str, message: str) -> None:
+def test_redo_refuses(finished: Path, round_number: int, stage: str, message: str) -> None:
     with pytest.raises(LabelwiseError, match=message):
-        loop.redo(opening.start(finished, None), round, stage)
+        loop.redo(opening.start(finished, None), round_number, stage)
     assert run(finished) == []
 
 
@@ -335,17 +335,17 @@ def test_a_full_disk_is_a_message_in_every_stage(tmp_path: Path, monkeypatch: py
     stuck = set()
     with opened.project.lock():
         loop.begin(opened)
-        for round in (0, 1):
+        for round_number in (0, 1):
             for name in loop.STAGES:
                 with monkeypatch.context() as patched:
                     patched.setattr(disk, "sync", full)
                     patched.setattr("labelwise.files.shards.sync", full)
                     try:
-                        loop.run_stage(opened, round, name)
+                        loop.run_stage(opened, round_number, name)
                     except LabelwiseError as error:
                         stuck.add(name)
                         assert re.search("disk full while writing .*free space and run the same", str(error))
-                loop.run_stage(opened, round, name)
+                loop.run_stage(opened, round_number, name)
     assert stuck == set(loop.STAGES)  # `ask`: in the copy of the ledger; the ledger itself has words of its own
 
 

@@ -67,7 +67,7 @@ def test_class_folders_without_splits_must_be_named_or_listed(tmp_path: Path) ->
     for name in ("b/0.png", "a/1.png", "a/0.png"):
         picture(tmp_path / name)
     assert find.read(tmp_path).truth is None, "folders alone may be cameras or days"
-    pool = find.read(tmp_path, format="classes")
+    pool = find.read(tmp_path, format_name="classes")
     assert pool.names == ("a/0.png", "a/1.png", "b/0.png") and labels(pool) == [0, 0, 1]
     (tmp_path / "classes.txt").write_text("b\n")
     pool = find.read(tmp_path)
@@ -78,7 +78,7 @@ def test_class_folders_without_splits_must_be_named_or_listed(tmp_path: Path) ->
 def test_a_class_named_train_is_a_class(tmp_path: Path) -> None:
     for name in ("car/0.png", "train/0.png", "plane/0.png"):
         picture(tmp_path / name)
-    assert find.read(tmp_path, format="classes").classes == ("car", "plane", "train")
+    assert find.read(tmp_path, format_name="classes").classes == ("car", "plane", "train")
 
 
 def test_an_unreadable_image_is_a_problem_and_left_out(tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ def test_arrays_degenerate(tmp_path: Path) -> None:
     whole = save(tmp_path / "b.npz", x=IMAGES[:3], y=[0, 0, 0]).read_bytes()
     (tmp_path / "b.npz").write_bytes(whole[:200])
     with pytest.raises(LabelwiseError, match=r"not an .npz file"):
-        find.read(tmp_path / "b.npz", format="arrays")
+        find.read(tmp_path / "b.npz", format_name="arrays")
 
 
 # --- long tail and subsets
@@ -577,7 +577,7 @@ def test_images_of_a_pool_in_memory_are_those_of_the_same_files(tmp_path: Path, 
     pool = held(tmp_path, [0, 1, 0], some)
     for i in range(3):
         Image.fromarray(some[i]).save(tmp_path / f"{i}.png")
-    files = find.read(tmp_path, format="folder")
+    files = find.read(tmp_path, format_name="folder")
     for size_px in (7, 32, 50):
         ours, theirs = image_reader.Images(pool, size_px), image_reader.Images(files, size_px)
         assert ours.warm([0, 1, 2]) == []

@@ -165,7 +165,7 @@ def test_unknown_format_and_split_say_what_there_is(tmp_path: Path) -> None:
     ):
         find.read(tmp_path)
     with pytest.raises(LabelwiseError, match="Did you mean coco"):
-        find.read(tmp_path, format="cocoo")
+        find.read(tmp_path, format_name="cocoo")
     with pytest.raises(LabelwiseError, match="no such file or folder"):
         find.read(tmp_path / "absent")
     pool = make_pool(tmp_path / "source", [[]])

@@ -58,11 +58,11 @@ def film(
     **options: str,
 ) -> Path:
     """A video whose frames all differ; `times_ms`: when each is shown."""
-    codec, usual, format = KINDS[kind]
+    codec, usual, pixel_format = KINDS[kind]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = *size, format
+        stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.options = usual | options
         stream.codec_context.thread_count = 1
         if times_ms is not None:
@@ -157,7 +157,7 @@ def test_a_turned_video_is_read_as_displayed(tmp_path: Path) -> None:
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    pool, before = find.read(tmp_path / "turned"), find.read(tmp_path, format="video")
+    pool, before = find.read(tmp_path / "turned"), find.read(tmp_path, format_name="video")
     assert pool.frames is not None and before.frames is not None
     assert (pool.width_px[0], pool.height_px[0]) == (64, 96)
     assert (pool.frames(2) == np.rot90(before.frames(2))).all(), "90 degrees anticlockwise, as FFmpeg defines it"
@@ -220,7 +220,7 @@ def test_a_changed_video_is_another_video(tmp_path: Path) -> None:
 
 
 def _fill(root: str, start: int) -> None:
-    pool = find.read(Path(root), format="video")
+    pool = find.read(Path(root), format_name="video")
     assert isinstance(pool.frames, Frames)
     pool.frames.keep_in(Path(root) / "kept", 60_000)
     for k in range(start, start + 20):
@@ -276,12 +276,12 @@ def test_labels_and_splits_by_clip(tmp_path: Path) -> None:
     assert check(root) == () or {p.kind for p in check(root)} == {"duplicate image"}
 
 
-@pytest.mark.parametrize("format", [coco, yolo, voc], ids=lambda module: module.__name__.split(".")[-1])
-def test_frames_are_written_as_images(tmp_path: Path, format: ModuleType) -> None:
+@pytest.mark.parametrize("module", [coco, yolo, voc], ids=lambda module: module.__name__.split(".")[-1])
+def test_frames_are_written_as_images(tmp_path: Path, module: ModuleType) -> None:
     birds = {f"b{i}": [[["bird", 11, 21, 5, 6]], [], [["bird", 1, 1, 96, 64]], []] for i in range(3)}
     pool = find.read(annotated(tmp_path / "videos", birds), "train")
     assert pool.truth is not None and pool.frames is not None
-    format.write(pool, tmp_path / "stills", "train")
+    module.write(pool, tmp_path / "stills", "train")
     stills = find.read(tmp_path / "stills", "train")
     assert stills.problems == () and stills.truth is not None
     assert [Path(name).name for name in stills.names[:2]] == ["b0.mp4__000000.png", "b0.mp4__000001.png"]
@@ -480,25 +480,25 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     stills(tmp_path, "b/f_9.png", "b/f_10.png", "b/f_12.png", "a/cam2_001.jpg", "stray.png", "c/1.png")
     stills(tmp_path, "c/2.png", size=(8, 8))
     assert not frame_folders.detect(tmp_path) and find.reader(tmp_path).__name__.endswith("folder")
-    pool = find.read(tmp_path, format="frames")
+    pool = find.read(tmp_path, format_name="frames")
     assert pool.names == ("a/cam2_001.jpg", "b/f_9.png", "b/f_10.png", "b/f_12.png", "c/1.png", "c/2.png")
     assert pool.clips is not None and pool.clips.names == ("a", "b", "c")
     assert pool.clips.video.tolist() == [0, 1, 1, 1, 2, 2] and pool.clips.frame.tolist() == [1, 9, 10, 12, 1, 2]
     assert pool.clips.time_s[1] == 9 / 25 and pool.frames is None and pool.truth is None
     assert sorted(kinds(pool)) == ["frames of different sizes", "image without video", "video with one frame"]
     (tmp_path / "b" / "f_10.png").write_bytes(b"")
-    less = find.read(tmp_path, format="frames")
+    less = find.read(tmp_path, format_name="frames")
     assert less.clips is not None and less.clips.frame.tolist() == [1, 9, 12, 1, 2]
     assert Images(less, 8)[0][0].shape == (3, 4, 8)
     stills(tmp_path, "b/g_9.png")
     with pytest.raises(LabelwiseError, match=r"b/g_9.png: f_9.png is frame 9 too"):
-        find.read(tmp_path, format="frames")
+        find.read(tmp_path, format_name="frames")
     stills(tmp_path, "a/x.png")
     with pytest.raises(LabelwiseError, match=r"a/x.png: no number in the name"):
-        find.read(tmp_path, format="frames")
+        find.read(tmp_path, format_name="frames")
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(LabelwiseError, match="no folder with frames"):
-        find.read(tmp_path / "c", format="frames")
+        find.read(tmp_path / "c", format_name="frames")
 
 
 def make_coco(root: Path, images: list[dict[str, object]], **more: object) -> Path:

@@ -44,19 +44,19 @@ def pool(n: int, width: int = 640, height: int = 427, clips: bool = False) -> Po
     return Pool(Path("data"), CLASSES, names, *size, clips=video if clips else None)
 
 
-def query(id: int, unit: Any, box: Box | None = None, image: int | None = None, label: int = 1) -> Query:
-    name = f"sub {id if image is None else image}/b&w-{id if image is None else image}.jpg"
-    return Query(2, id, name, unit, box, label if unit == "box" else None, 0.5, {"entropy": 0.25}, id)
+def query(query_id: int, unit: Any, box: Box | None = None, image: int | None = None, label: int = 1) -> Query:
+    name = f"sub {query_id if image is None else image}/b&w-{query_id if image is None else image}.jpg"
+    return Query(2, query_id, name, unit, box, label if unit == "box" else None, 0.5, {"entropy": 0.25}, query_id)
 
 
 # ---- people at the tools ------------------------------------------------------------------------------------------
 
 
-def rectangle(id: str, box: Box, label: str, size: tuple[int, int] = (640, 427)) -> dict[str, Any]:
+def rectangle(region_id: str, box: Box, label: str, size: tuple[int, int] = (640, 427)) -> dict[str, Any]:
     (x1, y1, x2, y2), (w, h) = box, size
     value = {"x": 100 * x1 / w, "y": 100 * y1 / h, "width": 100 * (x2 - x1) / w, "height": 100 * (y2 - y1) / h}
     value |= {"rotation": 0, "rectanglelabels": [label]}
-    made = {"id": id, "type": "rectanglelabels", "from_name": "object", "to_name": "image", "value": value}
+    made = {"id": region_id, "type": "rectanglelabels", "from_name": "object", "to_name": "image", "value": value}
     return made | {"original_width": w, "original_height": h, "image_rotation": 0}
 
 
@@ -68,12 +68,12 @@ def by_label_studio(files: Files, said: dict[int, Reply], size: tuple[int, int] 
     """A JSON export: each annotation begins as a copy of the prediction."""
     exported = json.loads(files["tasks.json"])
     for number, task in enumerate(exported, start=100):
-        id = int(task["data"]["labelwise"].split("-")[1])
-        word, objects = said[id]
+        query_id = int(task["data"]["labelwise"].split("-")[1])
+        word, objects = said[query_id]
         result = [r for p in task["predictions"] for r in p["result"]]
         if word == "accept":
             ((box, label),) = objects
-            result = [r for r in result if r["id"] != f"q-{id}"] + [rectangle(f"q-{id}", box, label, size)]
+            result = [r for r in result if r["id"] != f"q-{query_id}"] + [rectangle(f"q-{query_id}", box, label, size)]
         else:
             result += [rectangle(f"n{k}", box, label, size) for k, (box, label) in enumerate(objects)]
         result.append(choice("verdict", word))
@@ -204,7 +204,7 @@ def conversations(draw: Any) -> tuple[list[Query], dict[int, Reply]]:
     """Queries, each on its own image, and what a person says to them."""
     unit = draw(st.sampled_from(["box", "region", "image"]))
     queries, said = [], {}
-    for id in range(draw(st.integers(1, 4))):
+    for query_id in range(draw(st.integers(1, 4))):
         area = draw(boxes())
         word = draw(
             st.sampled_from(["accept", "reject", "duplicate", "skip"] if unit == "box" else ["complete", "skip"])
@@ -212,8 +212,8 @@ def conversations(draw: Any) -> tuple[list[Query], dict[int, Reply]]:
         within = area if unit == "region" else (0.0, 0.0, 640.0, 427.0)
         found = draw(st.lists(st.tuples(boxes(within), st.sampled_from(CLASSES)), min_size=1, max_size=3))
         objects = {"accept": found[:1], "complete": found[draw(st.integers(0, 1)) :]}.get(word, [])
-        queries.append(query(id, unit, None if unit == "image" else area))
-        said[id] = Reply(word, tuple(objects))
+        queries.append(query(query_id, unit, None if unit == "image" else area))
+        said[query_id] = Reply(word, tuple(objects))
     return queries, said
 
 
@@ -397,8 +397,8 @@ def test_label_studio_edited_by_hand_is_refused() -> None:
         result: list[Any] = task["annotations"][0]["result"]
         return result
 
-    def one(task: Any, id: str) -> Any:
-        return next(result for result in of(task) if result["id"] == id)
+    def one(task: Any, result_id: str) -> Any:
+        return next(result for result in of(task) if result["id"] == result_id)
 
     assert kind(lambda task: None) == []
     assert kind(lambda task: one(task, "r-0-2")["value"].update(x=3)) == ["edited by hand"], "the region was moved"

@@ -36,7 +36,7 @@ print("ROWS" + json.dumps(rows))
 """
 
 
-def datumaro(format: str, path: Path) -> list[Any]:
+def datumaro(format_name: str, path: Path) -> list[Any]:
     """(image, class, corners, attributes) of every box, as datumaro reads it."""
     python = os.environ.get("DATUMARO_PYTHON")
     if not python:
@@ -44,7 +44,7 @@ def datumaro(format: str, path: Path) -> list[Any]:
     for name in pool(5).names:  # it wants to see the images
         (path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (640, 427)).save(path / "images" / name)
-    done = subprocess.run([python, "-c", READ, format, str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([python, "-c", READ, format_name, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows: list[Any] = json.loads(done.stdout.rpartition("ROWS")[2])
     return rows

@@ -101,7 +101,7 @@ def images(tmp_path: Path) -> Iterator[str]:
             self.send_header("Access-Control-Allow-Origin", "*")  # its page draws on a canvas
             super().end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, _format: str, *args: Any) -> None:
             pass
 
     scenes.write(tmp_path / "d", train=10, test=1, size_px=SIDE_PX, digits=(2, 4), scale=(0.2, 0.4))
@@ -120,23 +120,23 @@ def twin(tmp_path: Path, name: str) -> Context:
     return opened
 
 
-def ask(opened: Context, round: int) -> None:
+def ask(opened: Context, round_number: int) -> None:
     """25 boxes in round 0, 25 regions in round 1."""
     names = opened.pool.names
-    if round == 0:
+    if round_number == 0:
         boxes = [(3.0 + k, 10.5, 40.0 + k, 50.25 + k / 3) for k in range(25)]
         asked = [Query(0, k, names[k % 10], "box", box, 3, 0.5, {"entropy": 0.5}) for k, box in enumerate(boxes)]
     else:
         regions = [(float(k), 0.0, 60.0 + k, 64.0) for k in range(25)]
         asked = [Query(1, k, names[k % 10], "region", box, None, 0.5, {}) for k, box in enumerate(regions)]
-    opened.project.ledger.mark_started(round, "ask")
-    opened.project.ledger.add_queries(round, asked)
+    opened.project.ledger.mark_started(round_number, "ask")
+    opened.project.ledger.add_queries(round_number, asked)
 
 
-def said(opened: Context, round: int) -> dict[int, Reply]:
+def said(opened: Context, round_number: int) -> dict[int, Reply]:
     """What Ann says: every verdict, boxes as they are and moved, none to two objects in a region."""
     classes, found = opened.pool.classes, {}
-    for asked in opened.project.ledger.queries(round):
+    for asked in opened.project.ledger.queries(round_number):
         assert asked.id is not None and asked.box is not None
         x1, y1, x2, y2 = asked.box
         k = asked.rank
@@ -153,7 +153,7 @@ def said(opened: Context, round: int) -> dict[int, Reply]:
     return found
 
 
-def by_the_page(opened: Context, round: int) -> None:
+def by_the_page(opened: Context, round_number: int) -> None:
     """The same answers on labelwise's own page."""
     from starlette.testclient import TestClient
     from test_web import Browser
@@ -162,8 +162,8 @@ def by_the_page(opened: Context, round: int) -> None:
 
     page = server.Page(opened)
     client = TestClient(server.create(page), base_url="http://127.0.0.1:8765")
-    ann = Browser(client, page.people.invite(f"Ann {round}", "annotator", time.time()))
-    words, number = said(opened, round), {name: k for k, name in enumerate(opened.pool.classes)}
+    ann = Browser(client, page.people.invite(f"Ann {round_number}", "annotator", time.time()))
+    words, number = said(opened, round_number), {name: k for k, name in enumerate(opened.pool.classes)}
     verdicts = {"accept": "object", "reject": "background", "complete": "all", "skip": "skipped"}
     while taken := ann.next(most=1):
         [query] = taken
@@ -187,9 +187,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     return result.output
 
 
-def send(url: str, images: str, opened: Context, round: int, monkeypatch: pytest.MonkeyPatch) -> int:
+def send(url: str, images: str, opened: Context, round_number: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """The open queries of a round to the server; the number of the project there."""
-    where = ["--project", str(opened.project.folder), "--round", str(round), "--images", images, "--server", url]
+    where = ["--project", str(opened.project.folder), "--round", str(round_number), "--images", images, "--server", url]
     shown = run(monkeypatch, "export", "queries", "--to", "label_studio", *where)
     return int(shown.partition("/projects/")[2].partition(":")[0])
 
@@ -198,14 +198,14 @@ def test_the_ledger_is_the_one_that_the_page_writes(
     studio: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = twin(tmp_path, "page"), twin(tmp_path, "studio")
-    for round in (0, 1):
+    for round_number in (0, 1):
         for opened in (ours, theirs):
-            ask(opened, round)
-        by_the_page(ours, round)
-        number = send(studio, images, theirs, round, monkeypatch)
+            ask(opened, round_number)
+        by_the_page(ours, round_number)
+        number = send(studio, images, theirs, round_number, monkeypatch)
         tasks = Server(studio, TOKEN).fetch(number)
         assert len(tasks) == 25
-        for task in json.loads(by_label_studio(numbered(tasks), said(theirs, round), (SIDE_PX, SIDE_PX))):
+        for task in json.loads(by_label_studio(numbered(tasks), said(theirs, round_number), (SIDE_PX, SIDE_PX))):
             [annotation] = task["annotations"]
             sent = {"result": annotation["result"], "lead_time": 3.5}
             called(studio, f"/api/tasks/{task['source']}/annotations/", sent)
@@ -215,7 +215,7 @@ def test_the_ledger_is_the_one_that_the_page_writes(
         assert "0 answers recorded, 25 were there" in run(
             monkeypatch, "import", str(number), "--server", studio, "--project", str(theirs.project.folder)
         )
-        assert ours.project.ledger.verdicts(round) == theirs.project.ledger.verdicts(round)
+        assert ours.project.ledger.verdicts(round_number) == theirs.project.ledger.verdicts(round_number)
     (_, cost, *known), (_, other_cost, *other) = state(ours), state(theirs)
     assert (cost.boxes, cost.queries, cost.images) == (other_cost.boxes, other_cost.queries, other_cost.images)
     assert cost.queries == 50 and cost.boxes >= 20

@@ -52,9 +52,9 @@ def said(made: Context, queries: list[Query]) -> dict[int, Reply]:
     return {query.id or 0: of[query.unit] for query in queries}
 
 
-def reply(made: Context, tool: str, round: int) -> bytes:
+def reply(made: Context, tool: str, round_number: int) -> bytes:
     """What comes back from a tool for the open queries of a round."""
-    queries = interchange.open_queries(made, round)
+    queries = interchange.open_queries(made, round_number)
     sent = interchange.query_files(made, tool, queries)
     size = {"size": (96, 96)} if tool == "label_studio" else {}
     project = store.project_id(made.project.ledger)
@@ -74,17 +74,17 @@ def state(made: Context) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.parametrize("round", [0, 1, 2])
-def test_a_file_is_taken_in_once(opened: Context, tool: str, round: int) -> None:
-    content = reply(opened, tool, round)
+@pytest.mark.parametrize("round_number", [0, 1, 2])
+def test_a_file_is_taken_in_once(opened: Context, tool: str, round_number: int) -> None:
+    content = reply(opened, tool, round_number)
     assert interchange.tool_of(content) == tool
-    n = len(opened.project.ledger.open_queries(round))
+    n = len(opened.project.ledger.open_queries(round_number))
     taken = interchange.take_in(opened, content, tool)
     assert (taken.written, taken.known, taken.problems) == (n, 0, ())
-    assert opened.project.ledger.open_queries(round) == []
+    assert opened.project.ledger.open_queries(round_number) == []
     after = state(opened)
-    assert len(after[2]) == (4 if round == 0 else n)
-    assert len(after[3]) == (0 if round == 1 else n), "images and regions are covered from now on, boxes are not"
+    assert len(after[2]) == (4 if round_number == 0 else n)
+    assert len(after[3]) == (0 if round_number == 1 else n), "images and regions are covered from now on, boxes are not"
     assert interchange.take_in(opened, content, tool) == store.ImportResult(0, n)
     assert state(opened) == after
 
@@ -148,9 +148,9 @@ def test_another_project_is_another_project(opened: Context, tmp_path: Path) -> 
     content = reply(opened, "coco", 1)
     other = opening.start(tmp_path / "q", "starter", [f"data.root={tmp_path / 'd'}", 'data.pool_split="train"'])
     other.project.ledger.add_images(other.pool)
-    for round in range(3):
-        there = [replace(query, id=None) for query in opened.project.ledger.queries(round)]
-        other.project.ledger.add_queries(round, there)
+    for round_number in range(3):
+        there = [replace(query, id=None) for query in opened.project.ledger.queries(round_number)]
+        other.project.ledger.add_queries(round_number, there)
     taken = interchange.take_in(other, content, "coco")
     assert [p.kind for p in taken.problems] == ["another project"] * 2
     other.project.close()
@@ -161,20 +161,20 @@ def test_another_project_is_another_project(opened: Context, tmp_path: Path) -> 
 
 @pytest.fixture
 def answered(opened: Context) -> Context:
-    for round in range(3):
-        content = json.loads(reply(opened, "json", round))
-        if round == 0:  # the second image is looked at and empty
+    for round_number in range(3):
+        content = json.loads(reply(opened, "json", round_number))
+        if round_number == 0:  # the second image is looked at and empty
             content["answers"][1]["objects"] = []
         assert interchange.take_in(opened, json.dumps(content).encode(), "json").problems == ()
     return opened
 
 
-@pytest.mark.parametrize("format", interchange.set_formats())
+@pytest.mark.parametrize("format_name", interchange.set_formats())
 def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
-    answered: Context, format: str, tmp_path: Path
+    answered: Context, format_name: str, tmp_path: Path
 ) -> None:
-    told = interchange.write_set(answered, format, tmp_path / "set")
-    if format == "coco":
+    told = interchange.write_set(answered, format_name, tmp_path / "set")
+    if format_name == "coco":
         content = json.loads((tmp_path / "set" / "annotations" / "instances_train.json").read_text())
         assert [image["file_name"] for image in content["images"]] == list(answered.pool.names[:2])
         assert [row["image_id"] for row in content["annotations"]] == [1, 1]
@@ -199,12 +199,12 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     ):
         assert part_of_it in text.replace("\\", "")
     with pytest.raises(LabelwiseError, match="exists already"):
-        interchange.write_set(answered, format, tmp_path / "set")
+        interchange.write_set(answered, format_name, tmp_path / "set")
 
 
-@pytest.mark.parametrize("format", interchange.set_formats())
+@pytest.mark.parametrize("format_name", interchange.set_formats())
 def test_a_training_set_appears_in_one_step_or_not_at_all(
-    answered: Context, format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answered: Context, format_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(_card: object) -> str:
         raise KeyboardInterrupt
@@ -212,10 +212,10 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
     with monkeypatch.context() as patched:
         patched.setattr(interchange.card, "text", stopped)
         with pytest.raises(KeyboardInterrupt):
-            interchange.write_set(answered, format, tmp_path / "set")
+            interchange.write_set(answered, format_name, tmp_path / "set")
     assert not (tmp_path / "set").exists()
     (tmp_path / ".set.0.labelwise-tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
-    interchange.write_set(answered, format, tmp_path / "set")
+    interchange.write_set(answered, format_name, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
 

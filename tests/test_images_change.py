@@ -72,8 +72,8 @@ def labelled(context: Context) -> list[str]:
     return [context.pool.names[i] for i in np.flatnonzero(np.diff(known.coverage.offsets))]
 
 
-def asked(context: Context, round: int) -> set[str]:
-    return {query.image for query in context.project.ledger.queries(round)}
+def asked(context: Context, round_number: int) -> set[str]:
+    return {query.image for query in context.project.ledger.queries(round_number)}
 
 
 def boxes_of(context: Context, name: str) -> int:
@@ -150,9 +150,9 @@ def test_an_image_that_sorts_first_and_one_that_goes_leave_stored_numbers_alone(
     last, _ = run(data, rounds=2)
     scored = files.read_table(Round(last, 2).files.scores)
     assert len(names) in scored["image"], "it sorts first and stands last"
-    for round in (0, 1, 2):
+    for round_number in (0, 1, 2):
         last.project.ledger.labels(last.pool)
-        history.round_result(last, round)
+        history.round_result(last, round_number)
     history.run_result(last)
 
 

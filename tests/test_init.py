@@ -187,13 +187,13 @@ CLASSIFY = {"a folder of classes", "CIFAR", "arrays"}
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_folder_becomes_a_project(kind: str, tmp_path: Path) -> None:
-    make, format, pool, test = KINDS[kind]
+    make, format_name, pool, test = KINDS[kind]
     make(tmp_path / "d")
     said = ["--classes", "cat,dog"] if kind in PEOPLE else []
     shown = call("init", str(tmp_path / "p"), "--data", str(tmp_path / "d"), *said)
     text = (tmp_path / "p" / "run.toml").read_text(encoding="utf-8")
     run = config.load(tmp_path / "p" / "run.toml")
-    assert (run.data.format, run.data.pool_split, run.data.test_split) == (format, pool, test)
+    assert (run.data.format, run.data.pool_split, run.data.test_split) == (format_name, pool, test)
     assert (run.ask.who == "people", run.classifies) == (kind in PEOPLE, kind in CLASSIFY)
     assert (run.data.test_share > 0) == (kind not in PEOPLE and test is None)
     opened = opening.start(tmp_path / "p", None)
@@ -201,7 +201,7 @@ def test_every_kind_of_folder_becomes_a_project(kind: str, tmp_path: Path) -> No
     assert (opened.test is None) == (kind in PEOPLE)
     assert opened.test is None or not set(opened.pool.names) & set(opened.test.names)
     assert opened.project.ledger.stages() == []
-    assert f"{len(opened.pool)} images in the pool" in shown and f"d: {format}" in shown
+    assert f"{len(opened.pool)} images in the pool" in shown and f"d: {format_name}" in shown
     assert all(key in shown for key in ("budget.start_images", "budget.per_round", "Test: "))
     lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
     assert 10 <= len(lines) <= 25 and sum("  # " in line for line in lines) >= len(lines) - 1

@@ -113,7 +113,7 @@ def test_boxes_are_in_original_pixels_by_falling_score_and_found_again_in_every_
 
 def test_any_batch_and_shard_size_gives_the_same() -> None:
     model, images = PaddingNet().eval(), Drawn(noise=True)
-    settings = {"n_images": 7, "views": ALL_VIEWS, "seed": 5, "round": 2, "min_score": 0.0, "keep": ["features"]}
+    settings = {"n_images": 7, "views": ALL_VIEWS, "seed": 5, "round_number": 2, "min_score": 0.0, "keep": ["features"]}
     one, _ = predict_detections(model, images, range(7), batch_size=1, **settings)
     assert len(one) > 10 and one.features.shape[1] == 8
     for batch_size, shard_images in ((2, 7), (16, 3), (16, 100)):
@@ -134,7 +134,7 @@ def test_a_view_depends_on_seed_round_and_image_alone() -> None:
     assert both.views is not None and alone.views is not None and both.views.names == ("flip", "noise", "noise-2")
     np.testing.assert_array_equal(both.views.probs[1, rows], alone.views.probs[0])
     assert not np.array_equal(both.views.probs[1, rows], both.views.probs[2, rows])
-    for changed in ({"seed": 1}, {"round": 1}):
+    for changed in ({"seed": 1}, {"round_number": 1}):
         other = run([4], ("noise",), **changed).views
         assert other is not None and not np.array_equal(other.probs, alone.views.probs)
 

@@ -108,7 +108,7 @@ def test_every_method_on_every_kind_of_input(method: str, case: str, data_sets: 
         assert spent[1].boxes >= 4 or opened.project.ledger.stage_done(1, "ask")["ranking_exhausted"]
         assert len([q for q in queries if q.round]) > 0
     if case == "budget of 1" and run.query.unit == "box":
-        assert all(cost.boxes <= 1 for round, cost in spent.items() if round)
+        assert all(cost.boxes <= 1 for round_number, cost in spent.items() if round_number)
     if case == "pool smaller than the start":
         assert all(q.round == 0 for q in queries)
     if case == "ordinary":

@@ -82,11 +82,11 @@ def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: d
     ledger = opened.project.ledger
     queries = ledger.queries()
     assert {q.unit for q in queries} == {"image"} and len({q.image for q in queries}) == len(queries)
-    spent = {round: cost.images for round, cost in ledger.cost_by_round().items()}
+    spent = {round_number: cost.images for round_number, cost in ledger.cost_by_round().items()}
     start = min(opened.run.budget.first(24), 24)
     left = 24 - start
-    for round, amount in enumerate(opened.run.budget.per_round, 1):
-        assert spent.get(round, 0) == min(amount, left)
+    for round_number, amount in enumerate(opened.run.budget.per_round, 1):
+        assert spent.get(round_number, 0) == min(amount, left)
         left -= min(int(amount), left)
     assert ledger.cost().boxes == sum(spent.values()), "one class per image"
     metrics = files.read_json(Round(opened, 0).files.metrics)
@@ -136,11 +136,11 @@ def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: P
     killed.project.close()
     again = opening.start(tmp_path / "killed", None)
     assert list(loop.run(again)) == [0, 1]
-    for round in (0, 1):
+    for round_number in (0, 1):
         for name in ("history.npy", "checkpoint.safetensors", "metrics.json"):
-            assert (Round(whole, round).files.path / name).read_bytes() == (
-                Round(again, round).files.path / name
-            ).read_bytes(), (round, name)
+            assert (Round(whole, round_number).files.path / name).read_bytes() == (
+                Round(again, round_number).files.path / name
+            ).read_bytes(), (round_number, name)
     picks = [[(q.image, q.score) for q in one.project.ledger.queries()] for one in (whole, again)]
     assert picks[0] == picks[1]
     whole.project.close()

@@ -64,10 +64,11 @@ def test_every_instant_is_read_again(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     ledger = Ledger.open(tmp_path / "ledger.sqlite", create=True)
     ledger.add_images(pool())
-    for round in (0, 1):
+    for round_number in (0, 1):
         units = [("box", (1.0, 1.0, 9.0, 9.0 + k)) if k % 2 else ("image", None) for k in range(8)]
         ledger.add_queries(
-            round, [Query(round, k, NAMES[k % 6], unit, box, None, 0.5) for k, (unit, box) in enumerate(units)]
+            round_number,
+            [Query(round_number, k, NAMES[k % 6], unit, box, None, 0.5) for k, (unit, box) in enumerate(units)],
         )
     queries, answers, then = ledger.queries(), list[int](), []
     for _ in range(60):
@@ -86,12 +87,12 @@ def test_every_instant_is_read_again(seed: int, tmp_path: Path) -> None:
 def test_rounds_after_the_instants_are_left_out(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite", create=True)
     ledger.add_images(pool())
-    for round in (0, 1):
-        ledger.add_queries(round, [Query(round, 0, NAMES[round], "image", None, None, 0.5)])
-        (query,) = ledger.queries(round)
+    for round_number in (0, 1):
+        ledger.add_queries(round_number, [Query(round_number, 0, NAMES[round_number], "image", None, None, 0.5)])
+        (query,) = ledger.queries(round_number)
         answer = Answer(query.id, "all", [(1.0, 1.0, 5.0, 5.0)], [0])
         ledger.record(query, answer, Cost(1, 1, 1, 2.0), "oracle")
-    seen = [records.seen({"seen": records.seen_now(ledger, round, now())}) for round in (0, 1)]
+    seen = [records.seen({"seen": records.seen_now(ledger, round_number, now())}) for round_number in (0, 1)]
     assert [len(ledger.labels(pool(), one).annotations) for one in seen] == [1, 2]
     assert [ledger.labels(pool(), one).answered.sum() for one in seen] == [1, 2]
     ledger.close()

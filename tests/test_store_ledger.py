@@ -45,8 +45,8 @@ def ledger(path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def box_query(rank: int = 0, image: str = "a.jpg", box: Any = (1.5, 2.0, 10.0, 20.0), round: int = 1) -> Query:
-    return Query(round, rank, image, "box", box, 1, 0.25, {"entropy": 0.1, "why": "rare"})
+def box_query(rank: int = 0, image: str = "a.jpg", box: Any = (1.5, 2.0, 10.0, 20.0), round_number: int = 1) -> Query:
+    return Query(round_number, rank, image, "box", box, 1, 0.25, {"entropy": 0.1, "why": "rare"})
 
 
 def asked(ledger: Ledger, *queries: Query) -> list[Query]:
@@ -219,7 +219,7 @@ def test_only_unanswered_queries_can_be_replaced(ledger: Ledger) -> None:
     ("query", "message"),
     [
         (box_query(image="z.jpg"), "image z.jpg is not in the ledger"),
-        (box_query(round=2), "query 0 of round 1, image a.jpg: it says round 2"),
+        (box_query(round_number=2), "query 0 of round 1, image a.jpg: it says round 2"),
         (replace(box_query(), box=None), "unit 'box' with box None"),
         (replace(box_query(), score=float("nan")), "score nan"),
         (replace(box_query(), box=(0.0, 0.0, float("inf"), 1.0)), "expected finite numbers"),

@@ -74,7 +74,7 @@ def training_set(flip: float = 0.5) -> TrainingSet:
 def trained(checkpoint: Kept | None = None, seed: int = 0, rule: Train = RULE) -> dict[str, Tensor]:
     torch.manual_seed(1)
     model = Mean()
-    fit(model, training_set(), rule, seed=seed, round=2, checkpoint=checkpoint)
+    fit(model, training_set(), rule, seed=seed, round_number=2, checkpoint=checkpoint)
     return model.state_dict()
 
 
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_randomness_alone(
     torch.manual_seed(1)
     model, expected = Mean(), trained()
     torch.random.set_rng_state(before)
-    fit(model, training_set(), RULE, seed=0, round=2)
+    fit(model, training_set(), RULE, seed=0, round_number=2)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(expected[k], v) for k, v in model.state_dict().items())
     other = trained(seed=1)
@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_names_the_images_of_the_batch() -> None:
     with pytest.raises(
         LabelwiseError, match=r"round 2, epoch 0: the loss is not finite \(loss=nan\).*pool numbers \d, \d"
     ):
-        fit(Mean(poison=True), training_set(), RULE, seed=0, round=2)
+        fit(Mean(poison=True), training_set(), RULE, seed=0, round_number=2)
 
 
 def test_nothing_to_train_on_is_an_error() -> None:
@@ -125,7 +125,7 @@ def test_nothing_to_train_on_is_an_error() -> None:
             TrainingSet(data.images, data.targets, np.zeros(0, np.int64), flip=0, jitter=0),
             RULE,
             seed=0,
-            round=0,
+            round_number=0,
         )
 
 
@@ -166,7 +166,7 @@ def test_two_processes_learn_what_one_learns() -> None:
         data = training_set(flip=0)
         data.jitter = 0.0
         rule = RULE.model_copy(update={"devices": devices, "batch_size": 6, "optimiser": "sgd"})
-        info = fit(model, data, rule, seed=0, round=2)
+        info = fit(model, data, rule, seed=0, round_number=2)
         assert info["steps"] == RULE.epochs
         found.append(model.state_dict())
     torch.testing.assert_close(found[0], found[1])
@@ -182,4 +182,4 @@ def test_processes_are_forked_on_linux_alone(monkeypatch: pytest.MonkeyPatch, sy
     monkeypatch.setattr("labelwise.train.fit.DDPStrategy", strategy)
     monkeypatch.setattr("sys.platform", system)
     with pytest.raises(LookupError, match=start):
-        fit(Mean(), training_set(flip=0), RULE.model_copy(update={"devices": 2}), seed=0, round=1)
+        fit(Mean(), training_set(flip=0), RULE.model_copy(update={"devices": 2}), seed=0, round_number=1)

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from labelwise.api import Project as Project
-    from labelwise.api import open as open
+    from labelwise.api import open as open  # noqa: A004 (the public name)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,10 +41,10 @@ def run(context: Context) -> Iterator[int]:
     _refuse_own_detector(context)
     with context.project.lock():
         resume(context)
-        for round in range(context.run.rounds):
-            fresh = [run_stage(context, round, name) for name in STAGES]
+        for round_number in range(context.run.rounds):
+            fresh = [run_stage(context, round_number, name) for name in STAGES]
             if any(fresh):
-                yield round
+                yield round_number
 
 
 def begin(context: Context) -> None:
@@ -67,28 +67,28 @@ def resume(context: Context) -> None:
     repair.look(context)
 
 
-def run_stage(context: Context, round: int, name: str) -> bool:
+def run_stage(context: Context, round_number: int, name: str) -> bool:
     """Runs one stage of a round unless it is done already; tells whether it ran."""
-    with context.project.stage(round, name) as stage:
+    with context.project.stage(round_number, name) as stage:
         if stage.done:
             return False
         context.see_classes()
         availability.see(context)
-        before = records.of_stage(context.project.ledger, round, name)
-        view = repair.view(context, round, name, before, stage)
+        before = records.of_stage(context.project.ledger, round_number, name)
+        view = repair.view(context, round_number, name, before, stage)
         getattr(importlib.import_module(f"labelwise.stages.{name}"), name)(view)
-        repair.follow(context, round, name, before, stage)
+        repair.follow(context, round_number, name, before, stage)
     if name == "ask":
-        safety.make_copy(context.project.ledger, context.project.folder, round)
+        safety.make_copy(context.project.ledger, context.project.folder, round_number)
     return True
 
 
 def next_stage(context: Context) -> tuple[int, str] | None:
     """The first stage that is not done: (round, name), or None when the run is complete."""
-    for round in range(context.run.rounds):
+    for round_number in range(context.run.rounds):
         for name in STAGES:
-            if context.project.ledger.stage_done(round, name) is None:
-                return round, name
+            if context.project.ledger.stage_done(round_number, name) is None:
+                return round_number, name
     return None
 
 
@@ -112,12 +112,12 @@ def run_next(context: Context, name: str) -> int:
         return due[0]
 
 
-def redo(context: Context, round: int, name: str) -> None:
+def redo(context: Context, round_number: int, name: str) -> None:
     """Does a stage again, and what depends on it where it has written other files than before (`labelwise redo`)."""
     _refuse_own_detector(context)
     with context.project.lock():
         resume(context)
-        repair.redo(context, round, name)
+        repair.redo(context, round_number, name)
         while (due := repair.due(context)) is not None:
             run_stage(context, *due)
 

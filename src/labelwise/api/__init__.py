@@ -11,6 +11,6 @@ The project folder is the memory: the ledger has every query and answer, so a cr
 serve`, `status`, `export` and `report` open the same folder. Scores, selectors and label policies are those of a run.
 """
 
-from labelwise.api.entry import open as open
+from labelwise.api.entry import open as open  # noqa: A004 (the public name)
 from labelwise.api.project import Project as Project
 from labelwise.api.target import Target as Target

@@ -15,9 +15,11 @@ Method = str | Mapping[str, Any]
 """A method by its file's name, alone or as a table with its settings: `{"name": "consistency", "beta": 1.0}`."""
 
 
-def fresh(name: str, root: Path, format: str, classes: Sequence[str], split: str | None, image_size_px: int) -> Run:
+def fresh(
+    name: str, root: Path, format_name: str, classes: Sequence[str], split: str | None, image_size_px: int
+) -> Run:
     """The run of a new project: no round yet, people answer."""
-    data: dict[str, Any] = {"root": str(root), "format": format, "image_size_px": image_size_px}
+    data: dict[str, Any] = {"root": str(root), "format": format_name, "image_size_px": image_size_px}
     data |= {"classes": list(classes)} if classes else {}
     data |= {"pool_split": split} if split else {}
     raw = {
@@ -34,7 +36,7 @@ def fresh(name: str, root: Path, format: str, classes: Sequence[str], split: str
 
 def asking(
     run: Run,
-    round: int,
+    round_number: int,
     *,
     budget: int,
     unit: str,
@@ -46,7 +48,7 @@ def asking(
 ) -> Run:
     """The run with what a round asks; settings of earlier rounds stay in the ledger."""
     raw = _raw(run)
-    raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round - 1], float(budget)]}
+    raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round_number - 1], float(budget)]}
     raw["query"] = {"unit": unit, "score": _plain(score), "select": _steps(select)}
     raw["query"] |= {"threshold": threshold, "aggregate": aggregate, "scales": list(scales)}
     return config.parse(raw, "these arguments")

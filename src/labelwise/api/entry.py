@@ -16,12 +16,12 @@ from labelwise.project.project_folder import Project as Folder
 from labelwise.types import LabelwiseError
 
 
-def open(
+def open(  # noqa: A001 (the public name)
     folder: str | Path,
     images: str | Path | Sequence[str | Path] | None = None,
     classes: Sequence[str] = (),
     *,
-    format: str = "folder",
+    format: str = "folder",  # noqa: A002 (the public name)
     split: str | None = None,
     image_size_px: int = 640,
 ) -> Project:

@@ -119,7 +119,7 @@ class Project:
             n_images=len(self.pool),
             views=views,
             seed=self._context.run.seed,
-            round=self.round,
+            round_number=self.round,
             batch_size=batch_size,
             min_score=min_score,
             keep=("features",) if features else (),
@@ -168,10 +168,10 @@ class Project:
             score = score or ("entropy" if table.views is None else "consistency")
             arguments.check_inputs("score", score, table, unit)
             arguments.check_inputs("select", select, table, unit)
-            round = rounds.first_with_a_model(self._context)
+            round_number = rounds.first_with_a_model(self._context)
             run = arguments.asking(
                 self._context.run,
-                round,
+                round_number,
                 budget=budget,
                 unit=unit,
                 score=score,
@@ -180,9 +180,9 @@ class Project:
                 aggregate=aggregate,
                 scales=scales,
             )
-            if rounds.has_asked(self._context, round):
-                return rounds.still_open(self._context, round, run)
-            return rounds.ask(self._context, round, run, table)
+            if rounds.has_asked(self._context, round_number):
+                return rounds.still_open(self._context, round_number, run)
+            return rounds.ask(self._context, round_number, run, table)
 
     # ---- answers --------------------------------------------------------------------------------------------------
 
@@ -262,12 +262,12 @@ class Project:
             written += taken.written
         return written
 
-    def _query(self, id: int | None) -> Query:
-        if id not in self._seen:
+    def _query(self, query_id: int | None) -> Query:
+        if query_id not in self._seen:
             self._seen = {one.id: one for one in self._ledger.queries()}
-        if id not in self._seen:
-            raise LabelwiseError(f"there is no query {id} in {self.folder}; take those of project.open_queries()")
-        return self._seen[id]
+        if query_id not in self._seen:
+            raise LabelwiseError(f"there is no query {query_id} in {self.folder}; take those of project.open_queries()")
+        return self._seen[query_id]
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -313,18 +313,20 @@ class Project:
             if not (np.isfinite(value) and 0 <= value <= 1):
                 raise LabelwiseError(f"metrics: {name} is {value}; expected a number in [0, 1]")
         with self._context.project.lock():
-            round = self.round
-            if round and not rounds.has_asked(self._context, round):
-                raise LabelwiseError(f"round {round} has asked nothing yet; call project.ask(predictions, budget=...)")
-            now = Round(self._context, round)
-            Leases(self._ledger).close_round(round)
+            round_number = self.round
+            if round_number and not rounds.has_asked(self._context, round_number):
+                raise LabelwiseError(
+                    f"round {round_number} has asked nothing yet; call project.ask(predictions, budget=...)"
+                )
+            now = Round(self._context, round_number)
+            Leases(self._ledger).close_round(round_number)
             if metrics is not None:
                 files.write_json(now.files.metrics, dict(metrics))
             if not now.files.targets.exists():  # the report shows them; nobody asked for pseudo labels
                 files.write_targets(now.files.targets, label.targets(now, None))
             for name in loop.STAGES:
-                if self._ledger.stage_done(round, name) is None:
-                    self._ledger.mark_done(round, name, {}, 0.0)
+                if self._ledger.stage_done(round_number, name) is None:
+                    self._ledger.mark_done(round_number, name, {}, 0.0)
 
 
 def _verdict(query: Query, has_boxes: bool) -> str:

@@ -18,9 +18,9 @@ def current(context: Context) -> int:
     return next((r for r in range(context.run.rounds) if ledger.stage_done(r, "evaluate") is None), context.run.rounds)
 
 
-def has_asked(context: Context, round: int) -> bool:
+def has_asked(context: Context, round_number: int) -> bool:
     """Whether the queries of a round are in the ledger."""
-    return any((s["round"], s["stage"]) == (round, "ask") for s in context.project.ledger.stages())
+    return any((s["round"], s["stage"]) == (round_number, "ask") for s in context.project.ledger.stages())
 
 
 def keep(context: Context, run: Run) -> None:
@@ -41,9 +41,9 @@ def first_with_a_model(context: Context) -> int:
 
 def ask_at_random(context: Context, budget: int) -> list[Query]:
     """Opens image queries drawn at random, in round 0."""
-    round = current(context)
-    if round:
-        raise LabelwiseError(f"round {round}: give predictions; only the first round asks without any")
+    round_number = current(context)
+    if round_number:
+        raise LabelwiseError(f"round {round_number}: give predictions; only the first round asks without any")
     budget = min(budget, len(context.pool))
     run = context.run
     run = run.model_copy(update={"budget": run.budget.model_copy(update={"start_images": budget})})
@@ -55,18 +55,18 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
     return _opened(context, 0)
 
 
-def ask(context: Context, round: int, run: Run, table: Detections) -> list[Query]:
+def ask(context: Context, round_number: int, run: Run, table: Detections) -> list[Query]:
     """Opens the queries that the run chooses by these predictions."""
     keep(context, run)
     scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
-        files.write_detections(Round(context, round).files.predictions(scale), table)
-    context.project.ledger.mark_done(round, "predict", {}, 0.0)
-    _stages(context, round, ("score", "select"))
-    return _opened(context, round)
+        files.write_detections(Round(context, round_number).files.predictions(scale), table)
+    context.project.ledger.mark_done(round_number, "predict", {}, 0.0)
+    _stages(context, round_number, ("score", "select"))
+    return _opened(context, round_number)
 
 
-def still_open(context: Context, round: int, run: Run) -> list[Query]:
+def still_open(context: Context, round_number: int, run: Run) -> list[Query]:
     """The open queries of a round that has asked.
 
     Raises:
@@ -75,25 +75,25 @@ def still_open(context: Context, round: int, run: Run) -> list[Query]:
     ledger, before = context.project.ledger, context.run
     if (run.query, run.budget) != (before.query, before.budget):
         raise LabelwiseError(
-            f"round {round} has asked already, with other settings ({len(ledger.queries(round))} {before.query.unit} "
-            f"queries by {before.query.score.name}); project.open_queries() gives those that are still open, "
-            "project.finish() ends the round"
+            f"round {round_number} has asked already, with other settings ({len(ledger.queries(round_number))} "
+            f"{before.query.unit} queries by {before.query.score.name}); project.open_queries() gives those that are "
+            "still open, project.finish() ends the round"
         )
-    return ledger.open_queries(round)
+    return ledger.open_queries(round_number)
 
 
-def _stages(context: Context, round: int, names: Sequence[str]) -> None:
+def _stages(context: Context, round_number: int, names: Sequence[str]) -> None:
     """Runs stages anew: what an interrupted `ask` left is of other predictions."""
     work = {"predict": predict.predict, "score": score.score, "select": select.select}
     for name in names:
-        context.project.ledger.mark_started(round, name)
-        with context.project.stage(round, name) as stage:
-            work[name](Round(context, round, stage.info))
+        context.project.ledger.mark_started(round_number, name)
+        with context.project.stage(round_number, name) as stage:
+            work[name](Round(context, round_number, stage.info))
 
 
-def _opened(context: Context, round: int) -> list[Query]:
+def _opened(context: Context, round_number: int) -> list[Query]:
     """Puts the first picks into the ledger; of regions those that do not lie in one before them."""
-    now = Round(context, round)
+    now = Round(context, round_number)
     covered = ranking.covered_rectangles(now)
     most = int(now.budget)
     step = 1 if now.unit.OVERLAPS else most
@@ -106,6 +106,6 @@ def _opened(context: Context, round: int) -> list[Query]:
         found += more
         for query in more:
             ranking.cover(now, covered, query)
-    now.ledger.add_queries(round, found)
-    now.ledger.mark_started(round, "ask")  # from here on `labelwise serve` hands them out
-    return now.ledger.open_queries(round)
+    now.ledger.add_queries(round_number, found)
+    now.ledger.mark_started(round_number, "ask")  # from here on `labelwise serve` hands them out
+    return now.ledger.open_queries(round_number)

@@ -16,8 +16,12 @@ from labelwise.errors import LabelwiseError
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="A data set (COCO, YOLO, VOC, a folder of images), or a project.")],
-    format: Annotated[str | None, typer.Option(help="The format, if it is not found by itself.")] = None,
-    all: Annotated[bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")] = False,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="The format, if it is not found by itself.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")
+    ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
     ] = False,
@@ -36,11 +40,11 @@ def check(
     from labelwise.data.check import summarise
 
     with bar("check", 0) as advance:
-        problems = check_data(data, format, progress=advance)
+        problems = check_data(data, format_name, progress=advance)
     table = Table(title=f"{data}: {len(problems)} problems")
     for column in ("problem", "count", "where", "what", "handling"):
         table.add_column(column, overflow="fold")
-    for kind in summarise(problems, len(problems) if all else 3):
+    for kind in summarise(problems, len(problems) if every else 3):
         for number, problem in enumerate(kind.examples):
             first = ("", "") if number else (kind.name, str(kind.number))
             table.add_row(*first, *map(plain, (problem.where, problem.what, problem.handling)))

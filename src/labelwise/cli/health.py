@@ -22,7 +22,7 @@ def check(folder: Path) -> None:
     found = safety.faults(project.ledger, run.rounds)
     for line in found:
         tell(f"ledger: {line}")
-    lost = [one for round in range(run.rounds) for one in _lost(project, round)]
+    lost = [one for round_number in range(run.rounds) for one in _lost(project, round_number)]
     for line in lost:
         tell(line)
     if found:
@@ -36,18 +36,18 @@ def check(folder: Path) -> None:
         out.print(f"{folder}: nothing wrong found in the ledger and {_number(folder)} files", markup=False)
 
 
-def _lost(project: object, round: int) -> list[str]:
+def _lost(project: object, round_number: int) -> list[str]:
     from labelwise.files.round_files import STAGES
     from labelwise.project import repair
     from labelwise.project.project_folder import Project
 
     assert isinstance(project, Project)
-    done = {row["stage"] for row in project.ledger.stages() if (row["round"], row["state"]) == (round, "done")}
+    done = {row["stage"] for row in project.ledger.stages() if (row["round"], row["state"]) == (round_number, "done")}
     found = []
     for name in STAGES:
         if name in done and name != "ask":
-            wrong, _ = repair.damage(project, round, name, float("inf"))
-            found += [f"round {round} {name}: {file} {what}" for file, what in wrong.items()]
+            wrong, _ = repair.damage(project, round_number, name, float("inf"))
+            found += [f"round {round_number} {name}: {file} {what}" for file, what in wrong.items()]
     return found
 
 

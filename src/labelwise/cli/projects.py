@@ -71,15 +71,15 @@ def status(project: ProjectOption = Path()) -> None:
 
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
-    for round in range(opened.run.rounds):
-        done = [name for name in loop.STAGES if opened.project.ledger.stage_done(round, name) is not None]
+    for round_number in range(opened.run.rounds):
+        done = [name for name in loop.STAGES if opened.project.ledger.stage_done(round_number, name) is not None]
         if not done:
             break
-        result = history.round_result(opened, round)
+        result = history.round_result(opened, round_number)
         quality = "-" if result.quality is None else f"{100 * result.quality:.1f}"
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
-        table.add_row(str(round), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
+        table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreed(opened)))
     for line in availability.told(opened):
         tell(line)

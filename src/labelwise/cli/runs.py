@@ -64,19 +64,19 @@ def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:
     with resumable(folder):
         opened = opening.start(folder, recipe, settings, bar)
         opened.tell = tell
-        for round in loop.run(opened):
-            _print_round(opened, round)
+        for round_number in loop.run(opened):
+            _print_round(opened, round_number)
     write_report([folder], folder / "report.html", None)
 
 
-def _print_round(opened: Any, round: int) -> None:
+def _print_round(opened: Any, round_number: int) -> None:
     from labelwise.study import history
 
-    result = history.round_result(opened, round)
+    result = history.round_result(opened, round_number)
     quality = "no test split" if result.quality is None else f"{opened.run.metric} {100 * result.quality:.1f}"
     what = "labelled images" if opened.run.classifies else "boxes"
     out.print(
-        f"round {round}: [bold]{quality}[/], {result.cost_boxes} {what}, {result.cost_queries} queries, "
+        f"round {round_number}: [bold]{quality}[/], {result.cost_boxes} {what}, {result.cost_queries} queries, "
         f"{result.cost_seconds / 60:.0f} min of annotation; {sum(result.stage_seconds.values()):.0f} s"
     )
     for name, message in result.skipped:
@@ -85,7 +85,7 @@ def _print_round(opened: Any, round: int) -> None:
 
 @app.command()
 def redo(
-    round: Annotated[int, typer.Argument(min=0, help="The round.")],
+    round_number: Annotated[int, typer.Argument(metavar="round", min=0, help="The round.")],
     stage: Annotated[str, typer.Argument(help="predict, score, select, label, train or evaluate.")],
     project: ProjectOption = Path(),
 ) -> None:
@@ -99,8 +99,8 @@ def redo(
     from labelwise import loop
 
     with resumable(project):
-        loop.redo(open_project(project), round, stage)
-    out.print(f"round {round}: {stage} done again")
+        loop.redo(open_project(project), round_number, stage)
+    out.print(f"round {round_number}: {stage} done again")
 
 
 def _stage_command(name: str, what: str) -> None:
@@ -111,8 +111,8 @@ def _stage_command(name: str, what: str) -> None:
         with resumable(project):
             opened = open_project(project)
             opened.tell = tell
-            round = loop.run_next(opened, name)
-        out.print(f"round {round}: {name} done")
+            round_number = loop.run_next(opened, name)
+        out.print(f"round {round_number}: {name} done")
 
     command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"
     app.command(name, rich_help_panel="One stage of the current round")(command)

@@ -95,7 +95,9 @@ def pretrain(
 @app.command(rich_help_panel=PANEL)
 def balance(
     project: ProjectOption = Path(),
-    round: Annotated[int | None, typer.Option(help="A scored round; the last one unless given.")] = None,
+    round_number: Annotated[
+        int | None, typer.Option("--round", help="A scored round; the last one unless given.")
+    ] = None,
 ) -> None:
     """Proposes λ of the class-balanced program for a project: what each λ does to the picks (001, Fig. 4.4).
 
@@ -108,9 +110,11 @@ def balance(
     if not opened.run.classifies:
         raise LabelwiseError(f"{project}: balance is for image classification; this project detects objects")
     scored = [r for r in range(1, opened.run.rounds) if opened.project.ledger.stage_done(r, "score") is not None]
-    if not scored or (round is not None and round not in scored):
-        raise LabelwiseError(f"{project}: round {round or 1} has no scores yet; run it first with `labelwise run`")
-    found = classification.lambdas(Round(opened, scored[-1] if round is None else round))
+    if not scored or (round_number is not None and round_number not in scored):
+        raise LabelwiseError(
+            f"{project}: round {round_number or 1} has no scores yet; run it first with `labelwise run`"
+        )
+    found = classification.lambdas(Round(opened, scored[-1] if round_number is None else round_number))
     table = Table("λ", "sum of scores", "L1 to the target", "L1 score", "gap to the bound", title=opened.run.name)
     table.add_row("0 (highest scores)", *(f"{v:.4g}" for v in found.top), "")
     for k, lam in enumerate(found.lams):

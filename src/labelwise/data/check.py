@@ -31,10 +31,10 @@ class Kind(NamedTuple):
 
 
 def check(
-    root: Path, format: str | None = None, full: bool = True, progress: Callable[[int], None] | None = None
+    root: Path, format_name: str | None = None, full: bool = True, progress: Callable[[int], None] | None = None
 ) -> tuple[Problem, ...]:
     """Every problem of a data set. `full=False` reads annotations and image headers only. `progress(1)` per image."""
-    one = find.reader(root, format)
+    one = find.reader(root, format_name)
     found: list[Problem] = []
     pools: dict[str, Pool] = {}
     for split in one.splits(root) or (None,):

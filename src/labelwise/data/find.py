@@ -46,10 +46,10 @@ def formats() -> dict[str, Reader]:
     return found
 
 
-def reader(root: Path, format: str | None = None) -> Reader:
+def reader(root: Path, format_name: str | None = None) -> Reader:
     """The reader of a data set: the one that is named, or the only one that recognises it."""
     known = formats()
-    chosen = name(root) if format is None else format
+    chosen = name(root) if format_name is None else format_name
     if chosen not in known:
         near = difflib.get_close_matches(chosen, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -79,19 +79,19 @@ def name(root: Path) -> str:
     return matches[0]
 
 
-def classifies(root: Path, format: str | None = None) -> bool:
+def classifies(root: Path, format_name: str | None = None) -> bool:
     """Whether the data set has one class per image, and no boxes."""
-    return bool(getattr(reader(root, format), "ONE_CLASS_PER_IMAGE", False))
+    return bool(getattr(reader(root, format_name), "ONE_CLASS_PER_IMAGE", False))
 
 
-def splits(root: Path, format: str | None = None) -> tuple[str, ...]:
+def splits(root: Path, format_name: str | None = None) -> tuple[str, ...]:
     """Names of the splits of a data set."""
-    return reader(root, format).splits(root)
+    return reader(root, format_name).splits(root)
 
 
-def read(root: Path, split: str | None = None, format: str | None = None) -> Pool:
+def read(root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
     """Read a data set in any of the known formats."""
-    one = reader(root, format)
+    one = reader(root, format_name)
     parts = [None] if split is None else split.split("+")
     pools = [one.read(root, part) for part in parts]
     return pools[0] if len(pools) == 1 else join(pools)

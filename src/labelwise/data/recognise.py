@@ -50,27 +50,27 @@ class Found:
         """Whether every image has a class, and no boxes."""
         return find.classifies(self.root, self.format)
 
-    def read(self, root: Path, split: str | None = None, format: str | None = None) -> Pool:
+    def read(self, root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
         """`find.read`, without reading again what was read."""
-        same = root == self.root and format == self.format and (split or "") in self.pools
-        return self.pools[split or ""] if same else find.read(root, split, format)
+        same = root == self.root and format_name == self.format and (split or "") in self.pools
+        return self.pools[split or ""] if same else find.read(root, split, format_name)
 
 
-def look(root: Path, format: str | None = None, progress: Callable[[int], None] | None = None) -> Found:
+def look(root: Path, format_name: str | None = None, progress: Callable[[int], None] | None = None) -> Found:
     """Recognises and reads a data set. `progress(1)` per split.
 
     Raises:
         LabelwiseError: no known format, several, or nothing in it that can be read.
     """
-    named = format is not None
-    format = format or _format(root)
+    named = format_name is not None
+    format_name = format_name or _format(root)
     note = ""
-    if not named and format in ("folder", "classes"):
-        format, note = _of_folders(root, format)
-    found = Found(root, format, note=note)
-    for split in find.splits(root, format)[:_MOST_SPLITS] or ("",):
+    if not named and format_name in ("folder", "classes"):
+        format_name, note = _of_folders(root, format_name)
+    found = Found(root, format_name, note=note)
+    for split in find.splits(root, format_name)[:_MOST_SPLITS] or ("",):
         try:
-            pool = find.read(root, split or None, format)
+            pool = find.read(root, split or None, format_name)
             if not len(pool):
                 raise LabelwiseError(_nothing(pool))
             found.pools[split] = pool
@@ -95,14 +95,14 @@ def _nothing(pool: Pool) -> str:
     return f"{pool.root}: {what}. `labelwise check {pool.root}` lists all that is wrong"
 
 
-def _of_folders(root: Path, format: str) -> tuple[str, str]:
+def _of_folders(root: Path, format_name: str) -> tuple[str, str]:
     """Format of a folder that holds nothing but images, and how to say otherwise."""
     places = [root / name for name in _SPLITS if (root / name).is_dir()] or [root]
     inside = [path for place in places for path in sorted(place.iterdir()) if not path.name.startswith(".")]
     folders = [path for path in inside if path.is_dir()]
     holding = [path for path in folders if _images(path)]
     if not holding or any(image_reader.is_image(path) for path in inside):
-        return format, ""
+        return format_name, ""
     names = ", ".join(path.name for path in holding[:4]) + (", ..." if len(holding) > 4 else "")
     otherwise = {
         "frames": "every folder is a video, frame by frame: --set data.format=frames",
@@ -110,12 +110,12 @@ def _of_folders(root: Path, format: str) -> tuple[str, str]:
         "folder": "the folders mean nothing: --set data.format=folder",
     }
     if len(holding) == len(folders) and all(_is_clip(path) for path in folders):
-        format = "frames"
-    elif format == "folder" and len(holding) > 1 and not any(_words(path) & _OF_NOTHING for path in holding):
-        format = "classes"
+        format_name = "frames"
+    elif format_name == "folder" and len(holding) > 1 and not any(_words(path) & _OF_NOTHING for path in holding):
+        format_name = "classes"
     said = {"frames": "taken as videos", "classes": "taken as classes", "folder": "taken as one pool of images"}
-    others = "; ".join(text for name, text in otherwise.items() if name != format)
-    return format, f"The images lie in {len(holding)} folders ({names}), {said[format]}. If {others}"
+    others = "; ".join(text for name, text in otherwise.items() if name != format_name)
+    return format_name, f"The images lie in {len(holding)} folders ({names}), {said[format_name]}. If {others}"
 
 
 def _is_clip(folder: Path) -> bool:

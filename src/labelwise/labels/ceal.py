@@ -29,7 +29,7 @@ NEGATIVES: Literal["everywhere", "known"] = "everywhere"
 
 def weigh(
     probs: Float[np.ndarray, "n C"],
-    round: int,
+    round: int,  # noqa: A002 (the menu's name)
     *,
     delta: Annotated[float, Field(ge=0)] = 0.05,
     decay: Annotated[float, Field(ge=0)] = 0.0033,

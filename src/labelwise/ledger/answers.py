@@ -24,16 +24,16 @@ def _corners(box: Sequence[float] | None) -> dict[str, float | None]:
     return dict(zip(("x1", "y1", "x2", "y2"), values, strict=True))
 
 
-def query_row(query: Query, round: int) -> dict[str, Any]:
+def query_row(query: Query, round_number: int) -> dict[str, Any]:
     """The row of a query, in plain numbers; a query that cannot be asked is an error."""
-    where = f"query {query.rank} of round {round}, image {query.image}"
-    if query.round != round:
+    where = f"query {query.rank} of round {round_number}, image {query.image}"
+    if query.round != round_number:
         raise LabelwiseError(f"{where}: it says round {query.round}. Add it to its own round")
     _check_unit(query, where)
     if not math.isfinite(query.score) or not all(map(math.isfinite, query.box or ())):
         raise LabelwiseError(f"{where}: score {query.score} and box {query.box}; expected finite numbers")
     label = None if query.label is None else int(query.label)
-    row = {"round": int(round), "rank": int(query.rank), "image": str(query.image), "unit": query.unit}
+    row = {"round": int(round_number), "rank": int(query.rank), "image": str(query.image), "unit": query.unit}
     return row | _corners(query.box) | {"label": label, "score": float(query.score), "reason": _plain(query.reason)}
 
 

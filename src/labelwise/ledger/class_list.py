@@ -38,7 +38,7 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
         if connection.execute(_CLASSES).scalar() is None:
             raise LabelwiseError("the ledger holds no class list yet: run `labelwise run` until it asks")
         _check_name(name, classes)
-        round = _asking(connection)
+        round_number = _asking(connection)
         of = {"coverage_id": t.coverage, "background_id": t.background, "answer_id": t.answers}
         newest = {column: sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0)) for column, table in of.items()}
         most = {column: 0 if none_so_far else select.scalar_subquery() for column, select in newest.items()}
@@ -46,8 +46,8 @@ def add_class(ledger: Ledger, name: str, who: str, *, none_so_far: bool) -> int:
         connection.execute(sa.insert(t.added_classes).values(row))
         longer = sa.update(t.meta).where(t.meta.c.key == "classes").values(value=[*classes, name])
         connection.execute(longer)
-        if round is not None:
-            _open_again(connection, round, name, who)
+        if round_number is not None:
+            _open_again(connection, round_number, name, who)
     return len(classes)
 
 
@@ -66,17 +66,19 @@ def _check_name(name: str, classes: tuple[str, ...]) -> None:
 def _asking(connection: sa.Connection) -> int | None:
     """The round that asks people; None before the first. While the model is at work the list stays as it is."""
     rows = connection.execute(sa.select(_s.round, _s.stage, _s.state)).all()
-    round = max((row[0] for row in rows), default=None)
-    if round is not None and (round, "ask", "started") not in [tuple(row) for row in rows]:
-        busy = next((stage for number, stage, state in rows if (number, state) == (round, "started")), "done")
+    round_number = max((row[0] for row in rows), default=None)
+    if round_number is not None and (round_number, "ask", "started") not in [tuple(row) for row in rows]:
+        busy = next((stage for number, stage, state in rows if (number, state) == (round_number, "started")), "done")
         raise LabelwiseError(
-            f"round {round} does not ask now ({busy}): a class can be added while people answer: wait for that"
+            f"round {round_number} does not ask now ({busy}): a class can be added while people answer: wait for that"
         )
-    return round
+    return round_number
 
 
-def _open_again(connection: sa.Connection, round: int, name: str, who: str) -> None:
+def _open_again(connection: sa.Connection, round_number: int, name: str, who: str) -> None:
     select = sa.select(_a.id).select_from(t.answers.join(t.queries))
-    skipped = (_q.round == round) & (_a.verdict == "skipped") & (sa.func.lower(_a.note) == (MISSING + name).lower())
+    skipped = (
+        (_q.round == round_number) & (_a.verdict == "skipped") & (sa.func.lower(_a.note) == (MISSING + name).lower())
+    )
     for answer_id in connection.execute(select.where(skipped & CURRENT)).scalars().all():
         withdraw(connection, answer_id, who, {}, now())

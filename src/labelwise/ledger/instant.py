@@ -32,8 +32,8 @@ class Instant:
         return condition & (table.c.round <= self.round) if "round" in table.c else condition
 
 
-def instant(connection: sa.Connection, round: int, classes: int, time: str) -> Instant:
-    """The present one, limited to the rounds up to `round`."""
+def instant(connection: sa.Connection, round_number: int, classes: int, time: str) -> Instant:
+    """The present one, limited to the rounds up to `round_number`."""
     tables = {
         "annotations": t.annotation_table,
         "coverage": t.coverage,
@@ -47,4 +47,4 @@ def instant(connection: sa.Connection, round: int, classes: int, time: str) -> I
     ]
     many = sa.select(sa.func.count()).select_from(t.images).scalar_subquery().label("images")
     row = connection.execute(sa.select(*newest, many)).mappings().one()
-    return Instant(round, classes=classes, time=time, **{name: int(row[name]) for name in (*tables, "images")})
+    return Instant(round_number, classes=classes, time=time, **{name: int(row[name]) for name in (*tables, "images")})

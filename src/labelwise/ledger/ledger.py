@@ -129,33 +129,34 @@ class Ledger:
 
     # ---- queries --------------------------------------------------------------------------------------------------
 
-    def add_queries(self, round: int, queries: Sequence[Query]) -> None:
+    def add_queries(self, round_number: int, queries: Sequence[Query]) -> None:
         """Adds picks to a round. A rank that was added before is replaced, unless it has been answered.
 
         The same query again changes nothing, so that a step that was interrupted can simply be done again.
         """
-        rows = {int(query.rank): query_row(query, round) for query in queries}
+        rows = {int(query.rank): query_row(query, round_number) for query in queries}
         if len(rows) < len(queries):
             raise LabelwiseError(
-                f"two of the {len(queries)} queries for round {round} have the same rank; expected one"
+                f"two of the {len(queries)} queries for round {round_number} have the same rank; expected one"
             )
         q = t.queries.c
         answered = sa.exists().where(t.answers.c.query_id == q.id).label("answered")
         with self.write() as connection:
             self.sizes_within(connection, {query.image for query in queries})
-            near = (q.round == round) & q.rank.between(min(rows, default=0), max(rows, default=0))
+            near = (q.round == round_number) & q.rank.between(min(rows, default=0), max(rows, default=0))
             stored = connection.execute(sa.select(t.queries, answered).where(near)).mappings()
             replaced = []
             for row in stored:
                 rank = row["rank"]
                 if rank not in rows:
                     continue
-                if query_row(query_from_row(row), round) == rows[rank]:
+                if query_row(query_from_row(row), round_number) == rows[rank]:
                     del rows[rank]
                 elif row["answered"]:
                     raise LabelwiseError(
-                        f"query {rank} of round {round} in {self.where} (image {row['image']}) has been answered and "
-                        f"cannot become another one (image {rows[rank]['image']}). New picks belong into the next round"
+                        f"query {rank} of round {round_number} in {self.where} (image {row['image']}) has been "
+                        f"answered and cannot become another one (image {rows[rank]['image']}). New picks belong into "
+                        "the next round"
                     )
                 else:
                     replaced.append({"replaced": row["id"]})
@@ -164,13 +165,13 @@ class Ledger:
             if rows:
                 connection.execute(sa.insert(t.queries), list(rows.values()))
 
-    def queries(self, round: int | None = None) -> list[Query]:
+    def queries(self, round_number: int | None = None) -> list[Query]:
         """All queries, or those of one round, by round and rank."""
-        return self._queries(sa.true() if round is None else t.queries.c.round == round)
+        return self._queries(sa.true() if round_number is None else t.queries.c.round == round_number)
 
-    def open_queries(self, round: int) -> list[Query]:
+    def open_queries(self, round_number: int) -> list[Query]:
         """The queries of a round that nobody has answered, by rank."""
-        return self._queries((t.queries.c.round == round) & UNANSWERED)
+        return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
         select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
@@ -179,12 +180,12 @@ class Ledger:
 
     # ---- answers --------------------------------------------------------------------------------------------------
 
-    def verdicts(self, round: int) -> dict[int, str]:
+    def verdicts(self, round_number: int) -> dict[int, str]:
         """The verdict that counts of every answered query of a round, by the query's id."""
         a = t.answers.c
         select = sa.select(a.query_id, a.verdict).select_from(t.answers.join(t.queries)).order_by(t.queries.c.rank)
         with self.read() as connection:
-            rows = connection.execute(select.where((t.queries.c.round == round) & CURRENT))
+            rows = connection.execute(select.where((t.queries.c.round == round_number) & CURRENT))
             return {row[0]: row[1] for row in rows}
 
     def record(self, query: Query, answer: Answer, cost: Cost, origin: str) -> None:
@@ -304,7 +305,11 @@ class Ledger:
 
     def cost(self, until_round: int | None = None) -> Cost:
         """What has been spent in all, or up to and with `until_round`."""
-        spent = [cost for round, cost in self.cost_by_round().items() if until_round is None or round <= until_round]
+        spent = [
+            cost
+            for round_number, cost in self.cost_by_round().items()
+            if until_round is None or round_number <= until_round
+        ]
         return Cost(
             boxes=sum(cost.boxes for cost in spent),
             queries=sum(cost.queries for cost in spent),
@@ -314,17 +319,17 @@ class Ledger:
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
-    def mark_started(self, round: int, stage: str) -> None:
+    def mark_started(self, round_number: int, stage: str) -> None:
         """Notes that a stage has begun; what it was before is forgotten."""
-        self._set_stage({"round": round, "stage": stage, "state": "started", "started": now(), "info": {}})
+        self._set_stage({"round": round_number, "stage": stage, "state": "started", "started": now(), "info": {}})
 
     def mark_done(
-        self, round: int, stage: str, info: dict[str, Any], wall_s: float, record: dict[str, Any] | None = None
+        self, round_number: int, stage: str, info: dict[str, Any], wall_s: float, record: dict[str, Any] | None = None
     ) -> None:
         """Notes that a stage's results are complete, with what it says of itself; `record`: see `ledger.records`."""
-        started = [row["started"] for row in self.stages() if (row["round"], row["stage"]) == (round, stage)]
+        started = [row["started"] for row in self.stages() if (row["round"], row["stage"]) == (round_number, stage)]
         values = {"state": "done", "ended": now(), "wall_s": wall_s, "info": info}
-        values |= {"round": round, "stage": stage, "started": started[0] if started else values["ended"]}
+        values |= {"round": round_number, "stage": stage, "started": started[0] if started else values["ended"]}
         self._set_stage(values, record)
 
     def _set_stage(self, values: dict[str, Any], record: dict[str, Any] | None = None) -> None:
@@ -335,10 +340,10 @@ class Ledger:
             if record is not None:
                 records.keep(connection, records.key_of(values["round"], values["stage"]), record)
 
-    def stage_done(self, round: int, stage: str) -> dict[str, Any] | None:
+    def stage_done(self, round_number: int, stage: str) -> dict[str, Any] | None:
         """The info of a stage that is done, with its `wall_s`; None where it is not."""
         s = t.stages.c
-        done = (s.round == round) & (s.stage == stage) & (s.state == "done")
+        done = (s.round == round_number) & (s.stage == stage) & (s.state == "done")
         with self.read() as connection:
             row = connection.execute(sa.select(s.info, s.wall_s).where(done)).one_or_none()
         return None if row is None else {**row[0], "wall_s": row[1]}

@@ -56,13 +56,13 @@ def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str
     return known
 
 
-def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
+def counts(ledger: Ledger, round_number: int, overlap: int = 1) -> dict[str, Any]:
     """How many queries of a round are there, are answered, are held by somebody; how many second opinions are `owed`
     to them with an `overlap`; `by` whom how many answers are; and what the round has `cost` (`Ledger.cost_by_round`).
 
     One pass over the answers: this is done again and again while people answer.
     """
-    asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round)
+    asked = sa.select(sa.func.count()).select_from(t.queries).where(_q.round == round_number)
     held = sa.select(sa.func.count()).select_from(t.leases).where(_l.ended.is_(None))
     valid, once = t.withdrawn.c.answer_id.is_(None), {"boxes": _a.cost_boxes, "images": _a.cost_images}
     sums = {name: sa.func.sum(sa.case((CURRENT, column), else_=0)) for name, column in once.items()}
@@ -73,12 +73,12 @@ def counts(ledger: Ledger, round: int, overlap: int = 1) -> dict[str, Any]:
     ways = [sa.func.sum(sa.case((which, 1), else_=0)) for which in (valid, CURRENT)]
     each = sa.select(_a.who, *ways, *sums.values()).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
     with ledger.read() as connection:
-        rows = connection.execute(each.where(_q.round == round).group_by(_a.who)).all()
+        rows = connection.execute(each.where(_q.round == round_number).group_by(_a.who)).all()
         return {
             "asked": int(connection.execute(asked).scalar_one()),
             "answered": sum(int(row[2]) for row in rows),
             "held": int(connection.execute(held).scalar_one()),
-            "owed": _owed(connection, round, overlap),
+            "owed": _owed(connection, round_number, overlap),
             "by": {row[0]: int(row[1]) for row in rows if row[1]},
             "cost": {name: float(sum(row[k] for row in rows)) for k, name in enumerate(sums, start=3)},
         }
@@ -96,36 +96,38 @@ def by_person(ledger: Ledger) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in connection.execute(select)]
 
 
-def asked_now(ledger: Ledger, round: int, most: int) -> list[tuple[Query, str | None]]:
+def asked_now(ledger: Ledger, round_number: int, most: int) -> list[tuple[Query, str | None]]:
     """The open queries of a round by rank, each with who holds it."""
     join = t.queries.outerjoin(t.leases, (_l.query_id == _q.id) & _l.ended.is_(None))
-    select = sa.select(t.queries, _l.who).select_from(join).where((_q.round == round) & UNANSWERED)
+    select = sa.select(t.queries, _l.who).select_from(join).where((_q.round == round_number) & UNANSWERED)
     with ledger.read() as connection:
         rows = connection.execute(select.order_by(_q.rank).limit(most)).mappings().all()
     return [(query_from_row(row), row["who"]) for row in rows]
 
 
-def spent_and_open(ledger: Ledger, round: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
+def spent_and_open(ledger: Ledger, round_number: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
     """What a round has cost, how many of its queries are open, and how many second opinions are owed to queries that
     have an answer, but fewer than `overlap`; all at one and the same instant. Queries whose image cannot be shown now
     are not waited for.
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
-    still_open = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round) & UNANSWERED & SHOWABLE)
+    still_open = (
+        sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round_number) & UNANSWERED & SHOWABLE)
+    )
     with ledger.read() as connection:
-        cost = ledger.costs_within(connection).get(round, Cost())
+        cost = ledger.costs_within(connection).get(round_number, Cost())
         n_open = int(connection.execute(still_open).scalar_one())
-        owed = _owed(connection, round, overlap)
+        owed = _owed(connection, round_number, overlap)
     return float(getattr(cost, budget_unit)), n_open, owed
 
 
-def _owed(connection: sa.Connection, round: int, overlap: int) -> int:
+def _owed(connection: sa.Connection, round_number: int, overlap: int) -> int:
     if overlap == 1:
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
     each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE).group_by(_a.query_id)
+    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE).group_by(_a.query_id)
     few = each.subquery()
     total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)
     return int(connection.execute(total).scalar_one())

@@ -34,26 +34,28 @@ def kept(ledger: Ledger, key: str) -> Any:
         return connection.execute(sa.select(_VALUE).where(t.meta.c.key == key)).scalar()
 
 
-def key_of(round: int, stage: str) -> str:
+def key_of(round_number: int, stage: str) -> str:
     """The name under which a stage's record is kept."""
-    return f"stage {round} {stage}"
+    return f"stage {round_number} {stage}"
 
 
-def of_stage(ledger: Ledger, round: int, stage: str) -> dict[str, Any]:
+def of_stage(ledger: Ledger, round_number: int, stage: str) -> dict[str, Any]:
     """The record of a stage when it was last done, also while it is done again; empty where there is none."""
-    return dict(kept(ledger, key_of(round, stage)) or {})
+    return dict(kept(ledger, key_of(round_number, stage)) or {})
 
 
-def drop(ledger: Ledger, round: int, stage: str) -> None:
+def drop(ledger: Ledger, round_number: int, stage: str) -> None:
     """Forgets the record of a stage: when it is done again, it sees the ledger as it is then."""
     with ledger.write() as connection:
-        connection.execute(sa.delete(t.meta).where(t.meta.c.key == key_of(round, stage)))
+        connection.execute(sa.delete(t.meta).where(t.meta.c.key == key_of(round_number, stage)))
 
 
-def seen_now(ledger: Ledger, round: int, time: str) -> dict[str, Any]:
-    """The present instant of the ledger, for a record: what a stage sees that takes in the rounds up to `round`."""
+def seen_now(ledger: Ledger, round_number: int, time: str) -> dict[str, Any]:
+    """The present instant of the ledger, for a record: what a stage sees that takes in the rounds up to
+    `round_number`.
+    """
     with ledger.read() as connection:
-        return asdict(instant(connection, round, len(ledger.class_list(connection)), time))
+        return asdict(instant(connection, round_number, len(ledger.class_list(connection)), time))
 
 
 def seen(record: dict[str, Any]) -> Instant | None:

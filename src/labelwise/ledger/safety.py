@@ -88,21 +88,21 @@ def faults(ledger: Ledger, rounds: int) -> list[str]:
 
 
 def _other_rows(ledger: Ledger, rounds: int) -> list[str]:
-    for round in reversed(range(rounds)):
-        record = records.of_stage(ledger, round, "label")
+    for round_number in reversed(range(rounds)):
+        record = records.of_stage(ledger, round_number, "label")
         seen = records.seen(record)
         if seen is not None and "rows" in record:
             now = row_sums(ledger, seen)
             wrong = sorted(name for name, value in record["rows"].items() if now.get(name) != value)
-            return [f"{name}: not the rows that round {round} was trained on" for name in wrong]
+            return [f"{name}: not the rows that round {round_number} was trained on" for name in wrong]
     return []
 
 
-def make_copy(ledger: Ledger, folder: Path, round: int) -> None:
+def make_copy(ledger: Ledger, folder: Path, round_number: int) -> None:
     """Copies the ledger of a round that was answered; the copy before is replaced by a whole one that was compared."""
     if not is_file(ledger):
         return
-    compare(ledger, round)
+    compare(ledger, round_number)
     path = folder / COPY
     with readable_errors(path), in_one_step(path) as partial:
         os.close(os.open(partial, os.O_CREAT | os.O_RDWR, 0o600))

@@ -32,7 +32,7 @@ def classify(
     members: Sequence[nn.Module] = (),
     keep: Collection[str] = (),
     seed: int = 0,
-    round: int = 0,
+    round_number: int = 0,
     batch_size: int = 512,
     shard_images: int = 8192,
     names: Sequence[str] | None = None,
@@ -49,8 +49,8 @@ def classify(
         views: `dropout` as often as samples are wanted; a classifier compares no other views.
         members: further models of a small ensemble.
         keep: "image_features" for the pooled feature of every image.
-        seed: with `round` and the batch's first image, what the dropout depends on.
-        round: see `seed`.
+        seed: with `round_number` and the batch's first image, what the dropout depends on.
+        round_number: see `seed`.
         batch_size: images through the model at once.
         shard_images: images per shard.
         names: names of the images, for messages.
@@ -72,7 +72,7 @@ def classify(
         here = wanted[low:high]
         said = [distributions(model, squares, here, batch_size, keep=keep, report=report)]
         for k in range(len(found)):
-            said.append(distributions(model, squares, here, batch_size, (seed, round, first, k)))
+            said.append(distributions(model, squares, here, batch_size, (seed, round_number, first, k)))
         said += [distributions(member, squares, here, batch_size) for member in members]
         bad = np.flatnonzero(~np.isfinite(sum(probs.sum(axis=1) for probs, _ in said)))
         if len(bad):

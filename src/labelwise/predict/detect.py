@@ -66,7 +66,7 @@ def predict(
     n_images: int,
     views: Sequence[ViewChoice] = (),
     seed: int = 0,
-    round: int = 0,
+    round_number: int = 0,
     batch_size: int = 16,
     device: str | torch.device | None = None,
     min_score: float = 0.05,
@@ -82,9 +82,9 @@ def predict(
     Boxes come out in pixels of the original image, clipped to it; a box that has no area left is dropped and counted.
     A detection without counterpart under a view gets IoU 0, score 0 and uniform probs there. An image that cannot be
     read is skipped and reported. The same arguments give the same predictions; what is random in a view depends on
-    `seed`, `round`, the image's number and the view alone (dropout: on the batch too). `keep` names optional outputs
-    and `members` further models (see `Passes`). `device` is where the model is, unless given. `names` (by pool number)
-    are for messages; `progress` is told how many images have been done since it was told last.
+    `seed`, `round_number`, the image's number and the view alone (dropout: on the batch too). `keep` names optional
+    outputs and `members` further models (see `Passes`). `device` is where the model is, unless given. `names` (by pool
+    number) are for messages; `progress` is told how many images have been done since it was told last.
 
     Raises:
         LabelwiseError: unknown view or setting; a model output that is not finite or no distribution (names the image).
@@ -94,7 +94,9 @@ def predict(
     wanted = _checked(indices, n_images)
     on = _device_of(model) if device is None else torch.device(device)
     asked = views_of(views)
-    passes = Passes(model, asked, (seed, round), on, min_score, frozenset(keep), precision == "bf16", tuple(members))
+    passes = Passes(
+        model, asked, (seed, round_number), on, min_score, frozenset(keep), precision == "bf16", tuple(members)
+    )
     report = progress or (lambda done: None)
     skipped: list[tuple[int, str]] = []
     began, total, without_area = perf_counter(), 0, 0

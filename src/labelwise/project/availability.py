@@ -85,12 +85,12 @@ def ask_anew(context: Context) -> None:
     """A round that has not ranked its candidates yet predicts and scores again: the labels are not those of before."""
     ledger = context.project.ledger
     stages = {(row["round"], row["stage"]): row["state"] for row in ledger.stages()}
-    round = max((r for r, _ in stages), default=0)
-    if stages.get((round, "select")) != "done":
+    round_number = max((r for r, _ in stages), default=0)
+    if stages.get((round_number, "select")) != "done":
         for name in ("predict", "score"):
-            if stages.get((round, name)) == "done":
-                records.drop(ledger, round, name)  # as if for the first time: with what is known now
-                ledger.mark_started(round, name)
+            if stages.get((round_number, name)) == "done":
+                records.drop(ledger, round_number, name)  # as if for the first time: with what is known now
+                ledger.mark_started(round_number, name)
 
 
 def unreadable(context: Context, images: Iterable[int]) -> set[int]:

@@ -49,19 +49,19 @@ def by_round(context: Context) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     before: dict[str, Any] | None = None
     kept = records.every(context.project.ledger)
-    for round in range(context.run.rounds):
+    for round_number in range(context.run.rounds):
         for name in STAGES:
-            after = kept.get(kept.get(records.key_of(round, name), {}).get("settings", ""))
+            after = kept.get(kept.get(records.key_of(round_number, name), {}).get("settings", ""))
             if before is not None and after is not None:
-                found.setdefault(round, []).extend(f"{line} (from {name} on)" for line in between(before, after))
+                found.setdefault(round_number, []).extend(f"{line} (from {name} on)" for line in between(before, after))
             before = after or before
-    return {round: lines for round, lines in found.items() if lines}
+    return {round_number: lines for round_number, lines in found.items() if lines}
 
 
 def tell(context: Context) -> None:
     """Tells what has changed in the settings since the last stage that was done, and where it begins to hold."""
     kept = records.every(context.project.ledger)
-    order = [(round, name) for round in range(context.run.rounds) for name in STAGES]
+    order = [(round_number, name) for round_number in range(context.run.rounds) for name in STAGES]
     used = [kept.get(records.key_of(*one), {}).get("settings") for one in order]
     last = max((k for k, key in enumerate(used) if key is not None), default=None)
     if last is None or last + 1 == len(order):

@@ -78,9 +78,9 @@ class Project:
     def close(self) -> None:
         self.ledger.close()
 
-    def round_folder(self, round: int) -> Path:
+    def round_folder(self, round_number: int) -> Path:
         """The folder of a round's files, `rounds/003`; it is made by what is written there."""
-        return self.folder / "rounds" / f"{round:03d}"
+        return self.folder / "rounds" / f"{round_number:03d}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -89,27 +89,27 @@ class Project:
             yield
 
     @contextmanager
-    def stage(self, round: int, name: str) -> Iterator[Stage]:
+    def stage(self, round_number: int, name: str) -> Iterator[Stage]:
         """One stage of a round. `if not stage.done:` do the work; it counts as done when the block ends normally.
 
         After an exception, Ctrl-C or `kill -9` the stage is not done, and the next run does it again from its start.
         """
-        folder = self.round_folder(round)
-        info = self.ledger.stage_done(round, name)
+        folder = self.round_folder(round_number)
+        info = self.ledger.stage_done(round_number, name)
         if info is not None:
             yield Stage(folder, True, info)
             return
         with readable_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
-        self.ledger.mark_started(round, name)
+        self.ledger.mark_started(round_number, name)
         stage = Stage(folder, False)
         begun = time.perf_counter()
         with full_disk(folder):
             yield stage
         with readable_errors(folder):
             stage.record.setdefault("files", round_files.sums(folder, name))
-        self.ledger.mark_done(round, name, stage.info, time.perf_counter() - begun, stage.record)
+        self.ledger.mark_done(round_number, name, stage.info, time.perf_counter() - begun, stage.record)
 
 
 @contextmanager

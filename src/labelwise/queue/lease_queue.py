@@ -192,8 +192,8 @@ class LeaseQueue:
     def _give(self, connection: sa.Connection, requests: Sequence[Request]) -> list[list[Lease]]:
         """Leases for windows, so that each has as many as it wants."""
         wanting = [request for request in requests if request.most > len(request.holding)]
-        round = open_round(connection) if wanting else None
-        if round is None:
+        round_number = open_round(connection) if wanting else None
+        if round_number is None:
             return [[] for _ in requests]
         at = max(request.at for request in wanting)
         self.expire(connection, at, self.lease_s / 100)
@@ -207,10 +207,10 @@ class LeaseQueue:
             lost[request.who] = forgotten[:missing]
             room[request.who] = max(0, min(missing - len(lost[request.who]), MOST_HELD - len(mine)))
         first, n_fresh = wanting[0], sum(room.values())
-        like = self._like(connection, round, first, held) if first.alike and n_fresh else ()
+        like = self._like(connection, round_number, first, held) if first.alike and n_fresh else ()
         fresh: Iterator[sa.RowMapping] = iter(())
         if n_fresh and like is not None:
-            fresh = iter(self._free(connection, round, first.who, at, n_fresh, *like))
+            fresh = iter(self._free(connection, round_number, first.who, at, n_fresh, *like))
         # only now, or the search would find them
         if again := [row["lease"] for rows in lost.values() for row in rows]:
             connection.execute(sa.update(t.leases).where(_l.id.in_(again)).values(ended="given anew"))
@@ -218,24 +218,24 @@ class LeaseQueue:
         return self.issue(connection, [(request, [query_from_row(row) for row in rows]) for request, rows in given])
 
     def _like(
-        self, connection: sa.Connection, round: int, request: Request, held: Sequence[sa.RowMapping]
+        self, connection: sa.Connection, round_number: int, request: Request, held: Sequence[sa.RowMapping]
     ) -> tuple[int | None] | None:
         """The class of which a window's grid is: of what it holds, or of the best-ranked query; None: there is none."""
         here = [row for row in held if row["tab"] == request.tab]
-        seed = here[:1] or self._free(connection, round, request.who, request.at, 1)
+        seed = here[:1] or self._free(connection, round_number, request.who, request.at, 1)
         return (seed[0]["label"],) if seed else None
 
     def _free(
-        self, connection: sa.Connection, round: int, who: str, at: float, most: int, *like: int | None
+        self, connection: sa.Connection, round_number: int, who: str, at: float, most: int, *like: int | None
     ) -> Sequence[sa.RowMapping]:
         """Open queries that nobody holds, by rank.
 
         The search begins where the last one found something, for all before that are answered or held; whatever gives
         a query back makes it begin at 0 again. What other processes give back it finds within `LOOK_AGAIN_S`.
         """
-        key = (round, who if self.overlap > 1 else "")
+        key = (round_number, who if self.overlap > 1 else "")
         start = self._from.get(key, 0)
-        where: dict[str, Any] = {"asking": round, "start": start, "person": who, "most": most}
+        where: dict[str, Any] = {"asking": round_number, "start": start, "person": who, "most": most}
         where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
         rows = connection.execute(search, where).mappings().all()
@@ -247,7 +247,7 @@ class LeaseQueue:
             self._looked[key] = at
             rows = connection.execute(search, where | {"start": 0}).mappings().all()
         if not like:
-            end = None if rows else connection.execute(_LAST, {"asking": round}).scalar()
+            end = None if rows else connection.execute(_LAST, {"asking": round_number}).scalar()
             self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
         return rows
 

@@ -123,12 +123,16 @@ class Leases:
 
     def _undo(self, connection: sa.Connection, who: str, tab: str, at: float) -> Lease:
         a = t.answers.c
-        round = open_round(connection)
+        round_number = open_round(connection)
         select = sa.select(t.answers, t.withdrawn.c.answer_id.label("gone")).select_from(
             t.answers.join(t.queries).outerjoin(t.withdrawn)
         )
-        last = select.where((a.who == who) & (_q.round == round)).order_by(a.id.desc()).limit(UNDO_DEPTH)
-        rows = [row for row in connection.execute(last).mappings() if row["gone"] is None] if round is not None else []
+        last = select.where((a.who == who) & (_q.round == round_number)).order_by(a.id.desc()).limit(UNDO_DEPTH)
+        rows = (
+            [row for row in connection.execute(last).mappings() if row["gone"] is None]
+            if round_number is not None
+            else []
+        )
         if not rows:
             raise LabelwiseError(f"there is no answer to take back: only the last {UNDO_DEPTH} of the open round are")
         row = rows[0]
@@ -145,13 +149,13 @@ class Leases:
         [[lease]] = self._queue.issue(connection, [(Request(who, tab, at), [query])])
         return replace(lease, before=answer_of(row))
 
-    def close_round(self, round: int) -> int:
+    def close_round(self, round_number: int) -> int:
         """Removes the open queries of a round that nobody was ever shown; returns how many.
 
         Those that somebody has or had stay, so that a late answer finds its query.
         """
         shown = sa.select(_l.query_id)
         answered = sa.select(t.answers.c.query_id)
-        never = (_q.round == round) & _q.id.not_in(shown) & _q.id.not_in(answered)
+        never = (_q.round == round_number) & _q.id.not_in(shown) & _q.id.not_in(answered)
         with self._ledger.write() as connection:
             return connection.execute(sa.delete(t.queries).where(never)).rowcount

@@ -60,12 +60,12 @@ def text(card: Card) -> str:
 
 def _rounds(card: Card) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for round in sorted(set(card.cost_by_round) | {query.round for query, _ in card.standing}):
-        here = [(query, answer) for query, answer in card.standing if query.round == round]
+    for round_number in sorted(set(card.cost_by_round) | {query.round for query, _ in card.standing}):
+        here = [(query, answer) for query, answer in card.standing if query.round == round_number]
         units = ", ".join(sorted({query.unit for query, _ in here}))
         verdicts = ", ".join(f"{n} {v}" for v, n in Counter(answer.verdict for _, answer in here).most_common())
-        cost = card.cost_by_round.get(round, Cost())
-        rows.append((str(round), units, str(len(here)), verdicts, str(cost.boxes), f"{cost.seconds / 60:.1f}"))
+        cost = card.cost_by_round.get(round_number, Cost())
+        rows.append((str(round_number), units, str(len(here)), verdicts, str(cost.boxes), f"{cost.seconds / 60:.1f}"))
     return rows
 
 

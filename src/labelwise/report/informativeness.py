@@ -22,7 +22,7 @@ from labelwise.report.wording import points
 
 
 def measure(
-    round: int,
+    round_number: int,
     scores: Float[np.ndarray, " n"],
     right: Bool[np.ndarray, " n"],
     dispersion: Float[np.ndarray, " n"] | None = None,
@@ -41,12 +41,12 @@ def measure(
     upto = np.maximum(1, np.round(np.array(SHARES) * n).astype(np.int64))
     accuracy = hits[upto - 1] / upto if n else np.full(len(SHARES), np.nan)
     if dispersion is None:
-        return Informativeness(round, accuracy)
+        return Informativeness(round_number, accuracy)
     bins = np.minimum((dispersion * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     hits = np.bincount(bins, right, minlength=BINS)
     share = np.divide(hits, counts, out=np.full(BINS, np.nan), where=counts > 0)
-    return Informativeness(round, accuracy, counts, share)
+    return Informativeness(round_number, accuracy, counts, share)
 
 
 class Analysis(NamedTuple):

@@ -93,13 +93,13 @@ def _word(part: bool) -> str:
     return "part" if part else "whole"
 
 
-def _image(pool: Pool, labels: Labels, image: int, id: int, part: bool) -> dict[str, Any]:
+def _image(pool: Pool, labels: Labels, image: int, image_id: int, part: bool) -> dict[str, Any]:
     known = {
         "looked_at": _word(part),
         "coverage": labels.coverage.of(image).tolist(),
         "background": labels.background.of(image).tolist(),
     }
-    made: dict[str, Any] = {"id": id, "file_name": pool.names[image], "labelwise": known}
+    made: dict[str, Any] = {"id": image_id, "file_name": pool.names[image], "labelwise": known}
     made |= {"width": int(pool.width_px[image]), "height": int(pool.height_px[image])}
     if pool.clips is not None:
         made |= {"video_id": int(pool.clips.video[image]) + 1, "frame_id": int(pool.clips.frame[image])}

@@ -94,7 +94,7 @@ def _train(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str
             data,
             rule,
             seed=run.seed if member == FIRST else int(seeds.integers(2**31)),
-            round=now.number,
+            round_number=now.number,
             checkpoint=unfinished,
             progress=advance,
             after_epoch=recorder,

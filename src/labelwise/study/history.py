@@ -26,17 +26,18 @@ if TYPE_CHECKING:  # what draws is loaded where it draws: `status` needs none of
     from labelwise.report.filmstrip import Film, FilmFrame
 
 
-def round_result(context: Context, round: int) -> RoundResult:
+def round_result(context: Context, round_number: int) -> RoundResult:
     """The numbers of one round; what its stages have not produced yet is left empty."""
     ledger, classes = context.project.ledger, context.pool.classes
-    info = {name: ledger.stage_done(round, name) or {} for name in STAGES}
-    metrics = Round(context, round).metrics
-    cost = ledger.cost(until_round=round)
+    info = {name: ledger.stage_done(round_number, name) or {} for name in STAGES}
+    metrics = Round(context, round_number).metrics
+    cost = ledger.cost(until_round=round_number)
     counts = {
-        name: dict(zip(classes, map(float, values), strict=True)) for name, values in _counts(context, round).items()
+        name: dict(zip(classes, map(float, values), strict=True))
+        for name, values in _counts(context, round_number).items()
     }
     return RoundResult(
-        round=round,
+        round=round_number,
         cost_boxes=cost.boxes,
         cost_queries=cost.queries,
         cost_images=cost.images,
@@ -48,45 +49,45 @@ def round_result(context: Context, round: int) -> RoundResult:
         class_counts_truth=counts["truth"],
         class_counts_pseudo=counts["pseudo"],
         class_counts_picks=counts["picks"],
-        class_counts_picks_unbalanced=counts["unbalanced"] if round else {},
-        answers=_answers(context, round),
+        class_counts_picks_unbalanced=counts["unbalanced"] if round_number else {},
+        answers=_answers(context, round_number),
         stage_seconds={name: found["wall_s"] for name, found in info.items() if "wall_s" in found},
         skipped=sorted({(name, message) for found in info.values() for name, message in found.get("skipped", [])}),
     )
 
 
-def _counts(context: Context, round: int) -> dict[str, np.ndarray]:
+def _counts(context: Context, round_number: int) -> dict[str, np.ndarray]:
     """Boxes per class: labelled so far, pseudo labels (soft), this round's picks as asked and as by score alone.
 
     Picks count by their predicted class, since what the score alone would have taken was never answered.
     """
     n = len(context.pool.classes)
     zero = np.zeros(n)
-    annotations = context.project.ledger.annotation_rows(until_round=round)
+    annotations = context.project.ledger.annotation_rows(until_round=round_number)
     labels, rounds = annotations["label"], annotations["round"]
     counts = {
         "truth": np.bincount(labels, minlength=n),
-        "picks": np.bincount(labels[rounds == round], minlength=n),
+        "picks": np.bincount(labels[rounds == round_number], minlength=n),
         "pseudo": zero,
         "unbalanced": zero,
     }
-    now = Round(context, round)
+    now = Round(context, round_number)
     if now.files.targets.exists():
         targets = now.targets
         pseudo = targets.origin == ORIGIN_PSEUDO
         counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
-    if round and now.files.scores.exists() and units.find(context.run.query.unit).CLASS:
+    if round_number and now.files.scores.exists() and units.find(context.run.query.unit).CLASS:
         scored = now.scores
-        asked = [query.label for query in context.project.ledger.queries(round)]
+        asked = [query.label for query in context.project.ledger.queries(round_number)]
         counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)
         best = np.argsort(-scored["score"], kind="stable")[: len(asked)]
         counts["unbalanced"] = np.bincount(scored["label"][best], minlength=n)
     return counts
 
 
-def _answers(context: Context, round: int) -> dict[str, int]:
+def _answers(context: Context, round_number: int) -> dict[str, int]:
     found: dict[str, int] = {}
-    for verdict in context.project.ledger.verdicts(round).values():
+    for verdict in context.project.ledger.verdicts(round_number).values():
         found[verdict] = found.get(verdict, 0) + 1
     return found
 
@@ -122,17 +123,17 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
     )
 
 
-def _informativeness(context: Context, round: int) -> Informativeness:
+def _informativeness(context: Context, round_number: int) -> Informativeness:
     """How often the model of a scored round is right about the images with the highest scores."""
     from labelwise.report import informativeness
 
-    now, truth = Round(context, round), context.pool.truth
+    now, truth = Round(context, round_number), context.pool.truth
     if truth is None:
-        return informativeness.measure(round, np.zeros(0), np.zeros(0, bool))
+        return informativeness.measure(round_number, np.zeros(0), np.zeros(0, bool))
     found, image = now.detections(), now.scores["image"]
     right = found.labels[found.offsets[image]] == truth.labels[image]
     unsure = dispersion.score(now.before.history[:, image]) if now.before.files.history.exists() else None
-    return informativeness.measure(round, now.scores["score"], right, unsure)
+    return informativeness.measure(round_number, now.scores["score"], right, unsure)
 
 
 def _data_name(context: Context) -> str:
@@ -156,21 +157,21 @@ def versions() -> dict[str, str]:
     return {n: version(n) for n in names} | {"python": platform.python_version(), "machine": platform.machine()}
 
 
-def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
+def _gallery(context: Context, round_number: int, amount: int) -> list[GalleryItem]:
     """The images with most picks of the round: picks, their verdicts, and the pseudo labels that complete them.
 
     A pick that has no class is a region or the whole image.
     """
     ledger, classes, pool = context.project.ledger, context.pool.classes, context.pool
-    verdicts = ledger.verdicts(round)
+    verdicts = ledger.verdicts(round_number)
     by_image: dict[int, list[Any]] = {}
-    for query in ledger.queries(round):
+    for query in ledger.queries(round_number):
         if query.id in verdicts:
             by_image.setdefault(pool.number_of[query.image], []).append(query)
     chosen = sorted(by_image, key=lambda image: (-len(by_image[image]), image))[:amount]
     unreadable = {image for image, _ in context.images("pool").warm(chosen)}
     chosen = [image for image in chosen if image not in unreadable]
-    targets = Round(context, round).targets
+    targets = Round(context, round_number).targets
     owner = targets.images[image_of(targets.offsets)]
     items = []
     for image in chosen:
@@ -198,13 +199,13 @@ def _gallery(context: Context, round: int, amount: int) -> list[GalleryItem]:
     return items
 
 
-def films(context: Context, round: int, amount: int = 4, around: int = 3) -> list[Film]:
+def films(context: Context, round_number: int, amount: int = 4, around: int = 3) -> list[Film]:
     """The first picks of a round among their neighbours, with the verdict of the graph on every box, where there is
     one: a project of videos whose method looks at temporal coherence.
     """
     from labelwise.report.filmstrip import Film
 
-    now, pool = Round(context, round), context.pool
+    now, pool = Round(context, round_number), context.pool
     if pool.clips is None or not now.files.errors.exists():
         return []
     nodes, links = now.errors, now.links
@@ -222,7 +223,7 @@ def films(context: Context, round: int, amount: int = 4, around: int = 3) -> lis
         ends = zip(links["a"][both].tolist(), links["b"][both].tolist(), strict=True)
         at = {int(f): k for k, f in enumerate(near)}
         joined = [(at[place[a][0]], place[a][1], at[place[b][0]], place[b][1]) for a, b in ends]
-        found.append(Film(f"{pool.names[image]}, round {round}", frames, joined))
+        found.append(Film(f"{pool.names[image]}, round {round_number}", frames, joined))
     return found
 
 

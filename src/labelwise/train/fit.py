@@ -73,7 +73,7 @@ def fit(
     rule: Train,
     *,
     seed: int,
-    round: int,
+    round_number: int,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int], None] | None = None,
     after_epoch: AfterEpoch | None = None,
@@ -87,10 +87,10 @@ def fit(
         LabelwiseError: nothing to train on, or a loss that is not finite (names the images of its batch).
     """
     if len(data) == 0:
-        raise LabelwiseError(f"round {round}: no image to train on; label some first (budget.start_images)")
+        raise LabelwiseError(f"round {round_number}: no image to train on; label some first (budget.start_images)")
     if rule.devices == 1:
         fabric = Fabric(accelerator=rule.accelerator, devices=1, precision=rule.precision)
-        return _train(fabric, model, data, rule, seed, round, checkpoint, progress, after_epoch)
+        return _train(fabric, model, data, rule, seed, round_number, checkpoint, progress, after_epoch)
     on_gpu = rule.accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available()
     forks = sys.platform == "linux" and not on_gpu  # macOS's own libraries do not bear it, Windows has none
     start: Literal["spawn", "fork"] = "fork" if forks else "spawn"
@@ -99,7 +99,7 @@ def fit(
     model.share_memory()  # where the first process leaves the weights
     result: dict[str, float] = fabric.launch(
         _train_copy,  # type: ignore[arg-type]
-        *(model, data, rule, seed, round, checkpoint, after_epoch),
+        *(model, data, rule, seed, round_number, checkpoint, after_epoch),
     )
     return result
 
@@ -110,13 +110,13 @@ def _train_copy(
     data: Data,
     rule: Train,
     seed: int,
-    round: int,
+    round_number: int,
     checkpoint: Checkpoint | None,
     after_epoch: AfterEpoch | None,
 ) -> dict[str, float]:
     """One of several processes: trains a copy of its own; the first one puts the weights into the shared model."""
     own = copy.deepcopy(shared)
-    result = _train(fabric, own, data, rule, seed, round, checkpoint, None, after_epoch)
+    result = _train(fabric, own, data, rule, seed, round_number, checkpoint, None, after_epoch)
     if fabric.is_global_zero:
         weights = own.state_dict()
         with torch.no_grad():
@@ -131,7 +131,7 @@ def _train(
     data: Data,
     rule: Train,
     seed: int,
-    round: int,
+    round_number: int,
     checkpoint: Checkpoint | None,
     progress: Callable[[int], None] | None,
     after_epoch: AfterEpoch | None,
@@ -140,19 +140,19 @@ def _train(
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
         per_epoch = math.ceil(len(data) / rule.batch_size)
         epochs = epochs_of(len(data), rule)
-        first = _resume(model, optimiser, checkpoint, seed, round, epochs)
+        first = _resume(model, optimiser, checkpoint, seed, round_number, epochs)
         if progress is not None:
             progress(first * per_epoch)
         trained.train()
         started = saved = time.monotonic()
         loss = 0.0
         for epoch in range(first, epochs):
-            loss = _epoch(fabric, trained, optimiser, data, rule, (seed, round, epoch), epochs, progress)
+            loss = _epoch(fabric, trained, optimiser, data, rule, (seed, round_number, epoch), epochs, progress)
             if after_epoch is not None and fabric.is_global_zero:
                 after_epoch(model, epoch)
             due = time.monotonic() - saved >= rule.checkpoint_every_s
             if checkpoint is not None and due and epoch + 1 < epochs and fabric.is_global_zero:
-                tensors, metadata = _state(model, optimiser, seed, round, epoch + 1, epochs)
+                tensors, metadata = _state(model, optimiser, seed, round_number, epoch + 1, epochs)
                 checkpoint.save(tensors, metadata)
                 saved = time.monotonic()
         seconds = max(time.monotonic() - started, 1e-9)
@@ -236,23 +236,25 @@ def _reproducible(device: torch.device, threads: int | None) -> Iterator[None]:
 
 
 def _state(
-    model: nn.Module, optimiser: Any, seed: int, round: int, epoch: int, epochs: int
+    model: nn.Module, optimiser: Any, seed: int, round_number: int, epoch: int, epochs: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     tensors = {f"model.{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{number}.{name}"] = value.detach().cpu().numpy()
-    return tensors, {"seed": str(seed), "round": str(round), "epoch": str(epoch), "epochs": str(epochs)}
+    return tensors, {"seed": str(seed), "round": str(round_number), "epoch": str(epoch), "epochs": str(epochs)}
 
 
-def _resume(model: nn.Module, optimiser: Any, checkpoint: Checkpoint | None, seed: int, round: int, epochs: int) -> int:
+def _resume(
+    model: nn.Module, optimiser: Any, checkpoint: Checkpoint | None, seed: int, round_number: int, epochs: int
+) -> int:
     """Loads an unfinished training of the same round; returns its next epoch (0 when there is none)."""
     found = None if checkpoint is None else checkpoint.load()
     if found is None:
         return 0
     tensors, metadata = found
-    if [metadata.get(k) for k in ("seed", "round", "epochs")] != [str(seed), str(round), str(epochs)]:
+    if [metadata.get(k) for k in ("seed", "round", "epochs")] != [str(seed), str(round_number), str(epochs)]:
         return 0
     weights = {
         k.removeprefix("model."): torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith("model.")

@@ -28,11 +28,13 @@ def standing(context: Context) -> dict[str, Any]:
             "round": _last(stages),
             "rounds": run.rounds,
         }
-    round = max(asking)
-    unit = run.budget.unit if round else "images"
-    amount = float(run.budget.per_round[round - 1]) if round else float(run.budget.first(len(context.pool)))
-    found = {"state": "open", "round": round, "rounds": run.rounds, "unit": unit, "budget": amount}
-    counted = progress.counts(ledger, round, run.ask.overlap)
+    round_number = max(asking)
+    unit = run.budget.unit if round_number else "images"
+    amount = (
+        float(run.budget.per_round[round_number - 1]) if round_number else float(run.budget.first(len(context.pool)))
+    )
+    found = {"state": "open", "round": round_number, "rounds": run.rounds, "unit": unit, "budget": amount}
+    counted = progress.counts(ledger, round_number, run.ask.overlap)
     return found | {"spent": counted.pop("cost")[unit]} | counted
 
 
@@ -47,12 +49,12 @@ def overview(context: Context) -> dict[str, Any]:
     rounds = sorted({row["round"] for row in stages})
     curve, spent = [], ledger.cost_by_round()
     total, known = Cost(), {name.casefold() for name in context.pool.classes}
-    for round in rounds:
-        cost = spent.get(round, Cost())
+    for round_number in rounds:
+        cost = spent.get(round_number, Cost())
         total = Cost(*(getattr(total, k) + getattr(cost, k) for k in ("boxes", "queries", "images", "seconds")))
-        quality = Round(context, round).metrics.get("accuracy" if run.classifies else "ap50")
+        quality = Round(context, round_number).metrics.get("accuracy" if run.classifies else "ap50")
         sums = {"boxes": total.boxes, "queries": total.queries, "images": total.images, "seconds": total.seconds}
-        curve.append({"round": round, "quality": quality, **sums})
+        curve.append({"round": round_number, "quality": quality, **sums})
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
     asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
     return {
