@@ -201,9 +201,9 @@ def test_another_loss_is_refused() -> None:
 def test_weight_zero_among_the_boxes_is_refused() -> None:
     label = plain_labels()[1] | {"w_cls": torch.zeros(1), "w_box": torch.zeros(1)}
     with pytest.raises(LabelwiseError, match="belongs into `muted`"):
-        adapter.checked([label])
+        adapter.check([label])
     with pytest.raises(LabelwiseError, match=r"labels of image 0 of the batch: weights \[-1.0\]"):
-        adapter.checked([plain_labels()[1] | {"w_cls": -torch.ones(1)}])
+        adapter.check([plain_labels()[1] | {"w_cls": -torch.ones(1)}])
 
 
 def test_labels_are_shares_of_the_window_and_weight_zero_is_muted() -> None:

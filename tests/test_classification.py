@@ -21,7 +21,7 @@ from labelwise.models import classifier
 from labelwise.predict.classify import classes, classify, distributions
 from labelwise.predict.recorder import Recorder
 from labelwise.score import dispersion, misclassified, svm_margin
-from labelwise.train.images import ImageSet, augmented, one_per_image
+from labelwise.train.images import ImageSet, augment, one_per_image
 from labelwise.types import LabelwiseError, Rects, Targets
 
 
@@ -65,7 +65,7 @@ def targets(images, labels, counts=None) -> Targets:
 
 def test_augmentation_against_a_loop():
     images = torch.rand(6, 3, 5, 7)
-    got = augmented(images, np.random.default_rng(3), flip=0.5, pad_px=2, jitter=0.2)
+    got = augment(images, np.random.default_rng(3), flip=0.5, pad_px=2, jitter=0.2)
     rng = np.random.default_rng(3)
     flipped, shift = rng.random(6) < 0.5, rng.integers(0, 5, (2, 6))
     gain, bias = rng.uniform(-0.2, 0.2, (2, 6))
@@ -75,7 +75,7 @@ def test_augmentation_against_a_loop():
         dy, dx = shift[:, i]
         expected = padded[:, dy : dy + 5, dx : dx + 7] * (1 + gain[i]) + bias[i] / 2
         np.testing.assert_allclose(got[i].numpy(), np.clip(expected, 0, 1), rtol=1e-5, atol=1e-6)
-    assert torch.equal(augmented(images, rng, flip=0, pad_px=0, jitter=0), images)
+    assert torch.equal(augment(images, rng, flip=0, pad_px=0, jitter=0), images)
 
 
 def test_one_class_per_image_and_no_class_is_not_trained_on():

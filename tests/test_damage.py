@@ -171,7 +171,7 @@ def test_every_file_of_a_round_is_some_stages() -> None:
 
 def test_a_finished_round_holds_nothing_else(finished: Path) -> None:
     for folder in (finished / "rounds").iterdir():
-        of_stages = {path for stage in round_files.WRITES for path in round_files.written(folder, stage)}
+        of_stages = {path for stage in round_files.WRITES for path in round_files.files_of(folder, stage)}
         assert {path for path in folder.rglob("*") if path.is_file()} == of_stages
 
 
@@ -386,4 +386,4 @@ def test_changes_read_as_sentences() -> None:
 
 def test_a_query_is_the_same_by_image_box_and_class() -> None:
     one = Query(1, 0, "a.jpg", "box", (1.0, 2.0, 3.0, 4.0), 1, 0.5)
-    assert ranking._what(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)
+    assert ranking._key(one) == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)

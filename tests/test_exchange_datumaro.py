@@ -93,7 +93,7 @@ def test_datumaro_reads_the_training_set(tmp_path: Path) -> None:
         {"image": images.names[k], "label": c, **dict(zip(corners, box, strict=True))} | made
         for k, c, box in ((0, 1, (1, 2, 30, 40)), (2, 2, (5, 6, 70, 80)))
     ]
-    whole, part = training_set.looked_at(images, labels)
+    whole, part = training_set.split_by_coverage(images, labels)
     assert (whole.tolist(), part.tolist()) == ([0], [2])
     content = training_set.coco(images, labels, rows, whole, project=PROJECT, part=False)
     (tmp_path / "annotations").mkdir()

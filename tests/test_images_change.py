@@ -104,7 +104,7 @@ def test_an_image_that_is_gone_is_told_not_asked_and_back_when_it_is_back(data: 
     assert boxes_of(gone, name) == before
     assert name not in asked(gone, 1)
     assert name in dict(history.round_result(gone, 1).skipped)
-    assert availability.told(opened(data, rounds=1)) == told
+    assert availability.messages(opened(data, rounds=1)) == told
     history.run_result(gone)  # the report can be drawn without it
     aside.rename(path)
     back, told = run(data, rounds=2)

@@ -12,7 +12,7 @@ from labelwise.stages.ranking import _next
 from labelwise.stages.simulation import _annotated
 from labelwise.types import Boxes, Detections, Pool
 from labelwise.units import Candidates, Shard, image, region
-from labelwise.units._lift import lifted
+from labelwise.units._lift import lift_scores
 
 
 def detections(image: list[int], boxes: list, n_images: int, classes: int = 3) -> Detections:
@@ -30,7 +30,7 @@ def test_lifting_against_a_loop(how: str) -> None:
     for _ in range(20):
         counts = rng.integers(0, 4, 9)
         value, offsets = rng.random(counts.sum()), np.concatenate([[0], np.cumsum(counts)])
-        got = lifted(value, offsets, how, np.random.default_rng(1))
+        got = lift_scores(value, offsets, how, np.random.default_rng(1))
         for k, one in enumerate(got):
             own = value[offsets[k] : offsets[k + 1]]
             expected = {"mean": np.mean, "max": np.max, "sum": np.sum}.get(how)

@@ -74,7 +74,7 @@ def test_every_instant_is_read_again(seed: int, tmp_path: Path) -> None:
     for _ in range(60):
         step(ledger, rng, queries, answers)
         record = {"seen": records.seen_now(ledger, 1, now())}
-        then.append((records.seen(record), ledger.labels(pool()), ledger.cost_by_round()))
+        then.append((records.instant_of(record), ledger.labels(pool()), ledger.cost_by_round()))
     different = 0
     for seen, labels, costs in then:
         assert same(ledger.labels(pool(), seen), labels)
@@ -92,7 +92,7 @@ def test_rounds_after_the_instants_are_left_out(tmp_path: Path) -> None:
         (query,) = ledger.queries(round_number)
         answer = Answer(query.id, "all", [(1.0, 1.0, 5.0, 5.0)], [0])
         ledger.record(query, answer, Cost(1, 1, 1, 2.0), "oracle")
-    seen = [records.seen({"seen": records.seen_now(ledger, round_number, now())}) for round_number in (0, 1)]
+    seen = [records.instant_of({"seen": records.seen_now(ledger, round_number, now())}) for round_number in (0, 1)]
     assert [len(ledger.labels(pool(), one).annotations) for one in seen] == [1, 2]
     assert [ledger.labels(pool(), one).answered.sum() for one in seen] == [1, 2]
     ledger.close()
@@ -105,7 +105,7 @@ def test_a_number_that_changed_in_a_row_is_found(tmp_path: Path) -> None:
     (query,) = ledger.queries(0)
     ledger.record(query, Answer(query.id, "all", [(1.0, 1.0, 5.0, 5.0)], [0]), Cost(1, 1, 1, 2.0), "oracle")
     seen = records.seen_now(ledger, 0, now())
-    record = {"seen": seen, "rows": safety.row_sums(ledger, records.seen({"seen": seen}))}  # type: ignore[arg-type]
+    record = {"seen": seen, "rows": safety.row_sums(ledger, records.instant_of({"seen": seen}))}  # type: ignore[arg-type]
     ledger.mark_done(0, "label", {}, 1.0, record)
     safety.compare(ledger, 1)
     ledger.correct(1, (2.0, 2.0, 9.0, 9.0), 1, "ann")

@@ -872,7 +872,7 @@ def test_a_whole_run_with_people(site: Any, overlap: int) -> None:
     with ledger.read() as connection:
         each = connection.exec_driver_sql("SELECT count(*), count(DISTINCT who) FROM answers GROUP BY query_id").all()
     assert {tuple(row) for row in each} == {(overlap, overlap)}, "the round waited for every second opinion"
-    assert len(history.agreed(opened)) == (overlap == 2)
+    assert len(history.agreement_lines(opened)) == (overlap == 2)
     done = ledger.stage_done(1, "ask")
     assert done is not None and cost[1].boxes <= 4 and (cost[1].boxes == 4 or done["ranking_exhausted"])
     until = time.time() + 20  # the progress that is shown may be a second old

@@ -153,7 +153,7 @@ def find(folder: str, name: str) -> Method:
         LabelwiseError: no such method (with "did you mean"), or the module lacks the folder's verb.
     """
     if "." in name:
-        return _found(folder, name, name)
+        return _method(folder, name, name)
     if name not in names(folder):
         raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))
     return _built_in(folder, name)
@@ -161,10 +161,10 @@ def find(folder: str, name: str) -> Method:
 
 @functools.cache
 def _built_in(folder: str, name: str) -> Method:
-    return _found(folder, name, f"labelwise.{folder.replace('/', '.')}.{name}")
+    return _method(folder, name, f"labelwise.{folder.replace('/', '.')}.{name}")
 
 
-def _found(folder: str, name: str, module: str) -> Method:
+def _method(folder: str, name: str, module: str) -> Method:
     parameters = None
     if "." not in name:
         with contextlib.suppress(Unreadable):

@@ -56,7 +56,7 @@ def begin(context: Context) -> None:
         )
     context.project.ledger.add_images(context.pool)
     availability.look(context)
-    for line in availability.told(context):
+    for line in availability.messages(context):
         context.tell(line)
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float64, Int64
 from labelwise.types import Answer, Boxes, Query
 from labelwise.units._candidates import Candidates, Shard, whole_images
 from labelwise.units._contract import SKIPPED, Meaning
-from labelwise.units._lift import lifted
-from labelwise.units._objects import given
+from labelwise.units._lift import lift_scores
+from labelwise.units._objects import plain_answer
 
 VERDICTS: Mapping[str, Meaning] = {
     "empty": Meaning("empty", look="inspect", covers=True),
@@ -46,11 +46,11 @@ def answer(
     iou_threshold: float,
 ) -> Answer:
     """Whether the image holds an object, annotated before or not."""
-    return given(query, "present" if len(rows) else "empty")
+    return plain_answer(query, "present" if len(rows) else "empty")
 
 
 def lift(
     value: Float64[np.ndarray, " m"], offsets: Int64[np.ndarray, " n+1"], how: str, rng: np.random.Generator
 ) -> Float64[np.ndarray, " n"]:
     """Mean, maximum, sum or a random one of the scores of its detections; 0 where there is none."""
-    return lifted(value, offsets, how, rng)
+    return lift_scores(value, offsets, how, rng)

@@ -73,7 +73,7 @@ def kind_of(model: nn.Module) -> str:
     return found
 
 
-def checked(given: Sequence[Labels]) -> None:
+def check(given: Sequence[Labels]) -> None:
     """Refuses labels whose weights do not fit, before anything is matched."""
     for i, label in enumerate(given):
         n = len(label["class_labels"])
@@ -103,7 +103,7 @@ def detr_loss(
     """The loss of `DetrForObjectDetection`, weighted; called by the model."""
     from transformers.loss.loss_for_object_detection import HungarianMatcher
 
-    checked(labels)
+    check(labels)
     match: Matcher = HungarianMatcher(
         class_cost=config.class_cost, bbox_cost=config.bbox_cost, giou_cost=config.giou_cost
     )
@@ -148,7 +148,7 @@ def rt_detr_loss(
     """
     from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 
-    checked(labels)
+    check(labels)
     match: Matcher = RTDetrHungarianMatcher(config)
     meta = denoising_meta_values
     if meta is not None:  # of every query, the denoising ones come first

@@ -86,9 +86,9 @@ def check_inputs(
         unknown = inputs.problems(catalog.find(folder, name))
         if unknown:
             raise LabelwiseError("; ".join(unknown))
-        for row in inputs.named(folder, name):
+        for row in inputs.rows_of(folder, name):
             if not row.from_arrays:
-                usable = [n for n in catalog.names(folder) if all(one.from_arrays for one in inputs.named(folder, n))]
+                usable = [n for n in catalog.names(folder) if all(one.from_arrays for one in inputs.rows_of(folder, n))]
                 raise LabelwiseError(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"

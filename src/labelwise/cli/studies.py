@@ -56,7 +56,7 @@ def pretrain(
     from labelwise.stages.checkpoints import Checkpoint, new_model
     from labelwise.train import simsiam
 
-    run = opening.resolved(config.load(catalog.recipe_files(recipe), settings or []), output)
+    run = opening.resolve_paths(config.load(catalog.recipe_files(recipe), settings or []), output)
     if not run.classifies or run.data.generated:
         raise LabelwiseError(f"{recipe}: pretrain takes a recipe of image classification, such as cifar10")
     pool, _, _ = opening.pools(run, run.data.folder(), run.data.pool_split or "", "")

@@ -47,7 +47,7 @@ def images(
             if kept:
                 of_pool.keep(opened, kept, "owner")
                 tell(f"Kept the labels of {len(kept)} images.")
-    lines = of_pool.told(opened)
+    lines = of_pool.messages(opened)
     if not lines:
         tell("Every image of the pool is there, as it was when it was labelled.")
         return

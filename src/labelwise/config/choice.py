@@ -67,6 +67,6 @@ class NameOf:
     folder: str
 
 
-def listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """One selector is a chain of one."""
     return value if isinstance(value, list | tuple) else [value]

@@ -174,7 +174,7 @@ INPUTS: Mapping[str, Mapping[str, Input]] = MappingProxyType(
 """By folder and name. The same name may be another thing in another folder: `scores` are confidences to a score."""
 
 
-def named(folder: str, method: str) -> tuple[Input, ...]:
+def rows_of(folder: str, method: str) -> tuple[Input, ...]:
     """The rows of what a method names, in its order.
 
     Raises:
@@ -194,4 +194,4 @@ def problems(method: catalog.Method) -> list[str]:
 
 def of_images(folder: str, method: str) -> bool:
     """Whether a method is one of whole images: a score that gives one number per image, a selector of frames."""
-    return any(one.of_images for one in named(folder, method))
+    return any(one.of_images for one in rows_of(folder, method))

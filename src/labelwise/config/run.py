@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
 from labelwise.config.choice import Choice, MethodOf
-from labelwise.config.inputs import INPUTS, Input, Need, named
+from labelwise.config.inputs import INPUTS, Input, Need, rows_of
 from labelwise.config.sections import AskRule, Budget, Data, LabelRule, Predict, QueryRule, Section, TrackRule, Train
 
 
@@ -111,7 +111,7 @@ class Run(Section):
         """Everything that the score, the label policy and the selectors name, as the menu describes it."""
         chosen = [("score", self.query.score), ("labels", self.labels.policy)]
         chosen += [("select", step) for step in self.query.select]
-        return tuple(one for folder, choice in chosen for one in named(folder, choice.name))
+        return tuple(one for folder, choice in chosen for one in rows_of(folder, choice.name))
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -125,7 +125,7 @@ class Run(Section):
     @property
     def needs_consistency(self) -> bool:
         """Whether the label policy looks at the views."""
-        return any(_of_views(one) for one in named("labels", self.labels.policy.name))
+        return any(_of_views(one) for one in rows_of("labels", self.labels.policy.name))
 
     @property
     def needs_views(self) -> bool:

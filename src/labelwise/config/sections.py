@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from labelwise import units
-from labelwise.config.choice import Choice, MethodOf, NameOf, Step, listed
+from labelwise.config.choice import Choice, MethodOf, NameOf, Step, as_list
 from labelwise.config.inputs import of_images
 from labelwise.errors import LabelwiseError
 
@@ -177,9 +177,9 @@ class QueryRule(Section):
     """What one question is about (`labelwise list units`): box, image, region (frame: an image of a video)."""
     score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
     """How much a candidate is worth labelling (`labelwise list score`)."""
-    select: Annotated[tuple[Annotated[Step, MethodOf("select", "balance_frequency")], ...], BeforeValidator(listed)] = (
-        Step(name="balance_frequency"),
-    )
+    select: Annotated[
+        tuple[Annotated[Step, MethodOf("select", "balance_frequency")], ...], BeforeValidator(as_list)
+    ] = (Step(name="balance_frequency"),)
     """One selector or a chain of them: each ranks what the one before it left (`labelwise list select`)."""
     threshold: float = Field(0.1, ge=0, lt=1)
     """Least confidence of a candidate box."""

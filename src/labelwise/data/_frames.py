@@ -92,7 +92,7 @@ class Frames:
         return Frames(self.videos, self.video[images], self.frame[images], self._shared)
 
     @staticmethod
-    def join(parts: Sequence[Frames]) -> Frames:
+    def join_frames(parts: Sequence[Frames]) -> Frames:
         """Of several pools one after another; frames are kept where the first keeps them."""
         starts = np.cumsum([0, *(len(part.videos) for part in parts)])
         video = [part.video + start for part, start in zip(parts, starts[:-1], strict=True)]
@@ -145,11 +145,11 @@ def taken(frames: Callable[[int], np.ndarray], images: np.ndarray) -> Callable[[
     return lambda image: frames(int(images[image]))
 
 
-def joined(parts: Sequence[tuple[Callable[[int], np.ndarray], int]]) -> Callable[[int], np.ndarray]:
+def join_frames(parts: Sequence[tuple[Callable[[int], np.ndarray], int]]) -> Callable[[int], np.ndarray]:
     """The frames of any pools one after another, each with how many images it has."""
     own = [frames for frames, _ in parts if isinstance(frames, Frames)]
     if len(own) == len(parts):
-        return Frames.join(own)
+        return Frames.join_frames(own)
     starts = np.cumsum([0, *(count for _, count in parts)])
 
     def read(image: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 
 import labelwise.data
-from labelwise.data._frames import joined
+from labelwise.data._frames import join_frames
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
 _LAST = ("classes", "folder")
@@ -133,5 +133,5 @@ def join(pools: list[Pool]) -> Pool:
         problems=tuple(problem for pool in pools for problem in pool.problems),
         pixels=np.concatenate(held) if held else None,
         clips=Clips.join(clips) if clips else None,
-        frames=joined(frames) if frames else None,
+        frames=join_frames(frames) if frames else None,
     )

@@ -117,7 +117,7 @@ def answers(
         if places.setdefault(query.id, shape.where) != shape.where:
             reader.problem("duplicate id", shape.where, f"query {query.id} stands in {places[query.id]} too")
             continue
-        answer = _asked(reader, query, shape, areas, who)
+        answer = _query_of(reader, query, shape, areas, who)
         found += [] if answer is None else [answer]
     for query, shape in sorted(areas, key=lambda pair: pair[0].id or 0):
         answer = _area(reader, query, shape, new.get(query.image, []), who)
@@ -133,7 +133,7 @@ def _of_another_size(reader: AnswerReader, shape: Shape) -> bool:
     return shape.size is not None and reader.sizes.get(shape.image, shape.size) != shape.size
 
 
-def _asked(
+def _query_of(
     reader: AnswerReader, query: Query, shape: Shape, areas: list[tuple[Query, Shape]], who: str
 ) -> Answer | None:
     """The answer of a box that is a question; of an area that is complete, a note in `areas`."""

@@ -174,7 +174,7 @@ def read(
     places: dict[int, str] = {}
     for number, task in enumerate(listed, start=1):
         where = f"task {task.get('id', '?')} (entry {number})" if isinstance(task, dict) else f"entry {number}"
-        query = _asked(task, reader, pool, where, one_class)
+        query = _query_of(task, reader, pool, where, one_class)
         if query is None or query.id is None:
             continue
         if places.setdefault(query.id, where) != where:
@@ -233,7 +233,7 @@ def _region(name: str, box: BoxTuple, size: tuple[int, int], label: str, *, read
     return made | {"original_width": width, "original_height": height}
 
 
-def _asked(task: Any, reader: AnswerReader, pool: Pool, where: str, one_class: bool) -> Query | None:
+def _query_of(task: Any, reader: AnswerReader, pool: Pool, where: str, one_class: bool) -> Query | None:
     """The query of a task whose data is as it was sent."""
     data = task.get("data") if isinstance(task, dict) else None
     if not isinstance(data, dict):

@@ -25,7 +25,7 @@ def part(said: ImageOutputs | None, start: int, stop: int) -> ImageOutputs | Non
     return ImageOutputs(said.features[start:stop], said.predicted_loss[start:stop], said.seen[start:stop])
 
 
-def joined(parts: Sequence[ImageOutputs | None]) -> ImageOutputs:
+def join(parts: Sequence[ImageOutputs | None]) -> ImageOutputs:
     """The parts one after another."""
     said = [one for one in parts if one is not None]
     return ImageOutputs(
@@ -37,7 +37,7 @@ def joined(parts: Sequence[ImageOutputs | None]) -> ImageOutputs:
 
 def write(shard: Path, parts: Sequence[ImageOutputs | None]) -> None:
     """Writes the images of one shard beside it."""
-    said = joined(parts)
+    said = join(parts)
     columns = {"seen": pa.array(said.seen), "predicted_loss": pa.array(said.predicted_loss)}
     width = said.features.shape[1]
     if width:
@@ -51,7 +51,7 @@ def write(shard: Path, parts: Sequence[ImageOutputs | None]) -> None:
 def read(folder: Path, shards: Sequence[str], n_images: int, width: int) -> ImageOutputs:
     """Reads the images of consecutive shards, given by their file names."""
     parts = [_read(_path(folder, shard), width) for shard in shards]
-    said = joined(parts)
+    said = join(parts)
     if len(said) != n_images:
         raise LabelwiseError(
             f"{folder}: outputs of {len(said)} images, expected {n_images}; {again(_path(folder, shards[0]))}"

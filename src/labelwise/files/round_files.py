@@ -99,7 +99,7 @@ class RoundFolder:
         return self.path / "metrics.json"
 
 
-def written(folder: Path, stage: str) -> list[Path]:
+def files_of(folder: Path, stage: str) -> list[Path]:
     """The files of a stage that are there, in the order of their names."""
     found = [path for pattern in WRITES.get(stage, ()) for path in folder.glob(pattern)]
     inside = [path for one in found if one.is_dir() for path in one.rglob("*") if path.is_file()]
@@ -108,7 +108,7 @@ def written(folder: Path, stage: str) -> list[Path]:
 
 def sums(folder: Path, stage: str) -> Sums:
     """Size and CRC-32 of what a stage has written."""
-    files = written(folder, stage)
+    files = files_of(folder, stage)
     return {path.relative_to(folder).as_posix(): (path.stat().st_size, crc(path)) for path in files}
 
 
@@ -127,7 +127,7 @@ def damage(folder: Path, stage: str, expected: Sums | None, most_bytes: float) -
     Sizes are compared always, content while less than `most_bytes` are read. With nothing `expected` (an earlier
     labelwise kept no sums) the stage's first file must be there.
     """
-    there = {path.relative_to(folder).as_posix(): path for path in written(folder, stage)}
+    there = {path.relative_to(folder).as_posix(): path for path in files_of(folder, stage)}
     if expected is None:
         main = WRITES[stage][0]
         return ({} if any(folder.glob(main)) else {main: "is missing"}), 0

@@ -187,17 +187,17 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
     columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None, as are `tightness` and
     `per_image`. A missing, damaged or strange shard is an error that names it.
     """
-    return _read(folder, _shards(folder), _wanted(columns))
+    return _read(folder, _shards(folder), _columns(columns))
 
 
 def stream_detections(folder: Path, columns: Collection[str] | None = None) -> Iterator[tuple[int, Detections]]:
     """`read_detections` shard by shard: the number of the first image, and the detections of the images from there."""
-    wanted = _wanted(columns)
+    wanted = _columns(columns)
     for shard in _shards(folder):
         yield shard[2]["first"], _read(folder, [shard], wanted)
 
 
-def _wanted(columns: Collection[str] | None) -> set[str]:
+def _columns(columns: Collection[str] | None) -> set[str]:
     wanted = set(_OPTIONAL if columns is None else columns)
     unknown = sorted(wanted - {*_ALWAYS, *_OPTIONAL})
     if unknown:

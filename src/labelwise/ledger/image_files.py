@@ -71,7 +71,7 @@ def unavailable(ledger: Ledger) -> dict[str, Unavailable]:
     return {image: Unavailable(why, what) for image, why, what in rows}
 
 
-def asked(ledger: Ledger) -> tuple[set[str], set[str]]:
+def asked_and_labelled(ledger: Ledger) -> tuple[set[str], set[str]]:
     """Images that were ever asked about, and those of them that have labels now, held back or not."""
     newer = t.annotation_table.alias("newer")
     current = _n.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == _n.id).correlate(t.annotation_table)

@@ -101,10 +101,10 @@ def take_in(
 
 def _same(a: Answer, b: Answer) -> bool:
     """Whether two answers are one: the same person said the same."""
-    return _said(a) == _said(b)
+    return _content(a) == _content(b)
 
 
-def _said(answer: Answer) -> Answer:
+def _content(answer: Answer) -> Answer:
     return replace(answer, seconds=0.0, boxes=_plain(answer), labels=tuple(answer.labels), classes=None)
 
 

@@ -58,7 +58,7 @@ def seen_now(ledger: Ledger, round_number: int, time: str) -> dict[str, Any]:
         return asdict(instant(connection, round_number, len(ledger.class_list(connection)), time))
 
 
-def seen(record: dict[str, Any]) -> Instant | None:
+def instant_of(record: dict[str, Any]) -> Instant | None:
     """The instant that a stage took in; None where it was done by an earlier labelwise."""
     return Instant(**record["seen"]) if "seen" in record else None
 

@@ -90,7 +90,7 @@ def faults(ledger: Ledger, rounds: int) -> list[str]:
 def _other_rows(ledger: Ledger, rounds: int) -> list[str]:
     for round_number in reversed(range(rounds)):
         record = records.of_stage(ledger, round_number, "label")
-        seen = records.seen(record)
+        seen = records.instant_of(record)
         if seen is not None and "rows" in record:
             now = row_sums(ledger, seen)
             wrong = sorted(name for name, value in record["rows"].items() if now.get(name) != value)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
-from labelwise.predict.detect import Predicted, Sink
+from labelwise.predict.detect import Sink, Summary
 from labelwise.predict.passes import ViewChoice, dropping_out, views_of
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views, offsets_of
 
@@ -37,7 +37,7 @@ def classify(
     shard_images: int = 8192,
     names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Predicted:
+) -> Summary:
     """Predicts on the wanted images (rising pool numbers); every image goes to `writer` in order, shard by shard.
 
     Args:
@@ -79,7 +79,7 @@ def classify(
             name = here[bad[0]] if names is None else names[here[bad[0]]]
             raise LabelwiseError(f"predict: image {name}: probs that are not finite; the model has diverged")
         writer.append(first, _detections(said, here - first, size, [v.label for v in found], len(members), keep))
-    return Predicted(len(wanted), len(wanted), 0, passes, perf_counter() - began, ())
+    return Summary(len(wanted), len(wanted), 0, passes, perf_counter() - began, ())
 
 
 @torch.inference_mode()

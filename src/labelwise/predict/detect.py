@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
-from labelwise.predict.passes import Image, Model, Passes, ViewChoice, alike, in_order, views_of
+from labelwise.predict.passes import Image, Model, Passes, ViewChoice, group_by_shape, in_order, views_of
 from labelwise.types import Detections, ImageOutputs, LabelwiseError
 
 READERS = 4
@@ -40,7 +40,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class Summary:
     """What a pass did. `skipped`: number and message of every image that could not be read (it has no detections)."""
 
     images: int
@@ -76,7 +76,7 @@ def predict(
     shard_images: int = 512,
     names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Predicted:
+) -> Summary:
     """Predicts on the wanted images of a pool of `n_images`; every image, wanted or not, goes to `writer` in order.
 
     Boxes come out in pixels of the original image, clipped to it; a box that has no area left is dropped and counted.
@@ -108,12 +108,12 @@ def predict(
             writer.append(first, detections)
             total, without_area = total + len(detections), without_area + dropped
     n_passes = 1 + len(passes.views) + len(passes.members)
-    return Predicted(len(wanted), total, without_area, n_passes, perf_counter() - began, tuple(skipped))
+    return Summary(len(wanted), total, without_area, n_passes, perf_counter() - began, tuple(skipped))
 
 
 def predict_detections(
     model: Model, images: ImageSource, indices: Sequence[int] | Int64[np.ndarray, " wanted"], **settings: Any
-) -> tuple[Detections, Predicted]:
+) -> tuple[Detections, Summary]:
     """`predict` for a pool whose predictions fit into memory, such as a test set; `settings` are those of `predict`."""
     shards = _Memory([], [])
     predicted = predict(model, images, indices, shards, **settings)
@@ -200,6 +200,6 @@ def _shards(
 
 def _batches(shard: list[Image], batch_size: int) -> Iterator[list[Image]]:
     """The shard's images, those of about the same size together, at most `batch_size` at a time."""
-    for group in alike([image.pixels.shape for image in shard]):
+    for group in group_by_shape([image.pixels.shape for image in shard]):
         for start in range(0, len(group), batch_size):
             yield [shard[i] for i in group[start : start + batch_size]]

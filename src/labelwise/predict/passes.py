@@ -55,7 +55,7 @@ class View:
         return self.function(*(menu[name] for name in self.inputs))
 
 
-def alike(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+def group_by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Numbers of the shapes [3, h, w] that are equally large once padded to a multiple of STRIDE, group by group.
 
     >>> alike([(3, 60, 64), (3, 64, 90), (3, 64, 33)])
@@ -123,7 +123,7 @@ class Passes:
         iou, scores = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         probs = np.full((*shape, found.probs.shape[1]), 1 / max(1, found.probs.shape[1]), np.float32)
         spans = [slice(a, b) for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]
-        for v, (seen, affine) in enumerate(self._seen(tensors, found, spans, images)):
+        for v, (seen, affine) in enumerate(self._under_views(tensors, found, spans, images)):
             mapped = onto_view(found.boxes, affine[found.image])
             iou[v], row = match(mapped, found.offsets, seen.boxes, seen.offsets)
             matched = row >= 0
@@ -131,7 +131,7 @@ class Passes:
         labels = [view.label for view in self.views] + [f"member-{k + 1}" for k in range(len(self.members))]
         return Views(tuple(labels), probs, scores, iou)
 
-    def _seen(
+    def _under_views(
         self, tensors: list[Tensor], found: Detections, spans: list[slice], images: Sequence[Image]
     ) -> Iterator[tuple[Detections, np.ndarray]]:
         """What is found under every view and by every member, and the affine [images, 2, 3] onto that view."""
@@ -152,7 +152,7 @@ class Passes:
     ) -> Detections:
         """What a model says, as columns, in pixels of the images it was given."""
         said: list[dict[str, Tensor]] = [{}] * len(tensors)
-        for group in alike([tensor.shape for tensor in tensors]):
+        for group in group_by_shape([tensor.shape for tensor in tensors]):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 answers = model([tensors[i] for i in group])
             if len(answers) != len(group):

@@ -33,7 +33,7 @@ def look(context: Context) -> None:
     """Compares the pool with the ledger, writes what is new, and sets `context.pool.unavailable`."""
     ledger, pool = context.project.ledger, context.pool
     before, stored = image_files.unavailable(ledger), image_files.files(ledger)
-    asked, labelled = image_files.asked(ledger)
+    asked, labelled = image_files.asked_and_labelled(ledger)
     sizes = {name: (width, height) for name, width, height in image_files.known(ledger)}
     found, size_px = _files(pool), list(zip(pool.width_px.tolist(), pool.height_px.tolist(), strict=True))
     states: dict[str, Unavailable] = {}
@@ -138,7 +138,7 @@ def look_again(context: Context) -> None:
     states = image_files.unavailable(ledger)
     waiting = {name for name, state in states.items() if state.why != CHANGED}
     if waiting:
-        asked, labelled = image_files.asked(ledger)
+        asked, labelled = image_files.asked_and_labelled(ledger)
         stored, plain = image_files.files(ledger, waiting), replace(pool, unavailable={})
         number = {name: i for name, i in pool.number_of.items() if name in waiting}
         if pool.pixels is not None or pool.frames is not None:  # what was not read with the others cannot be found
@@ -156,7 +156,7 @@ def look_again(context: Context) -> None:
     see(context)
 
 
-def told(context: Context) -> list[str]:
+def messages(context: Context) -> list[str]:
     """What is unavailable, a line for each kind, with what follows from it."""
     states = image_files.unavailable(context.project.ledger)
     known = {i: context.pool.names[i] for i in context.pool.unavailable}

@@ -37,10 +37,10 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     for values in (old, new):
         values["budget.per_round"] = values.get("budget.per_round", [])[:short]
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in NO_MATTER)
-    return [f"{key}: {_said(old.get(key))} -> {_said(new.get(key))}" for key in changed]
+    return [f"{key}: {_text(old.get(key))} -> {_text(new.get(key))}" for key in changed]
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 

@@ -42,7 +42,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
         if settings:
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar)
-    run = resolved(config.load(catalog.recipe_files(recipe), settings), folder)
+    run = resolve_paths(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
         if before != run:
@@ -57,7 +57,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
 
 
-def resolved(run: Run, folder: Path) -> Run:
+def resolve_paths(run: Run, folder: Path) -> Run:
     """Paths made absolute, so that the project can be opened from anywhere."""
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model, tracks = run.model, run.tracks
@@ -130,8 +130,8 @@ def pools(
     drawn once, it stays that part: the images `known`.
     """
     data = run.data
-    pool = _named(_pool(run, root, pool_split or None, known, read), data.classes)
-    test = _named(read(root, test_split, data.format), data.classes) if test_split else None
+    pool = _name_classes(_pool(run, root, pool_split or None, known, read), data.classes)
+    test = _name_classes(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
         raise LabelwiseError(
             f"{root}: the test split {test_split} has the classes {', '.join(test.classes) or '(none)'}, the pool "
@@ -144,7 +144,7 @@ def pools(
             "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
         )
     if data.test_share:
-        pool, test = _parted(pool, run)
+        pool, test = _hold_back(pool, run)
     if data.stride_frames > 1:
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
     if run.needs_clips:
@@ -153,10 +153,10 @@ def pools(
         raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
         drawn = np.random.default_rng(0).permutation(len(pool))
-        pool = long_tail.subset(pool, np.sort(_with(known, pool, drawn, data.most_images)))
+        pool = long_tail.subset(pool, np.sort(_fill_up(known, pool, drawn, data.most_images)))
     first = run.budget.first(len(pool))
     if data.imbalance is not None:
-        rows = _with(known, pool, np.zeros(0, np.int64), 0) if known else _kept(pool, run, first)
+        rows = _fill_up(known, pool, np.zeros(0, np.int64), 0) if known else _thin_out(pool, run, first)
         pool = long_tail.subset(pool, rows)
     if run.classifies and not pool.one_class_per_image and pool.truth is not None:
         raise LabelwiseError(
@@ -190,7 +190,7 @@ def _pool(run: Run, root: Path, split: str | None, known: Sequence[str], read: R
     return pool
 
 
-def _with(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.ndarray:
+def _fill_up(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.ndarray:
     """Numbers of the images `known`, and of those `drawn` as many more as there is room for."""
     before = set(known)
     here = [i for i, name in enumerate(pool.names) if name in before]
@@ -198,7 +198,7 @@ def _with(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> np.
     return np.array(here + more[: max(0, most - len(known))], np.int64)
 
 
-def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:
+def _hold_back(pool: Pool, run: Run) -> tuple[Pool, Pool]:
     """The pool without the part that is held back, and that part."""
     data = run.data
     if pool.truth is None:
@@ -210,7 +210,7 @@ def _parted(pool: Pool, run: Run) -> tuple[Pool, Pool]:
     return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
 
 
-def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:
+def _name_classes(pool: Pool, classes: tuple[str, ...]) -> Pool:
     """A pool without annotations gets the classes that the config names."""
     if not classes or pool.classes == classes:
         return pool
@@ -222,7 +222,7 @@ def _named(pool: Pool, classes: tuple[str, ...]) -> Pool:
     return replace(pool, classes=classes)
 
 
-def _kept(pool: Pool, run: Run, first: int) -> np.ndarray:
+def _thin_out(pool: Pool, run: Run, first: int) -> np.ndarray:
     """The images that the imbalance leaves; each class keeps enough for its share of the first round."""
     if not pool.one_class_per_image or pool.truth is None or run.data.imbalance is None:
         raise LabelwiseError("data.imbalance thins out classes of images; this data set has no class per image")

@@ -120,7 +120,7 @@ def view(context: Context, round_number: int, name: str, before: dict[str, Any],
     stage.record["settings"] = before.get("settings") or records.keep_settings(ledger, kept_settings(context.run))
     if name == "ask":
         return Round(context, round_number, stage.info)
-    seen = records.seen(stage.record)
+    seen = records.instant_of(stage.record)
     if name == "label" and seen is not None and safety.is_file(ledger):
         stage.record["rows"] = safety.row_sums(ledger, seen)
     run = context.run if "settings" not in before else _settings_of_then(context, before["settings"])

@@ -33,7 +33,7 @@ _FIRST, _MOST = 20, 200
 
 
 @dataclass
-class Made:
+class NewProject:
     """A project that was made: what was found, what was chosen, and sentences on it."""
 
     run: Run
@@ -50,7 +50,7 @@ def make(
     classes: Sequence[str] = (),
     settings: Sequence[str] = (),
     bar: Bar = silent,
-) -> Made:
+) -> NewProject:
     """Makes the project, or makes it anew while no stage of it has begun.
 
     Raises:
@@ -67,13 +67,13 @@ def make(
     with bar(f"read {root.name}", 0) as advance:
         found = recognise.look(root, said.get("format"), advance)
     started = _start(found, said, tuple(classes))
-    raw, run = _settled(folder, started, recipe, settings)
+    raw, run = _resolve(folder, started, recipe, settings)
     pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
     if recipe is None:
-        raw, run = _settled(folder, started, recipe, settings, _budget(run, pool, first))
+        raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
     head = (f"{run.name}: made by `labelwise init` of {root}", "`labelwise config` explains every setting there is.")
     text = run_file.text(raw, head)
-    made = Made(run, found, pool, test, [*_told(found, run, pool, test), *started.told])
+    made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.told])
     if before is None:
         _create(folder, text, run)
         return made
@@ -150,7 +150,7 @@ def _splits(found: Found, said: Mapping[str, Any]) -> tuple[str, str | None]:
     return name, None if "test_share" in said else said.get("test_split", test)
 
 
-def _settled(
+def _resolve(
     folder: Path,
     start: _Start,
     recipe: str | None,
@@ -168,7 +168,7 @@ def _settled(
     raw["data"]["root"] = start.data["root"]
     keys = [key for key in (*Data.model_fields, *raw["data"]) if key in raw["data"] and key not in foreign]
     raw["data"] = {key: raw["data"][key] for key in keys}  # of a recipe's own data set nothing stays
-    run = opening.resolved(config.parse(raw, " + ".join(map(str, paths))), folder)
+    run = opening.resolve_paths(config.parse(raw, " + ".join(map(str, paths))), folder)
     if run.model.settings.get("weights") != config.parse(raw, "").model.settings.get("weights"):
         raw["model"]["weights"] = run.model.settings["weights"]
     return raw, run
@@ -200,7 +200,7 @@ def _create(folder: Path, text: str, run: Run) -> None:
         raise
 
 
-def _budget_told(run: Run, images: str) -> list[str]:
+def _budget_message(run: Run, images: str) -> list[str]:
     who = "people answer on the page of `labelwise serve`"
     if run.ask.who == "oracle":
         who = "the annotations answer (people: --set ask.who=people)"
@@ -212,7 +212,7 @@ def _budget_told(run: Run, images: str) -> list[str]:
     ]
 
 
-def _told(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
+def _summary(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
     """What was chosen, and by which setting that is changed."""
     data = run.data
     told = []
@@ -235,10 +235,10 @@ def _told(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
         told.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
     else:
         told.append("Test: none, because these images have no annotations")
-    return told + _budget_told(run, "frames" if pool.clips is not None else "images")
+    return told + _budget_message(run, "frames" if pool.clips is not None else "images")
 
 
-def next_step(folder: Path, made: Made) -> str:
+def next_step(folder: Path, made: NewProject) -> str:
     """The command after `init`."""
     run = f"`labelwise run --project {folder}`"
     if made.run.ask.who != "people":

@@ -12,7 +12,7 @@ from labelwise.report.comparison import Paired, paired, signed, verdict
 from labelwise.report.curves import differences, measured
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
-from labelwise.report.wording import DASH, listed
+from labelwise.report.wording import DASH, join_words
 from labelwise.types import LabelwiseError
 
 
@@ -106,7 +106,7 @@ def _table(compared: Sequence[tuple[str, Paired | str, list[int]]], baseline: st
             strong.add((i, len(numbers) + 2))
         rows.append([name, str(p.n), *(cells.get(r, DASH) for r in numbers), _cell(mean, low, high)])
     heads = ["Run", "Pairs", *(f"Round {r}" for r in numbers), "Mean of rounds"]
-    averaged = ("rounds " if len(numbers) > 1 else "round ") + listed([str(r) for r in numbers])
+    averaged = ("rounds " if len(numbers) > 1 else "round ") + join_words([str(r) for r in numbers])
     note = (
         f"Points of {metric}, mean difference [95 % confidence interval, paired t over seeds]; bold where the "
         f"interval excludes 0. Averaged over {averaged}: a first round in which both had the same labels is left out. "

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labelwise.report.comparison import Paired
-from labelwise.report.spread import Group, changed, spread, values
+from labelwise.report.spread import Group, settings_changed, spread, values
 from labelwise.report.svg import MUTED, SERIES, drawing, inline, say, short
 
 METRICS = ("quality", "ap", "rare_quality")
@@ -42,7 +42,7 @@ def curve(group: Group, metric: str, cost: str) -> Curve:
     metrics = values(group, metric)
     mean, std, n = spread(metrics * 100)
     x, _, _ = spread(np.where(np.isfinite(metrics), values(group, cost), np.nan))
-    return Curve(x[n > 0], mean[n > 0], std[n > 0], np.array(changed(group), bool)[n > 0])
+    return Curve(x[n > 0], mean[n > 0], std[n > 0], np.array(settings_changed(group), bool)[n > 0])
 
 
 def measured(groups: Sequence[Group]) -> list[str]:

@@ -21,7 +21,7 @@ from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
-from labelwise.report.wording import duration, listed, plural, points
+from labelwise.report.wording import duration, join_words, plural, points
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import in_one_step
 
@@ -119,8 +119,8 @@ def sentences(found: Sequence[Group]) -> list[str]:
     runs = [run for g in found for run in g.runs]
     if not runs:
         return ["No run was given, so there is nothing to report."]
-    data = listed(list(dict.fromkeys(run.data for run in runs if run.data)))
-    units = listed(list(dict.fromkeys(run.budget_unit for run in runs)))
+    data = join_words(list(dict.fromkeys(run.data for run in runs if run.data)))
+    units = join_words(list(dict.fromkeys(run.budget_unit for run in runs)))
     first = plural(len(runs), "run") + (f" of {plural(len(found), 'recipe')}" if len(found) > 1 else "")
     first += (f" on {data}" if data else "") + f". The budget was counted in {units}."
     return [first, _outcome(found[0]) if len(found) == 1 else _best(found)]
@@ -174,4 +174,4 @@ def tiles(group: Group) -> list[tuple[str, str]]:
 def rare_classes(found: Sequence[Group]) -> str:
     """The names behind "rare-class AP50", or nothing; of many the first few."""
     names = list(dict.fromkeys(c for g in found for run in g.runs for c in run.rare_classes))
-    return listed(names if len(names) <= 12 else [*names[:10], f"{len(names) - 10} more"])
+    return join_words(names if len(names) <= 12 else [*names[:10], f"{len(names) - 10} more"])

@@ -110,7 +110,7 @@ def results_of(group: Group, round_number: int) -> list[RoundResult]:
     return [r for run in group.runs for r in run.rounds if r.round == round_number]
 
 
-def changed(group: Group) -> list[bool]:
+def settings_changed(group: Group) -> list[bool]:
     """Per round of the group: whether a setting of any of its runs changed there."""
     return [any(result.changed for result in results_of(group, number)) for number in group.rounds]
 

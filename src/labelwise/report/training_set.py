@@ -25,7 +25,7 @@ EDGE_PX = 1.0
 _ATTRIBUTES = ("origin", "who", "round", "query_id", "created")
 
 
-def looked_at(pool: Pool, labels: Labels) -> tuple[Int64[np.ndarray, " whole"], Int64[np.ndarray, " part"]]:
+def split_by_coverage(pool: Pool, labels: Labels) -> tuple[Int64[np.ndarray, " whole"], Int64[np.ndarray, " part"]]:
     """Numbers of the images that one answer covers wholly, and of the others of which something is known."""
     return _whole(pool, labels.coverage), _part(pool, labels)
 

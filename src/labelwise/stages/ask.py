@@ -45,7 +45,7 @@ def _wait(now: Round) -> None:
             shown = int(spent)
             left = _left_for_new(now.budget - spent, unit, rule.overlap, owed)
             still_open += _open(now, left, still_open)
-            late = deadline is not None and time.time() > deadline and _something(now)
+            late = deadline is not None and time.time() > deadline and _any_label(now)
             # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
             if late or (not owed and (spent >= now.budget - 1e-9 or not still_open)):
                 break
@@ -78,7 +78,7 @@ def _deadline(now: Round) -> float | None:
     return float(files.read_json(now.files.waiting)["since"]) + 3600 * now.run.ask.deadline_h
 
 
-def _something(now: Round) -> bool:
+def _any_label(now: Round) -> bool:
     """Whether anything is labelled: before that there is nothing to train on, and no deadline helps."""
     cost = now.ledger.cost()
     return cost.boxes + cost.images > 0

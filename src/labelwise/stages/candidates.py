@@ -56,15 +56,15 @@ def gather(now: Round, columns: Collection[str]) -> Candidates:
     starts = np.cumsum([0, *(sum(map(len, shard.parts)) for shard in shards)])
     counts = np.concatenate([np.diff(shard.offsets) for shard in shards])
 
-    def joined(name: str) -> np.ndarray:
+    def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(shard, name) for shard in shards])
 
     return Candidates(
         parts=tuple(part for shard in shards for part in shard.parts),
-        image=joined("image"),
-        row=joined("row"),
-        scale=joined("scale"),
-        xyxy=joined("xyxy"),
+        image=join("image"),
+        row=join("row"),
+        scale=join("scale"),
+        xyxy=join("xyxy"),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         members=np.concatenate([shard.members + start for shard, start in zip(shards, starts[:-1], strict=True)]),
     )

@@ -119,7 +119,7 @@ def take_in(
     menu = {"content": content, "queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
     menu |= {"one_class": one_class, "unfinished": unfinished} | ({} if who is None else {"who": who})
     found, problems = _read(tool, menu)
-    problems += _several(found, second_opinions)
+    problems += _duplicates(found, second_opinions)
     if any(problem.handling == REFUSED for problem in problems):
         return ImportResult(0, 0, tuple(problems))
     by_id = {query.id: query for query in queries}
@@ -132,7 +132,7 @@ def take_in(
     return replace(taken, problems=(*problems, *taken.problems))
 
 
-def _several(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
+def _duplicates(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
     """Queries that several people answered in one file."""
     if second_opinions:
         return []
@@ -194,8 +194,8 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
     labels, rows = ledger.labels(pool), import_export.current_annotations(ledger)
-    whole, part = training_set.looked_at(pool, labels)
-    notes, project = _not_there(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
+    whole, part = training_set.split_by_coverage(pool, labels)
+    notes, project = _missing_images(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
     if to != LOOKED_AT:  # the images are written, too
         whole = whole[pool.available[whole]]
     remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
@@ -221,7 +221,7 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     return notes
 
 
-def _not_there(context: Context, to: str, labelled: Sequence[int]) -> list[str]:
+def _missing_images(context: Context, to: str, labelled: Sequence[int]) -> list[str]:
     """Notes on images that are gone, unreadable, or not those that were labelled."""
     states = image_files.unavailable(context.project.ledger)
     held = sorted(name for name, state in states.items() if state.why == image_files.CHANGED)

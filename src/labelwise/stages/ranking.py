@@ -11,7 +11,7 @@ from labelwise.project.round import Round
 from labelwise.types import Query
 from labelwise.types.overlap import share_pairs
 
-What = tuple[str, tuple[float, float, float, float] | None, int | None]
+QueryKey = tuple[str, tuple[float, float, float, float] | None, int | None]
 """What a query asks about: image, box, class."""
 
 Covered = dict[int, list[np.ndarray]]
@@ -21,7 +21,7 @@ INSIDE = 0.999
 """Share of a region inside a covered rectangle from which nothing is left to ask there."""
 
 
-def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[What] = ()) -> list[Query]:
+def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[QueryKey] = ()) -> list[Query]:
     """The next queries of the ranking, from rank `begin` on, at most so many, none of `never`, of images that can be
     shown; none when it ends. What their images are is kept, so that a change of one is noticed.
     """
@@ -35,7 +35,7 @@ def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Col
             return chosen
 
 
-def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[What] = ()) -> list[Query]:
+def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[QueryKey] = ()) -> list[Query]:
     picks, chosen = now.picks, list[Query]()
     for rank in range(begin, len(picks["row"])):
         if len(chosen) >= most:
@@ -44,7 +44,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         if image in now.pool.unavailable:
             continue
         query = _query(now, rank)
-        if never and _what(query) in never:
+        if never and _key(query) in never:
             continue
         known = covered.get(image, [])
         if now.unit.OVERLAPS and known:
@@ -55,11 +55,11 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
     return chosen
 
 
-def of_another_ranking(now: Round, before: Sequence[Query]) -> set[What]:
+def of_another_ranking(now: Round, before: Sequence[Query]) -> set[QueryKey]:
     """What has been asked, if the ranking was made again since and is another one; else nothing."""
     n = len(now.picks["row"])
-    same = all(q.rank < n and _what(_query(now, q.rank)) == _what(q) for q in before)
-    return set() if same else set(map(_what, before))
+    same = all(q.rank < n and _key(_query(now, q.rank)) == _key(q) for q in before)
+    return set() if same else set(map(_key, before))
 
 
 def covered_rectangles(now: Round) -> Covered:
@@ -77,7 +77,7 @@ def cover(now: Round, covered: Covered, query: Query) -> None:
         covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
 
 
-def _what(query: Query) -> What:
+def _key(query: Query) -> QueryKey:
     return query.image, query.box, query.label
 
 

@@ -43,7 +43,7 @@ def _menu(now: Round) -> dict[str, Any]:
 
 
 def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    value = _scored(now, found, menu)
+    value = _values(now, found, menu)
     unit = now.unit
     label = found.column("labels")[found.members] if unit.CLASS else np.full(len(found), -1)
     corners = dict(zip(("x1", "y1", "x2", "y2"), found.xyxy.T, strict=True))
@@ -55,12 +55,12 @@ def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict
     return {**table, "score": np.asarray(value, np.float64)}
 
 
-def _scored(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
+def _values(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
     """One score per candidate. A score that looks at no box (random) is drawn per candidate, one of whole images is
     taken as it is; box scores are lifted to what the unit asks about.
     """
     query = now.run.query
-    method, rows = catalog.find("score", query.score.name), inputs.named("score", query.score.name)
+    method, rows = catalog.find("score", query.score.name), inputs.rows_of("score", query.score.name)
     of_pool = [row for row in rows if row.axis == "pool" and row.name in whole]
     whole = {**whole, **{row.name: np.take(whole[row.name], found.image, row.position) for row in of_pool}}
     if not any(row.axis in ("boxes", "images") for row in rows):

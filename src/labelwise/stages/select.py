@@ -36,7 +36,7 @@ def select(now: Round) -> None:
     scored = now.scores
     n = len(scored["score"])
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
-    expected = now.budget if fixed else now.budget / _obtained_per_query(now)
+    expected = now.budget if fixed else now.budget / _yield_per_query(now)
     rows = np.random.default_rng([seed, now.number, 5]).permutation(n)  # equal scores: not in the order of the pool,
     scores = scored["score"][rows]  # which often is class by class
     reasons: dict[str, np.ndarray] = {}
@@ -45,7 +45,7 @@ def select(now: Round) -> None:
     for step in run.query.select:
         last = step is run.query.select[-1]
         keep = n if last or step.keep is None else int(np.ceil(step.keep * expected))
-        rows, scores, reasons = _ranked(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
+        rows, scores, reasons = _rank(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
     rest = np.setdiff1d(np.arange(n), rows)
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
@@ -70,7 +70,7 @@ def _first(now: Round) -> np.ndarray:
     return image
 
 
-def _ranked(
+def _rank(
     step: Step,
     rows: np.ndarray,
     scores: np.ndarray,
@@ -103,7 +103,7 @@ def _ranked(
     return rows[order], joined["score"], joined
 
 
-def _obtained_per_query(now: Round) -> float:
+def _yield_per_query(now: Round) -> float:
     """What one query is expected to bring in the budget's unit: what queries of its kind have brought so far.
 
     Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there.

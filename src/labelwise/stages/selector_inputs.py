@@ -30,7 +30,7 @@ def makers(now: Round, expected: int) -> Makers:
     unit = now.unit
 
     @cache
-    def found(*columns: str) -> Candidates:
+    def read_candidates(*columns: str) -> Candidates:
         candidates = gather(now, columns)
         same = len(candidates) == len(scored["image"]) and np.array_equal(candidates.image, scored["image"])
         if not (same and np.array_equal(candidates.xyxy[:, 0], scored["x1"])):
@@ -55,8 +55,8 @@ def makers(now: Round, expected: int) -> Makers:
 
     def probs(rows: np.ndarray) -> np.ndarray:
         """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
-        offsets, members = _members(found(), rows)
-        every = found().column("probs")[members]
+        offsets, members = _members(read_candidates(), rows)
+        every = read_candidates().column("probs")[members]
         out = np.full((len(rows), len(pool.classes)), 1 / len(pool.classes), np.float32)
         some = np.diff(offsets) > 0
         if some.any():
@@ -68,7 +68,7 @@ def makers(now: Round, expected: int) -> Makers:
         if unit.ONE_PER_IMAGE:
             pooled: np.ndarray = now.image_outputs.features[scored["image"][rows]]
             return pooled
-        return _means(found("features"), rows)
+        return _means(read_candidates("features"), rows)
 
     return {
         "labels": labels,
@@ -82,14 +82,14 @@ def makers(now: Round, expected: int) -> Makers:
         "labelled_images": lambda _: np.flatnonzero(now.covered),
         "features": features,
         "labelled_features": lambda _: _labelled_features(now),
-        "box_offsets": lambda rows: _members(found("features"), rows)[0],
-        **{row.name: _column_of(found, row.at) for row in INPUTS["select"].values() if row.at},
+        "box_offsets": lambda rows: _members(read_candidates("features"), rows)[0],
+        **{row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at},
     }
 
 
-def _column_of(found: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _column_of(read_candidates: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
     def column(rows: np.ndarray) -> np.ndarray:
-        values: np.ndarray = found("features").column(name)[_members(found("features"), rows)[1]]
+        values: np.ndarray = read_candidates("features").column(name)[_members(read_candidates("features"), rows)[1]]
         return values
 
     return column

@@ -100,7 +100,7 @@ def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[
     trunk, weights_input = cast(Trunk, detector.backbone), cast(WeightsInput, detector.weights_input)
     device = next(detector.parameters()).device
 
-    def padded(image: int) -> Tensor:
+    def pad(image: int) -> Tensor:
         pixels = torch.tensor(images[image][0], device=device).float().div_(255)
         return batch_of([pixels], weights_input)[0][0]
 
@@ -110,7 +110,7 @@ def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[
         return siamese.follow(
             found.offsets,
             found.boxes,
-            padded,
+            pad,
             scale_xy,
             moving.joined,
             *size,

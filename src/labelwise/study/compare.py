@@ -62,7 +62,7 @@ class Comparison:
         names = self.data if method is None else f"{self.data}+{method}"
         extra = ["budget.per_round=[]"] if method is None else []
         run = config.load(catalog.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
-        return opening.resolved(run, self.folder)
+        return opening.resolve_paths(run, self.folder)
 
     def check(self) -> int:
         """The number of rounds in all; raises if a recipe is faulty, before anything is run."""

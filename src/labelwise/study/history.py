@@ -255,7 +255,7 @@ def _film_frame(
     )
 
 
-def agreed(context: Context) -> list[str]:
+def agreement_lines(context: Context) -> list[str]:
     """How far people agree on what several of them answered, per person and class; empty where there is nothing."""
     found = agreement(context.project.ledger)
     who = [f"{row['who']} {row['share']:.0%}" for row in found["by_person"]]

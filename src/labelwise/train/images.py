@@ -69,7 +69,7 @@ class ImageSet:
         device = self.squares.device
         images = self.squares[torch.from_numpy(self.numbers[indices]).to(device)].float().div_(255)
         rows = torch.from_numpy(np.asarray(indices)).to(device)
-        images = augmented(images, rng, flip=self.rule.flip, pad_px=self.rule.pad_px, jitter=self.rule.jitter)
+        images = augment(images, rng, flip=self.rule.flip, pad_px=self.rule.pad_px, jitter=self.rule.jitter)
         return images, {"labels": self.labels[rows], "weights": self.weights[rows]}
 
     def extended(self, numbers: np.ndarray, labels: np.ndarray) -> ImageSet:
@@ -87,7 +87,7 @@ class ImageSet:
         return ", ".join(map(str, self.numbers[indices].tolist()))
 
 
-def augmented(
+def augment(
     images: Float[Tensor, "b 3 h w"], rng: np.random.Generator, *, flip: float, pad_px: int, jitter: float
 ) -> Float[Tensor, "b 3 h w"]:
     """Each image by itself: a random crop of the zero-padded image, a flip, brightness and contrast.

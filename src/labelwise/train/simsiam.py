@@ -143,7 +143,7 @@ def view(
     flip: float, jitter: float, grey: float, blur: float,
 ) -> Float[Tensor, "b 3 h w"]:  # fmt: skip
     """One random view of each image (0..1), each by its own draw: crop and mirror, colours, blur."""
-    return _blurred(_coloured(_cropped(images, rng, crop_scale, flip), rng, jitter, grey), rng, blur)
+    return _blur(_colour(_crop(images, rng, crop_scale, flip), rng, jitter, grey), rng, blur)
 
 
 def spread(outputs: Float[Tensor, "b d"]) -> float:
@@ -158,7 +158,7 @@ def dimensions_of(outputs: Float[Tensor, "b d"]) -> float:
     return float(gram.trace().square() / gram.square().sum().clamp(min=1e-300))
 
 
-def _cropped(images: Tensor, rng: np.random.Generator, scale: tuple[float, float], flip: float) -> Tensor:
+def _crop(images: Tensor, rng: np.random.Generator, scale: tuple[float, float], flip: float) -> Tensor:
     """Bilinear crops, each brought to the size of the image; positions in -1..1 from edge to edge."""
     b, _, height, width = images.shape
     aspect = np.exp(rng.uniform(-math.log(ASPECT), math.log(ASPECT), b))
@@ -172,7 +172,7 @@ def _cropped(images: Tensor, rng: np.random.Generator, scale: tuple[float, float
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _coloured(images: Tensor, rng: np.random.Generator, jitter: float, grey: float) -> Tensor:
+def _colour(images: Tensor, rng: np.random.Generator, jitter: float, grey: float) -> Tensor:
     """Brightness, contrast about the mean grey, saturation, hue, grey: one 3x3 matrix and one number per image."""
     b = len(images)
     drawn = rng.uniform(-1, 1, (4, b)) * np.array(STRENGTH)[:, None] * (rng.random(b) < jitter)
@@ -190,7 +190,7 @@ def _coloured(images: Tensor, rng: np.random.Generator, jitter: float, grey: flo
     return (turned + shift.view(b, 1, 1)).clamp_(0, 1).view_as(images)
 
 
-def _blurred(images: Tensor, rng: np.random.Generator, blur: float) -> Tensor:
+def _blur(images: Tensor, rng: np.random.Generator, blur: float) -> Tensor:
     """A Gaussian blur of the chosen images: a product with one matrix per side; its rows sum to 1 at the edges too."""
     chosen = np.flatnonzero(rng.random(len(images)) < blur)
     sigma = rng.uniform(*SIGMA_PX, len(images))[chosen]

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 
-def lifted(
+def lift_scores(
     value: Float64[np.ndarray, " m"], offsets: Int64[np.ndarray, " n+1"], how: str, rng: np.random.Generator
 ) -> Float64[np.ndarray, " n"]:
     """Scores of the members of each candidate as one: their mean, maximum, sum, or that of a random member.

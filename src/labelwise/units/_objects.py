@@ -13,7 +13,9 @@ IN_REGION = 0.7
 """
 
 
-def given(query: Query, verdict: str, xyxy: np.ndarray | None = None, labels: np.ndarray | None = None) -> Answer:
+def plain_answer(
+    query: Query, verdict: str, xyxy: np.ndarray | None = None, labels: np.ndarray | None = None
+) -> Answer:
     """The oracle's answer with these boxes [k, 4] and labels [k], or with none, in plain numbers."""
     assert query.id is not None
     if xyxy is None or labels is None:
@@ -22,6 +24,6 @@ def given(query: Query, verdict: str, xyxy: np.ndarray | None = None, labels: np
     return Answer(query.id, verdict, boxes, tuple(labels.tolist()))
 
 
-def found(query: Query, verdict: str, truth: Boxes, rows: Int64[np.ndarray, " k"]) -> Answer:
+def answer_of_truth(query: Query, verdict: str, truth: Boxes, rows: Int64[np.ndarray, " k"]) -> Answer:
     """The oracle's answer with these ground-truth boxes."""
-    return given(query, verdict, truth.xyxy[rows], truth.labels[rows])
+    return plain_answer(query, verdict, truth.xyxy[rows], truth.labels[rows])

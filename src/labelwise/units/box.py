@@ -18,7 +18,7 @@ from labelwise.types import Answer, Boxes, Query
 from labelwise.types.overlap import iou_matrix
 from labelwise.units._candidates import Candidates, Shard
 from labelwise.units._contract import SKIPPED, Meaning
-from labelwise.units._objects import found, given
+from labelwise.units._objects import answer_of_truth, plain_answer
 
 VERDICTS: Mapping[str, Meaning] = {
     "object": Meaning("accept", look="verify", boxes="one"),
@@ -65,11 +65,11 @@ def answer(
     """
     (iou,) = iou_matrix(np.array([query.box], np.float64), truth.xyxy[rows].astype(np.float64))
     if not len(rows) or iou.max() < iou_threshold:
-        return given(query, "background")
+        return plain_answer(query, "background")
     best = rows[[iou.argmax()]]
     if annotated[best[0]]:
-        return given(query, "duplicate")
-    return found(query, "object", truth, best)
+        return plain_answer(query, "duplicate")
+    return answer_of_truth(query, "object", truth, best)
 
 
 def lift(

@@ -20,8 +20,8 @@ from labelwise.types import Answer, Boxes, Query
 from labelwise.types.resize import scaled_size
 from labelwise.units._candidates import Candidates, Shard
 from labelwise.units._contract import SKIPPED, Meaning
-from labelwise.units._lift import lifted
-from labelwise.units._objects import IN_REGION, given
+from labelwise.units._lift import lift_scores
+from labelwise.units._objects import IN_REGION, plain_answer
 from labelwise.units._windows import windows
 
 VERDICTS: Mapping[str, Meaning] = {
@@ -52,7 +52,7 @@ def candidates(shard: Shard) -> Candidates:
         scaled = np.minimum(scaled, np.tile(size_px, 2)[boxes.image].astype(np.float32))  # rounding sticks out
         made = windows(boxes.offsets, scaled, size_px, window_px)
         original = made.xyxy / np.tile(to_scaled, 2)[made.image]
-        xyxy.append(_snapped(original, size[made.image]))
+        xyxy.append(_snap(original, size[made.image]))
         image.append(made.image + shard.first)
         number.append(np.full(len(made.image), k))
         counts.append(np.diff(made.offsets))
@@ -77,17 +77,17 @@ def answer(
     cut = np.concatenate([np.maximum(xyxy[:, :2], region[:2]), np.minimum(xyxy[:, 2:], region[2:])], axis=1)
     area = np.maximum(cut[:, 2:] - cut[:, :2], 0).astype(np.float64).prod(axis=1)
     inside = area > IN_REGION * (xyxy[:, 2:] - xyxy[:, :2]).astype(np.float64).prod(axis=1)
-    return given(query, "all", cut[inside], truth.labels[rows[inside]])
+    return plain_answer(query, "all", cut[inside], truth.labels[rows[inside]])
 
 
 def lift(
     value: Float64[np.ndarray, " m"], offsets: Int64[np.ndarray, " n+1"], how: str, rng: np.random.Generator
 ) -> Float64[np.ndarray, " n"]:
     """Mean, maximum, sum or a random one of the scores of its detections."""
-    return lifted(value, offsets, how, rng)
+    return lift_scores(value, offsets, how, rng)
 
 
-def _snapped(xyxy: np.ndarray, size: np.ndarray) -> Float32[np.ndarray, "n 4"]:
+def _snap(xyxy: np.ndarray, size: np.ndarray) -> Float32[np.ndarray, "n 4"]:
     """Inside the image, and at its border where it is less than a pixel away: a region that is the image, wholly is."""
     low = np.where(xyxy[:, :2] < 1, 0, xyxy[:, :2])
     high = np.where(xyxy[:, 2:] > size - 1, size, xyxy[:, 2:])

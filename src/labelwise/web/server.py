@@ -231,14 +231,14 @@ def _for_people(app: FastAPI, page: Page) -> None:
 def _for_answers(app: FastAPI, page: Page) -> None:
     Someone = Annotated[Person, Depends(page.access.person)]
 
-    def said(content: dict[str, Any], after: BackgroundTasks, **how: Any) -> Response:
+    def reply(content: dict[str, Any], after: BackgroundTasks, **how: Any) -> Response:
         if page.due():
             after.add_task(page.count)
         return Response(to_json(content), media_type="application/json", **how)
 
     @app.post("/api/next")
     def next_(person: Someone, body: Want, after: BackgroundTasks) -> Response:
-        return said(page.give(person, body), after)
+        return reply(page.give(person, body), after)
 
     content = {"application/json": {"schema": Reply.model_json_schema()}}
 
@@ -251,16 +251,16 @@ def _for_answers(app: FastAPI, page: Page) -> None:
         except ValidationError as problem:
             raise RequestValidationError([one | {"loc": ("body", *one["loc"])} for one in problem.errors()]) from None
         after = BackgroundTasks()
-        return said(await page.record(person, body), after, background=after)
+        return reply(await page.record(person, body), after, background=after)
 
     @app.post("/api/undo")
     def undo(person: Someone, body: Window, after: BackgroundTasks) -> Response:
-        return said(page.undo(person, body), after)
+        return reply(page.undo(person, body), after)
 
     @app.post("/api/heartbeat")
     def heartbeat(person: Someone, body: Window, after: BackgroundTasks) -> Response:
         held = page.leases.renew(person.name, body.tab, time.time())
-        return said({"held": held, "progress": page.progress(person)}, after)
+        return reply({"held": held, "progress": page.progress(person)}, after)
 
     @app.post("/api/release")
     def release(person: Someone, body: Window) -> dict[str, bool]:
