@@ -24,7 +24,7 @@ from labelwise.ledger.import_export import current_annotations
 from labelwise.project import availability, opening
 from labelwise.project.context import Context
 from labelwise.project.round import Round
-from labelwise.stages import interchange
+from labelwise.stages import training_export
 from labelwise.study import history
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Problem
 
@@ -309,13 +309,13 @@ def test_labels_of_an_image_that_is_gone_are_exported_and_those_of_a_changed_one
     (data / gone).unlink()
     rewrite(data / changed)
     after, _ = run(data, rounds=0)
-    said = interchange.write_set(after, "coco", data.parent / "coco")
+    said = training_export.write_set(after, "coco", data.parent / "coco")
     assert [line for line in said if gone in line and "are written" in line]
     assert [line for line in said if changed in line and "held back" in line]
     listed = json.loads((data.parent / "coco/annotations/instances_train.json").read_text())["images"]
     assert gone in [image["file_name"] for image in listed]
     assert changed not in [image["file_name"] for image in listed]
-    said = interchange.write_set(after, "yolo", data.parent / "yolo")
+    said = training_export.write_set(after, "yolo", data.parent / "yolo")
     assert [line for line in said if gone in line and "left out" in line]
     assert len(list((data.parent / "yolo").rglob("*.jpg"))) == 4
 
