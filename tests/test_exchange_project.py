@@ -25,7 +25,7 @@ from labelwise.generated import scenes
 from labelwise.ledger import import_export as store
 from labelwise.project import opening
 from labelwise.project.context import Context
-from labelwise.stages import interchange
+from labelwise.stages import interchange, training_export
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 assert cli_exchange.PANEL
@@ -169,11 +169,11 @@ def answered(opened: Context) -> Context:
     return opened
 
 
-@pytest.mark.parametrize("format_name", interchange.set_formats())
+@pytest.mark.parametrize("format_name", training_export.set_formats())
 def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     answered: Context, format_name: str, tmp_path: Path
 ) -> None:
-    told = interchange.write_set(answered, format_name, tmp_path / "set")
+    told = training_export.write_set(answered, format_name, tmp_path / "set")
     if format_name == "coco":
         content = json.loads((tmp_path / "set" / "annotations" / "instances_train.json").read_text())
         assert [image["file_name"] for image in content["images"]] == list(answered.pool.names[:2])
@@ -199,10 +199,10 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
     ):
         assert part_of_it in text.replace("\\", "")
     with pytest.raises(LabelwiseError, match="exists already"):
-        interchange.write_set(answered, format_name, tmp_path / "set")
+        training_export.write_set(answered, format_name, tmp_path / "set")
 
 
-@pytest.mark.parametrize("format_name", interchange.set_formats())
+@pytest.mark.parametrize("format_name", training_export.set_formats())
 def test_a_training_set_appears_in_one_step_or_not_at_all(
     answered: Context, format_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,12 +210,12 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(interchange.card, "text", stopped)
+        patched.setattr(training_export.card, "text", stopped)
         with pytest.raises(KeyboardInterrupt):
-            interchange.write_set(answered, format_name, tmp_path / "set")
+            training_export.write_set(answered, format_name, tmp_path / "set")
     assert not (tmp_path / "set").exists()
     (tmp_path / ".set.0.labelwise-tmp" / "annotations").mkdir(parents=True)  # as a kill leaves it
-    interchange.write_set(answered, format_name, tmp_path / "set")
+    training_export.write_set(answered, format_name, tmp_path / "set")
     assert (tmp_path / "set" / "DATA_CARD.md").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".set")] == []
 
@@ -223,7 +223,7 @@ def test_a_training_set_appears_in_one_step_or_not_at_all(
 def test_boxes_alone_make_no_yolo_set(opened: Context, tmp_path: Path) -> None:
     interchange.take_in(opened, reply(opened, "json", 1), "json")
     with pytest.raises(LabelwiseError, match="no image was looked at as a whole"):
-        interchange.write_set(opened, "yolo", tmp_path / "set")
+        training_export.write_set(opened, "yolo", tmp_path / "set")
 
 
 # ---- the commands -------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_wrong_use_is_told(opened: Context, tmp_path: Path) -> None:
     with pytest.raises(LabelwiseError, match="no open query"):
         interchange.open_queries(opened, 9)
     with pytest.raises(LabelwiseError, match="Did you mean 'coco'"):
-        interchange.write_set(opened, "cocoo", tmp_path / "x")
+        training_export.write_set(opened, "cocoo", tmp_path / "x")
     with pytest.raises(LabelwiseError, match="cannot read"):
         call("import", tmp_path / "none.json", "--project", folder)
     (tmp_path / "odd").write_text("hello")

@@ -155,7 +155,7 @@ def test_only_unanswered_queries_can_be_replaced(ledger: Ledger) -> None:
     assert other.image == "b.jpg" and other.id not in (first.id, second.id)
     with pytest.raises(LabelwiseError, match=r"query 2 .*image a\.jpg\) is not in the ledger .*it was replaced"):
         ledger.record(replace(second, rank=1), Answer(second.id, "duplicate"), Cost(), "oracle")
-    with pytest.raises(LabelwiseError, match=r"query 0 of round 1 .*image a\.jpg\) has been answered"):
+    with pytest.raises(LabelwiseError, match=r"query 0 of round 1 .*image a\.jpg\) is answered"):
         ledger.add_queries(1, [box_query(2), box_query(0, image="b.jpg")])
     ledger.add_queries(1, [box_query(0), box_query(2)])
     assert [query.rank for query in ledger.open_queries(1)] == [1, 2]

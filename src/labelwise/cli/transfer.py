@@ -76,11 +76,11 @@ def export_(
     """
     opened = open_project(project)
     from labelwise.exchange import label_studio_server
-    from labelwise.stages import interchange
+    from labelwise.stages import interchange, training_export
 
     folder = output or project / "export" / f"{what}_{to}"
     if what == "labels":
-        missing = interchange.write_set(opened, to, folder, copy_images=not link)
+        missing = training_export.write_set(opened, to, folder, copy_images=not link)
         out.print(f"Wrote {folder}; read {folder / 'DATA_CARD.md'}", soft_wrap=True, markup=False)
     elif server is not None:
         if to != label_studio_server.FORMAT:

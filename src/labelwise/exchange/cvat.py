@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -59,7 +59,7 @@ def write(
     files = {"labels.json": _labels(pool, answer_words).encode()}
     if pool.clips is None:
         return files | {FILE: _images(made, pool, answer_words)}
-    number = {name: k for k, name in enumerate(pool.names)}
+    number = pool.number_of
     videos = sorted({int(pool.clips.video[number[shape.image]]) for shape in made})
     for video in videos:
         here = [shape for shape in made if pool.clips.video[number[shape.image]] == video]
@@ -146,7 +146,7 @@ def _images(made: Sequence[Shape], pool: Pool, answer_words: Sequence[str]) -> b
 
 
 def _tracks(
-    made: Sequence[Shape], pool: Pool, answer_words: Sequence[str], clips: Clips, number: dict[str, int]
+    made: Sequence[Shape], pool: Pool, answer_words: Sequence[str], clips: Clips, number: Mapping[str, int]
 ) -> bytes:
     """A track per box: there in its frame, gone in the next."""
     root = _file(pool, answer_words)
@@ -223,7 +223,7 @@ def _in_video(
 
     Which video it is, the references tell. A question that the tool carried into other frames counts in its own alone.
     """
-    clips, number = pool.clips, {name: k for k, name in enumerate(pool.names)}
+    clips, number = pool.clips, pool.number_of
     if clips is None:
         doubts.append(Problem("no video", "the CVAT file", "tracks of a video; this pool holds images", REFUSED))
         return []

@@ -154,9 +154,8 @@ class Ledger:
                     del rows[rank]
                 elif row["answered"]:
                     raise LabelwiseError(
-                        f"query {rank} of round {round_number} in {self.where} (image {row['image']}) has been "
-                        f"answered and cannot become another one (image {rows[rank]['image']}). New picks belong into "
-                        "the next round"
+                        f"query {rank} of round {round_number} in {self.where} (image {row['image']}) is answered "
+                        f"and cannot become another one (image {rows[rank]['image']}): new picks are for the next round"
                     )
                 else:
                     replaced.append({"replaced": row["id"]})
@@ -305,11 +304,7 @@ class Ledger:
 
     def cost(self, until_round: int | None = None) -> Cost:
         """What has been spent in all, or up to and with `until_round`."""
-        spent = [
-            cost
-            for round_number, cost in self.cost_by_round().items()
-            if until_round is None or round_number <= until_round
-        ]
+        spent = [cost for k, cost in self.cost_by_round().items() if until_round is None or k <= until_round]
         return Cost(
             boxes=sum(cost.boxes for cost in spent),
             queries=sum(cost.queries for cost in spent),
