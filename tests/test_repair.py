@@ -163,6 +163,8 @@ def test_so_much_is_read_of_the_newest_rounds_and_of_the_others_sizes(
     damage.flip(project / "rounds/001/metrics.json")
     damage.cut(project / "rounds/000/metrics.json")
     assert [line.split(":")[0] for line in look(project)] == ["round 0 evaluate", "round 2 evaluate"]
+    left = [number for number in range(3) if (project / f"rounds/00{number}/metrics.json").exists()]
+    assert left == [1], "what is damaged is not left where it lay"
 
 
 def test_what_is_wrong_is_told_in_the_order_of_the_rounds_and_stages(project: Path) -> None:
@@ -170,7 +172,6 @@ def test_what_is_wrong_is_told_in_the_order_of_the_rounds_and_stages(project: Pa
         (project / "rounds" / file).unlink()
     found = ["round 1 score", "round 1 train", "round 1 evaluate", "round 2 score"]
     assert [line.split(":")[0] for line in look(project)] == found
-    assert not (project / "rounds/001/metrics.json").exists()
 
 
 def test_the_files_of_what_was_asked_are_nobodys_damage(project: Path) -> None:
@@ -268,6 +269,34 @@ def test_what_follows_a_redo_takes_the_settings_of_now_and_begins_no_round(proje
     assert used["train"] == used["evaluate"] != used["label"]
     assert loop.next_stage(opened) == (3, "predict")
     assert {row["round"] for row in ledger.stages()} == {0, 1, 2}
+
+
+def test_a_correction_that_came_later_is_taken_in_by_redo_alone(project: Path) -> None:
+    opened = opening.start(project, None)
+    opened.project.ledger.correct(1, (0.0, 0.0, 9.0, 9.0), None, "ann")
+    (project / "rounds/000/targets.safetensors").unlink()
+    assert run(project)[1:] == ["round 0 label: done again, the same bit for bit"]
+    told: list[str] = []
+    opened.tell = told.append
+    repair.redo(opened, 0, "label")
+    assert loop.run_stage(opened, 0, "label")
+    assert told == ["round 0 label: done again, not the same as before: round 0 train follow"]
+
+
+def test_of_a_round_that_has_not_asked_nothing_is_said_of_answers(project: Path) -> None:
+    opened = opening.start(project, None, ["budget.per_round=[6, 6, 6]"])
+    for name in repair.BEFORE_ANSWERS:
+        assert loop.run_stage(opened, 3, name)
+    ledger = opened.project.ledger
+    record = records.of_stage(ledger, 3, "score")
+    record["files"]["scores.parquet"] = [1, 1]
+    with ledger.write() as connection:
+        records.keep(connection, records.key_of(3, "score"), record)
+    told: list[str] = []
+    opened.tell = told.append
+    repair.look(opened)
+    assert loop.run_stage(opened, 3, "score")
+    assert told[1:] == ["round 3 score: done again, not the same as before: round 3 select follow"]
 
 
 def test_a_stage_that_was_never_done_is_not_done_again(project: Path) -> None:
