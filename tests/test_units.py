@@ -285,6 +285,8 @@ def test_an_answer_costs_no_more_than_it_says(name: str) -> None:
         spent = cost(query, given)
         assert spent.queries == 1 and spent.seconds > 0
         assert all(getattr(spent, counted) <= 1 for counted in unit.AT_MOST_ONE)
+    few = all(meaning.boxes != "any" for meaning in unit.VERDICTS.values())
+    assert few == ("boxes" in unit.AT_MOST_ONE), "else people are asked one query at a time of a budget in boxes"
     for word, meaning in unit.VERDICTS.items():
         boxes = {"none": [], "one": [PLACES[0]], "any": PLACES * 2}[meaning.boxes]
         spent = cost(asked(name, PLACES[1]), Answer(5, word, boxes, [0] * len(boxes)))
