@@ -259,7 +259,8 @@ def edited(finished: Path, folder: Path) -> Iterator[tuple[str, str]]:
 STOP = """
 import os, signal, sys
 from pathlib import Path
-from labelwise import loop, opening
+from labelwise import loop
+from labelwise.project import opening
 opened = opening.start(Path(sys.argv[1]), "demo", sys.argv[2:])
 with opened.project.lock():
     loop.begin(opened)
@@ -310,6 +311,7 @@ def main() -> None:
             return
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-c", STOP, str(stopped), *kill.SMALL], env=environment, check=False)
+        assert (stopped / "ledger.sqlite").exists(), "the stopped run made no project"
         for name, base, number in (
             ("ledger", calm, given.flips * 9 // 10),
             ("ledger and its -wal", stopped, given.flips - given.flips * 9 // 10),

@@ -216,6 +216,15 @@ def test_redo_does_a_stage_again_and_what_follows(project: Path, expected: dict[
     assert kill.fingerprint(project)["picks"] == expected["picks"]
 
 
+def test_redo_of_a_damaged_stage_is_what_its_message_promises(project: Path, expected: dict[str, object]) -> None:
+    metrics = project / "rounds/001/metrics.json"
+    before = metrics.read_bytes()
+    metrics.write_bytes(before[:-1])
+    said = CliRunner().invoke(app, ["redo", "1", "evaluate", "--project", str(project)])
+    assert said.exit_code == 0 and "round 1 evaluate: done again, the same bit for bit" in said.output
+    assert metrics.read_bytes() == before and kill.fingerprint(project) == expected
+
+
 @pytest.mark.parametrize(
     ("round_number", "stage", "message"),
     [

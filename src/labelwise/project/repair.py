@@ -103,6 +103,8 @@ def redo(context: Context, round_number: int, name: str) -> None:
             f"page (`labelwise serve`), then `labelwise redo {round_number} label` makes the targets anew"
         )
     if context.project.ledger.stage_done(round_number, name) is None:
+        if "files" in records.of_stage(context.project.ledger, round_number, name):
+            return  # lost or damaged: `look` has made it due, as it was then
         raise LabelwiseError(
             f"round {round_number}: {name} has not been done yet; `labelwise run` does it when it is its turn"
         )
