@@ -33,8 +33,8 @@ def layers(
     """What files and overrides set, as one table that nothing has checked yet; `between` lies under the overrides."""
     raw: dict[str, Any] = {}
     for path in paths:
-        raw = _merged(raw, _read(path))
-    raw = _merged(raw, between or {})
+        raw = _merge(raw, _read(path))
+    raw = _merge(raw, between or {})
     for override in overrides:
         _override(raw, override)
     return raw
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` laid over `below`; a method that is named anew does not inherit the settings of the other method."""
     merged = dict(below)
     for key, value in above.items():
@@ -63,7 +63,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         if isinstance(value, dict) and isinstance(old, str) and "name" not in value:
             old = {"name": old}  # a method by its name alone, of which the layer above sets something
         if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _merged(old, value)
+            merged[key] = _merge(old, value)
         else:
             merged[key] = value
     return merged

@@ -66,7 +66,7 @@ def _fingerprint(now: Round, failed: Collection[int]) -> str:
     run = now.run
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
     how += f" without {sorted(failed)}" if failed else ""
-    return hashlib.sha256(how.encode() + now.files.targets.read_bytes()).hexdigest()
+    return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
 
 def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     run = now.run
     model = build_model(now, member)
     rule, source = _begun(now, model, member)
-    unfinished = Checkpoint(now.files.training(member.suffix))
+    unfinished = Checkpoint(now.folder.training(member.suffix))
     plan = plan_of(len(data), rule)
     recorder = None
     if classification.records(run, teacher=member == TEACHER) and member in (FIRST, TEACHER):
