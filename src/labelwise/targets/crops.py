@@ -53,6 +53,7 @@ def entries(known: Labels, part: Bool[np.ndarray, " k"], crowd: Rects | None) ->
     return Targets(
         image, offsets_of(region, m), boxes, known.annotations.labels[row], one, one.copy(),
         np.full(len(row), ORIGIN_LABEL, np.int8), Rects(np.arange(m + 1), xyxy), ignore, xyxy,
+        np.ones(m, np.bool_),
     )  # fmt: skip
 
 
@@ -82,5 +83,5 @@ def appended(first: Targets, second: Targets) -> Targets:
         offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
         negatives=rects(first.negatives, second.negatives),
         ignore=rects(first.ignore, second.ignore),
-        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows")},
+        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows", "whole")},
     )
