@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.labels import background, hard, ignore, noisy, task_soft
+from labelwise.labels import background, dual, hard, ignore, noisy, task_soft
 from labelwise.targets.open_detections import candidates
 from labelwise.targets.partial import targets
+from labelwise.train.batches import TrainingSet
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views, overlap
 
 SIZE = 16
@@ -123,6 +124,7 @@ POLICIES = {
     "ignore": lambda open_: ignore.weigh(open_["scores"]),
     "noisy": lambda open_: noisy.weigh(open_["scores"], open_["answers_per_candidate"]),
     "hard": lambda open_: hard.weigh(open_["scores"]),
+    "dual": lambda open_: dual.weigh(open_["scores"]),
     "task_soft": lambda open_: task_soft.weigh(open_["scores"], open_["consistency"]),
 }
 
@@ -172,6 +174,52 @@ def test_targets_against_a_loop(policy, images, per_image):
             whole = [[0.0, 0.0, float(width[image]), float(height[image])]]
             assert got.negatives.of(position).tolist() == (whole if where == "everywhere" else covered)
             assert got.ignore.of(position).tolist() == crowd.of(image).tolist()
+
+
+@pytest.mark.parametrize("per_image", SHAPES)
+def test_doubt_and_thresholds_by_class_against_a_loop(per_image):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        n = len(per_image)
+        found, known = detections(rng, per_image), labels(rng, n)
+        by_class, seen = np.array([0.2, np.nan, 0.6]), []
+
+        def weigh(open_, seen=seen):
+            seen.append(open_)
+            return dual.weigh(open_["scores"], open_["class_threshold"])
+
+        some = found.take(found.scores >= 0.3)
+        got = targets(known, some, weigh, "everywhere", *sizes(n), None, class_thresholds=by_class, doubt=found)
+        np.testing.assert_array_equal(seen[0]["class_threshold"], [by_class[p.argmax()] for p in seen[0]["probs"]])
+        assert len(got.doubt.offsets) == len(got) + 1
+        for position, image in enumerate(got.images):
+            rows = range(found.offsets[image], found.offsets[image + 1])
+            rows = [r for r in rows if slow_open(found.boxes[r].tolist(), known, image)]
+            assert got.doubt.of(position).tolist() == found.boxes[rows].tolist()
+            part = slice(got.doubt.offsets[position], got.doubt.offsets[position + 1])
+            assert got.doubt_scores[part].tolist() == found.scores[rows].tolist()
+        assert targets(known, found, POLICIES["hard"], "everywhere", *sizes(n), None).doubt is None
+        crops = targets(known, some, weigh, "everywhere", *sizes(n), None, regions="both", doubt=found)
+        assert len(crops.doubt.offsets) == len(crops) + 1
+        assert crops.doubt.xyxy.tolist() == got.doubt.xyxy.tolist(), "a crop is looked over: nothing is in doubt in it"
+
+
+def test_the_training_set_says_what_is_pseudo_and_mirrors_what_is_in_doubt():
+    class Source:
+        def __getitem__(self, image):
+            return np.zeros((3, 20, 40), np.uint8), np.array([2, 2], np.float32)
+
+    boxes = np.array([[0, 0, 4, 4], [10, 0, 14, 4]], np.float32)
+    none = np.zeros((2, 0), np.float32)
+    found = Detections(np.array([0, 2]), boxes, np.ones((2, 1), np.float32), np.array([0.9, 0.2], np.float32), none)
+    known = Labels(Boxes(np.array([0, 1]), np.array([[0, 5, 4, 9]], np.float32), np.array([0])), *[Rects.empty(1)] * 2,
+                   np.array([True]))  # fmt: skip
+    sure, size = found.take(found.scores > 0.5), (np.array([20]), np.array([10]))
+    made = targets(known, sure, POLICIES["hard"], "everywhere", *size, None, doubt=found)
+    for flip, want in ((0, [[0, 0, 8, 8], [20, 0, 28, 8]]), (1, [[32, 0, 40, 8], [12, 0, 20, 8]])):
+        _, target = TrainingSet(Source(), made, np.array([0]), flip=flip, jitter=0).sample(0, np.random.default_rng(0))
+        assert target["pseudo"].tolist() == [False, True]
+        assert target["doubt"].tolist() == want and target["doubt_scores"].tolist() == pytest.approx([0.9, 0.2])
 
 
 def test_targets_without_candidates_or_crowd_hold_the_annotations():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelwise.types import Targets
+from labelwise.types import ORIGIN_PSEUDO, Targets
 
 
 class ImageSource(Protocol):
@@ -50,11 +50,16 @@ class TrainingSet:
             "w_box": torch.from_numpy(t.w_box[span]),
             "negatives": (torch.from_numpy(t.negatives.of(row)) - origin) * scale,
             "ignore": (torch.from_numpy(t.ignore.of(row)) - origin) * scale,
+            "pseudo": torch.from_numpy(t.origin[span] == ORIGIN_PSEUDO),
         }
+        if t.doubt is not None and t.doubt_scores is not None:
+            doubted = slice(int(t.doubt.offsets[row]), int(t.doubt.offsets[row + 1]))
+            target["doubt"] = (torch.from_numpy(t.doubt.xyxy[doubted]) - origin) * scale
+            target["doubt_scores"] = torch.from_numpy(t.doubt_scores[doubted])
         if rng.random() < self.flip:
             width = image.shape[2]
             image = image.flip(2)
-            for key in ("boxes", "negatives", "ignore"):
+            for key in ("boxes", "negatives", "ignore", *(("doubt",) if "doubt" in target else ())):
                 x1, y1, x2, y2 = target[key].unbind(1)
                 target[key] = torch.stack((width - x2, y1, width - x1, y2), 1)
         if self.jitter:
