@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Predict
 from labelwise.labels import dual, hard, noisy, task_soft
+from labelwise.project.round import Round
+from labelwise.stages import answered_boxes
 from labelwise.targets.class_thresholds import class_thresholds, judged
-from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Query, Rects
 
 
 def slow_threshold(confidence: list[float], right: list[bool], precision: float) -> float:
@@ -17,7 +21,7 @@ def slow_threshold(confidence: list[float], right: list[bool], precision: float)
         from_t = [r for c, r in zip(confidence, right, strict=True) if c >= t]
         if (sum(from_t) + 1) / (len(from_t) + 2) >= precision - 1e-12:
             return t
-    return 1.0
+    return min(1.0, max(precision, float(np.nextafter(np.float32(max(confidence)), np.float32(2)))))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -32,15 +36,18 @@ def test_thresholds_against_a_loop(seed: int) -> None:
         for one in range(5):
             mine = label == one
             enough = mine.sum() >= least
-            own = slow_threshold(confidence[mine].tolist(), right[mine].tolist(), precision)
-            np.testing.assert_equal(got[one], own if enough else pooled)
+            own = slow_threshold(confidence[mine].tolist(), right[mine].tolist(), precision) if enough else pooled
+            np.testing.assert_equal(got[one], own)
 
 
-def test_nothing_answered_is_no_threshold_and_all_wrong_is_one() -> None:
+def test_nothing_answered_is_no_threshold_and_all_wrong_is_above_all_that_was_asked() -> None:
     nothing = np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
     assert np.isnan(class_thresholds(*nothing, 3, precision=0.8)).all()
-    wrong = np.full(12, 0.9, np.float32), np.zeros(12, np.int64), np.zeros(12, bool)
-    assert class_thresholds(*wrong, 2, precision=0.8).tolist() == [1.0, 1.0], "the pool of all classes is the same"
+    for sure, want in ((0.9, 0.9), (0.3, 0.8), (1.0, 1.0)):
+        wrong = np.full(12, sure, np.float32), np.zeros(12, np.int64), np.zeros(12, bool)
+        got = class_thresholds(*wrong, 2, precision=0.8)
+        assert got.tolist() == pytest.approx([want, want]), "the pool of all classes is the same"
+        assert not hard.weigh(wrong[0], got[wrong[1]])[0].any() or sure == 1
 
 
 def test_what_an_answer_says_of_a_box_by_hand() -> None:
@@ -100,3 +107,42 @@ def test_tspl_sees_every_candidate_down_to_005() -> None:
     scores = np.array([0.05, 0.1, 0.2], np.float32)
     keep, w_cls, _ = task_soft.weigh(scores, scores)
     assert keep.all() and w_cls.tolist() == pytest.approx([0, 0, 0.2])
+
+
+def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same box has another confidence in every round; each question counts with that of its own."""
+    boxes = np.array([[0, 0, 8, 8], [10, 0, 18, 8]], np.float32)
+    marks = Rects(np.array([0, 1]), boxes[1:])
+    known = Labels(Boxes(np.array([0, 1]), boxes[:1], np.array([0])), Rects.empty(1), marks, np.array([True]))
+
+    def predicted(now: Round) -> Detections:
+        scores = np.array([0.5, 0.25], np.float32) * np.float32(now.number)
+        return Detections(np.array([0, 2]), boxes, np.ones((2, 1), np.float32), scores, np.zeros((2, 0), np.float32))
+
+    asked = {
+        1: [Query(1, 0, "a", "box", tuple(boxes[0].tolist()), 0), Query(1, 1, "gone", "box", (0, 0, 1, 1), 0)],
+        2: [Query(2, 0, "a", "box", tuple(boxes[1].tolist()), 0), Query(2, 1, "a", "image")],
+    }
+    rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "answers"})
+    pool = SimpleNamespace(classes=("cell",), number_of={"a": 0})
+    ledger = SimpleNamespace(queries=lambda number: asked.get(number, []))
+    context = SimpleNamespace(
+        pool=pool, run=SimpleNamespace(labels=rule), project=SimpleNamespace(ledger=ledger), known=lambda: known
+    )
+    monkeypatch.setattr(Round, "detections", predicted)
+    seen: list[tuple[list[float], list[bool]]] = []
+    real = answered_boxes.class_thresholds
+
+    def spy(confidence, label, right, n_classes, *, precision):
+        seen.append((confidence.tolist(), right.tolist()))
+        return real(confidence, label, right, n_classes, precision=precision, least=1)
+
+    monkeypatch.setattr(answered_boxes, "class_thresholds", spy)
+    now = Round(context, 2)
+    found = answered_boxes.thresholds(now)
+    assert seen == [([0.5, 0.5], [True, False])]
+    assert found is not None and found.tolist() == [0.8]  # 2/4 right from 0.5 on: not enough
+    assert now.info == {"answered_boxes": 2, "class_thresholds": [0.8]}
+    first = Round(context, 0)
+    monkeypatch.setattr(answered_boxes, "class_thresholds", real)
+    assert np.isnan(answered_boxes.thresholds(first)).all() and first.info["class_thresholds"] == [None]

@@ -2,8 +2,10 @@
 
 The precision from a confidence t on is (right + 1) / (answered + 2), counted over the answered boxes of confidence >= t
 (Laplace: nothing answered is 1/2). The threshold of a class is the least confidence of an answered box at which that
-reaches the precision wanted; 1 where none does, so that the class gets no pseudo label. A class with fewer than `least`
-answers takes the threshold of all classes together; with fewer than `least` in all there is none.
+reaches the precision wanted. Where none does, nothing is known of boxes surer than all that were asked about: the
+confidence is then taken for a probability, and the threshold is the precision itself, or what is just above the surest
+answered box. A class with fewer than `least` answers takes the threshold of all classes together; with fewer than
+`least` in all there is none.
 
 Source: our own; thresholds by class that follow the model are FlexMatch's (Zhang et al., NeurIPS 2021), precision from
 people's answers instead of the model's confidence is ours.
@@ -12,12 +14,13 @@ Fails when: the questions are chosen by uncertainty, as they are: answered boxes
 confidence, so that the precision is underrated and thresholds are high; and the answers of earlier rounds tell of an
 earlier model's confidence.
 
-Class 0: 0.9 and 0.6 right, 0.2 wrong. From 0.9 on (1 + 1) / 3, from 0.6 on 3/4, from 0.2 on 3/5. Class 1: too few.
+Class 0: 0.9 and 0.6 right, 0.2 wrong. From 0.9 on (1 + 1) / 3, from 0.6 on 3/4, from 0.2 on 3/5. Class 1 has too few;
+of all four boxes none reaches 0.7: from 0.9 on 2/3, from 0.8 on 2/4. So it begins just above 0.9.
 
 >>> confidence, label = np.array([0.9, 0.6, 0.2, 0.8], np.float32), np.array([0, 0, 0, 1])
 >>> right = np.array([True, True, False, False])
 >>> class_thresholds(confidence, label, right, 2, precision=0.7, least=3).round(3).tolist()
-[0.6, 1.0]
+[0.6, 0.9]
 """
 
 from __future__ import annotations
@@ -58,7 +61,10 @@ def _threshold(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"
     values, which = np.unique(confidence, return_inverse=True)
     n, hits = (np.bincount(which, weights, len(values))[::-1].cumsum()[::-1] for weights in (None, right))
     enough = np.flatnonzero((hits + 1) / (n + 2) >= precision - 1e-12)
-    return float(values[enough[0]]) if len(enough) else 1.0
+    if len(enough):
+        return float(values[enough[0]])
+    above = float(np.nextafter(values[-1], np.float32(2), dtype=np.float32)) if len(values) else 0.0
+    return min(max(precision, above), 1.0)
 
 
 def judged(
