@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from labelwise.labels import background, dual, hard, ignore, noisy, task_soft
 from labelwise.targets.open_detections import candidates
 from labelwise.targets.partial import targets
+from labelwise.train.augment import Augment, Change
 from labelwise.train.batches import TrainingSet
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views, overlap
 
@@ -217,7 +219,7 @@ def test_the_training_set_says_what_is_pseudo_and_mirrors_what_is_in_doubt():
     sure, size = found.take(found.scores > 0.5), (np.array([20]), np.array([10]))
     made = targets(known, sure, POLICIES["hard"], "everywhere", *size, None, doubt=found)
     for flip, want in ((0, [[0, 0, 8, 8], [20, 0, 28, 8]]), (1, [[32, 0, 40, 8], [12, 0, 20, 8]])):
-        _, target = TrainingSet(Source(), made, np.array([0]), flip=flip, jitter=0).sample(0, np.random.default_rng(0))
+        _, target = TrainingSet(Source(), made, np.array([0]), Augment(flip=flip)).sample(0, np.random.default_rng(0))
         assert target["pseudo"].tolist() == [False, True]
         assert target["doubt"].tolist() == want and target["doubt_scores"].tolist() == pytest.approx([0.9, 0.2])
 
@@ -252,3 +254,13 @@ def test_a_policy_that_needs_views_says_so_and_tables_of_another_pool_are_refuse
             targets(
                 empty(2), None, POLICIES["hard"], arguments["negatives"], *sizes(2), None, images=arguments["images"]
             )
+
+
+def test_what_is_in_doubt_moves_with_the_image():
+    """The middle half of an image of 40 x 20 is shown: doubled about its centre; what lies outside is gone."""
+    change = Change(40, 20, (10, 5, 30, 15), (0, 0, 40, 20))
+    target = {key: torch.zeros(0, 4) for key in ("boxes", "negatives", "ignore")}
+    doubt = torch.tensor([[12.0, 6, 18, 10], [0, 0, 8, 4], [28, 6, 36, 10]])
+    moved = change.target(target | {"doubt": doubt, "doubt_scores": torch.tensor([0.1, 0.2, 0.3])})
+    assert moved["doubt"].tolist() == [[4, 2, 16, 10], [36, 2, 40, 10]]
+    assert moved["doubt_scores"].tolist() == pytest.approx([0.1, 0.3])

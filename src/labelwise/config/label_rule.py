@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from labelwise import catalog
 from labelwise.config.choice import Choice, MethodOf
-from labelwise.config.sections import Section
+from labelwise.config.section import Section
 
 
 class TeacherRule(Section):

@@ -17,7 +17,7 @@ from labelwise.files.round_files import again
 from labelwise.types import LabelwiseError, Rects, Targets
 from labelwise.types.disk import replacing, write_bytes
 
-_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin", "windows")
+_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin", "windows", "whole")
 _TARGET_RECTS = ("negatives", "ignore")
 
 
@@ -53,7 +53,7 @@ def write_targets(path: Path, targets: Targets) -> None:
 def read_targets(path: Path) -> Targets:
     """Reads training targets."""
     tensors, metadata = read_tensors(path)
-    missing = sorted({*_TARGETS} - set(tensors))
+    missing = {*_TARGETS} - {"whole"} - set(tensors)  # older versions did not write it
     if metadata.get("labelwise") != "targets" or missing:
         raise LabelwiseError(f"{path} holds no training targets; {again(path)}")
     negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)
@@ -63,7 +63,7 @@ def read_targets(path: Path) -> Targets:
         ignore=ignore,
         doubt=doubt,
         doubt_scores=tensors.get("doubt_scores"),
-        **{name: tensors[name] for name in _TARGETS},
+        **{name: tensors[name] for name in _TARGETS if name in tensors},
     )
 
 

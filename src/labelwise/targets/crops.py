@@ -71,6 +71,7 @@ def entries(
     return Targets(
         image, offsets_of(region, m), boxes, known.annotations.labels[row], one, one.copy(),
         np.full(len(row), ORIGIN_LABEL, np.int8), Rects(np.arange(m + 1), xyxy), ignore, xyxy,
+        np.ones(m, np.bool_),
     )  # fmt: skip
 
 
@@ -117,5 +118,5 @@ def appended(first: Targets, second: Targets) -> Targets:
         ignore=rects(first.ignore, second.ignore),
         doubt=doubt,
         doubt_scores=first.doubt_scores,
-        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows")},
+        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows", "whole")},
     )

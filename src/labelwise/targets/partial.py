@@ -109,6 +109,7 @@ def targets(
         negatives=_negatives(negatives, known, chosen, width_px, height_px),
         ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
         windows=np.concatenate([np.zeros_like(size_px), size_px], axis=1)[chosen].astype(np.float32),
+        whole=np.isin(chosen, image_of(known.coverage.offsets)[~part]),
         **({} if doubt is None else _doubt(doubt, known, position)),
     )  # fmt: skip
     if regions == "coverage" or not part.any():
