@@ -30,6 +30,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from labelwise.api.target import Target
 from labelwise.models import faster_rcnn, retinanet
 from labelwise.models._normalise import Division
+from labelwise.models._proposer import Proposer
 from labelwise.types import LabelwiseError
 
 
@@ -139,7 +140,7 @@ def _faster_rcnn(theirs: Any) -> nn.Module:
     rpn, roi = theirs.rpn, theirs.roi_heads
     _require(isinstance(roi.box_head, TwoMLPHead), "two hidden layers (TwoMLPHead) as box_head")
     _require(not roi.has_mask() and not roi.has_keypoint(), "no masks and no keypoints")
-    proposer = faster_rcnn.Proposer(
+    proposer = Proposer(
         rpn.head, Anchors(rpn.anchor_generator), rpn._post_nms_top_n["training"], rpn.fg_bg_sampler.batch_size_per_image  # type: ignore[arg-type]
     )  # fmt: skip
     regions = faster_rcnn.Regions(

@@ -3,10 +3,10 @@
 Source: 002, section 3.2, Eq. 3: L = L_labeled + λ_d · L_noisy, per image, each an average; λ_d = 0.5. A candidate of an
 image with a answers and n candidates weighs λ_d · a / n, so that the noisy labels of the image sum to λ_d times its
 answers, however many they are.
-Differs from the paper, by default: there the averages are over anchors, here over boxes; a candidate never weighs more
-than λ_d (there one candidate beside ten answers would count five times an answer); an image without an answer counts as
-one with a single answer; the model normalises over all positives together (000, Eq. 7). In a crowded image a candidate
-so weighs a tenth of what Eq. 3 gives it. `weight = "flat"` (every candidate weighs λ_d) together with the model's
+Differs from the paper: averages are over anchors there, by default over boxes here; a candidate never weighs more than
+λ_d (there one candidate beside ten answers would count five times an answer); an image without an answer counts as one
+with a single answer; the model normalises over all positives together (000, Eq. 7). So a candidate of a crowded image
+weighs about a tenth of what Eq. 3 gives it. `weight = "flat"` (every candidate weighs λ_d) together with the model's
 `pseudo = "apart"` is Eq. 3 itself: two averages over anchors, the second times λ_d.
 Fails when: the detector is young and the images crowded: the labels are then mostly noise, and where it is wrong about
 an object the policy tells it so twice.

@@ -21,7 +21,7 @@ divided by the sum of their weights.
 
 Source: 000 section 3.2, Eq. 7; 002 section 3.2, Eq. 3; mmdetection, `AnchorHead.loss`, `BBoxHead.loss`; Xu et al.,
 End-to-End Semi-Supervised Object Detection with Soft Teacher, ICCV 2021, section 3.2.
-Differs from the paper (Soft Teacher): there the teacher looks at every proposal, here its stored boxes tell; there the
+Differs from the paper: in Soft Teacher the teacher looks at every proposal, here its stored boxes tell; there the
 region head alone is weighted, here the proposals' objectness as well.
 """
 

@@ -29,64 +29,8 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _weighted, _weights
+from labelwise.models._proposer import Proposer, sample
 from labelwise.types import LabelwiseError
-
-
-class Proposer(nn.Module):
-    """The region proposal network: objectness and shift of every anchor, and the proposals made of them."""
-
-    def __init__(self, head: RPNHead, anchors: _anchors.Anchors, proposals: int, sampled: int) -> None:
-        super().__init__()
-        self.head, self.anchors, self.proposals = head, anchors, proposals
-        self.matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
-        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
-        self.sampler = BalancedPositiveNegativeSampler(sampled, 0.5)
-
-    def losses(
-        self,
-        objectness: Float[Tensor, "b a"],
-        shifts: Float[Tensor, "b a 4"],
-        anchors: Float[Tensor, "a 4"],
-        truth: _weighted.Truth,
-        division: _normalise.Division,
-    ) -> tuple[dict[str, Tensor], _weighted.Sampled]:
-        """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors; and that sample."""
-        rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(objectness))])
-        image, anchor = sample(self.sampler, rows)
-        hit = rows[image, anchor]
-        positive = (hit >= 0).float()
-        cost = functional.binary_cross_entropy_with_logits(objectness[image, anchor], positive, reduction="none")
-        sampled = _weighted.Sampled(cost, shifts[image, anchor], anchors[anchor], hit, image)
-        terms = _weighted.sampled_losses(sampled, truth, self.coder, division)
-        return {"objectness": terms[0], "rpn_box": terms[1]}, sampled
-
-    @torch.no_grad()
-    def propose(
-        self,
-        objectness: Float[Tensor, "b a"],
-        shifts: Float[Tensor, "b a 4"],
-        anchors: Float[Tensor, "a 4"],
-        per_level: Sequence[int],
-        sizes: Float[Tensor, "b 2"],
-    ) -> list[Float[Tensor, "p 4"]]:
-        """The best proposals of every image after suppression within each level."""
-        starts = [sum(per_level[:i]) for i in range(len(per_level))]
-        tops = [
-            part.topk(min(2 * self.proposals, part.shape[1]), dim=1)[1] + start
-            for part, start in zip(torch.split(objectness, list(per_level), 1), starts, strict=True)
-        ]
-        index = torch.cat(tops, dim=1)
-        level = torch.cat([torch.full((t.shape[1],), i, device=index.device) for i, t in enumerate(tops)])
-        image = torch.arange(len(index), device=index.device)[:, None].expand_as(index).flatten()
-        index, level = index.flatten(), level.expand(len(index), -1).flatten()
-        boxes = _anchors.clip(self.coder.decode_single(shifts[image, index], anchors[index]), image, sizes)
-        scores = objectness[image, index].sigmoid()
-        whole = _anchors.has_area(boxes, 1e-3)
-        boxes, scores, image, level = boxes[whole], scores[whole], image[whole], level[whole]
-        kept = _anchors.best_of(
-            boxes, scores, image, nms_iou=0.7, most=self.proposals, group=image * len(per_level) + level
-        )
-        return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
 
 
 class BoxHead(TwoMLPHead):  # type: ignore[misc]
@@ -130,14 +74,6 @@ class Regions(nn.Module):
         picks = [sample(self.sampler, r[None])[1].sort()[0] for r in rows]
         boxes = [b[pick] for b, pick in zip(boxes, picks, strict=True)]
         return boxes, torch.cat([r[pick] for r, pick in zip(rows, picks, strict=True)])
-
-
-def sample(sampler: BalancedPositiveNegativeSampler, rows: Int64[Tensor, "b a"]) -> tuple[Tensor, Tensor]:
-    """Image and anchor number of a random sample per image: positives first, then negatives, as torchvision draws."""
-    kinds = torch.where(rows >= 0, 1, rows + 1)  # 1 positive, 0 negative, -1 ignored
-    positive, negative = sampler(list(kinds))
-    both = torch.cat((torch.stack(positive).nonzero(), torch.stack(negative).nonzero()))
-    return both[:, 0], both[:, 1]
 
 
 def image_of(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Int64[Tensor, " n"]:
@@ -320,15 +256,11 @@ def build(
         )
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, LastLevelMaxPool())
     anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    box_head = BoxHead(fpn_channels * roi_size**2, box_width, dropout)
     model = FasterRCNN(
         trunk,
         Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),
-        Regions(
-            _pooling.PyramidPool(roi_size),
-            BoxHead(fpn_channels * roi_size**2, box_width, dropout),
-            FastRCNNPredictor(box_width, n_classes + 1),
-            rois,
-        ),
+        Regions(_pooling.PyramidPool(roi_size), box_head, FastRCNNPredictor(box_width, n_classes + 1), rois),
         n_classes=n_classes,
         weights_input=weights_input,
         division=_normalise.Division(normalise, pseudo, negatives),
