@@ -256,10 +256,11 @@ def build(
         )
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, LastLevelMaxPool())
     anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    rpn = Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled)
     box_head = BoxHead(fpn_channels * roi_size**2, box_width, dropout)
     model = FasterRCNN(
         trunk,
-        Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),
+        rpn,
         Regions(_pooling.PyramidPool(roi_size), box_head, FastRCNNPredictor(box_width, n_classes + 1), rois),
         n_classes=n_classes,
         weights_input=weights_input,
