@@ -171,8 +171,9 @@ def test_after_epoch_is_called_at_the_cut_last_epoch_too() -> None:
 def test_steps_do_not_go_with_the_least_and_most_steps() -> None:
     with pytest.raises(ValueError, match=r"train\.steps = 7 says exactly .* train\.min_steps = 3 \(set it to 0\)"):
         Train(steps=7, min_steps=3)
-    with pytest.raises(ValueError, match=r"train\.max_steps = 9 \(remove it\)"):
+    with pytest.raises(ValueError, match=r"train\.max_steps = 9 \(set it to none\)"):
         Train(steps=7, max_steps=9)
+    assert Train.model_validate({"steps": 7, "max_steps": "none", "scale": "none"}) == Train(steps=7)
     with pytest.raises(ValueError, match="least first"):
         Train(scale=(1.4, 0.6))
 

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from labelwise.models import _weighted
-from labelwise.train.augment import VISIBLE, Augment, Change, iou_window, recoloured
+from labelwise.train.augment import VISIBLE, Augment, Change, iou_window, recolour
 
 STRONG = Augment(flip=0.5, scale=(0.4, 2.0), iou_crop=0.7)
 W, H = 64, 48
@@ -215,14 +215,14 @@ def test_an_iou_crop_holds_a_centre_and_is_no_smaller_than_said() -> None:
 def test_colours_as_torchvision_changes_them() -> None:
     image = torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     for got, expected in (
-        (recoloured(image, 1.1, 1, 1, 0), functional.adjust_brightness(image, 1.1)),
-        (recoloured(image, 1, 1.4, 1, 0), functional.adjust_contrast(image, 1.4)),
-        (recoloured(image, 1, 1, 0.6, 0), functional.adjust_saturation(image, 0.6)),
-        (recoloured(image, 1, 1, 1.3, 0), functional.adjust_saturation(image, 1.3)),
-        (recoloured(image, 1, 1, 1, 0), image),
+        (recolour(image, 1.1, 1, 1, 0), functional.adjust_brightness(image, 1.1)),
+        (recolour(image, 1, 1.4, 1, 0), functional.adjust_contrast(image, 1.4)),
+        (recolour(image, 1, 1, 0.6, 0), functional.adjust_saturation(image, 0.6)),
+        (recolour(image, 1, 1, 1.3, 0), functional.adjust_saturation(image, 1.3)),
+        (recolour(image, 1, 1, 1, 0), image),
     ):
         torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
-    turned = recoloured(image, 1, 1, 1, 0.05)
+    turned = recolour(image, 1, 1, 1, 0.05)
     assert (turned - image).abs().max() > 0.02
     luma = torch.tensor([0.2989, 0.587, 0.114])
     torch.testing.assert_close(torch.tensordot(luma, turned, 1), torch.tensordot(luma, image, 1), atol=1e-3, rtol=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -71,10 +71,19 @@ class Train(Section):
     checkpoint_every_s: float = Field(60.0, ge=0)
     """How often a training that is stopped can be taken up again."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_none(cls, raw: Any) -> Any:
+        """TOML has no word for none: "none" is it, where a setting may be absent (`--set train.max_steps=none`)."""
+        if not isinstance(raw, dict):
+            return raw
+        absent = {name for name, one in cls.model_fields.items() if type(None) in get_args(one.annotation)}
+        return {key: None if key in absent and value == "none" else value for key, value in raw.items()}
+
     @model_validator(mode="after")
     def _steps_are_said_once(self) -> Train:
         other = {"min_steps": "set it to 0"} if self.min_steps else {}
-        other |= {"max_steps": "remove it"} if self.max_steps is not None else {}
+        other |= {"max_steps": "set it to none"} if self.max_steps is not None else {}
         if self.steps is not None and other:
             what = " and ".join(f"train.{key} = {getattr(self, key)} ({do})" for key, do in other.items())
             raise ValueError(f"train.steps = {self.steps} says exactly how many steps; it does not go with {what}")

@@ -25,7 +25,7 @@ from labelwise.stages.checkpoints import (
     start_from,
     write_model,
 )
-from labelwise.train import learned
+from labelwise.train import failure
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
@@ -78,7 +78,7 @@ def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, finger
 def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
     run = now.run
     model = build_model(now, member)
-    rule, source = _begun(now, model, member)
+    rule, source = _begin(now, model, member)
     unfinished = Checkpoint(now.folder.training(member.suffix))
     plan = plan_of(len(data), rule)
     recorder = None
@@ -103,7 +103,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     if recorder is not None:
         recorder.finish(files.write_bytes)
         info["record_s"] = recorder.seconds
-    info |= _judged(now, model, data, info, source)
+    info |= _judge(now, model, data, info, source)
     kept = {name: value for name, value in info.items() if name not in CLOCKS}
     facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
     write_model(now, member, model, facts)
@@ -113,7 +113,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     return info
 
 
-def _begun(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[str, Any] | None]:
+def _begin(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[str, Any] | None]:
     """Gives a model the weights that it goes on from, if any; the settings of its training, and what the training of
     these weights said of itself (None: the weights are fresh).
     """
@@ -127,12 +127,12 @@ def _begun(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[st
     return rule, None
 
 
-def _judged(
+def _judge(
     now: Round, model: nn.Module, data: TrainingSet | ImageSet, info: dict[str, Any], source: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Tells of a training that has learned nothing; that, and the loss at which the weights once began."""
     fresh = info["loss_first"] if source is None else source.get("loss_fresh")
-    why = learned.nothing(model, data, info["steps"], fresh, info["loss_last"])
+    why = failure.find(model, data, info["steps"], fresh, info["loss_last"])
     if why is not None:
         rate = now.run.train.lr
         now.context.tell(

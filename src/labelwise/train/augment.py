@@ -114,21 +114,21 @@ class Change:
             image = image.flip(2)
         if self.jitters:
             image = image.mul_(1 + self.gain).add_(self.bias / 2).clamp_(0, 1)
-        return image if self.colours is None else recoloured(image, *self.colours)
+        return image if self.colours is None else recolour(image, *self.colours)
 
     def target(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
         """The changed boxes with their weights, coverage and ignore rectangles."""
         if self.moves:
-            target = self._placed(target)
+            target = self._place_target(target)
         if self.mirror:
             for key in ("boxes", "negatives", "ignore", *(("doubt",) if "doubt" in target else ())):
                 x1, y1, x2, y2 = target[key].unbind(1)
                 target[key] = torch.stack((self.width - x2, y1, self.width - x1, y2), 1)
         return target
 
-    def _placed(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _place_target(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
         before = _cut(target["boxes"], (0, 0, self.width, self.height))
-        moved = self._moved(before)
+        moved = self._move(before)
         boxes = _cut(moved, (0, 0, self.width, self.height))
         sides = boxes[:, 2:] - boxes[:, :2]
         shown = sides.prod(1)
@@ -148,10 +148,10 @@ class Change:
         low = torch.where(rects[:, :2] <= SLACK_PX, rects.new_tensor(-FAR_PX), rects[:, :2])
         size = rects.new_tensor([self.width, self.height])
         high = torch.where(rects[:, 2:] >= size - SLACK_PX, rects.new_tensor(FAR_PX), rects[:, 2:])
-        moved = _cut(self._moved(torch.cat((low, high), 1)), (0, 0, self.width, self.height))
+        moved = _cut(self._move(torch.cat((low, high), 1)), (0, 0, self.width, self.height))
         return moved[(moved[:, 2:] > moved[:, :2]).all(1)]
 
-    def _moved(self, rects: Float[Tensor, "r 4"]) -> Float[Tensor, "r 4"]:
+    def _move(self, rects: Float[Tensor, "r 4"]) -> Float[Tensor, "r 4"]:
         (x1, y1, x2, y2), (u1, v1, u2, v2) = self.source, self.place
         ratio = rects.new_tensor([(u2 - u1) / (x2 - x1), (v2 - v1) / (y2 - y1)] * 2)
         return (rects - rects.new_tensor([x1, y1, x1, y1])) * ratio + rects.new_tensor([u1, v1, u1, v1])
@@ -232,12 +232,12 @@ def _colours(strength: float, rng: np.random.Generator) -> tuple[float, float, f
     return 1 + float(drawn[0]), 1 + float(drawn[1]), 1 + float(drawn[2]), float(drawn[3])
 
 
-def recoloured(
+def recolour(
     image: Float[Tensor, "3 h w"], brightness: float, contrast: float, saturation: float, turns: float
 ) -> Float[Tensor, "3 h w"]:
     """Brightness, contrast about the mean grey, saturation about each pixel's grey, hue: one matrix and one number.
 
-    >>> recoloured(torch.full((3, 1, 1), 0.5), 1.2, 1.0, 0.3, 0.1).flatten().round(decimals=4).tolist()
+    >>> recolour(torch.full((3, 1, 1), 0.5), 1.2, 1.0, 0.3, 0.1).flatten().round(decimals=4).tolist()
     [0.6000000238418579, 0.6000000238418579, 0.6000000238418579]
     """
     angle = 2 * np.pi * turns

@@ -37,11 +37,11 @@ class Mixture:
 
     def batch(self, step: int) -> Int64[np.ndarray, " b"]:
         """The entries of a step, the wholly looked-over ones first."""
-        begin, end = self._taken(step), self._taken(step + 1)
+        begin, end = self._whole_before(step), self._whole_before(step + 1)
         others = self._next(OTHER, self.size * step - begin, self.size * (step + 1) - end)
         return np.concatenate([self._next(WHOLE, begin, end), others])
 
-    def _taken(self, steps: int) -> int:
+    def _whole_before(self, steps: int) -> int:
         return int(np.floor(self.share * self.size * steps + 1e-6))
 
     def _next(self, stream: int, begin: int, end: int) -> np.ndarray:
