@@ -137,7 +137,7 @@ class Change:
         beside = ("negatives", "ignore", "doubt", "doubt_scores")
         changed = {key: value[keep] for key, value in target.items() if key not in beside}
         if "doubt" in target:
-            doubt = _cut(self._moved(target["doubt"]), (0, 0, self.width, self.height))
+            doubt = _cut(self._move(target["doubt"]), (0, 0, self.width, self.height))
             shows = (doubt[:, 2:] > doubt[:, :2]).all(1)
             changed |= {"doubt": doubt[shows], "doubt_scores": target["doubt_scores"][shows]}
         regions = {key: self._region(target[key]) for key in ("negatives", "ignore")}
