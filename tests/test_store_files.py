@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -351,6 +352,9 @@ def test_targets_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, see
         windows=floats(rng, m, 4),
         whole=rng.random(m) < 0.5,
     )
+    if rng.random() < 0.5:
+        doubt = rects()
+        targets = dataclasses.replace(targets, doubt=doubt, doubt_scores=floats(rng, len(doubt.xyxy)))
     files.write_targets(path, targets)
     assert_same(files.read_targets(path), targets)
     tensors, metadata = files.read_tensors(path)

@@ -152,20 +152,6 @@ class QueryRule(Section):
         return self
 
 
-class TeacherRule(Section):
-    """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
-
-    Pseudo labels hold for one round: their images stay in the pool, and the round's questions are about the remaining
-    ones. With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before;
-    in round 0 it begins with the teacher's weights.
-    """
-
-    by: Literal["dispersion", "entropy"] = "dispersion"
-    """What it is sure of: by label dispersion over its training, or by entropy."""
-    share: float = Field(0.1, gt=0, le=1)
-    """Share of the pool that is pseudo labelled (001, section 3.5: 0.1 to 0.25)."""
-
-
 class TrackRule(Section):
     """How detections of a video are followed and what its graph costs (001, section 2.3.2)."""
 
@@ -200,15 +186,6 @@ class TrackRule(Section):
         return self
 
 
-class Propagate(Section):
-    """Frames around a labelled one take its boxes, moved by the flow."""
-
-    frames: int = Field(1, ge=1, le=25)
-    """So many frames on either side."""
-    weight: float = Field(0.5, gt=0, le=1)
-    """Weight of the boxes in training."""
-
-
 class AskRule(Section):
     """Who answers.
 
@@ -226,23 +203,6 @@ class AskRule(Section):
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     poll_s: float = Field(1.0, gt=0, le=3600)
     """How often a round that waits looks for answers."""
-
-
-class LabelRule(Section):
-    """What boxes that nobody looked at are worth in training."""
-
-    policy: Annotated[Choice, MethodOf("labels", "task_soft")] = Choice(name="task_soft")
-    """How they are weighted (`labelwise list labels`)."""
-    threshold: float = Field(0.05, ge=0, lt=1)
-    """Least confidence of a pseudo label."""
-    images: Literal["annotated", "answered", "all"] = "annotated"
-    """Which images are trained on: those with an annotation, with an answer, or all."""
-    regions: Literal["coverage", "crops", "both"] = "coverage"
-    """How a labelled region is trained on: as part of its image, as a crop, or both."""
-    teacher: TeacherRule | None = None
-    """Pseudo labels of a second model (classifiers)."""
-    propagate: Propagate | None = None
-    """Frames around a labelled one take its boxes (videos)."""
 
 
 class Budget(Section):

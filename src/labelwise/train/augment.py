@@ -121,7 +121,7 @@ class Change:
         if self.moves:
             target = self._place_target(target)
         if self.mirror:
-            for key in ("boxes", "negatives", "ignore"):
+            for key in ("boxes", "negatives", "ignore", *(("doubt",) if "doubt" in target else ())):
                 x1, y1, x2, y2 = target[key].unbind(1)
                 target[key] = torch.stack((self.width - x2, y1, self.width - x1, y2), 1)
         return target
@@ -134,7 +134,12 @@ class Change:
         shown = sides.prod(1)
         keep = (shown >= VISIBLE * (moved[:, 2:] - moved[:, :2]).prod(1)) & (sides >= LEAST_PX).all(1)
         remains = boxes[~keep & (shown > 0)]
-        changed = {key: value[keep] for key, value in target.items() if key not in ("negatives", "ignore")}
+        beside = ("negatives", "ignore", "doubt", "doubt_scores")
+        changed = {key: value[keep] for key, value in target.items() if key not in beside}
+        if "doubt" in target:
+            doubt = _cut(self._move(target["doubt"]), (0, 0, self.width, self.height))
+            shows = (doubt[:, 2:] > doubt[:, :2]).all(1)
+            changed |= {"doubt": doubt[shows], "doubt_scores": target["doubt_scores"][shows]}
         regions = {key: self._region(target[key]) for key in ("negatives", "ignore")}
         return changed | regions | {"boxes": boxes[keep], "ignore": torch.cat((regions["ignore"], remains))}
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from labelwise.train.augment import Augment
-from labelwise.types import Targets
+from labelwise.types import ORIGIN_PSEUDO, Targets
 
 
 class ImageSource(Protocol):
@@ -61,14 +61,20 @@ class TrainingSet:
         origin = torch.tensor([x1, y1, x1, y1])
         scale = torch.from_numpy(np.tile(np.asarray(scale_xy, np.float32), 2))
         span = slice(int(t.offsets[row]), int(t.offsets[row + 1]))
-        return pixels, {
+        target = {
             "boxes": (torch.from_numpy(t.boxes[span]) - origin) * scale,
             "labels": torch.from_numpy(t.labels[span]),
             "w_cls": torch.from_numpy(t.w_cls[span]),
             "w_box": torch.from_numpy(t.w_box[span]),
             "negatives": (torch.from_numpy(t.negatives.of(row)) - origin) * scale,
             "ignore": (torch.from_numpy(t.ignore.of(row)) - origin) * scale,
+            "pseudo": torch.from_numpy(t.origin[span] == ORIGIN_PSEUDO),
         }
+        if t.doubt is not None and t.doubt_scores is not None:
+            doubted = slice(int(t.doubt.offsets[row]), int(t.doubt.offsets[row + 1]))
+            target["doubt"] = (torch.from_numpy(t.doubt.xyxy[doubted]) - origin) * scale
+            target["doubt_scores"] = torch.from_numpy(t.doubt_scores[doubted])
+        return pixels, target
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """Several samples, as torchvision's detectors take them."""
