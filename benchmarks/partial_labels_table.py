@@ -59,7 +59,7 @@ def _bed(bed: str, rounds: str, rows: Sequence[Row]) -> str:
         cost[key] = [row for row in own if row["round"] == rounds]
     out = [f"\n## {bed}, {'one jump' if rounds == '1' else f'{rounds} rounds'}\n"]
     for recipe in dict.fromkeys(key[0] for key in value):
-        here = {key[1:]: seeds for key, seeds in value.items() if key[0] == recipe}
+        here = {key[1:]: value[key] for key in sorted(value, key=_place) if key[0] == recipe}
         out += [f"### recipe {recipe}\n", _headroom(here), ""]
         head = ["method", "policy", "seeds", "AP50", "headroom share", "minus no new label", "minus random images"]
         head += ["boxes", "questions", "annotation s", "pseudo recall / precision", "CPU s"]
@@ -67,6 +67,13 @@ def _bed(bed: str, rounds: str, rows: Sequence[Row]) -> str:
         out += [_line(_cells(key, here, cost[(recipe, *key)])) for key in here]
         out.append(_short_part(here))
     return "\n".join(out)
+
+
+def _place(key: tuple[str, str, str]) -> tuple[int, str, str]:
+    """The bounds first, images before boxes."""
+    method = key[1]
+    first = [NO_LABEL, ALL_LABELS, IMAGES]
+    return (first.index(method) if method in first else 3 + method.endswith("boxes"), method, key[2])
 
 
 def _recipe(row: Row) -> str:
@@ -119,10 +126,12 @@ def _difference(own: Mapping[str, float], other: Mapping[str, float]) -> str:
     seeds = sorted(set(own) & set(other))
     if not seeds or own is other:
         return "–"
-    difference = np.array([own[s] - other[s] for s in seeds])
+    return _signed(np.array([own[s] - other[s] for s in seeds]))
+
+
+def _signed(difference: np.ndarray) -> str:
     low, high = interval(difference)
-    text = f"{difference.mean():+.1f}"
-    return text if np.isnan(low) else f"{text} [{low:+.1f}, {high:+.1f}]"
+    return f"{difference.mean():+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
 
 
 def _short_part(here: Mapping[tuple[str, str], dict[str, float]]) -> str:
@@ -133,11 +142,8 @@ def _short_part(here: Mapping[tuple[str, str], dict[str, float]]) -> str:
         seeds = sorted(set(plain) & set(here[(method, policy)]))
         if seeds:
             gain = np.array([here[(method, policy)][s] - plain[s] for s in seeds])
-            low, high = interval(gain)
             own, part = policy.split("/")
-            out.append(
-                (float(gain.mean()), f"{method}, {own}: with {part} {gain.mean():+.1f} [{low:+.1f}, {high:+.1f}]")
-            )
+            out.append((float(gain.mean()), f"{method}, {own}: with {part} {_signed(gain)}"))
     if not out:
         return ""
     ordered = [text for _, text in sorted(out, reverse=True)]
