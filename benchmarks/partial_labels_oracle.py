@@ -12,7 +12,7 @@ boxes: they stay, except under "true boxes", and where they lie on an object tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,11 +99,15 @@ def edited(now: Round, name: str) -> Targets:
         counts.append(len(boxes))
     boxes, labels, w_cls, w_box, origin = (np.concatenate(column) for column in zip(*parts, strict=True))
     image = np.repeat(np.arange(len(t)), counts)
-    return Targets(
-        t.images, offsets_of(image, len(t)), boxes.astype(np.float32), labels.astype(np.int64),
-        w_cls.astype(np.float32), w_box.astype(np.float32), origin.astype(np.int8),
-        negatives=t.negatives, ignore=t.ignore, windows=t.windows,
-    )  # fmt: skip
+    return replace(
+        t,
+        offsets=offsets_of(image, len(t)),
+        boxes=boxes.astype(np.float32),
+        labels=labels.astype(np.int64),
+        w_cls=w_cls.astype(np.float32),
+        w_box=w_box.astype(np.float32),
+        origin=origin.astype(np.int8),
+    )
 
 
 def _chosen(
