@@ -12,8 +12,9 @@ every row says which share of that headroom it reaches, and a bed with less than
 `--rows`: sets, by commas (core, policies, recipes, oracle), or cells METHOD:POLICY:RECIPE by semicolons.
 
 A run that is killed goes on: finished cells stand in the table, begun projects in `--work`. Each cell has one torch
-thread. The data are looked for under LABELWISE_DATA. It needs labelwise's dependencies, which are not on a bare machine
-with PyTorch: pydantic, pydantic-core, annotated-types, typing-inspection, sqlalchemy, faster-coco-eval, tomli-w.
+thread on the CPU, so that cells are alike on every machine (`--set train.accelerator=auto` takes a GPU). The data are
+looked for under LABELWISE_DATA. Of labelwise's dependencies these are not on a bare machine with PyTorch: pydantic,
+pydantic-core, annotated-types, typing-inspection, sqlalchemy, greenlet, faster-coco-eval, tomli-w, lightning-fabric.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Plan:
         self.pool, self.place, self.done = pool, place, done
         self.running: dict[Future[tuple[Any, str]], tuple[str, Any]] = {}
         self.failed: list[str] = []
+        self.is_over = False
         self.left: dict[tuple[str, ...], list[Cell]] = {}
         for cell in todo:
             self.left.setdefault((cell.bed,), []).append(cell)
@@ -117,11 +119,15 @@ class Plan:
     def submit(self, kind: str, step: Callable[[Place, Any], Any], what: Any) -> None:
         self.running[self.pool.submit(work, step, self.place, what)] = (kind, what)
 
-    def run(self) -> None:
-        """Until nothing is left."""
+    def run(self, limit_s: float) -> None:
+        """Until nothing is left, or the time is up: then nothing is begun any more."""
+        end = time.monotonic() + limit_s
         while self.running:
-            ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
-            for future in ended:
+            ended, _ = wait(self.running, timeout=1, return_when=FIRST_COMPLETED)
+            self.is_over = time.monotonic() > end
+            for future in [one for one in self.running if self.is_over and one.cancel()]:
+                self.running.pop(future)
+            for future in ended - set(filter(Future.cancelled, ended)):
                 kind, what = self.running.pop(future)
                 result, error = future.result()
                 if error:
@@ -134,6 +140,7 @@ class Plan:
         """What was waiting for a step that has ended."""
         if kind == "cell":
             self.done(what, result)
+        if kind == "cell" or self.is_over:
             return
         bed = what if kind == "data" else what.bed
         waiting = self.left[(bed,)]
@@ -231,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
         plan = Plan(pool, place, [replace(cell) for cell in todo], done)
-        plan.run()
+        plan.run(args.limit_s)
     if plan.failed:
         print(f"{len(plan.failed)} steps failed; the first:\n{plan.failed[0]}", flush=True)
 
@@ -251,6 +258,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default=cells.WEIGHTS, help="of the body; below LABELWISE_DATA, or a path")
     parser.add_argument("--set", action="append", default=[], help="a setting of every project")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--limit-s", type=float, default=1e9, help="begins nothing after so many seconds")
     parser.add_argument("--work", type=Path, default=Path("runs/partial_labels"), help="where the projects are")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--note", help="stands in the table as the command")

@@ -161,8 +161,9 @@ class Place:
         return self.work / cell.bed / f"seed{cell.seed}"
 
     def base(self, bed: Bed) -> tuple[str, ...]:
-        """The settings of a bed, with one thread and the weights of the body."""
-        return (f'model.weights="{self.weights}"', "train.threads=1", *bed.settings, *self.extra)
+        """The settings of a bed, with one thread of the CPU and the weights of the body."""
+        alike = ("train.threads=1", "train.accelerator=cpu")
+        return (f'model.weights="{self.weights}"', *alike, *bed.settings, *self.extra)
 
 
 @functools.cache
