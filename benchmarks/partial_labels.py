@@ -26,6 +26,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -98,6 +99,18 @@ def work(step: Callable[[Place, Any], Any], place: Place, what: Any) -> tuple[An
         return step(place, what), ""
     except Exception:
         return None, traceback.format_exc()
+
+
+def end_with_parent() -> None:
+    """A worker ends when the benchmark is killed, so that the next run finds its projects free."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class Plan:
@@ -236,7 +249,7 @@ def run(args: argparse.Namespace) -> None:
 
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # of the workers
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(args.jobs, mp_context=context, initializer=end_with_parent) as pool:
         plan = Plan(pool, place, [replace(cell) for cell in todo], done)
         plan.run(args.limit_s)
     if plan.failed:

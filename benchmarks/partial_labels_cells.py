@@ -173,7 +173,10 @@ def is_known(settings: tuple[str, ...]) -> bool:
         config.load(catalog.recipe_files("bccd"), settings)
     except LabelwiseError as error:
         if multiprocessing.parent_process() is None:
-            print(f"left out, unknown here: {', '.join(settings)} ({str(error).splitlines()[-1].strip()})", flush=True)
+            print(
+                f"left out, unknown here: {', '.join(settings)} ({str(error).splitlines()[-1].strip()[:80]})",
+                flush=True,
+            )
         return False
     return True
 
