@@ -175,21 +175,24 @@ class Plan:
             self.submit("cell", cells.measure, cell)
 
 
+def _git(*arguments: str) -> str:
+    """What git says of this checkout; nothing where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
 def facts(command: str) -> dict[str, Any]:
     """What stands in every row about the machine and the code."""
     import torch
 
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here, check=False
-    )
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, cwd=here, check=False
-    )
-    commit = found.stdout.strip() or os.environ.get("LABELWISE_COMMIT", "unknown")
+    commit = _git("rev-parse", "--short", "HEAD") or os.environ.get("LABELWISE_COMMIT", "unknown")
+    commit += "+" if _git("status", "--porcelain", "-uno") else ""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torchvision"))
     return {
-        "commit": commit + ("+" if dirty.stdout.strip() else ""),
+        "commit": commit,
         "machine": f"{platform.machine()} {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
