@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.project import opening
-from labelwise.report.comparison import paired
+from labelwise.report.comparison import pair
 from labelwise.report.spread import l1_score
 from labelwise.study import history
 from labelwise.study.compare import Comparison
@@ -126,7 +126,7 @@ def summarise(table: list[dict[str, object]], data: str, baselines: tuple[str, .
             for base in baselines:
                 a, b = (matrix(values(name, metric), seeds, rounds) for name in (row, base))
                 if base in rows and base != row and len(seeds) > 1 and number != 0 and np.isfinite(b).all():
-                    found = paired(a, b).overall
+                    found = pair(a, b).overall
                     line[f"minus_{base}"] = round(float(found.mean[0]), 2)
                     line[f"minus_{base}_ci95"] = f"{found.low[0]:.2f} to {found.high[0]:.2f}"
             lines.append(line)

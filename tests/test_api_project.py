@@ -147,6 +147,28 @@ def test_people_answer_by_the_page_and_other_commands_open_it(project: labelwise
     assert made.exit_code == 0 and (tmp_path / "report.html").exists(), made.output
 
 
+def test_an_ask_of_regions_that_was_killed_with_its_queries_open_opens_no_others(
+    project: labelwise.Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the opening of the queries and the mark that the round asks: the same ones are open afterwards."""
+    from labelwise.ledger.ledger import Ledger
+
+    mark = Ledger.mark_started
+
+    def killed(ledger: Ledger, round_number: int, stage: str) -> None:
+        if stage == "ask":
+            raise KeyboardInterrupt
+        mark(ledger, round_number, stage)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "mark_started", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.ask(predictions(), budget=3, unit="region", scales=[2.0])
+    before = [(query.image, query.box) for query in project.open_queries()]
+    after = [(query.image, query.box) for query in project.ask(predictions(), budget=3, unit="region", scales=[2.0])]
+    assert len(before) == 3 and after == before
+
+
 @pytest.mark.parametrize("unit", ["image", "region"])
 def test_other_units(project: labelwise.Project, unit: str) -> None:
     queries = project.ask(predictions(), budget=3, unit=unit, score="entropy", select="top")

@@ -249,7 +249,7 @@ def test_a_model_of_fewer_classes_is_opened_as_it_is_and_continued(site: Any) ->
     assert load_model(Round(opened, 0)).n_classes == 2 and len(opened.pool.classes) == 3
     assert list(loop.run(opened)) == [1, 2]
     assert load_model(Round(opened, 1)).n_classes == 3
-    metrics = labelwise.files.read_json(Round(opened, 2).files.metrics)
+    metrics = labelwise.files.read_json(Round(opened, 2).folder.metrics)
     assert metrics == {} or metrics["per_class_ap50"]["fox"] is None
 
 

@@ -135,7 +135,7 @@ def test_an_image_that_sorts_first_and_one_that_goes_leave_stored_numbers_alone(
     with context.project.lock():
         loop.begin(context)
         assert loop.run_stage(context, 1, "predict")
-    seen = files.read_detections(Round(context, 1).files.predictions(), columns=()).offsets
+    seen = files.read_detections(Round(context, 1).folder.predictions(), columns=()).offsets
     names = context.pool.names
     add_first(data, "000_new.jpg")
     gone = next(n for n in names if n not in labelled(context))
@@ -144,11 +144,11 @@ def test_an_image_that_sorts_first_and_one_that_goes_leave_stored_numbers_alone(
     assert after.pool.names == (*names, "train/000_new.jpg")
     assert [line for line in told if gone in line]
     assert gone not in asked(after, 1)
-    scored = files.read_table(Round(after, 1).files.scores)
+    scored = files.read_table(Round(after, 1).folder.scores)
     assert set(scored["image"].tolist()) <= set(range(len(names)))
     assert len(seen) == len(names) + 1  # the new one was not predicted in this round, and is a candidate of the next
     last, _ = run(data, rounds=2)
-    scored = files.read_table(Round(last, 2).files.scores)
+    scored = files.read_table(Round(last, 2).folder.scores)
     assert len(names) in scored["image"], "it sorts first and stands last"
     for round_number in (0, 1, 2):
         last.project.ledger.labels(last.pool)
@@ -225,7 +225,7 @@ def test_a_replaced_image_is_told_and_its_labels_are_held_back_until_they_are_ke
     assert [line for line in told if "changed" in line and name in line and "--keep" in line]
     assert boxes_of(second, name) == 0 < before
     number = second.pool.names.index(name)
-    assert number not in files.read_targets(Round(second, 1).files.targets).images
+    assert number not in files.read_targets(Round(second, 1).folder.targets).images
     assert name not in asked(second, 1)
     assert not [row for row in current_annotations(second.project.ledger) if row["image"] == name]
     _, told = run(data, rounds=1)
@@ -298,7 +298,7 @@ def test_labels_held_back_in_the_middle_of_a_round_are_no_dead_end(data: Path) -
     availability.forget(context, [forgotten], "owner")
     last, told = run(data, rounds=1)
     assert [line for line in told if "changed" in line and held in line]
-    scored = {last.pool.names[i] for i in files.read_table(Round(last, 1).files.scores)["image"]}
+    scored = {last.pool.names[i] for i in files.read_table(Round(last, 1).folder.scores)["image"]}
     assert forgotten in scored, "it was predicted and scored again, with what is known now"
     assert held not in scored
 

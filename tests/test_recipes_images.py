@@ -89,7 +89,7 @@ def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: d
         assert spent.get(round_number, 0) == min(amount, left)
         left -= min(int(amount), left)
     assert ledger.cost().boxes == sum(spent.values()), "one class per image"
-    metrics = files.read_json(Round(opened, 0).files.metrics)
+    metrics = files.read_json(Round(opened, 0).folder.metrics)
     assert 0 <= metrics["accuracy"] <= 1
     if case == "ordinary":
         shown = page.html([history.run_result(opened)], title=method)
@@ -101,7 +101,7 @@ def test_every_method_on_every_kind_of_data(method: str, case: str, data_sets: d
 def test_lent_classes_are_not_asked_in_that_round(method: str, data_sets: dict, tmp_path: Path) -> None:
     opened = opening.start(tmp_path / "p", method, [*settings(data_sets["ordinary"]), "labels.teacher.share=0.5"])
     list(loop.run(opened))
-    lent = files.read_table(Round(opened, 0).files.pseudo_labels)
+    lent = files.read_table(Round(opened, 0).folder.pseudo_labels)
     assert len(lent["image"]) == 12 and set(lent["label"].tolist()) <= {0, 1, 2}
     asked = {q.image for q in opened.project.ledger.queries(1)}
     assert len(asked) == 4 and not asked & {opened.pool.names[i] for i in lent["image"]}
@@ -132,14 +132,16 @@ def test_a_killed_training_records_the_same_history(data_sets: dict, tmp_path: P
     killed = opening.start(tmp_path / "killed", "dispersion", asked, bar)
     with pytest.raises(Killed):
         list(loop.run(killed))
-    assert list((Round(killed, 0).files.path / "x").parent.glob("*partial*")), "it was killed in the middle of a record"
+    assert list((Round(killed, 0).folder.path / "x").parent.glob("*partial*")), (
+        "it was killed in the middle of a record"
+    )
     killed.project.close()
     again = opening.start(tmp_path / "killed", None)
     assert list(loop.run(again)) == [0, 1]
     for round_number in (0, 1):
         for name in ("history.npy", "checkpoint.safetensors", "metrics.json"):
-            assert (Round(whole, round_number).files.path / name).read_bytes() == (
-                Round(again, round_number).files.path / name
+            assert (Round(whole, round_number).folder.path / name).read_bytes() == (
+                Round(again, round_number).folder.path / name
             ).read_bytes(), (round_number, name)
     picks = [[(q.image, q.score) for q in one.project.ledger.queries()] for one in (whole, again)]
     assert picks[0] == picks[1]
@@ -203,6 +205,6 @@ def test_pretrain_writes_a_body_that_a_run_starts_from(data_sets: dict, tmp_path
     opened = opening.start(tmp_path / "p", "svm_margin", asked)
     assert list(loop.run(opened)) == [0, 1]
     body, _ = files.read_tensors(weights)
-    trained, _ = files.read_tensors(Round(opened, 1).files.checkpoint())
+    trained, _ = files.read_tensors(Round(opened, 1).folder.checkpoint())
     assert all(np.array_equal(trained[f"backbone.body.{name}"], value) for name, value in body.items())
     opened.project.close()

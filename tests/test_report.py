@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from labelwise.report import curves, gallery, page, spread, tables
-from labelwise.report.comparison import paired, verdict
+from labelwise.report.comparison import pair, verdict
 from labelwise.report.headroom import EVERYTHING_LABELLED, NO_NEW_LABEL
 from labelwise.report.results import GalleryItem, RoundResult, RunResult
 from labelwise.types import LabelwiseError
@@ -301,20 +301,20 @@ def test_paired_interval_covers_a_true_difference_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(2000):
         base = rng.normal(50, 5, (4, 3))
-        p = paired(base + rng.normal(1.5, 2, (4, 3)), base)
+        p = pair(base + rng.normal(1.5, 2, (4, 3)), base)
         hits += bool(p.overall.low[0] <= 1.5 <= p.overall.high[0])
     assert 0.935 < hits / 2000 < 0.965
 
 
 def test_paired_says_better_worse_or_that_nothing_can_be_said() -> None:
     a = np.array([[1.0], [1.2], [0.8]])
-    assert verdict(paired(a, 0 * a), "A", "B") == "A is 1.0 AP50 better than B, 95 % CI 0.5 to 1.5 (3 seeds)"
-    assert verdict(paired(0 * a, a), "A", "B") == "A is 1.0 AP50 worse than B, 95 % CI 0.5 to 1.5 (3 seeds)"
+    assert verdict(pair(a, 0 * a), "A", "B") == "A is 1.0 AP50 better than B, 95 % CI 0.5 to 1.5 (3 seeds)"
+    assert verdict(pair(0 * a, a), "A", "B") == "A is 1.0 AP50 worse than B, 95 % CI 0.5 to 1.5 (3 seeds)"
     b = np.array([[1.0], [-1.0], [0.3]])
-    assert verdict(paired(b, 0 * b), "A", "B").startswith("A against B: no difference that 3 seeds can show (mean +0.1")
+    assert verdict(pair(b, 0 * b), "A", "B").startswith("A against B: no difference that 3 seeds can show (mean +0.1")
     for bad in (np.ones((1, 2)), np.ones((2, 0)), np.full((2, 2), np.nan), np.ones(3)):
         with pytest.raises(LabelwiseError, match=r"expected"):
-            paired(bad, bad)
+            pair(bad, bad)
 
 
 def test_the_same_runs_give_the_same_bytes_and_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
         ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate"),
         GROUND,
     ),
-    "ask": GROUND | {"units"},
+    "ask": GROUND - {"config"} | {"units"},
     "report": GROUND,
     "generated": GROUND,
     "exchange": GROUND | {"units"},

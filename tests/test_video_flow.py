@@ -82,9 +82,9 @@ def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: 
     opened = started(clips, tmp_path / "tc", "temporal_coherence")
     list(loop.run(opened))
     nodes, links = (
-        files.read_table(Round(opened, 1).files.path / name) for name in ("errors.parquet", "links.parquet")
+        files.read_table(Round(opened, 1).folder.path / name) for name in ("errors.parquet", "links.parquet")
     )
-    found = files.read_detections(Round(opened, 1).files.predictions(), columns=())
+    found = files.read_detections(Round(opened, 1).folder.predictions(), columns=())
     of_detections = ~nodes["is_candidate"]
     assert of_detections.sum() == len(found) > 0, "labelled frames are predicted and judged too"
     truth = opened.pool.truth
@@ -99,7 +99,7 @@ def test_a_run_by_temporal_coherence_judges_every_detection_and_shows_it(clips: 
     video = opened.pool.clips.video  # type: ignore[union-attr]
     a, b = nodes["image"][links["a"]], nodes["image"][links["b"]]
     assert (video[a] == video[b]).all() and (np.abs(a - b) <= 3).all()
-    scored = files.read_table(Round(opened, 1).files.scores)
+    scored = files.read_table(Round(opened, 1).folder.scores)
     fp = np.bincount(nodes["image"][of_detections], nodes["wrong"][of_detections], minlength=len(opened.pool))
     assert scored["score"].tolist() == fp[scored["image"]].tolist()
     ledger = opened.project.ledger
@@ -135,7 +135,7 @@ def test_every_method_of_the_chapter_runs(clips: Path, tmp_path: Path, method: s
 def test_neighbours_borrow_boxes_and_are_trained_on(clips: Path, tmp_path: Path) -> None:
     opened = started(clips, tmp_path / "lent", "random_r_propagate", "budget.per_round=[3]")
     list(loop.run(opened))
-    targets = files.read_targets(Round(opened, 1).files.targets)
+    targets = files.read_targets(Round(opened, 1).folder.targets)
     lent = targets.origin == 1
     assert lent.any() and (targets.w_cls[lent] == 0.5).all() and (targets.w_cls[~lent] == 1).all()
     truth = opened.pool.truth

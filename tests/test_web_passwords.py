@@ -230,12 +230,14 @@ def test_what_the_ledger_keeps(ledger: Ledger, work: Work, monkeypatch: pytest.M
 def test_how_long_a_password_may_be() -> None:
     for password in ("x" * 9, "", "x" * 201):
         with pytest.raises(LabelwiseError, match=f"10 to 200 characters, and this one has {len(password)}"):
-            passwords.hashed(password)
+            passwords.hash_password(password)
     for password in (" " * 10, "x" * 200, "ü" * 10):
-        assert passwords.fits(password, *passwords.hashed(password))
+        assert passwords.fits(password, *passwords.hash_password(password))
     composed, decomposed = "gr\u00fcne Wiesen", "gru\u0308ne Wiesen"
-    assert passwords.fits(decomposed, *passwords.hashed(composed)), "keyboards differ in how they write an umlaut"
-    assert not passwords.fits("grune Wiesen", *passwords.hashed(composed))
+    assert passwords.fits(decomposed, *passwords.hash_password(composed)), (
+        "keyboards differ in how they write an umlaut"
+    )
+    assert not passwords.fits("grune Wiesen", *passwords.hash_password(composed))
 
 
 # ---------------------------------------------------------------------------------------------------------- the server

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
-from labelwise.ledger.agreement import agreement, compared
+from labelwise.ledger.agreement import agreement, compare_answers
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import counts, missing_classes, spent_and_open
 from labelwise.queue.accounts import Accounts
@@ -106,7 +106,7 @@ def test_agreement_by_hand(ledger: Ledger) -> None:
     say that there is nothing: 1. Query 4 was skipped by one of the two, query 5 has one answer: neither is compared.
     """
     cat, near, dog = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 10.0, 8.0), (20.0, 20.0, 30.0, 30.0)
-    found = compared(
+    found = compare_answers(
         [
             Answer(1, "all", [cat], [0], "Ada"),
             Answer(1, "all", [dog, near], [1, 0], "Bo"),
@@ -260,8 +260,11 @@ def test_a_session_is_remembered_for_a_moment_and_forgotten_at_once(ledger: Ledg
     entered = people.enter(people.invite("Ada", "annotator", 0.0), 0.0)
     assert entered is not None
     token = entered[0]
-    assert people.remembered(token, 0.0) is None
-    assert people.session(token, 0.0) == people.remembered(token, 0.5) and people.remembered(token, 0.5) is not None
-    assert people.remembered(token, 1.5) is None and people.remembered(token, -1.0) is None
+    assert people.person_of_session(token, 0.0) is None
+    assert (
+        people.session(token, 0.0) == people.person_of_session(token, 0.5)
+        and people.person_of_session(token, 0.5) is not None
+    )
+    assert people.person_of_session(token, 1.5) is None and people.person_of_session(token, -1.0) is None
     people.revoke("Ada")
-    assert people.remembered(token, 0.5) is None and people.session(token, 0.5) is None
+    assert people.person_of_session(token, 0.5) is None and people.session(token, 0.5) is None

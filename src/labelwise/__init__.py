@@ -1,6 +1,6 @@
 """labelwise decides what to label next and trains on what came back.
 
-`labelwise.open` is the door for an own detector (see `labelwise.api`); every method is a function on plain arrays
+`labelwise.open` is the way in for an own detector (see `labelwise.api`); every method is a function on plain arrays
 (`labelwise.score.entropy.score`).
 """
 

@@ -34,7 +34,7 @@ def fresh(
     return config.parse(raw, name)
 
 
-def asking(
+def run_with_query(
     run: Run,
     round_number: int,
     *,
@@ -54,7 +54,7 @@ def asking(
     return config.parse(raw, "these arguments")
 
 
-def labelling(run: Run, *, policy: Method, threshold: float, images: str, regions: str) -> Run:
+def run_with_policy(run: Run, *, policy: Method, threshold: float, images: str, regions: str) -> Run:
     """The run with a label policy; what it needs of the predictions, `check_inputs` tells."""
     raw = _raw(run)
     raw["labels"] = {"policy": _plain(policy), "threshold": threshold, "images": images, "regions": regions}

@@ -49,12 +49,12 @@ def read(predictions: Any, pool: Pool) -> Detections:
     if isinstance(predictions, str | Path):
         path = Path(predictions)
         if path.is_dir():
-            return _checked(files.read_detections(path).of_classes(len(pool.classes)), pool)
+            return _check(files.read_detections(path).of_classes(len(pool.classes)), pool)
         return _table(_parquet(path), pool, str(path))
     if isinstance(predictions, Detections):
-        return _checked(predictions, pool)
+        return _check(predictions, pool)
     if isinstance(predictions, Mapping) and not ("boxes" in predictions or "image" in predictions):
-        return _table(_joined(list(predictions.items())), pool, "predictions", per_image=True)
+        return _table(_join(list(predictions.items())), pool, "predictions", per_image=True)
     if isinstance(predictions, Mapping):
         return _table(dict(predictions), pool, "predictions")
     if isinstance(predictions, Sequence):
@@ -63,7 +63,7 @@ def read(predictions: Any, pool: Pool) -> Detections:
                 f"predictions: a list of {len(predictions)} images; expected one entry for each of the {len(pool)} "
                 "images of the pool, in its order (project.images). For some images give a dict by image name"
             )
-        return _table(_joined(list(enumerate(predictions))), pool, "predictions", per_image=True)
+        return _table(_join(list(enumerate(predictions))), pool, "predictions", per_image=True)
     raise LabelwiseError(
         f"predictions: got {type(predictions).__name__}; expected a dict of columns, a list or dict with one entry per "
         "image, the path of a Parquet file, or Detections"
@@ -110,7 +110,7 @@ def _lists(rows: list[Any], name: str, path: Path) -> np.ndarray:
         raise LabelwiseError(f"{path}: {name} of row {row} has not {longest} numbers, as others have") from None
 
 
-def _joined(images: list[tuple[Any, Any]]) -> dict[str, Any]:
+def _join(images: list[tuple[Any, Any]]) -> dict[str, Any]:
     """Entries of single images as columns; `row` remembers the number of a box in its image, for messages."""
     parts: dict[str, list[np.ndarray]] = {}
     where: list[Any] = []
@@ -233,7 +233,7 @@ def _names(v: int) -> tuple[str, ...]:
     return tuple(f"view-{k + 1}" for k in range(v))
 
 
-def _checked(found: Detections, pool: Pool) -> Detections:
+def _check(found: Detections, pool: Pool) -> Detections:
     """A table that was made elsewhere: it must be of this pool and these classes."""
     if found.n_images != len(pool) or found.probs.shape[1] != len(pool.classes):
         raise LabelwiseError(

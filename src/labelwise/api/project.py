@@ -169,7 +169,7 @@ class Project:
             arguments.check_inputs("score", score, table, unit)
             arguments.check_inputs("select", select, table, unit)
             round_number = rounds.first_with_a_model(self._context)
-            run = arguments.asking(
+            run = arguments.run_with_query(
                 self._context.run,
                 round_number,
                 budget=budget,
@@ -289,17 +289,19 @@ class Project:
             images: "annotated", "answered" (also those of which only a background mark is known) or "all".
             regions: what labelled regions become: "coverage", "crops" or "both".
         """
-        stored = Round(self._context, self.round).files.predictions()
+        stored = Round(self._context, self.round).folder.predictions()
         if predictions is None and stored.is_dir():
             predictions = stored
         table = None if predictions is None else foreign.read(predictions, self.pool)
         arguments.check_inputs("labels", policy, table)
-        run = arguments.labelling(self._context.run, policy=policy, threshold=threshold, images=images, regions=regions)
+        run = arguments.run_with_policy(
+            self._context.run, policy=policy, threshold=threshold, images=images, regions=regions
+        )
         with self._context.project.lock():
             rounds.keep(self._context, run)
             now = Round(self._context, self.round)
             made = label.targets(now, table)
-            files.write_targets(now.files.targets, made)
+            files.write_targets(now.folder.targets, made)
         return list(per_image(made, self.pool))
 
     def finish(self, metrics: Mapping[str, Any] | None = None) -> None:
@@ -321,9 +323,9 @@ class Project:
             now = Round(self._context, round_number)
             Leases(self._ledger).close_round(round_number)
             if metrics is not None:
-                files.write_json(now.files.metrics, dict(metrics))
-            if not now.files.targets.exists():  # the report shows them; nobody asked for pseudo labels
-                files.write_targets(now.files.targets, label.targets(now, None))
+                files.write_json(now.folder.metrics, dict(metrics))
+            if not now.folder.targets.exists():  # the report shows them; nobody asked for pseudo labels
+                files.write_targets(now.folder.targets, label.targets(now, None))
             for name in loop.STAGES:
                 if self._ledger.stage_done(round_number, name) is None:
                     self._ledger.mark_done(round_number, name, {}, 0.0)

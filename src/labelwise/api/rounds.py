@@ -52,7 +52,7 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
     keep(context, run)
     context.first_images = budget
     _stages(context, 0, ("predict", "score", "select"))
-    return _opened(context, 0)
+    return _open_queries(context, 0)
 
 
 def ask(context: Context, round_number: int, run: Run, table: Detections) -> list[Query]:
@@ -60,10 +60,10 @@ def ask(context: Context, round_number: int, run: Run, table: Detections) -> lis
     keep(context, run)
     scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
-        files.write_detections(Round(context, round_number).files.predictions(scale), table)
+        files.write_detections(Round(context, round_number).folder.predictions(scale), table)
     context.project.ledger.mark_done(round_number, "predict", {}, 0.0)
     _stages(context, round_number, ("score", "select"))
-    return _opened(context, round_number)
+    return _open_queries(context, round_number)
 
 
 def still_open(context: Context, round_number: int, run: Run) -> list[Query]:
@@ -91,10 +91,10 @@ def _stages(context: Context, round_number: int, names: Sequence[str]) -> None:
             work[name](Round(context, round_number, stage.info))
 
 
-def _opened(context: Context, round_number: int) -> list[Query]:
+def _open_queries(context: Context, round_number: int) -> list[Query]:
     """Puts the first picks into the ledger; of regions those that do not lie in one before them."""
     now = Round(context, round_number)
-    covered = ranking.covered_rectangles(now)
+    covered = ranking.covered_rectangles(now, now.known)
     most = int(now.budget)
     step = 1 if now.unit.OVERLAPS else most
     found: list[Query] = []

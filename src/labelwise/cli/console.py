@@ -74,7 +74,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Turns Ctrl-C into a message that says how to go on; the stage in progress is rolled back by the store.
+    """Turns Ctrl-C into a message that says how to go on; the stage in progress is rolled back by the ledger.
 
     Python's exception may be lost in a library's callback, so the key is remembered, and heard at the next progress.
     """

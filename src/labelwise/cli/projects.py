@@ -41,7 +41,7 @@ def init(
     for row in recognise.describe(made.found):
         table.add_row(*map(plain, row))
     out.print(table)
-    for line in made.told:
+    for line in made.messages:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     pool, test = made.pool, made.test
     how = (

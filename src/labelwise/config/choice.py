@@ -41,15 +41,15 @@ class MethodOf:
     default: str | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        named = core_schema.no_info_before_validator_function(self._named, handler(source))
-        return core_schema.no_info_after_validator_function(self._checked, named)
+        named = core_schema.no_info_before_validator_function(self._name, handler(source))
+        return core_schema.no_info_after_validator_function(self._check, named)
 
-    def _named(self, value: Any) -> Any:
+    def _name(self, value: Any) -> Any:
         if isinstance(value, dict) and self.default is not None:
             return {"name": self.default, **value}
         return {"name": value} if isinstance(value, str) else value
 
-    def _checked(self, choice: Choice) -> Choice:
+    def _check(self, choice: Choice) -> Choice:
         try:
             method = catalog.find(self.folder, choice.name)
             found = inputs.problems(method) + method.problems(choice.settings)

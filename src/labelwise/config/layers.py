@@ -33,8 +33,8 @@ def layers(
     """What files and overrides set, as one table that nothing has checked yet; `between` lies under the overrides."""
     raw: dict[str, Any] = {}
     for path in paths:
-        raw = _merged(raw, _read(path))
-    raw = _merged(raw, between or {})
+        raw = _merge(raw, _read(path))
+    raw = _merge(raw, between or {})
     for override in overrides:
         _override(raw, override)
     return raw
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` laid over `below`; a method that is named anew does not inherit the settings of the other method."""
     merged = dict(below)
     for key, value in above.items():
@@ -63,7 +63,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         if isinstance(value, dict) and isinstance(old, str) and "name" not in value:
             old = {"name": old}  # a method by its name alone, of which the layer above sets something
         if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _merged(old, value)
+            merged[key] = _merge(old, value)
         else:
             merged[key] = value
     return merged
@@ -85,12 +85,29 @@ def _sentence(error: Any, raw: Mapping[str, Any]) -> str:
         model: Any = Run
         for part in location[:-1]:
             model = model.model_fields[part].annotation
-        return catalog.unknown(
+        unknown = catalog.unknown(
             "key" + (f" in [{'.'.join(location[:-1])}]" if location[:-1] else ""),
             location[-1],
             sorted(model.model_fields),
         )
+        return unknown + _settings_of_a_method(location, raw)
     return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _settings_of_a_method(location: Sequence[str], raw: Mapping[str, Any]) -> str:
+    """Where the settings of a method belong, if the unknown key is the name of a method that stands beside it."""
+    *path, name = location
+    section: Any = raw
+    for part in path:
+        section = section[part]
+    for key, value in section.items():
+        chain = value if isinstance(value, list) else [value]
+        if key != name and any(one == name or (isinstance(one, dict) and one.get("name") == name) for one in chain):
+            place = ".".join([*path, key])
+            return (
+                f' What is set of {name} stands with it: {place} = {{ name = "{name}", ... }}, or --set {place}.KEY=...'
+            )
+    return ""
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -36,7 +36,7 @@ def detect(root: Path) -> bool:
         return False
     places = [root / name for name in splits(root)]
     if not places:
-        listed = set(_listed(root))
+        listed = set(_list_names(root))
         return bool(listed) and any(p.name in listed and _holds_image(p) for p in _folders(root))
     return all(
         sum(_holds_image(folder) for folder in _folders(place)) >= 2
@@ -91,10 +91,10 @@ def read(root: Path, split: str | None = None) -> Pool:
 
 def _classes(root: Path) -> list[str]:
     places = [root / name for name in splits(root)] or [root]
-    return _listed(root) or sorted({folder.name for place in places for folder in _folders(place)})
+    return _list_names(root) or sorted({folder.name for place in places for folder in _folders(place)})
 
 
-def _listed(root: Path) -> list[str]:
+def _list_names(root: Path) -> list[str]:
     path = root / "classes.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [line.strip() for line in lines if line.strip()]

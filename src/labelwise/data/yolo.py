@@ -181,7 +181,7 @@ def _images(path: Path, content: dict[str, Any], split: str, problems: list[Prob
         if place.is_dir():
             found += clean.images_under(place)
         elif place.is_file():
-            found += [_listed(place, line.strip()) for line in _lines(place) if line.strip()]
+            found += [_listed_path(place, line.strip()) for line in _lines(place) if line.strip()]
         elif (beside := _beside(path.parent, split)) is not None:
             what = f"{split}: {entry} does not exist"
             handling = f"{clean.relative(beside, path.parent)} is read instead"
@@ -196,7 +196,7 @@ def _images(path: Path, content: dict[str, Any], split: str, problems: list[Prob
     return list(dict.fromkeys(found))
 
 
-def _listed(file: Path, line: str) -> Path:
+def _listed_path(file: Path, line: str) -> Path:
     paths = [Path(os.path.normpath(file.parent / name)) for name in clean.spellings(line)]
     return next((path for path in paths if path.is_file()), paths[0])
 

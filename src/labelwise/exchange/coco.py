@@ -75,8 +75,8 @@ def read(
     lists = ("images", "annotations", "categories")
     if not isinstance(raw, dict) or not all(isinstance(raw.get(key), list) for key in lists):
         raise LabelwiseError(f"the COCO file: expected an object with the lists {', '.join(lists)}")
-    images, doubts = _named(raw["images"], "file_name", "images")
-    categories, more = _named(raw["categories"], "name", "categories")
+    images, doubts = _names(raw["images"], "file_name", "images")
+    categories, more = _names(raw["categories"], "name", "categories")
     doubts += more
     given: list[Shape] = []
     sizes = {
@@ -98,7 +98,7 @@ def read(
     return found, doubts + problems
 
 
-def _named(rows: list[Any], key: str, where: str) -> tuple[dict[int, str], list[Problem]]:
+def _names(rows: list[Any], key: str, where: str) -> tuple[dict[int, str], list[Problem]]:
     """Id -> name; an entry without them, or an id twice, is a problem."""
     found: dict[int, str] = {}
     problems = []

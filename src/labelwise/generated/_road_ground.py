@@ -184,10 +184,10 @@ def lay(rng: np.random.Generator, area: str, look: Look) -> Ground:
         cover = np.where(np.abs(t) < ROADWAY_M[area], cover, 0.75 + 0.1 * coarse)[..., None]
         picture += np.clip(cover, 0, 1) * (np.array([238, 241, 246], np.float32) - picture)
     picture = np.clip(picture * np.array(look.light, np.float32), 0, 255)
-    return _packed(picture)
+    return _pack(picture)
 
 
-def _packed(picture: np.ndarray) -> Ground:
+def _pack(picture: np.ndarray) -> Ground:
     parts, starts, shapes, total = [], [], [], 0
     for level in range(LEVELS):
         if level:

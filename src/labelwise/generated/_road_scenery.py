@@ -62,7 +62,7 @@ def _city(rng: np.random.Generator, look: Look, road: Road, end_m: float) -> lis
     for _ in range(8):
         wide, tall = float(rng.uniform(9, 16)), float(rng.uniform(11, 26))
         kinds.append((wide, tall, pyramid(textures.facade(rng, look, wide, tall))))
-    blank = pyramid(textures.grained(rng, 160, 200, (138, 126, 116), look, 8.0))
+    blank = pyramid(textures.grain(rng, 160, 200, (138, 126, 116), look, 8.0))
     for side in (-1, 1):
         s, before = -16.0, (0.0, 0.0)
         while s < end_m:
@@ -157,7 +157,7 @@ def _highway(rng: np.random.Generator, look: Look, road: Road, end_m: float) -> 
     woods = [pyramid(textures.greenery(rng, look, 16.0, 8.0, 0.55)) for _ in range(4)]
     trees = [pyramid(textures.tree(rng, look)) for _ in range(3)]
     post = {side: pyramid(textures.lamp(look, side)) for side in (-1, 1)}
-    barrier = pyramid(textures.grained(rng, 320, 60, (128, 138, 124), look, 12.0))
+    barrier = pyramid(textures.grain(rng, 320, 60, (128, 138, 124), look, 12.0))
     for t in (-14.9, -0.3, 0.3, 14.9):
         for s in np.arange(-16, end_m, 8.0):
             found.append(Stand(s + 4, (_along(road, s, s + 8, t, t, 0.05, 0.85, rail),)))

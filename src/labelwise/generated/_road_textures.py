@@ -21,7 +21,7 @@ def lit(colour: Colour, look: Look) -> tuple[int, int, int]:
     return r, g, b
 
 
-def grained(
+def grain(
     rng: np.random.Generator, width: int, height: int, colour: Colour, look: Look, strength: float = 9.0
 ) -> Image.Image:
     """A rough surface."""
@@ -54,7 +54,7 @@ def facade(rng: np.random.Generator, look: Look, wide_m: float, tall_m: float) -
     """A town house in a street: shops on the ground floor, rows of windows above."""
     width, height = round(wide_m * PER_M), round(tall_m * PER_M)
     colour = wall_colour(rng)
-    image = grained(rng, width, height, colour, look)
+    image = grain(rng, width, height, colour, look)
     draw = ImageDraw.Draw(image)
     trim = lit(tuple(min(c * 1.2, 250) for c in colour), look)  # type: ignore[arg-type]
     if rng.random() < 0.5:  # brick courses
@@ -99,7 +99,7 @@ def house(
 ) -> Image.Image:
     """A side of a house with a garden: its front, or (`gable_m` high at the top) an end."""
     width, height, gable = round(wide_m * PER_M), round((tall_m + gable_m) * PER_M), round(gable_m * PER_M)
-    image = grained(rng, width, height, colour, look, 7.0)
+    image = grain(rng, width, height, colour, look, 7.0)
     draw = ImageDraw.Draw(image)
     floors, columns = max(round(tall_m / 2.8), 1), max(int(wide_m / 2.6), 2)
     for floor in range(floors):
@@ -123,7 +123,7 @@ def roof(rng: np.random.Generator, look: Look, wide_m: float, tall_m: float) -> 
     """Tiles, or snow on them."""
     colour = [(150, 72, 52), (120, 62, 50), (88, 84, 88)][rng.integers(3)]
     width, height = round(wide_m * PER_M), round(tall_m * PER_M)
-    image = grained(rng, width, height, (235, 239, 246) if look.snow else colour, look, 12.0)
+    image = grain(rng, width, height, (235, 239, 246) if look.snow else colour, look, 12.0)
     draw = ImageDraw.Draw(image)
     for y in range(0, height, 7):
         shade = (222, 228, 238) if look.snow else tuple(0.8 * c for c in colour)

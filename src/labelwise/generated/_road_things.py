@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image, ImageDraw
 
-from labelwise.generated._road_view import NEAR_M, Camera, Canvas, clipped
+from labelwise.generated._road_view import NEAR_M, Camera, Canvas, clip
 
 Colour = tuple[float, float, float]
 SUN = np.array([-0.45, -0.35, 0.82])
@@ -91,7 +91,7 @@ def paint(
                 _limb(draw, part, flat, 2 * part.radius_m * widths[k], light)
             continue
         if near < NEAR_M:
-            cut = clipped(seen[rows])
+            cut = clip(seen[rows])
             flat = ((camera.pixels(cut) - box[:2]) * zoom).ravel().tolist() if len(cut) > 2 else []
         if _face(draw, part, flat, light, sun) and part.lamp_m and near > NEAR_M:
             u, v = at[rows].mean(axis=0) / zoom + box[:2]
@@ -244,7 +244,7 @@ def shadow(
     x, y = 0.62 * wide_m * np.cos(angle), 0.56 * long_m * np.sin(angle)
     sine, cosine = np.sin(place[2]), np.cos(place[2])
     flat = np.stack([place[0] + x * cosine + y * sine, place[1] - x * sine + y * cosine, np.zeros(14)], axis=1)
-    seen = clipped(camera.seen(flat))
+    seen = clip(camera.seen(flat))
     if len(seen) < 3:
         return
     pixels, zoom = camera.pixels(seen), 2

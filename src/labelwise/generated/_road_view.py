@@ -129,7 +129,7 @@ class Canvas:
         return int(np.count_nonzero(covered))
 
 
-def clipped(seen: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "m 3"]:
+def clip(seen: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "m 3"]:
     """The part of a polygon that lies ahead of the lens by `NEAR_M`."""
     ahead = seen[:, 2] >= NEAR_M
     if ahead.all():
@@ -174,7 +174,7 @@ class Panel:
         if max(corner[2] for corner in corners) < NEAR_M:
             return
         if min(corner[2] for corner in corners) < NEAR_M:
-            corners = [(a, b, c) for a, b, c in clipped(np.array(corners)).tolist()]
+            corners = [(a, b, c) for a, b, c in clip(np.array(corners)).tolist()]
         us = [middle + f * c[0] / c[2] for c in corners]
         vs = [horizon - f * c[1] / c[2] for c in corners]
         x1, y1 = max(math.floor(min(us)) - 1, 0), max(math.floor(min(vs)) - 1, 0)

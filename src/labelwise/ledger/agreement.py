@@ -40,14 +40,14 @@ def agreement(ledger: Ledger) -> dict[str, Any]:
     select = sa.select(t.answers).where(given & _a.query_id.in_(several)).order_by(_a.query_id, _a.ordinal)
     with ledger.read() as connection:
         answers = [answer_of(row) for row in connection.execute(select).mappings()]
-    return compared(answers)
+    return compare_answers(answers)
 
 
-def compared(answers: Iterable[Answer]) -> dict[str, Any]:
+def compare_answers(answers: Iterable[Answer]) -> dict[str, Any]:
     """`agreement` of these answers, which stand query by query; of one person's two the first is taken.
 
     >>> dog, cat = Answer(1, "object", [(0, 0, 9, 9)], [0], "Ada"), Answer(1, "object", [(0, 0, 9, 9)], [1], "Bo")
-    >>> compared([dog, cat, Answer(1, "object", [(0, 0, 9, 8)], [0], "Cy")])["by_class"]
+    >>> compare_answers([dog, cat, Answer(1, "object", [(0, 0, 9, 8)], [0], "Cy")])["by_class"]
     [{'label': 0, 'objects': 4, 'share': 0.5}, {'label': 1, 'objects': 2, 'share': 0.0}]
     """
     by_class: dict[int, list[int]] = defaultdict(lambda: [0, 0])

@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
 
-from labelwise.ledger.ledger_errors import damaged, readable_errors, readable_rows
+from labelwise.ledger.ledger_errors import damage_error, readable_errors, readable_rows
 from labelwise.ledger.schema import APPEND_ONLY, LATER, SCHEMA_VERSION, meta, metadata
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import make_private, to_json
@@ -74,7 +74,7 @@ def _look(engine: sa.Engine, where: str) -> None:
         if pages * size <= QUICK_BYTES:
             found = structure(reading, f"{'integrity' if pages * size <= WHOLE_BYTES else 'quick'}_check(1)")
         if found:
-            raise damaged(where, found[0])
+            raise damage_error(where, found[0])
 
 
 def structure(connection: sa.Connection, how: str) -> list[str]:

@@ -45,10 +45,10 @@ def current_answers(ledger: Ledger) -> list[tuple[Query, Answer]]:
     select = sa.select(*columns).select_from(joined).where(CURRENT).order_by(t.queries.c.round, t.queries.c.rank)
     with ledger.read() as connection:
         rows = connection.execute(select).mappings().all()
-    return [(query_from_row(row), answer_of(_unprefixed(row))) for row in rows]
+    return [(query_from_row(row), answer_of(_unprefix(row))) for row in rows]
 
 
-def _unprefixed(row: sa.RowMapping) -> Any:
+def _unprefix(row: sa.RowMapping) -> Any:
     return {key.removeprefix("answer_"): value for key, value in row.items() if key.startswith("answer_")}
 
 

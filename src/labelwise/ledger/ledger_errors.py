@@ -36,7 +36,7 @@ def _folder_of(where: str) -> str:
     return str(Path(where).parent)
 
 
-def damaged(where: str, what: object) -> LabelwiseError:
+def damage_error(where: str, what: object) -> LabelwiseError:
     """The error for a ledger whose rows cannot be what labelwise wrote."""
     mend = "restore it from a backup of the database" if "://" in where else _MEND
     return LabelwiseError(
@@ -47,7 +47,7 @@ def damaged(where: str, what: object) -> LabelwiseError:
 def _advice(error: BaseException, where: str) -> str:
     name = getattr(error, "sqlite_errorname", "")
     if str(error).startswith("Could not decode"):
-        return str(damaged(where, "text that is none"))
+        return str(damage_error(where, "text that is none"))
     for prefix, text in _SQLITE_ADVICE.items():
         if name.startswith(prefix):
             return text.format(where=where, folder=_folder_of(where))
@@ -67,7 +67,7 @@ def readable_errors(where: str) -> Iterator[None]:
     except sqlite3.Error as error:  # from a pragma at connecting: SQLAlchemy does not wrap these
         raise LabelwiseError(_advice(error, where)) from error
     except (json.JSONDecodeError, UnicodeDecodeError, sa.exc.NoResultFound, sa.exc.MultipleResultsFound) as error:
-        raise damaged(where, error) from error
+        raise damage_error(where, error) from error
 
 
 @contextmanager
@@ -77,4 +77,4 @@ def readable_rows(where: str) -> Iterator[None]:
         with readable_errors(where):
             yield
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, sa.exc.SQLAlchemyError) as error:
-        raise damaged(where, f"{type(error).__name__}: {error}") from error
+        raise damage_error(where, f"{type(error).__name__}: {error}") from error

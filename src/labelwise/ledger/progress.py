@@ -78,7 +78,7 @@ def counts(ledger: Ledger, round_number: int, overlap: int = 1) -> dict[str, Any
             "asked": int(connection.execute(asked).scalar_one()),
             "answered": sum(int(row[2]) for row in rows),
             "held": int(connection.execute(held).scalar_one()),
-            "owed": _owed(connection, round_number, overlap),
+            "owed": _opinions_due(connection, round_number, overlap),
             "by": {row[0]: int(row[1]) for row in rows if row[1]},
             "cost": {name: float(sum(row[k] for row in rows)) for k, name in enumerate(sums, start=3)},
         }
@@ -118,11 +118,11 @@ def spent_and_open(ledger: Ledger, round_number: int, budget_unit: str, overlap:
     with ledger.read() as connection:
         cost = ledger.costs_within(connection).get(round_number, Cost())
         n_open = int(connection.execute(still_open).scalar_one())
-        owed = _owed(connection, round_number, overlap)
+        owed = _opinions_due(connection, round_number, overlap)
     return float(getattr(cost, budget_unit)), n_open, owed
 
 
-def _owed(connection: sa.Connection, round_number: int, overlap: int) -> int:
+def _opinions_due(connection: sa.Connection, round_number: int, overlap: int) -> int:
     if overlap == 1:
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")

@@ -18,7 +18,7 @@ from labelwise.ledger import schema as t
 from labelwise.ledger.engine import structure
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.ledger_errors import damaged
+from labelwise.ledger.ledger_errors import damage_error
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import in_one_step, readable_errors, sync
 
@@ -73,7 +73,7 @@ def compare(ledger: Ledger, rounds: int) -> None:
         found = structure(connection, "integrity_check(1)")
     found = found or _other_rows(ledger, rounds)
     if found:
-        raise damaged(ledger.where, found[0])
+        raise damage_error(ledger.where, found[0])
 
 
 def faults(ledger: Ledger, rounds: int) -> list[str]:

@@ -96,8 +96,8 @@ def labelled_probability(
             batch = table[torch.cat([kind[torch.randint(len(kind), (batch_size,))] for kind in kinds])]
             _step(encoder, judge, optimisers, batch, beta, adversary)
         with torch.no_grad():
-            told: np.ndarray = judge(encoder(table)[0])[:, 0].sigmoid().numpy()
-    return told
+            probability: np.ndarray = judge(encoder(table)[0])[:, 0].sigmoid().numpy()
+    return probability
 
 
 def _step(
@@ -119,9 +119,9 @@ def _step(
     optimisers[0].zero_grad()
     torch.autograd.backward(rebuilt + beta * spread + adversary * fooled / batch.shape[1])
     optimisers[0].step()
-    told = functional.binary_cross_entropy_with_logits(judge(z.detach())[:, 0], truth)
+    loss = functional.binary_cross_entropy_with_logits(judge(z.detach())[:, 0], truth)
     optimisers[1].zero_grad()
-    torch.autograd.backward(told)
+    torch.autograd.backward(loss)
     optimisers[1].step()
 
 

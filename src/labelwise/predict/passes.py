@@ -58,7 +58,7 @@ class View:
 def group_by_shape(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Numbers of the shapes [3, h, w] that are equally large once padded to a multiple of STRIDE, group by group.
 
-    >>> alike([(3, 60, 64), (3, 64, 90), (3, 64, 33)])
+    >>> group_by_shape([(3, 60, 64), (3, 64, 90), (3, 64, 33)])
     [[0, 2], [1]]
     """
     groups: dict[tuple[int, int], list[int]] = {}

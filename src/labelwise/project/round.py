@@ -59,7 +59,7 @@ class Round:
     # ---- the round ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def files(self) -> RoundFolder:
+    def folder(self) -> RoundFolder:
         """Where its files are."""
         return RoundFolder(self.context.project.round_folder(self.number))
 
@@ -112,63 +112,63 @@ class Round:
 
     def detections(self, columns: Collection[str] = (), scale: float = 1.0) -> Detections:
         """What the model found in the pool, with the given optional columns."""
-        return files.read_detections(self.files.predictions(scale), columns).of_images(len(self.pool))
+        return files.read_detections(self.folder.predictions(scale), columns).of_images(len(self.pool))
 
     def shards(self, columns: Collection[str], scale: float = 1.0) -> Iterator[tuple[int, Detections]]:
         """`detections`, part after part, each with the number of its first image."""
-        return files.stream_detections(self.files.predictions(scale), columns)
+        return files.stream_detections(self.folder.predictions(scale), columns)
 
     @cached_property
     def image_outputs(self) -> ImageOutputs:
         """What the model said of whole images."""
         said = self.detections(["per_image"]).per_image
         if said is None:
-            path = self.files.predictions()
+            path = self.folder.predictions()
             raise LabelwiseError(f"{path} holds no outputs of whole images; {again(path)}")
         return said
 
     @cached_property
     def labelled_probability(self) -> np.ndarray:
         """How far each image looks labelled, [images] (VAAL)."""
-        return files.read_table(self.files.labelled_probability)["value"]
+        return files.read_table(self.folder.labelled_probability)["value"]
 
     @cached_property
     def scores(self) -> Table:
         """The candidates and what each is worth."""
-        return files.read_table(self.files.scores)
+        return files.read_table(self.folder.scores)
 
     @cached_property
     def picks(self) -> Table:
         """The ranking."""
-        return files.read_table(self.files.picks)
+        return files.read_table(self.folder.picks)
 
     @cached_property
     def errors(self) -> Table:
         """Detections and candidates of videos; `wrong` where one is a false positive or a missed object."""
-        return files.read_table(self.files.errors)
+        return files.read_table(self.folder.errors)
 
     @cached_property
     def links(self) -> Table:
         """Pairs of rows of `errors` that are one object."""
-        return files.read_table(self.files.links)
+        return files.read_table(self.folder.links)
 
     @cached_property
     def targets(self) -> Targets:
         """What the model trains on."""
-        return files.read_targets(self.files.targets)
+        return files.read_targets(self.folder.targets)
 
     @cached_property
     def history(self) -> np.ndarray:
         """What the training recorded of every image [records, images]."""
-        return files.read_record(self.files.history)
+        return files.read_record(self.folder.history)
 
     @cached_property
     def pseudo_labels(self) -> Table:
         """The images to which a teacher lent a class (`image`), and which (`label`); empty where there is none."""
-        path = self.files.pseudo_labels
+        path = self.folder.pseudo_labels
         return files.read_table(path) if path.exists() else {"image": np.zeros(0, int), "label": np.zeros(0, int)}
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
         """What the model reaches on the test images; empty before."""
-        return files.read_json(self.files.metrics) if self.files.metrics.exists() else {}
+        return files.read_json(self.folder.metrics) if self.folder.metrics.exists() else {}

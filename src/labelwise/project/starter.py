@@ -40,7 +40,7 @@ class NewProject:
     found: Found
     pool: Pool
     test: Pool | None
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
 def make(
@@ -73,7 +73,7 @@ def make(
         raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
     head = (f"{run.name}: made by `labelwise init` of {root}", "`labelwise config` explains every setting there is.")
     text = run_file.text(raw, head)
-    made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.told])
+    made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages])
     if before is None:
         _create(folder, text, run)
         return made
@@ -106,12 +106,12 @@ class _Start:
     recipe: str
     data: dict[str, Any]
     other: dict[str, Any]
-    told: list[str]
+    messages: list[str]
 
 
 def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _Start:
     """Chooses pool, test part, starter and who answers."""
-    told = [found.note] if found.note else []
+    messages = [found.note] if found.note else []
     name, test = _splits(found, said)
     pool = found.pools[name]
     data: dict[str, Any] = {"root": str(found.root), "format": found.format}
@@ -133,12 +133,12 @@ def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _
         stride = -(-round(len(pool) * (1 - share)) // FRAMES)
         if stride > 1 and "stride_frames" not in said:
             data["stride_frames"] = stride
-            told.append(f"Every {stride}. frame is taken (another: --set data.stride_frames=N)")
+            messages.append(f"Every {stride}. frame is taken (another: --set data.stride_frames=N)")
     longest = int(max(pool.width_px.max(), pool.height_px.max()))
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest
         other["model"] = {"backbone": "small", "weights": "none"}
-    return _Start(recipe, data, other, told)
+    return _Start(recipe, data, other, messages)
 
 
 def _splits(found: Found, said: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -215,9 +215,9 @@ def _budget_message(run: Run, images: str) -> list[str]:
 def _summary(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]:
     """What was chosen, and by which setting that is changed."""
     data = run.data
-    told = []
+    messages = []
     if len(found.pools) > 1:
-        told.append(f"Pool: {data.pool_split} (another: --set data.pool_split=NAME)")
+        messages.append(f"Pool: {data.pool_split} (another: --set data.pool_split=NAME)")
     if data.test_share and test is not None:
         whole = "videos" if pool.clips is not None else "images"
         counts = (
@@ -225,17 +225,17 @@ def _summary(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]
             if pool.clips is not None
             else f"{len(test)} of {len(test) + len(pool)} images"
         )
-        told.append(
+        messages.append(
             f"Test: there is no test split, so {counts} are held back from the pool, the same {whole} also when "
             f"others are added (--set data.test_share={data.test_share:g}; 0: no test)"
         )
     elif data.test_split:
-        told.append(f"Test: {data.test_split} (another: --set data.test_split=NAME)")
+        messages.append(f"Test: {data.test_split} (another: --set data.test_split=NAME)")
     elif roles.annotated(pool):
-        told.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
+        messages.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
     else:
-        told.append("Test: none, because these images have no annotations")
-    return told + _budget_message(run, "frames" if pool.clips is not None else "images")
+        messages.append("Test: none, because these images have no annotations")
+    return messages + _budget_message(run, "frames" if pool.clips is not None else "images")
 
 
 def next_step(folder: Path, made: NewProject) -> str:

@@ -90,7 +90,7 @@ class Accounts:
                 f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
             )
         secret = secrets.token_urlsafe(32)
-        with self._forgetting(), self._ledger.write() as connection:
+        with self._forget_sessions(), self._ledger.write() as connection:
             before = _who(connection, _p.name == name)
             if before is not None and before[1] != role:
                 raise LabelwiseError(f"{name!r} is known as {before[1]}, not {role}: take another name")
@@ -104,7 +104,7 @@ class Accounts:
 
     def revoke(self, name: str) -> None:
         """Shuts a person out at once; what they answered stays."""
-        with self._forgetting(), self._ledger.write() as connection:
+        with self._forget_sessions(), self._ledger.write() as connection:
             found = connection.execute(sa.update(t.people).where(_p.name == name).values(secret=None)).rowcount
             _shut_out(connection, name)
         if not found:
@@ -117,7 +117,7 @@ class Accounts:
         with self._ledger.read() as connection:  # a wrong one keeps no writer waiting
             if connection.execute(sa.select(_p.name).where(_p.secret == _hash(secret))).first() is None:
                 return None
-        with self._forgetting(), self._ledger.write() as connection:
+        with self._forget_sessions(), self._ledger.write() as connection:
             who = _who(connection, _p.secret == _hash(secret))
             return None if who is None else _open(connection, who, at, old)
 
@@ -131,15 +131,15 @@ class Accounts:
             salt, known = connection.execute(its).one_or_none() or passwords.NOBODY
         if not passwords.fits(password, salt, known):  # long work: no transaction waits for it
             return None
-        with self._forgetting(), self._ledger.write() as connection:
+        with self._forget_sessions(), self._ledger.write() as connection:
             who = _who(connection, (_p.name == name) & _p.secret.is_not(None))
             now = connection.execute(sa.select(_w.hash).where(_w.name == name)).scalar()
             return _open(connection, who, at, old) if who is not None and now == known else None
 
     def set_password(self, name: str, password: str, at: float, *, keep: str) -> None:
         """Sets the password of a person whose session `keep` is, and ends all other sessions of that person."""
-        salt, known = passwords.hashed(password)  # long work: no transaction waits for it
-        with self._forgetting(), self._ledger.write() as connection:
+        salt, known = passwords.hash_password(password)  # long work: no transaction waits for it
+        with self._forget_sessions(), self._ledger.write() as connection:
             _who(connection, _p.name == name)
             own = (_s.token == _hash(keep)) & (_s.name == name) & (_s.expires > at)
             if connection.execute(sa.select(_s.name).where(own)).one_or_none() is None:  # revoked meanwhile
@@ -149,7 +149,7 @@ class Accounts:
             row = {"name": name, "salt": salt, "hash": known, "created": at}
             connection.execute(sa.insert(t.passwords), row)
 
-    def remembered(self, token: str, at: float) -> Person | None:
+    def person_of_session(self, token: str, at: float) -> Person | None:
         """Whose session this was less than `REMEMBERED_S` ago, without a look into the ledger."""
         fresh = self._since <= at < self._since + REMEMBERED_S
         return self._remembered.get(_hash(token)) if fresh else None
@@ -158,7 +158,7 @@ class Accounts:
         """Whose session this is; None where it is unknown, expired or revoked."""
         key = _hash(token)
         with self._looking:  # one looks for all that wait
-            if (known := self.remembered(token, at)) is not None:
+            if (known := self.person_of_session(token, at)) is not None:
                 return known
             fresh = self._since <= at < self._since + REMEMBERED_S
             keys = [key] if fresh or len(self._remembered) >= MOST_REMEMBERED else [key, *self._remembered]
@@ -170,7 +170,7 @@ class Accounts:
             return found.get(key)
 
     @contextmanager
-    def _forgetting(self) -> Iterator[None]:
+    def _forget_sessions(self) -> Iterator[None]:
         """Around a change of who may come in: after it nobody is remembered, of whom was read before it."""
         try:
             yield
@@ -180,7 +180,7 @@ class Accounts:
 
     def leave(self, token: str) -> None:
         """Ends a session."""
-        with self._forgetting(), self._ledger.write() as connection:
+        with self._forget_sessions(), self._ledger.write() as connection:
             connection.execute(sa.delete(t.sessions).where(_s.token == _hash(token)))
 
     def everyone(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ NOBODY = ("00" * 16, "00" * 64)
 """Salt and hash where there is no password: to compare with it takes as long, and never fits."""
 
 
-def hashed(password: str) -> tuple[str, str]:
+def hash_password(password: str) -> tuple[str, str]:
     """A new salt and the hash, as hex text; a password that is too short or too long is refused."""
     if not SHORTEST <= len(password) <= LONGEST:
         raise LabelwiseError(f"a password has {SHORTEST} to {LONGEST} characters, and this one has {len(password)}")

@@ -13,7 +13,7 @@ from labelwise.types import Answer, Cost, Query
 class Card:
     """All that a card says.
 
-    `rule`: settings of the run by their name. `standing`: every answered query with the answer that counts. `classes`:
+    `rule`: settings of the run by their name. `answers`: every answered query with the answer that counts. `classes`:
     of every class, its boxes in images looked at as a whole, and in the others. `images`: how many were looked at as a
     whole, in part, and not at all. `files`: what each file of the export is.
     """
@@ -21,7 +21,7 @@ class Card:
     name: str
     project: str
     rule: Mapping[str, str]
-    standing: Sequence[tuple[Query, Answer]]
+    answers: Sequence[tuple[Query, Answer]]
     cost_by_round: Mapping[int, Cost]
     classes: Mapping[str, tuple[int, int]]
     images: tuple[int, int, int]
@@ -60,8 +60,8 @@ def text(card: Card) -> str:
 
 def _rounds(card: Card) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for round_number in sorted(set(card.cost_by_round) | {query.round for query, _ in card.standing}):
-        here = [(query, answer) for query, answer in card.standing if query.round == round_number]
+    for round_number in sorted(set(card.cost_by_round) | {query.round for query, _ in card.answers}):
+        here = [(query, answer) for query, answer in card.answers if query.round == round_number]
         units = ", ".join(sorted({query.unit for query, _ in here}))
         verdicts = ", ".join(f"{n} {v}" for v, n in Counter(answer.verdict for _, answer in here).most_common())
         cost = card.cost_by_round.get(round_number, Cost())
@@ -70,7 +70,7 @@ def _rounds(card: Card) -> list[tuple[str, ...]]:
 
 
 def _people(card: Card) -> Counter[str]:
-    return Counter(answer.who for _, answer in card.standing)
+    return Counter(answer.who for _, answer in card.answers)
 
 
 def _cost(card: Card) -> str:
@@ -83,7 +83,7 @@ def _cost(card: Card) -> str:
 
 
 def _beware(card: Card) -> str:
-    skipped = sum(answer.verdict == "skipped" for _, answer in card.standing)
+    skipped = sum(answer.verdict == "skipped" for _, answer in card.answers)
     lines = [
         "- The images were chosen by the rule above, not at random: their class counts are no estimate of how frequent "
         "a class is, and a score measured on them is none of the score on the whole pool.",

@@ -10,7 +10,7 @@ Two rounds, three seeds. Round 1: differences 1, 2, 3: mean 2, standard deviatio
 t(0.975; 2) = 4.3027, so 2 -+ 2.484. Round 2: 4, 4, 4. Averaged over rounds, per seed: 2.5, 3, 3.5: 3 -+ 1.242.
 
 >>> a, b = np.array([[51.0, 64.0], [52.0, 64.0], [53.0, 64.0]]), np.array([[50.0, 60.0]] * 3)
->>> p = paired(a, b)
+>>> p = pair(a, b)
 >>> p.rounds.mean.tolist(), p.rounds.low.round(3).tolist(), p.rounds.high.round(3).tolist()
 ([2.0, 4.0], [-0.484, 4.0], [4.484, 4.0])
 >>> verdict(p, "CB", "U", "AP50")
@@ -47,7 +47,7 @@ class Paired:
     overall: Interval
 
 
-def paired(
+def pair(
     values_a: Float64[np.ndarray, "seeds rounds"],
     values_b: Float64[np.ndarray, "seeds rounds"],
     *,
@@ -94,17 +94,17 @@ def verdict(comparison: Paired, a: str, b: str, metric: str = "AP50") -> str:
     (mean,), (low,), (high,) = comparison.overall.mean, comparison.overall.low, comparison.overall.high
     share = f"{comparison.confidence * 100:g} % CI"
     if low <= 0 <= high:
-        inner = f"mean {signed(mean)} {metric}, {share} {signed(low)} to {signed(high)}"
+        inner = f"mean {sign(mean)} {metric}, {share} {sign(low)} to {sign(high)}"
         return f"{a} against {b}: no difference that {comparison.n} seeds can show ({inner})"
     word, ends = ("better", (low, high)) if mean > 0 else ("worse", (-high, -low))
     interval = f"{share} {ends[0]:.1f} to {ends[1]:.1f}"
     return f"{a} is {abs(mean):.1f} {metric} {word} than {b}, {interval} ({comparison.n} seeds)"
 
 
-def signed(value: float) -> str:
+def sign(value: float) -> str:
     """One decimal, always with a sign; the minus is a true one.
 
-    >>> signed(1.25), signed(-0.31), signed(-0.01)
+    >>> sign(1.25), sign(-0.31), sign(-0.01)
     ('+1.2', '−0.3', '0.0')
     """
     text = f"{value:+.1f}"

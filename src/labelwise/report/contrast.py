@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.comparison import Paired, paired, signed, verdict
-from labelwise.report.curves import differences, measured
+from labelwise.report.comparison import Paired, pair, sign, verdict
+from labelwise.report.curves import differences, metrics_of
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
 from labelwise.report.wording import DASH, join_words
@@ -46,7 +46,7 @@ def contrast(groups: Sequence[Group], baseline: str | None) -> Contrast | None:
     base = groups[names.index(baseline) if baseline is not None else 0]
     others = [g for g in groups if g is not base]
     parts = []
-    for metric in [m for m in ("quality", "rare_quality") if m in measured(groups)]:
+    for metric in [m for m in ("quality", "rare_quality") if m in metrics_of(groups)]:
         compared = [(g.name, *_pairs(g, base, metric)) for g in others]
         sound = [(name, p) for name, p, _ in compared if isinstance(p, Paired)]
         verdicts = [
@@ -79,7 +79,7 @@ def _pairs(group: Group, base: Group, metric: str) -> tuple[Paired | str, list[i
     if seeds_kept.sum() < 2 or not rounds_kept.any():
         return "no round that at least 2 common seeds have finished", []
     keep = np.ix_(seeds_kept, rounds_kept)
-    return paired(a[keep], b[keep]), [r for r, k in zip(numbers, rounds_kept, strict=True) if k]
+    return pair(a[keep], b[keep]), [r for r, k in zip(numbers, rounds_kept, strict=True) if k]
 
 
 def _labels(group: Group, seed: int, number: int) -> object:
@@ -116,4 +116,4 @@ def _table(compared: Sequence[tuple[str, Paired | str, list[int]]], baseline: st
 
 
 def _cell(mean: float, low: float, high: float) -> str:
-    return f"{signed(mean)} [{signed(low)}, {signed(high)}]"
+    return f"{sign(mean)} [{sign(low)}, {sign(high)}]"

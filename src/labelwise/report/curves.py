@@ -45,14 +45,14 @@ def curve(group: Group, metric: str, cost: str) -> Curve:
     return Curve(x[n > 0], mean[n > 0], std[n > 0], np.array(settings_changed(group), bool)[n > 0])
 
 
-def measured(groups: Sequence[Group]) -> list[str]:
+def metrics_of(groups: Sequence[Group]) -> list[str]:
     """The metrics that at least one run has."""
     return [m for m in METRICS if any(np.isfinite(values(g, m)).any() for g in groups)]
 
 
 def learning_curves(groups: Sequence[Group]) -> str | None:
     """One row of panels per metric, one column per cost; None where nothing was measured."""
-    metrics = measured(groups)
+    metrics = metrics_of(groups)
     if not metrics:
         return None
     unit, scale = _time_unit(max((float(np.nanmax(values(g, "cost_seconds"))) for g in groups if g.rounds), default=0))

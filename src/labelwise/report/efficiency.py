@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.comparison import Paired, paired, signed
+from labelwise.report.comparison import Paired, pair, sign
 from labelwise.report.curves import COSTS
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
@@ -86,7 +86,7 @@ def savings(a: np.ndarray, b: np.ndarray) -> Savings | None:
     """The ratio of two costs, one per seed; None for fewer than two seeds, or where one is not known or not above 0."""
     if len(a) < 2 or not (np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)).all():
         return None
-    p = paired(np.log(a)[:, None], np.log(b)[:, None]).overall
+    p = pair(np.log(a)[:, None], np.log(b)[:, None]).overall
     mean, low, high = (float(np.exp(v[0])) for v in (p.mean, p.low, p.high))
     return Savings(mean, low, high, len(a))
 
@@ -112,7 +112,7 @@ def verdict(found: Savings, a: str, b: str, level: float, cost: str = "cost_boxe
     return f"{needs}, 95 % CI {interval} ({found.n} seeds)"
 
 
-def _counted(a: np.ndarray, b: np.ndarray, names: tuple[str, str], level: float, metric: str) -> str:
+def _count(a: np.ndarray, b: np.ndarray, names: tuple[str, str], level: float, metric: str) -> str:
     """What can be said where not every seed reaches the level."""
     reach = [int(np.isfinite(cost).sum()) for cost in (a, b)]
     return (
@@ -140,9 +140,7 @@ def efficiency(groups: Sequence[Group], baseline: str) -> Efficiency | None:
             saved = savings(a, b)
             names = group.name, base.name
             verdicts.append(
-                verdict(saved, *names, level, metric=base.metric)
-                if saved
-                else _counted(a, b, names, level, base.metric)
+                verdict(saved, *names, level, metric=base.metric) if saved else _count(a, b, names, level, base.metric)
             )
     return Efficiency(level, verdicts, [_areas(groups, base), _costs(groups, level)])
 
@@ -193,9 +191,9 @@ def _difference(own: dict[int, float], other: dict[int, float]) -> str:
     seeds = [s for s in own if np.isfinite(own[s]) and np.isfinite(other.get(s, np.nan))]
     if len(seeds) < 2:
         return DASH
-    p: Paired = paired(np.array([[own[s]] for s in seeds]), np.array([[other[s]] for s in seeds]))
+    p: Paired = pair(np.array([[own[s]] for s in seeds]), np.array([[other[s]] for s in seeds]))
     mean, low, high = (float(v[0]) for v in (p.overall.mean, p.overall.low, p.overall.high))
-    return f"{signed(mean)} [{signed(low)}, {signed(high)}]"
+    return f"{sign(mean)} [{sign(low)}, {sign(high)}]"
 
 
 def _costs(groups: Sequence[Group], level: float) -> Table:

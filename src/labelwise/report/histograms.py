@@ -41,7 +41,7 @@ def order(group: Group, number: int) -> list[int]:
     return sorted(range(len(group.classes)), key=lambda c: tuple(-column[c] for column in columns))
 
 
-def recorded(group: Group, number: int) -> list[str]:
+def distributions_of(group: Group, number: int) -> list[str]:
     """The distributions that some seed has at this round; what was not recorded gets no panel."""
     return [d for d in DISTRIBUTIONS if any(getattr(r, d) for r in results_of(group, number))]
 
@@ -58,7 +58,7 @@ def facts(counts: Sequence[float]) -> str:
 def class_histograms(group: Group, number: int, *, key: str) -> str:
     """Up to four panels side by side, one bar per class."""
     classes = order(group, number)[:MOST_CLASSES]
-    panels = recorded(group, number)
+    panels = distributions_of(group, number)
     n = max(len(classes), 1)
     step, size = (0.235, 9.0) if n <= 30 else (0.165, 7.0)
     with drawing():

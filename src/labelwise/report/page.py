@@ -106,7 +106,7 @@ def _histogram(group: Group, i: int) -> Histogram | None:
     number = histograms.shown_round(group)
     if number is None or not group.classes:
         return None
-    shown = histograms.recorded(group, number)
+    shown = histograms.distributions_of(group, number)
     chart = Markup(histograms.class_histograms(group, number, key=f"classes{i}"))
     of_seeds = f" Counts are means of {len(group.runs)} seeds." if len(group.runs) > 1 else ""
     hidden = len(group.classes) - histograms.MOST_CLASSES

@@ -1,4 +1,4 @@
-"""What a report is made of: plain records of a run, filled by the loop from the store, read by `report.page`.
+"""What a report is made of: plain records of a run, filled by `study.history` from the project, read by `report.page`.
 
 Class names are the keys of every per-class mapping; a class absent from a mapping of counts counts 0, one absent
 from `per_class` has no value. `quality` is what a run is judged by, in all and per class: AP50 of a detector, accuracy

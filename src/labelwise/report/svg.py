@@ -76,12 +76,12 @@ def inline(figure: Figure, *, key: str, label: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<style.*?</style>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r'style="[^"]*"', lambda m: _themed(m.group()), body)
+    body = re.sub(r'style="[^"]*"', lambda m: _theme(m.group()), body)
     body = re.sub(r"\n\s*", "\n", body)
     return f'<svg class="chart" role="img" aria-label="{escape(label)}" {view.group() if view else ""}>{body}'
 
 
-def _themed(style: str) -> str:
+def _theme(style: str) -> str:
     for colour, variable in _VARIABLES.items():
         style = style.replace(colour, variable)
     return style.replace("'DejaVu Sans'", "system-ui")

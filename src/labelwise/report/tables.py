@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.curves import measured
+from labelwise.report.curves import metrics_of
 from labelwise.report.histograms import DISTRIBUTIONS, order
 from labelwise.report.spread import (
     Group,
@@ -60,7 +60,7 @@ def rounds(group: Group) -> Table:
         "cost_seconds": "Seconds",
     }
     shown = ["quality", *(("ap", "ap75") if group.metric == "AP50" else ())]
-    shown += ["rare_quality"] if "rare_quality" in measured([group]) else []
+    shown += ["rare_quality"] if "rare_quality" in metrics_of([group]) else []
     names |= {quantity: group.name_of(quantity) for quantity in shown}
     columns = [_column(group, quantity) for quantity in names]
     rows = [[str(number), *(c[i] for c in columns)] for i, number in enumerate(group.rounds)]

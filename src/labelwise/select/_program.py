@@ -112,7 +112,7 @@ def solve(program: Program) -> tuple[np.ndarray, float, bool]:
         picked[np.argsort(-worth, kind="stable")[: program.k]] = True
     else:
         y, worth, bound, z = relax(program, y)
-        picked = _filled(program, z)
+        picked = _fill(program, z)
     reduced = worth - (_threshold(worth, program.k) + _threshold(worth, program.k + 1)) / 2
     improve(program, picked, reduced, bound)
     proven = _try_all(program, picked, reduced, bound)
@@ -132,11 +132,11 @@ def guess(program: Program) -> np.ndarray:
         mu = -_threshold(worth, max(1, round(program.k * share)))
         place = min(len(s) - 1, max(8, round(near * share)))
         width = float(np.partition(np.abs(worth + mu), place)[place]) / 2
-        y = _smoothed(program, p, s, share, y, mu, max(width, 1e-6))
+        y = _smooth(program, p, s, share, y, mu, max(width, 1e-6))
     return y
 
 
-def _smoothed(
+def _smooth(
     program: Program, p: np.ndarray, s: np.ndarray, share: float, y: np.ndarray, mu: float, width: float
 ) -> np.ndarray:
     """The dual with max(0, x) replaced by width·softplus(x / width), on a share of the rows."""
@@ -224,7 +224,7 @@ def _threshold(worth: np.ndarray, k: int) -> float:
     return float(np.partition(worth, len(worth) - k)[len(worth) - k])
 
 
-def _filled(program: Program, z: np.ndarray) -> np.ndarray:
+def _fill(program: Program, z: np.ndarray) -> np.ndarray:
     """The rows with z = 1, and of the fractional ones the best one after the other."""
     picked: np.ndarray = z == 1
     open_rows = np.flatnonzero((z > 0) & ~picked)

@@ -87,7 +87,7 @@ def select(
         if bound < radius and time_limit_s > 0:
             chosen, radius, bound = _search(x, away, rows, spare, bound, radius, until)
             if radius < out["greedy_radius"][0] ** 2:
-                rows, out["score"] = _ordered(x, known, chosen, k)
+                rows, out["score"] = _order(x, known, chosen, k)
                 out["radius"][:] = np.sqrt(min(radius, _radius(np.minimum(away, nearest(x, x[rows])), spare)))
         out["bound"][:] = np.sqrt(min(bound, radius))
     return (rows, out) if explain else rows
@@ -107,7 +107,7 @@ def _bound(x: np.ndarray, known: np.ndarray, k: int) -> float:
     return float(distances[-1] / 2) ** 2
 
 
-def _ordered(x: np.ndarray, known: np.ndarray, chosen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _order(x: np.ndarray, known: np.ndarray, chosen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The chosen rows filled up to k by the farthest ones, in farthest-first order, and the distance of each."""
     if len(chosen) < k:
         left = np.delete(np.arange(len(x)), chosen)

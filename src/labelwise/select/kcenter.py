@@ -139,7 +139,7 @@ class _Distances:
     def nearest_to_mean(self) -> tuple[int, float]:
         """The row nearest to the mean of all rows, and its squared distance."""
         mean = self.features.mean(axis=0, dtype=np.float64)
-        parts = [_squared(self.features[part], mean) for part in _parts(len(self.features), self.step)]
+        parts = [_square_distances(self.features[part], mean) for part in _parts(len(self.features), self.step)]
         squared = np.concatenate(parts)
         row = int(squared.argmin())
         return row, float(squared[row])
@@ -235,7 +235,7 @@ class _Distances:
             row, centre = np.nonzero(d - around <= (d + around).min(axis=1, keepdims=True))
             for pairs in _parts(len(row), self.step):
                 r, c = row[pairs], centre[pairs]
-                squared = _squared(self.features[rows[part][r]], self._centre(c))
+                squared = _square_distances(self.features[rows[part][r]], self._centre(c))
                 np.minimum.at(out, part.start + r, squared)
         return out
 
@@ -251,7 +251,7 @@ def _parts(n: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _squared(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def _square_distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """The formula of the picks."""
     difference = x.astype(np.float64) - centres
     difference *= difference

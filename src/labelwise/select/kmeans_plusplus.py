@@ -83,7 +83,7 @@ def _draw(
     chance: np.ndarray,
 ) -> None:
     """Fills in the picks, their D² and the chance of each."""
-    y, norm = _centred(features)
+    y, norm = _centre(features)
     share = scores.astype(np.float64) / (scores.max() or 1)
     nearest = np.full(len(y), np.inf)
     rows[0] = significant(scores).argmax()
@@ -118,7 +118,7 @@ def _come_nearer(nearest: np.ndarray, features: np.ndarray, y: np.ndarray, norm:
     np.minimum(nearest, np.maximum(squared, 0), out=nearest)
 
 
-def _centred(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _centre(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The features from near their middle, in float32, and the squared norms."""
     with np.errstate(all="ignore"):  # seen in the norms
         middle = features[:: len(features) // 1024 + 1].mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -36,7 +36,7 @@ from labelwise.select import kcenter
 from labelwise.select._order import check
 from labelwise.select._product import product
 from labelwise.select.kcenter import _parts as parts
-from labelwise.select.kcenter import _squared as squared_distance
+from labelwise.select.kcenter import _square_distances as squared_distance
 from labelwise.select.typiclust import clusters, points
 from labelwise.types import LabelwiseError
 

@@ -73,9 +73,9 @@ def _deadline(now: Round) -> float | None:
     """When this round goes on without waiting (seconds since 1970), counted from when it first began to wait."""
     if now.run.ask.deadline_h is None:
         return None
-    if not now.files.waiting.exists():
-        files.write_json(now.files.waiting, {"since": time.time()})
-    return float(files.read_json(now.files.waiting)["since"]) + 3600 * now.run.ask.deadline_h
+    if not now.folder.waiting.exists():
+        files.write_json(now.folder.waiting, {"since": time.time()})
+    return float(files.read_json(now.folder.waiting)["since"]) + 3600 * now.run.ask.deadline_h
 
 
 def _any_label(now: Round) -> bool:
@@ -94,7 +94,9 @@ def _open(now: Round, left: float, still_open: int) -> int:
     before = now.queries()
     begin = max((query.rank + 1 for query in before), default=0)
     never = ranking.of_another_ranking(now, before)
-    covered = ranking.covered_rectangles(now) if now.unit.OVERLAPS else {}
+    covered = ranking.covered_rectangles(now, now.context.known())
+    for query in now.ledger.open_queries(now.number):
+        ranking.cover(now, covered, query)
     chosen = ranking.next_queries(now, begin, most, covered, never)
     if chosen:
         now.ledger.add_queries(now.number, chosen)

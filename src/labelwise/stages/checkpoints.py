@@ -28,11 +28,6 @@ class Member:
     suffix: str = ""
     stream: tuple[int, ...] = ()
 
-    @property
-    def is_first(self) -> bool:
-        """Whether it is the model that predicts and is evaluated."""
-        return not self.stream
-
 
 FIRST = Member()
 TEACHER = Member("-teacher", (1000,))
@@ -73,7 +68,7 @@ def build_model(now: Round, member: Member = FIRST, n_classes: int | None = None
 
 def load_model(now: Round, member: Member = FIRST) -> nn.Module:
     """The model that a round trained, on the device that the config asks for."""
-    tensors, metadata = files.read_tensors(now.files.checkpoint(member.suffix))
+    tensors, metadata = files.read_tensors(now.folder.checkpoint(member.suffix))
     model = build_model(now, member, json.loads(metadata.get("about", "{}")).get("n_classes"))
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     return model.to(now.context.device).eval()
@@ -86,7 +81,7 @@ def ensemble(now: Round) -> Iterator[nn.Module]:
 
 def about(now: Round, member: Member) -> dict[str, Any]:
     """What a finished model says of itself; empty where there is none."""
-    path = now.files.checkpoint(member.suffix)
+    path = now.folder.checkpoint(member.suffix)
     return dict(json.loads(files.read_tensors(path)[1].get("about", "{}"))) if path.exists() else {}
 
 
@@ -94,7 +89,7 @@ def write_model(now: Round, member: Member, model: nn.Module, about: dict[str, A
     """Keeps a finished model, with what it says of itself."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     # one entry alone: the order of several is not the same from file to file
-    files.write_tensors(now.files.checkpoint(member.suffix), weights, {"about": json.dumps(about, sort_keys=True)})
+    files.write_tensors(now.folder.checkpoint(member.suffix), weights, {"about": json.dumps(about, sort_keys=True)})
 
 
 def start_from(model: nn.Module, before: nn.Module) -> None:

@@ -116,7 +116,7 @@ def with_pseudo_labels(
     chance = np.random.default_rng([seed, now.number, 6]).random(len(wanted))
     sure = np.lexsort((chance, entropy.score(probs), unsure))[: round(rule.share * len(pool))]
     numbers, labels = wanted[sure], probs[sure].argmax(axis=1)
-    files.write_table(now.files.pseudo_labels, {"image": numbers, "label": labels})
+    files.write_table(now.folder.pseudo_labels, {"image": numbers, "label": labels})
     info = {"pseudo_labels": float(len(sure))}
     if pool.truth is not None and len(sure):
         info["pseudo_right"] = float((pool.truth.labels[numbers] == labels).mean())
@@ -127,7 +127,7 @@ def recorder(now: Round, data: Data, epochs: int) -> Recorder:
     """Records the predictions of what is not labelled yet, epoch by epoch, for the next round."""
     wanted = np.setdiff1d(np.flatnonzero(~now.covered), list(now.context.pixels("pool").failed))
     return Recorder(
-        now.files.history,
+        now.folder.history,
         data.squares if isinstance(data, ImageSet) else squares(now.context, "pool"),
         wanted,
         len(now.pool.classes),

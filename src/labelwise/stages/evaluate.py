@@ -23,7 +23,7 @@ def evaluate(now: Round) -> None:
             metrics["teacher_accuracy"] = classification.evaluate(now, load_model(now, TEACHER))["accuracy"]
     else:
         metrics = _detector(now)
-    files.write_json(now.files.metrics, metrics)
+    files.write_json(now.folder.metrics, metrics)
 
 
 def _detector(now: Round) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def label(now: Round) -> None:
     """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
     found = now.detections(("view_iou",) if now.run.needs_views else ()) if now.number else None
     made = targets(now, found)
-    files.write_targets(now.files.targets, made)
+    files.write_targets(now.folder.targets, made)
     now.info["images"], now.info["boxes"] = len(made), len(made.boxes)
     now.info["skipped"] = [(now.pool.names[i], why) for i, why in now.pool.unavailable.items()]
 

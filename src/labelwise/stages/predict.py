@@ -32,7 +32,7 @@ def predict(now: Round) -> None:
         value[said.seen] = labelled_probability(
             said.features[said.seen], now.covered[said.seen], seed=[run.seed, now.number]
         )
-        files.write_table(now.files.labelled_probability, {"value": value})
+        files.write_table(now.folder.labelled_probability, {"value": value})
     skipped = {name for name, _ in now.info["skipped"]}
     also = [(pool.names[i], why) for i, why in pool.unavailable.items()]
     now.info["skipped"] += [(name, why) for name, why in also if name not in skipped]
@@ -43,7 +43,7 @@ def _classify(now: Round, wanted: np.ndarray) -> None:
     model, *members = ensemble(now.before)
     wanted = np.setdiff1d(wanted, list(pixels.failed))
     with (
-        files.DetectionWriter(now.files.predictions(), len(pool), run.predict.shard_images) as writer,
+        files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer,
         now.context.bar(now.title("predict"), len(wanted)) as advance,
     ):
         summary = classify(
@@ -74,7 +74,7 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
     for scale in dict.fromkeys((1.0, *scales)):
         title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")
         with (
-            files.DetectionWriter(now.files.predictions(scale), len(pool), run.predict.shard_images) as writer,
+            files.DetectionWriter(now.folder.predictions(scale), len(pool), run.predict.shard_images) as writer,
             now.context.bar(title, len(wanted)) as advance,
         ):
             summary = predict_pool(

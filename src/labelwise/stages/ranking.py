@@ -8,7 +8,7 @@ import numpy as np
 
 from labelwise.project import availability
 from labelwise.project.round import Round
-from labelwise.types import Query
+from labelwise.types import Labels, Query
 from labelwise.types.overlap import share_pairs
 
 QueryKey = tuple[str, tuple[float, float, float, float] | None, int | None]
@@ -62,13 +62,12 @@ def of_another_ranking(now: Round, before: Sequence[Query]) -> set[QueryKey]:
     return set() if same else set(map(_key, before))
 
 
-def covered_rectangles(now: Round) -> Covered:
-    """What is covered, by the number of the image: from the ledger, and what the open queries will cover."""
-    known = now.context.known().coverage
-    covered = {int(image): list(known.of(int(image))) for image in np.flatnonzero(np.diff(known.offsets))}
-    for query in now.ledger.open_queries(now.number):
-        cover(now, covered, query)
-    return covered
+def covered_rectangles(now: Round, known: Labels) -> Covered:
+    """What is known to be covered, by the number of the image; nothing where no answer may settle another query."""
+    if not now.unit.OVERLAPS:
+        return {}
+    rects = known.coverage
+    return {int(image): list(rects.of(int(image))) for image in np.flatnonzero(np.diff(rects.offsets))}
 
 
 def cover(now: Round, covered: Covered, query: Query) -> None:

@@ -26,7 +26,7 @@ def score(now: Round) -> None:
     shards = [gather(now, run.columns)] if learns else in_shards(now, run.columns)
     tables = [_score_shard(now, found, menu) for found in shards]
     table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
-    files.write_table(now.files.scores, table)
+    files.write_table(now.folder.scores, table)
     now.info["candidates"] = len(table["score"])
 
 

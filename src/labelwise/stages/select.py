@@ -31,7 +31,7 @@ def select(now: Round) -> None:
     if now.number == 0:
         image = _first(now)
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
-        files.write_table(now.files.picks, {**table, "score": np.zeros(len(image))})
+        files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image))})
         return
     scored = now.scores
     n = len(scored["score"])
@@ -50,7 +50,7 @@ def select(now: Round) -> None:
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
     why = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
-    files.write_table(now.files.picks, {name: scored[name][ranking] for name in names} | why)
+    files.write_table(now.folder.picks, {name: scored[name][ranking] for name in names} | why)
     now.info["ranked"] = len(rows)
 
 

@@ -33,7 +33,7 @@ def answer(now: Round) -> None:
     before = now.queries()
     begin = max((query.rank + 1 for query in before), default=0)
     never, left = ranking.of_another_ranking(now, before), _left(now)
-    covered = ranking.covered_rectangles(now)
+    covered = ranking.covered_rectangles(now, now.known)
     with now.context.bar(now.title("ask"), int(now.budget)) as advance:
         while True:
             waiting = [

@@ -134,8 +134,8 @@ def _write(now: Round, found: Detections, estimate: coherence.Estimate) -> None:
         **dict(zip(("x1", "y1", "x2", "y2"), corners.T, strict=True)),
         "wrong": np.concatenate([estimate.false_positive, estimate.false_negative]),
     }
-    files.write_table(now.files.errors, table)
-    files.write_table(now.files.links, {"a": estimate.links[:, 0], "b": estimate.links[:, 1]})
+    files.write_table(now.folder.errors, table)
+    files.write_table(now.folder.links, {"a": estimate.links[:, 0], "b": estimate.links[:, 1]})
 
 
 def with_neighbours(now: Round, targets: Targets) -> Targets:

@@ -61,7 +61,7 @@ def _fingerprint(now: Round, failed: Collection[int]) -> str:
     run = now.run
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
     how += f" without {sorted(failed)}" if failed else ""
-    return hashlib.sha256(how.encode() + now.files.targets.read_bytes()).hexdigest()
+    return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
 
 def _train_once(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _train(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str
         start_from(model, load_model(now.before, member))
     elif rule.warm_start and run.labels.teacher is not None and member == FIRST:
         start_from(model, load_model(now, TEACHER))
-    unfinished = Checkpoint(now.files.training(member.suffix))
+    unfinished = Checkpoint(now.folder.training(member.suffix))
     epochs = epochs_of(len(data), rule)
     recorder = None
     if classification.records(run, teacher=member == TEACHER) and member in (FIRST, TEACHER):

@@ -145,7 +145,7 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         name=run.name,
         project=project,
         rule=rule,
-        standing=import_export.current_answers(ledger),
+        answers=import_export.current_answers(ledger),
         cost_by_round=ledger.cost_by_round(),
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from labelwise import catalog, config
 from labelwise.config import Run
 from labelwise.data import staging
+from labelwise.files.round_files import RoundFolder
 from labelwise.ledger import records
 from labelwise.ledger.ledger import Ledger
 from labelwise.project import opening
@@ -99,7 +100,7 @@ class Comparison:
         """How many rounds of all runs are finished (the common start and all data count once per seed)."""
         once = [self._start(seed) for seed in self.seeds]
         once += [self._whole(seed) for seed in self.seeds if self.all_data]
-        starts = sum((folder / "rounds" / "000" / "metrics.json").exists() for folder in once)
+        starts = sum(RoundFolder(folder / "rounds" / "000").metrics.exists() for folder in once)
         own = [self.project(method, seed) for method in self.methods for seed in self.seeds]
         own += [self._bound(name, seed) for name in self._bounds for seed in self.seeds]
         every = (folder / "rounds" for folder in own)

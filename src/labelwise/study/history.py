@@ -72,11 +72,11 @@ def _counts(context: Context, round_number: int) -> dict[str, np.ndarray]:
         "unbalanced": zero,
     }
     now = Round(context, round_number)
-    if now.files.targets.exists():
+    if now.folder.targets.exists():
         targets = now.targets
         pseudo = targets.origin == ORIGIN_PSEUDO
         counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
-    if round_number and now.files.scores.exists() and units.find(context.run.query.unit).CLASS:
+    if round_number and now.folder.scores.exists() and units.find(context.run.query.unit).CLASS:
         scored = now.scores
         asked = [query.label for query in context.project.ledger.queries(round_number)]
         counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)
@@ -132,7 +132,7 @@ def _informativeness(context: Context, round_number: int) -> Informativeness:
         return informativeness.measure(round_number, np.zeros(0), np.zeros(0, bool))
     found, image = now.detections(), now.scores["image"]
     right = found.labels[found.offsets[image]] == truth.labels[image]
-    unsure = dispersion.score(now.before.history[:, image]) if now.before.files.history.exists() else None
+    unsure = dispersion.score(now.before.history[:, image]) if now.before.folder.history.exists() else None
     return informativeness.measure(round_number, now.scores["score"], right, unsure)
 
 
@@ -206,7 +206,7 @@ def films(context: Context, round_number: int, amount: int = 4, around: int = 3)
     from labelwise.report.filmstrip import Film
 
     now, pool = Round(context, round_number), context.pool
-    if pool.clips is None or not now.files.errors.exists():
+    if pool.clips is None or not now.folder.errors.exists():
         return []
     nodes, links = now.errors, now.links
     asked = {pool.number_of[query.image] for query in now.queries()}

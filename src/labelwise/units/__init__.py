@@ -46,6 +46,10 @@ def find(name: str) -> Unit:
     if missing:
         raise LabelwiseError(f"unit {name!r}: {module.__file__} lacks {', '.join(missing)}; see units/_contract.py")
     unit = cast("Unit", module)
+    if unit.OVERLAPS and not unit.RECTANGLE:
+        raise LabelwiseError(
+            f"unit {name!r}: OVERLAPS is of rectangles; set RECTANGLE = True in {module.__file__}, too"
+        )
     if "." in name:
         _OWN[name] = unit
     return unit

@@ -13,7 +13,7 @@ def lift_scores(
 
     A candidate without members scores 0.
 
-    >>> lifted(np.array([1.0, 3.0]), np.array([0, 2, 2]), "mean", np.random.default_rng(0)).tolist()
+    >>> lift_scores(np.array([1.0, 3.0]), np.array([0, 2, 2]), "mean", np.random.default_rng(0)).tolist()
     [2.0, 0.0]
     """
     count = np.diff(offsets)

@@ -1,1 +1,1 @@
-"""The labelling page: server and static files; reads and writes only through the store."""
+"""The labelling page: server and static files; reads and writes only through the ledger and the queue."""

@@ -124,7 +124,7 @@ class Access:
         """Whoever is logged in; for a change with the CSRF token of this very session."""
         token, found = request.cookies.get(self.cookie), None
         if token:
-            found = self.people.remembered(token, time.time())
+            found = self.people.person_of_session(token, time.time())
             found = found or await run_in_threadpool(self.people.session, token, time.time())
         if found is None:
             raise HTTPException(401, "not logged in: open your invitation link again, or enter with your password")

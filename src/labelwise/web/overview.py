@@ -13,7 +13,7 @@ from labelwise.types import Cost
 MOST_ASKED = 200
 
 
-def standing(context: Context) -> dict[str, Any]:
+def run_state(context: Context) -> dict[str, Any]:
     """The state of the run ("open", "busy" with a stage, "done"), and the counts of the round that is asking."""
     ledger, run = context.project.ledger, context.run
     stages = ledger.stages()
@@ -58,7 +58,7 @@ def overview(context: Context) -> dict[str, Any]:
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
     asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
     return {
-        "standing": standing(context),
+        "standing": run_state(context),
         "metric": run.metric,
         "curve": curve,
         "work": progress.by_person(ledger),

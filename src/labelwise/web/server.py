@@ -35,7 +35,7 @@ from labelwise.types import Answer, Cost, LabelwiseError, Query
 from labelwise.web import sign_in
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
-from labelwise.web.overview import overview, standing
+from labelwise.web.overview import overview, run_state
 from labelwise.web.shown import Passed, Shown
 
 STATIC = Path(__file__).parent / "static"
@@ -56,7 +56,7 @@ class Page:
         self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
         self.shown = Shown(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
-        self._standing: dict[str, Any] = standing(context)
+        self._standing: dict[str, Any] = run_state(context)
         self._counted_until, self._counting = 0.0, threading.Lock()
         self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
 
@@ -86,7 +86,7 @@ class Page:
                 begun = time.monotonic()
                 self.context.see_classes()
                 self.shown.look_again(time.monotonic())
-                self._standing = standing(self.context)
+                self._standing = run_state(self.context)
                 self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
                 self._counting.release()
