@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.report.comparison import pair, signed
+from labelwise.report.comparison import pair, sign
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
 from labelwise.report.wording import DASH, plural
@@ -98,9 +98,9 @@ def _row(group: Group, low: dict[int, float], high: dict[int, float]) -> list[st
     if group.name == NO_NEW_LABEL or not seeds:
         return [*cells, DASH, DASH]
     a, b, c = (np.array([one[s] for s in seeds]) for one in (own, low, high))
-    gained = signed(float(np.mean(a - b)))
+    gained = sign(float(np.mean(a - b)))
     if len(seeds) > 1:
         found = pair(a[:, None], b[:, None]).overall
-        gained += f" [{signed(float(found.low[0]))}, {signed(float(found.high[0]))}]"
+        gained += f" [{sign(float(found.low[0]))}, {sign(float(found.high[0]))}]"
     got = share(a, b, c)
     return [*cells, gained, f"{got:.0f} %".replace("-", "\N{MINUS SIGN}") if np.isfinite(got) else DASH]
