@@ -33,18 +33,22 @@ ALL = 1_000_000
 
 @dataclass(frozen=True)
 class Bed:
-    """A data set with a start: the data recipe, its settings, how many boxes one round buys."""
+    """A data set with a start: the data recipe, its settings, how many boxes one round buys.
+
+    `stretch`: how many steps stand for one of a recipe's, as some data take longer to learn.
+    """
 
     data: str
     settings: tuple[str, ...]
     boxes: int
+    stretch: int = 1
 
 
 BEDS = {
     "bccd-4": Bed("bccd", ("budget.start_images=4",), 60),
     "bccd-15": Bed("bccd", ("budget.start_images=15",), 240),
-    "scenes": Bed("scenes", ("budget.start_images=20",), 240),
-    "scenes_voc": Bed("scenes_voc", ("budget.start_images=30",), 120),
+    "scenes": Bed("scenes", ("budget.start_images=20",), 240, stretch=4),
+    "scenes_voc": Bed("scenes_voc", ("budget.start_images=30",), 120, stretch=4),
 }
 
 IMAGES = ("query.unit=image", "query.score=random", "query.select=top", "budget.unit=images")
@@ -181,13 +185,14 @@ def is_known(settings: tuple[str, ...]) -> bool:
     return True
 
 
-def recipe_settings(text: str) -> list[str]:
+def recipe_settings(text: str, stretch: int = 1) -> list[str]:
     """The settings of a recipe's name or tokens; what is unknown to this labelwise is left out."""
     out: list[str] = []
     for token in filter(None, RECIPES.get(text, text).split(",")):
         name, _, value = token.partition("=")
         if name not in TOKENS:
             raise LabelwiseError(f"recipe {text!r}: unknown token {name!r}; expected {', '.join(TOKENS)}")
+        value = str(stretch * int(value)) if name == "steps" else value
         ways = [tuple(one.format(value or VALUES.get(name, "")) for one in way) for way in TOKENS[name]]
         out += next(filter(is_known, ways), ())
     return out
@@ -195,7 +200,7 @@ def recipe_settings(text: str) -> list[str]:
 
 def settings_of(cell: Cell) -> tuple[str, str]:
     """What a cell's policy and recipe set, for the table: names may come to mean other settings."""
-    return "; ".join(policy_settings(cell.policy)), "; ".join(recipe_settings(cell.recipe))
+    return "; ".join(policy_settings(cell.policy)), "; ".join(recipe_settings(cell.recipe, BEDS[cell.bed].stretch))
 
 
 def policy_settings(policy: str) -> list[str]:
@@ -270,7 +275,7 @@ def make_data(place: Place, bed: str) -> None:
 def make_start(place: Place, cell: Cell) -> None:
     """The start images and the first model."""
     folder = place.of(cell) / "start"
-    settings = [*recipe_settings(place.first), "train.warm_start=false", "budget.per_round=[]"]
+    settings = [*recipe_settings(place.first, BEDS[cell.bed].stretch), "train.warm_start=false", "budget.per_round=[]"]
     run = run_of(place, replace(cell, method="no new label"), [*IMAGES, *settings], folder)
     if not (folder / "run.toml").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -322,7 +327,11 @@ def measure(place: Place, cell: Cell) -> list[dict[str, Any]]:
     folder = place.of(cell) / "cells" / "-".join(cell.key[2:]).replace(" ", "_").replace("/", "_")
     if jump:  # a minute: begun anew after a kill
         shutil.rmtree(folder, ignore_errors=True)
-    settings = [*method_settings(cell), *policy_settings(cell.policy), *recipe_settings(cell.recipe)]
+    settings = [
+        *method_settings(cell),
+        *policy_settings(cell.policy),
+        *recipe_settings(cell.recipe, BEDS[cell.bed].stretch),
+    ]
     take_over(
         picks_of(place, cell) if jump else place.of(cell) / "start", folder, run_of(place, cell, settings, folder)
     )

@@ -116,6 +116,7 @@ def test_an_interval_of_a_bootstrap() -> None:
 
 def test_a_recipe_is_made_of_settings_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert cells.recipe_settings("lr=0.01") == ["train.lr=0.01"]
+    assert [one for one in cells.recipe_settings("steps=240", stretch=4) if "960" in one], "some data take longer"
     assert "train.warm_start=true" in cells.recipe_settings("warm")
     assert not cells.is_known(("train.nonsense=1",)) and "unknown here" in capsys.readouterr().out
     for name in cells.RECIPES:
