@@ -214,8 +214,8 @@ class Budget(Section):
     """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
     unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(of_frames)] = "boxes"
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
-    per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
-    """A number for each round after the first: [100, 100] are two more rounds."""
+    per_round: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
+    """A number for each round after the first: [100, 100] are two more rounds; in one of 0 nothing is asked."""
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""
