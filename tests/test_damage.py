@@ -1,4 +1,4 @@
-"""No dead ends: lost and damaged files are made again, a damaged ledger is told, a read-only project is shown."""
+"""No dead ends: what cannot be read names what mends it, a damaged ledger is told, a read-only project is shown."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_repair import expected as expected  # a fixture
+from test_repair import finished as finished  # a fixture
+from test_repair import project as project  # a fixture
+from test_repair import run
 from typer.testing import CliRunner
 
 from labelwise import files, loop
 from labelwise.cli import app, health
 from labelwise.errors import LabelwiseError
 from labelwise.files import round_files
-from labelwise.ledger import engine, records, safety
+from labelwise.ledger import engine, safety
 from labelwise.predict.recorder import Recorder
-from labelwise.project import changes, opening, repair
+from labelwise.project import changes, opening
 from labelwise.project.project_folder import OPENED
 from labelwise.project.round import Round
-from labelwise.report import page
 from labelwise.stages import ranking
-from labelwise.study import history
 from labelwise.types import Query, disk
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -37,125 +38,7 @@ import kill
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run of three rounds."""
-    folder = tmp_path_factory.mktemp("damage") / "calm"
-    opened = opening.start(folder, "demo", [*kill.SMALL, "train.epochs=1", "train.min_steps=4"])
-    list(loop.run(opened))
-    opened.project.close()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(finished: Path) -> dict[str, object]:
-    return kill.fingerprint(finished)
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return damage.copied(finished, tmp_path / "damaged")
-
-
-def run(folder: Path, settings: list[str] | None = None) -> list[str]:
-    """Runs a project to its end; what was told meanwhile."""
-    told: list[str] = []
-    opened = opening.start(folder, None, settings or [])
-    opened.tell = told.append
-    list(loop.run(opened))
-    return told
-
-
 # ---- files --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("file", "harm", "stage"),
-    [
-        ("000/checkpoint.safetensors", damage.delete, "round 0 train"),
-        ("001/checkpoint.safetensors", damage.flip, "round 1 train"),
-        ("001/predictions/part-00001.parquet", damage.delete, "round 1 predict"),
-        ("002/predictions/part-00000.parquet", damage.cut, "round 2 predict"),
-        ("002/predictions/part-00002.parquet", damage.flip, "round 2 predict"),
-        ("001/scores.parquet", damage.cut, "round 1 score"),
-        ("002/scores.parquet", damage.flip, "round 2 score"),
-        ("001/picks.parquet", damage.delete, "round 1 select"),
-        ("000/picks.parquet", damage.flip, "round 0 select"),
-        ("002/targets.safetensors", damage.delete, "round 2 label"),
-        ("001/targets.safetensors", damage.flip, "round 1 label"),
-        ("002/metrics.json", damage.delete, "round 2 evaluate"),
-        ("000/metrics.json", damage.cut, "round 0 evaluate"),
-    ],
-)
-def test_a_lost_or_damaged_file_is_made_again(
-    file: str, harm: Callable[[Path], None], stage: str, project: Path, expected: dict[str, object]
-) -> None:
-    harm(project / "rounds" / file)
-    found, made = run(project)
-    assert found.startswith(f"{stage}: {file[4:]} ") and found.endswith("it is done again")
-    assert made == f"{stage}: done again, the same bit for bit"
-    assert kill.fingerprint(project) == expected
-    assert run(project) == []
-
-
-def test_a_file_that_does_not_belong_there_and_a_lost_folder(project: Path, expected: dict[str, object]) -> None:
-    shutil.copy(
-        project / "rounds/001/predictions/part-00000.parquet", project / "rounds/001/predictions/part-00009.parquet"
-    )
-    shutil.rmtree(project / "rounds/002")
-    told = run(project)
-    assert told[0] == "round 1 predict: predictions/part-00009.parquet does not belong there; it is done again"
-    assert sum("is missing" in line for line in told) == 6, "of round 2 all but ask"
-    assert all("the same bit for bit" in line for line in told[7:])
-    assert kill.fingerprint(project) == expected
-
-
-def test_what_depends_on_a_stage_follows_only_if_it_wrote_other_files(project: Path) -> None:
-    """As on another machine: the record says that other bytes were there."""
-    opened = opening.start(project, None)
-    ledger, asked = opened.project.ledger, opened.project.ledger.queries()
-    record = records.of_stage(ledger, 1, "train")
-    record["files"]["checkpoint.safetensors"] = [1, 1]
-    with ledger.write() as connection:
-        records.keep(connection, records.key_of(1, "train"), record)
-    told = run(project)
-    warm = opened.run.train.warm_start
-    follow = "round 1 evaluate, round 2 predict, round 2 score" + (", round 2 train" if warm else "")
-    assert told[1] == f"round 1 train: done again, not the same as before: {follow} follow"
-    assert "round 2 predict: done again, the same bit for bit" in told
-    assert not [line for line in told if "round 2 label" in line], "its predictions are the same"
-    after = opening.start(project, None).project.ledger
-    assert after.queries() == asked
-    assert after.cost_by_round() == ledger.cost_by_round()
-
-
-def test_a_stage_that_is_done_again_survives_a_kill(project: Path, expected: dict[str, object]) -> None:
-    (project / "rounds/000/checkpoint.safetensors").unlink()
-    opened = opening.start(project, None)
-    for name in (".ledger.copy.sqlite.77.labelwise-tmp", ".ledger.copy.sqlite.77.labelwise-tmp-journal"):
-        (project / name).write_text("half")
-    repair.look(opened)  # and there it was killed
-    assert not list(project.glob(".*tmp*"))
-    assert loop.next_stage(opened) == (0, "train")
-    with opened.project.ledger.write() as connection:  # meanwhile somebody corrects a label
-        connection.exec_driver_sql(
-            "INSERT INTO annotations (image, x1, y1, x2, y2, label, origin, round, query_id, supersedes, created) "
-            "SELECT image, x1, y1, x2, y2, NULL, 'person ann', round, query_id, id, created FROM annotations LIMIT 1"
-        )
-    assert run(project) == ["round 0 train: done again, the same bit for bit"]
-    assert kill.fingerprint(project)["weights"] == expected["weights"]
-
-
-def test_a_project_of_an_earlier_labelwise(project: Path) -> None:
-    """It kept no sums: only what is missing can be found, and what it was before nobody knows."""
-    with sqlite3.connect(project / "ledger.sqlite") as connection:
-        connection.execute("DELETE FROM meta WHERE key LIKE 'stage %'")
-    connection.close()
-    (project / "rounds/001/targets.safetensors").unlink()
-    told = run(project)
-    assert told[0] == "round 1 label: targets.safetensors is missing; it is done again"
-    assert told[1].startswith("round 1 label: done again; what it was before nobody knows")
 
 
 def test_every_file_of_a_round_is_some_stages() -> None:
@@ -195,51 +78,6 @@ def test_what_was_asked_of_another_ranking_is_not_asked_again(finished: Path) ->
     rest = ranking.next_queries(turned, 0, 99, {}, never)
     images = [query.image for query in rest]
     assert len(images) == len(now.picks["row"]) - 3 and not {query.image for query in asked} & set(images)
-
-
-# ---- redo and settings --------------------------------------------------------------------------------------------
-
-
-def test_redo_does_a_stage_again_and_what_follows(project: Path, expected: dict[str, object]) -> None:
-    said = CliRunner().invoke(app, ["redo", "1", "label", "--project", str(project)])
-    assert said.exit_code == 0 and "round 1 label: done again, the same bit for bit" in said.output
-    assert kill.fingerprint(project) == expected
-    opened = opening.start(project, None, ["train.min_steps=6"])
-    loop.redo(opened, 1, "train")
-    assert loop.next_stage(opened) is None
-    assert kill.fingerprint(project)["weights"] != expected["weights"]
-    assert kill.fingerprint(project)["picks"] == expected["picks"]
-
-
-@pytest.mark.parametrize(
-    ("round_number", "stage", "message"),
-    [
-        (1, "ask", r"is not asked again.*labelwise redo 1 label"),
-        (1, "tran", r"unknown stage 'tran'.*Did you mean 'train'"),
-        (7, "train", r"round 7: train has not been done yet"),
-    ],
-)
-def test_redo_refuses(finished: Path, round_number: int, stage: str, message: str) -> None:
-    with pytest.raises(LabelwiseError, match=message):
-        loop.redo(opening.start(finished, None), round_number, stage)
-    assert run(finished) == []
-
-
-def test_settings_that_changed_are_told_marked_and_not_used_for_what_was_before(
-    project: Path, expected: dict[str, object]
-) -> None:
-    (project / "rounds/000/checkpoint.safetensors").unlink()
-    told = run(project, ["train.min_steps=6", "budget.per_round=[6, 6, 6]"])
-    assert told[0] == "settings have changed: train.min_steps: 4 -> 6, from round 3 predict on"
-    assert "round 0 train: done again, the same bit for bit" in told, "with the settings of then"
-    got, weights = kill.fingerprint(project), expected["weights"]
-    assert got["weights"][:3] == weights  # type: ignore[index]
-    opened = opening.start(project, None)
-    assert changes.by_round(opened) == {3: ["train.min_steps: 4 -> 6 (from predict on)"]}
-    result = history.run_result(opened)
-    text = page.html([result], title="changed")
-    assert "Settings that changed" in text and "train.min_steps: 4 -&gt; 6 (from predict on)" in text
-    assert "Points with a ring" in text
 
 
 # ---- the ledger ---------------------------------------------------------------------------------------------------

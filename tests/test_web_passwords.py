@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from test_leases import ledger
 from test_web import Browser, site
-from test_web_team import ledger
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.ledger import Ledger

@@ -1,104 +1,26 @@
-"""A team on one project: several opinions per query and how far they agree, grids, shared transactions, sessions."""
+"""A team on one project: several opinions per query and how far they agree, shared transactions, sessions."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
+from test_leases import BOX, price, queries, say
+from test_leases import ledger as ledger  # a fixture
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.agreement import agreement, compare_answers
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.progress import counts, missing_classes, spent_and_open
+from labelwise.ledger.progress import missing_classes
 from labelwise.queue.accounts import Accounts
 from labelwise.queue.group_commit import GroupCommit
 from labelwise.queue.leases import Leases
-from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
+from labelwise.types import Answer, LabelwiseError
 
-BOX = (1.0, 2.0, 40.0, 20.0)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    sizes = np.full(2, 64, np.int64), np.full(2, 48, np.int64)
-    where = tmp_path / "ledger.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres")()
-    opened = Ledger.open(where, create=True)
-    opened.add_images(Pool(Path("data"), ("cat", "dog"), ("a.jpg", "b.jpg"), *sizes))
-    opened.mark_started(1, "ask")
-    yield opened
-    opened.close()
-
-
-def queries(n: int, labels: int = 1) -> list[Query]:
-    return [Query(1, k, "ab"[k % 2] + ".jpg", "box", BOX, k % labels) for k in range(n)]
-
-
-def price(_query: Query, answer: Answer) -> Cost:
-    return Cost(len(answer.boxes), 1, int(answer.verdict == "all"), answer.seconds)
-
-
-def say(leases: Leases, who: str, at: float, verdict: str = "background", *objects: Any) -> tuple[int, bool]:
-    """The next query, answered: its rank and whether the answer counts."""
-    [lease] = leases.take(who, f"tab-of-{who}", at)
-    boxes, labels = [box for box, _ in objects], [label for _, label in objects]
-    answer = Answer(lease.query.id or 0, verdict, boxes, labels, who)  # type: ignore[arg-type]
-    return lease.query.rank, leases.answer(answer, lease.secret, price, at).counts
-
-
-# ---------------------------------------------------------------------------------------------------- several opinions
-
-
-def test_a_query_stays_open_for_others_until_enough_have_answered(ledger: Ledger) -> None:
-    ledger.add_queries(1, queries(2))
-    leases = Leases(ledger, overlap=2)
-    assert say(leases, "Ada", 0.0) == (0, True)
-    assert counts(ledger, 1, 2)["owed"] == 1 and spent_and_open(ledger, 1, "queries", 2) == (1.0, 1, 1)
-    assert say(leases, "Ada", 1.0) == (1, True), "nobody is asked the same twice"
-    assert leases.take("Ada", "tab-of-Ada", 2.0) == []
-    assert say(leases, "Bo", 3.0) == (0, False), "a second opinion"
-    assert spent_and_open(ledger, 1, "queries", 2) == (3.0, 0, 1)
-    assert say(leases, "Cy", 4.0) == (1, False)
-    assert leases.take("Di", "tab-of-Di", 5.0) == [] and spent_and_open(ledger, 1, "queries", 2) == (4.0, 0, 0)
-    leases.undo("Bo", "tab-of-Bo", 6.0)
-    leases.release("Bo", "tab-of-Bo")
-    assert say(leases, "Di", 7.0) == (0, False), "an opinion that was taken back is owed again"
-    assert leases.take("Bo", "tab-of-Bo", 8.0) == []
-
-
-def test_many_people_with_overlap_each_answer_a_query_once(ledger: Ledger) -> None:
-    ledger.add_queries(1, queries(30))
-    leases, errors = Leases(ledger, overlap=3), []
-
-    def work(who: str) -> None:
-        try:
-            quiet = 0
-            while quiet < 20:
-                quiet = quiet + 1
-                for lease in leases.take(who, f"tab-of-{who}", time.time(), most=2):
-                    quiet = 0
-                    answer = Answer(lease.query.id or 0, "background", who=who)
-                    assert not leases.answer(answer, lease.secret, price, time.time()).repeated
-                time.sleep(0.01 * (quiet > 0))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(f"person{k}",)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with ledger.read() as connection:
-        a = t.answers.c
-        each = sa.select(sa.func.count(), sa.func.count(a.who.distinct())).group_by(a.query_id)
-        found = [tuple(row) for row in connection.execute(each)]
-    assert errors == [] and found == [(3, 3)] * 30
-    assert len(ledger.verdicts(1)) == 30 and ledger.cost().queries == 90
+# --------------------------------------------------------------------------------------------------- several opinions
 
 
 def test_agreement_by_hand(ledger: Ledger) -> None:
@@ -138,39 +60,7 @@ def test_agreement_by_hand(ledger: Ledger) -> None:
     assert agreement(ledger)["queries"] == 0, "what was taken back is not compared"
 
 
-def test_the_cursor_comes_back_for_what_was_passed(ledger: Ledger) -> None:
-    """However far the search has come, an expired lease and an undone answer are found, and one of another process."""
-    ledger.add_queries(1, queries(400))
-    leases = Leases(ledger, lease_s=10)
-    [slow] = leases.take("Bo", "tab-of-Bo", 0.0)
-    for _ in range(300):
-        say(leases, "Ada", 1.0)
-    assert [lease.query.rank for lease in leases.take("Cy", "tab-of-Cy", 20.0)] == [slow.query.rank] == [0]
-    back = leases.undo("Ada", "tab-of-Ada", 21.0)
-    leases.release("Ada", "tab-of-Ada")
-    assert back.query.rank == 300
-    assert [lease.query.rank for lease in leases.take("Di", "tab-of-Di", 22.0, most=2)] == [300, 301]
-    other = Leases(ledger)
-    other.release("Cy", "tab-of-Cy")
-    assert [lease.query.rank for lease in leases.take("Eve", "tab-of-Eve", 22.0)] == [302], "not heard of yet"
-    ranks = [leases.take(f"person{k}", "tab-of-all", 22.5)[0].query.rank for k in range(97)]
-    assert ranks == list(range(303, 400))
-    assert [lease.query.rank for lease in leases.take("Fay", "tab-of-Fay", 22.5)] == [0]
-    assert leases.take("Gil", "tab-of-Gil", 22.5) == []
-
-
-# --------------------------------------------------------------------------------------------------------------- grids
-
-
-def test_a_grid_gets_queries_of_one_predicted_class(ledger: Ledger) -> None:
-    ledger.add_queries(1, queries(10, labels=2))
-    leases = Leases(ledger)
-    first = leases.take("Ada", "tab-of-Ada", 0.0, most=3, alike=True)
-    assert [lease.query.rank for lease in first] == [0, 2, 4]
-    holding = [lease.query.id or 0 for lease in first]
-    more = leases.take("Ada", "tab-of-Ada", 0.0, most=12, holding=holding, alike=True)
-    assert [lease.query.rank for lease in more] == [6, 8], "of the class of those that the window holds, and no other"
-    assert [lease.query.label for lease in leases.take("Bo", "tab-of-Bo", 0.0, most=12, alike=True)] == [1] * 5
+# ---------------------------------------------------------------------------------------------- classes that are missed
 
 
 def test_missing_classes_are_counted(ledger: Ledger) -> None:
