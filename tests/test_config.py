@@ -78,6 +78,22 @@ def test_unknown_names_come_with_the_nearest_known_one() -> None:
         catalog.recipe_files("bcd+u")
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        (["query.select=balance_frequency", "query.balance_frequency.sigma=2"], "query.select"),
+        (["labels.policy=ceal", "labels.ceal.delta=0.1"], "labels.policy"),
+        (["query.score={name='margin'}", "query.margin.power=2"], "query.score"),
+    ],
+)
+def test_settings_of_a_method_in_the_wrong_place_are_told_the_right_one(given: list[str], place: str) -> None:
+    with pytest.raises(LabelwiseError, match=rf"What is set of \w+ stands with it: {place} = .*--set {place}\.KEY"):
+        config.load(catalog.recipe_files("bccd+u"), given)
+    with pytest.raises(LabelwiseError, match=r"unknown key in \[query\] 'select_it'") as caught:
+        config.load(catalog.recipe_files("bccd+u"), ["query.select_it=2"])
+    assert "What is set of" not in str(caught.value)
+
+
 def test_a_method_of_the_users_own_is_loaded_by_its_dotted_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

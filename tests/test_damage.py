@@ -212,7 +212,7 @@ def test_redo_does_a_stage_again_and_what_follows(project: Path, expected: dict[
 
 
 @pytest.mark.parametrize(
-    ("round", "stage", "message"),
+    ("round_number", "stage", "message"),
     [
         (1, "ask", r"is not asked again.*labelwise redo 1 label"),
         (1, "tran", r"unknown stage 'tran'.*Did you mean 'train'"),

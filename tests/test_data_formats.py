@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from labelwise import catalog
 from labelwise.data import coco, find, folder, voc, yolo
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-WRITERS = {"coco": coco, "yolo": yolo, "voc": voc}
+WRITERS: dict[str, Any] = {name: one for name, one in find.formats().items() if hasattr(one, "write")}
+"""A format is picked up by its being there."""
 
 
 def make_pool(root: Path, boxes: list[list[tuple[float, float, float, float, int]]], crowd: bool = False) -> Pool:
@@ -47,12 +51,37 @@ box = st.tuples(coordinate, coordinate, coordinate, coordinate, st.integers(0, 2
 )
 
 
+def holds_crowds(name: str) -> bool:
+    """Whether a format can write crowd regions; one that can't refuses them and leaves nothing."""
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary) / "written"
+        try:
+            WRITERS[name].write(make_pool(Path(temporary) / "source", [[]], crowd=True), root, "train")
+        except LabelwiseError as error:
+            assert "crowd" in str(error) and not [p for p in root.rglob("*") if p.is_file()]
+            return False
+        return True
+
+
+@pytest.mark.parametrize("name", find.formats())
+def test_a_format_says_what_it_looks_for_and_takes_nothing_for_its_own(tmp_path: Path, name: str) -> None:
+    one, other = find.formats()[name], tmp_path / "readme.txt"
+    assert catalog.summary("data", name) and isinstance(one.LOOKS_FOR, str) and len(one.LOOKS_FOR) > 10
+    other.write_text("no data set")
+    for place in (tmp_path, other):
+        assert not one.detect(place)
+        with pytest.raises(LabelwiseError, match=re.escape(str(place))):
+            one.read(place, None)
+    with pytest.raises(LabelwiseError):
+        one.read(tmp_path, "no such split")
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(boxes=st.lists(st.lists(box, max_size=4), min_size=1, max_size=4))
 def test_what_is_written_is_read_back(name: str, boxes: list[list[tuple[float, float, float, float, int]]]) -> None:
     with TemporaryDirectory() as temporary:
-        crowd = name != "yolo"
+        crowd = holds_crowds(name)
         pool = make_pool(Path(temporary) / "source", boxes, crowd)
         root = Path(temporary) / "written"
         WRITERS[name].write(pool, root, "train")
@@ -83,10 +112,14 @@ def test_writing_again_or_other_classes_is_refused_and_leaves_the_first(tmp_path
     assert find.splits(tmp_path / "out") in {("train", "test"), ("test", "train")}
     linked = find.read(tmp_path / "out", "test")
     assert len(linked) == 2 and linked.problems == ()
-    if name != "coco":  # COCO has a class list per split
-        other = Pool(pool.root, ("x", "y", "z"), pool.names, pool.width_px, pool.height_px, truth=pool.truth)
-        with pytest.raises(LabelwiseError, match="other classes"):
-            WRITERS[name].write(other, tmp_path / "out", "val")
+    other = Pool(pool.root, ("x", "y", "z"), pool.names, pool.width_px, pool.height_px, truth=pool.truth)
+    try:
+        WRITERS[name].write(other, tmp_path / "out", "val")
+    except LabelwiseError as error:
+        assert "other classes" in str(error)
+    else:  # it has a class list per split
+        assert find.read(tmp_path / "out", "val").classes == other.classes
+    assert find.read(tmp_path / "out", "train").classes == pool.classes
 
 
 @pytest.mark.parametrize("name", WRITERS)

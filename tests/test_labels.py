@@ -56,6 +56,12 @@ def test_contract(policy):
     for column, again in zip((keep, w_cls, w_box), call(policy, scores[moved], consistency[moved]), strict=True):
         assert column[moved].tolist() == again.tolist()
     assert [len(column) for column in call(policy, scores[:0], consistency[:0])] == [0, 0, 0]
+    if "probs" in inputs(policy):
+        bad_probs = made("labels", 50)["probs"]
+        bad_probs[23, 0] = np.nan
+        menu = made("labels", 50) | {"probs": bad_probs}
+        with pytest.raises(LabelwiseError, match=r"row 23\b"):
+            policy.weigh(*(menu[name] for name in inputs(policy)))
     for name in {"scores", "consistency"} & set(inputs(policy)):
         bad = {"scores": scores, "consistency": consistency}
         for value in (np.nan, -0.1, 1.5):

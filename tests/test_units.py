@@ -78,8 +78,17 @@ def test_a_verdict_means_the_same_in_every_unit() -> None:
 
 @each
 def test_the_page_draws_it(name: str) -> None:
-    script = (catalog.PACKAGE / "web" / "static" / "app.js").read_text(encoding="utf-8")
-    assert len(re.findall(rf"^    {units.find(name).PAGE}: ", script, re.MULTILINE)) >= 2, "its question and buttons"
+    unit, script = units.find(name), (catalog.PACKAGE / "web" / "static" / "app.js").read_text(encoding="utf-8")
+    rows = re.findall(rf"^    {unit.PAGE}: \[(.*)\],$", script, re.MULTILINE)
+    assert len(rows) == 2, "its question, then its buttons"
+    actions = re.findall(r'^  "?([a-z-]+)"?\(.*\) \{', script.partition("const actions = {")[2], re.MULTILINE)
+    buttons = re.findall(r'\["([a-z-]+)", ".+?", "\w+"', rows[1])
+    assert buttons and set(buttons) <= {*actions, *unit.VERDICTS}, "a button is an action of the page, or a verdict"
+    without = {word for word, meaning in unit.VERDICTS.items() if meaning.boxes == "none"} - {units.SKIPPED}
+    said = {"background": "reject", "duplicate": "duplicate"}
+    assert {said.get(word, word) for word in without} <= set(buttons), (
+        "every verdict has a button; skipping has its own"
+    )
 
 
 def run_of(unit: str, **more: Any) -> config.Run:
@@ -276,6 +285,8 @@ def test_an_answer_costs_no_more_than_it_says(name: str) -> None:
         spent = cost(query, given)
         assert spent.queries == 1 and spent.seconds > 0
         assert all(getattr(spent, counted) <= 1 for counted in unit.AT_MOST_ONE)
+    few = all(meaning.boxes != "any" for meaning in unit.VERDICTS.values())
+    assert few == ("boxes" in unit.AT_MOST_ONE), "else people are asked one query at a time of a budget in boxes"
     for word, meaning in unit.VERDICTS.items():
         boxes = {"none": [], "one": [PLACES[0]], "any": PLACES * 2}[meaning.boxes]
         spent = cost(asked(name, PLACES[1]), Answer(5, word, boxes, [0] * len(boxes)))
@@ -339,8 +350,10 @@ def test_a_file_that_is_dropped_in_is_a_unit_and_is_checked(tmp_path: Path) -> N
     shutil.copy(FAKE, package / "units" / "presence.py")
     script = package / "web" / "static" / "app.js"
     text = script.read_text(encoding="utf-8")
-    drawing = '    presence: ["Is there any object?", ""],\n'
-    script.write_text(re.sub(r"^    image: \[", drawing + "    image: [", text, flags=re.MULTILINE), encoding="utf-8")
+    rows = '["Is there any object?", ""]', '[["present", "There is one", "A", true], ["empty", "Nothing", "N"]]'
+    drawn = iter(rows)
+    text = re.sub(r"^    image: \[", lambda at: f"    presence: {next(drawn)},\n{at[0]}", text, flags=re.MULTILINE)
+    script.write_text(text, encoding="utf-8")
     chosen = ["-k", "presence or verdict_means", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
     env = os.environ | {"PYTHONPATH": str(package.parent)}
     command = [sys.executable, "-m", "pytest", str(Path(__file__)), *chosen]

@@ -425,6 +425,41 @@ def test_a_class_is_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
     assert view.complaints == []
 
 
+class Drawn:
+    """A browser whose page has a unit's question and buttons, as somebody who adds the unit writes them."""
+
+    def __init__(self, browser: Any, unit: str, *rows: str) -> None:
+        self.browser, self.unit, self.rows = browser, unit, rows
+
+    def new_context(self, **how: Any) -> Any:
+        context = self.browser.new_context(**how)
+        context.route("**/app.js*", self._draw)
+        return context
+
+    def _draw(self, route: Any) -> None:
+        reply, rows = route.fetch(), iter(self.rows)
+        text = re.sub(
+            r"^    image: \[", lambda at: f"    {self.unit}: {next(rows)},\n{at[0]}", reply.text(), flags=re.M
+        )
+        route.fulfill(response=reply, body=text)
+
+
+def test_a_unit_of_ones_own_is_answered_by_its_buttons_and_their_keys(site: Any, chromium: Any, tmp_path: Path) -> None:
+    rows = '["Is there any object?", ""]', '[["present", "There is one", "A", true], ["empty", "Nothing", "N"]]'
+    here = site("fakes.presence", 4)
+    view = View(Drawn(chromium, "presence", *rows), here, tmp_path)
+    for rank, key in enumerate(("a", "n", "r")):  # R is no button of this unit
+        view.wait_for_rank(min(rank, 2))
+        view.keys(key)
+    view.page.click("text=Nothing")
+    view.wait_for_rank(3)
+    view.keys("?", "Escape", "Enter")
+    view.page.click("text=There is one")
+    assert [row["verdict"] for row in here.stored(4)] == ["present", "empty", "empty", "present"]
+    assert all(row["boxes"] == [] for row in here.answers())
+    assert view.complaints == []
+
+
 def test_a_grid_is_answered_by_one_key(site: Any, chromium: Any, tmp_path: Path) -> None:
     here = site("class", 16, kinds=2)  # the predicted class is dog, cat, dog, cat …
     view = View(chromium, here, tmp_path)

@@ -85,12 +85,29 @@ def _sentence(error: Any, raw: Mapping[str, Any]) -> str:
         model: Any = Run
         for part in location[:-1]:
             model = model.model_fields[part].annotation
-        return catalog.unknown(
+        unknown = catalog.unknown(
             "key" + (f" in [{'.'.join(location[:-1])}]" if location[:-1] else ""),
             location[-1],
             sorted(model.model_fields),
         )
+        return unknown + _settings_of_a_method(location, raw)
     return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _settings_of_a_method(location: Sequence[str], raw: Mapping[str, Any]) -> str:
+    """Where the settings of a method belong, if the unknown key is the name of a method that stands beside it."""
+    *path, name = location
+    section: Any = raw
+    for part in path:
+        section = section[part]
+    for key, value in section.items():
+        chain = value if isinstance(value, list) else [value]
+        if key != name and any(one == name or (isinstance(one, dict) and one.get("name") == name) for one in chain):
+            place = ".".join([*path, key])
+            return (
+                f' What is set of {name} stands with it: {place} = {{ name = "{name}", ... }}, or --set {place}.KEY=...'
+            )
+    return ""
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

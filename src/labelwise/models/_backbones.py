@@ -21,7 +21,12 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyrami
 from labelwise.types import LabelwiseError
 
 BackboneName = Literal[
-    "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "resnet18", "resnet50", "mobilenet_v3_large", "squeezenet1_0"
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "resnet18",
+    "resnet50",
+    "mobilenet_v3_large",
+    "squeezenet1_0",
 ]
 Activation = Literal["relu", "leaky_relu"]
 WeightsInput = Literal["imagenet", "raw01"]

@@ -115,7 +115,7 @@ async function toggleGrid() {
   show();
 }
 
-const wording = (verdict) => ({ object: "Object", background: "No object", duplicate: "Duplicate", all: "Labelled", skipped: "Skipped" })[verdict];
+const wording = (verdict) => ({ object: "Object", background: "No object", duplicate: "Duplicate", all: "Labelled", skipped: "Skipped" })[verdict] ?? verdict;
 
 function waiting(n) {
   if (n) message(`${n} answer${n > 1 ? "s" : ""} not stored yet: the server cannot be reached. Keep this page open.`);
@@ -234,6 +234,7 @@ function ask(query) {
     region: [["accept", "Everything in here is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
     class: query.label === null ? [] : [["accept", `It is ${nameOf(query.label)}`, "A", true]],
   };
+  query.keys = new Map(buttons[query.kind].map(([what, , key]) => [key.toLowerCase(), what]));
   $("verdicts").replaceChildren(...buttons[query.kind].map(([what, text, key, main]) => button(text, key, () => perform(what), main, what)));
   $("why").open = false;
   const parts = [["score", query.score], ...Object.entries(query.reason)];
@@ -347,7 +348,7 @@ const actions = {
     if (query.kind === "box") answer("object", [stage.boxes[0].box], [label]);
     else if (gridded) answerChosen("all", (chosen) => chosen.label);
     else if (query.kind === "class") { if (query.label !== null) classify(query.label); }
-    else answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
+    else if (draws(query)) answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
   },
   reject(query) { if (query.kind === "box") answer("background"); },
   duplicate(query) { if (query.kind === "box") answer("duplicate"); },
@@ -361,10 +362,11 @@ const actions = {
 };
 const views = { fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
 
+/** What is no action is a verdict of the unit, which goes without a box. */
 function perform(what) {
   active();
   if (views[what]) views[what]();
-  else if (current()) actions[what](current());
+  else if (current()) (actions[what] ?? (() => answer(what)))(current());
 }
 
 const pressed = {
@@ -397,9 +399,10 @@ document.addEventListener("keydown", (event) => {
     active();
     return classify(key === "0" ? 9 : Number(key) - 1);
   }
-  if (!pressed[key] || (event.repeat && !["zoom-in", "zoom-out"].includes(pressed[key]))) return;
+  const what = (!gridded && current()?.keys?.get(key)) || pressed[key];
+  if (!what || (event.repeat && !["zoom-in", "zoom-out"].includes(what))) return;
   event.preventDefault();
-  perform(pressed[key]);
+  perform(what);
 });
 
 function finding(event) {
@@ -417,7 +420,7 @@ function finding(event) {
 
 function help() {
   const kind = current() ? (draws(current()) ? "draw" : current().kind) : "box";
-  $("keys").replaceChildren(...[...KEYS[kind], ...KEYS.all].map(([key, what]) => {
+  $("keys").replaceChildren(...[...(KEYS[kind] ?? []), ...KEYS.all].map(([key, what]) => {
     const row = node("tr");
     row.append(node("th", key), node("td", what));
     return row;
