@@ -29,6 +29,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from labelwise.api.target import Target
 from labelwise.models import faster_rcnn, retinanet
+from labelwise.models._normalise import Division
 from labelwise.types import LabelwiseError
 
 
@@ -124,7 +125,7 @@ def _retinanet(theirs: Any) -> nn.Module:
         Anchors(theirs.anchor_generator),  # type: ignore[arg-type]
         n_classes=int(head.classification_head.num_classes),
         weights_input="imagenet",
-        normalise="torchvision",
+        division=Division(),
         score_threshold=float(theirs.score_thresh),
         nms_iou=float(theirs.nms_thresh),
         max_detections=int(theirs.detections_per_img),
@@ -150,7 +151,7 @@ def _faster_rcnn(theirs: Any) -> nn.Module:
         regions,
         n_classes=int(roi.box_predictor.cls_score.out_features) - 1,
         weights_input="imagenet",
-        normalise="torchvision",
+        division=Division(),
         score_threshold=float(roi.score_thresh),
         nms_iou=float(roi.nms_thresh),
         max_detections=int(roi.detections_per_img),

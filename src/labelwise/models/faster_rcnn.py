@@ -28,7 +28,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from labelwise.models import _anchors, _backbones, _loss_head, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
@@ -48,7 +48,7 @@ class Proposer(nn.Module):
         shifts: Float[Tensor, "b a 4"],
         anchors: Float[Tensor, "a 4"],
         truth: _weighted.Truth,
-        normalise: _weighted.Normalise,
+        division: _normalise.Division,
     ) -> tuple[dict[str, Tensor], _weighted.Sampled]:
         """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors; and that sample."""
         rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(objectness))])
@@ -57,7 +57,7 @@ class Proposer(nn.Module):
         positive = (hit >= 0).float()
         cost = functional.binary_cross_entropy_with_logits(objectness[image, anchor], positive, reduction="none")
         sampled = _weighted.Sampled(cost, shifts[image, anchor], anchors[anchor], hit, image)
-        terms = _weighted.sampled_losses(sampled, truth, self.coder, normalise)
+        terms = _weighted.sampled_losses(sampled, truth, self.coder, division)
         return {"objectness": terms[0], "rpn_box": terms[1]}, sampled
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class FasterRCNN(nn.Module):
         *,
         n_classes: int,
         weights_input: _backbones.WeightsInput,
-        normalise: _weighted.Normalise,
+        division: _normalise.Division,
         score_threshold: float,
         nms_iou: float,
         max_detections: int,
@@ -167,7 +167,7 @@ class FasterRCNN(nn.Module):
         super().__init__()
         self.backbone, self.rpn, self.roi_heads, self.loss_head = backbone, rpn, roi_heads, loss_head
         self.weights_input = weights_input
-        self.n_classes, self.normalise = n_classes, normalise
+        self.n_classes, self.division = n_classes, division
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
@@ -193,7 +193,7 @@ class FasterRCNN(nn.Module):
             raise ValueError("FasterRCNN in training mode needs targets")
         truth = _weighted.truth_of(targets, sizes, self.n_classes)
         with torch.autocast(batch.device.type, enabled=False):
-            losses, anchor_sample = self.rpn.losses(objectness, shifts, anchors, truth, self.normalise)
+            losses, anchor_sample = self.rpn.losses(objectness, shifts, anchors, truth, self.division)
         boxes, rows = self.roi_heads.chosen(boxes, truth)
         _, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
         with torch.autocast(batch.device.type, enabled=False):
@@ -201,7 +201,7 @@ class FasterRCNN(nn.Module):
             losses |= more
             if self.loss_head is not None:
                 stages = ((anchor_sample, self.rpn.coder), (box_sample, self.roi_heads.coder))
-                own = sum(_weighted.own_losses(s, len(sizes), truth, c, self.normalise) for s, c in stages)
+                own = sum(_weighted.own_losses(s, len(sizes), truth, c, self.division) for s, c in stages)
                 losses["predicted_loss"] = self.loss_head.loss(predicted["predicted_loss"], cast(Tensor, own))
         return losses
 
@@ -218,7 +218,7 @@ class FasterRCNN(nn.Module):
         cost = functional.cross_entropy(logits, column, reduction="none")
         own = shifts[torch.arange(len(rows), device=rows.device), column]
         sampled = _weighted.Sampled(cost, own, torch.cat(boxes), rows, image_of(boxes))
-        terms = _weighted.sampled_losses(sampled, truth, self.roi_heads.coder, self.normalise)
+        terms = _weighted.sampled_losses(sampled, truth, self.roi_heads.coder, self.division)
         return {"classification": terms[0], "bbox_regression": terms[1]}, sampled
 
     def _detect(
@@ -267,7 +267,9 @@ def build(
     box_width: int = 256,
     trainable_stages: int | None = None,
     frozen_norms: bool | None = None,
-    normalise: _weighted.Normalise = "torchvision",
+    normalise: _normalise.Normalise = "torchvision",
+    pseudo: _normalise.Pseudo = "together",
+    negatives: _normalise.Negatives = "hard",
     score_threshold: float = 0.05,
     nms_iou: float = 0.5,
     max_detections: int = 100,
@@ -296,7 +298,11 @@ def build(
         trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
         frozen_norms: batch norms of the backbone keep their statistics; None = only with weights = "coco". Norms
             that were folded into a file's convolutions are estimated anew on the first training batch.
-        normalise: how the loss is divided (see `_weighted`).
+        normalise: by what the loss is divided: "torchvision", "paper" (000, Eq. 7) or "batch" (mmdetection); see
+            `_normalise`.
+        pseudo: "apart": annotated and pseudo boxes are an average each (002, Eq. 3); "together": one.
+        negatives: "background": a negative where the model before saw an object weighs the probability of background
+            (Soft Teacher); "hard": it weighs 1.
         score_threshold: candidates below it are dropped.
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
         max_detections: candidates per image.
@@ -325,7 +331,7 @@ def build(
         ),
         n_classes=n_classes,
         weights_input=weights_input,
-        normalise=normalise,
+        division=_normalise.Division(normalise, pseudo, negatives),
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,
