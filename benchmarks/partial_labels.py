@@ -37,12 +37,14 @@ from pathlib import Path
 from typing import Any
 
 import partial_labels_cells as cells
-from partial_labels_cells import Cell, Place
+import partial_labels_menu as menu
+from partial_labels_cells import Place
+from partial_labels_menu import Cell
 from partial_labels_oracle import EDITS
 from partial_labels_table import read, summary
 
 RESULTS = Path(__file__).parent / "results" / "partial_labels.csv"
-BOUNDS = [(name, "background", "sane") for name in cells.BOUNDS]
+BOUNDS = [(name, "background", "sane") for name in menu.BOUNDS]
 CORE = [
     *BOUNDS,
     ("random images", "background", "sane"),
@@ -64,14 +66,14 @@ def rows_of(text: str, policy: str, recipe: str) -> list[Row]:
         return [tuple(one.strip() for one in cell.split(":")) for cell in text.split(";")]  # type: ignore[misc]
     sets: dict[str, list[Row]] = {
         "core": [(method, how, recipe) for method, how, _ in CORE],
-        "policies": [(method, how, recipe) for method in ("random boxes", "U+CB boxes") for how in cells.POLICIES],
+        "policies": [(method, how, recipe) for method in ("random boxes", "U+CB boxes") for how in menu.POLICIES],
         "recipes": [
             (method, policy if "boxes" in method else "background", name)
-            for name in cells.RECIPES
-            for method in (*cells.BOUNDS, "random images", "U+CB boxes")
+            for name in menu.RECIPES
+            for method in (*menu.BOUNDS, "random images", "U+CB boxes")
         ],
         "oracle": [
-            *((name, "background", recipe) for name in (*cells.BOUNDS, "random images")),
+            *((name, "background", recipe) for name in (*menu.BOUNDS, "random images")),
             ("U+CB boxes", policy, recipe),
             *(("U+CB boxes", f"{policy}/{edit}", recipe) for edit in EDITS),
         ],
@@ -85,9 +87,9 @@ def rows_of(text: str, policy: str, recipe: str) -> list[Row]:
 def possible(row: Row) -> bool:
     """Whether this labelwise has the row's policy; tells if not."""
     method, policy, _ = row
-    if method not in cells.METHODS or policy.split("/")[0] not in cells.POLICIES:
-        sys.exit(f"--rows: {row}: expected {', '.join(cells.METHODS)}; {', '.join(cells.POLICIES)}")
-    return cells.is_known(tuple(cells.policy_settings(policy)))
+    if method not in menu.METHODS or policy.split("/")[0] not in menu.POLICIES:
+        sys.exit(f"--rows: {row}: expected {', '.join(menu.METHODS)}; {', '.join(menu.POLICIES)}")
+    return menu.is_known(tuple(menu.policy_settings(policy)))
 
 
 # -------------------------------------------------------------------------------------------------------- the work
@@ -233,10 +235,10 @@ def run(args: argparse.Namespace) -> None:
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     rows = [row for row in rows_of(args.rows, args.policy, args.recipe) if possible(row)]
     every = [Cell(bed, seed, *row, args.rounds) for seed in seeds for bed in args.beds.split(",") for row in rows]
-    known = {tuple(row[name] for name in cells.KEY) for row in read(args.output)}
-    todo = [cell for cell in every if (*cell.key, *cells.settings_of(cell)) not in known]
+    known = {tuple(row[name] for name in menu.KEY) for row in read(args.output)}
+    todo = [cell for cell in every if (*cell.key, *menu.settings_of(cell)) not in known]
     for recipe in dict.fromkeys(cell.recipe for cell in todo):
-        print(f"{recipe}: {' '.join(cells.recipe_settings(recipe))}", flush=True)
+        print(f"{recipe}: {' '.join(menu.recipe_settings(recipe))}", flush=True)
     print(f"{len(every)} cells, {len(every) - len(todo)} of them in {args.output} already", flush=True)
     about, began = facts(args.note or " ".join(["benchmarks/partial_labels.py", *sys.argv[1:]])), time.perf_counter()
     count = 0
@@ -261,16 +263,16 @@ def run(args: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beds", default="bccd-15", help=f"by commas: {', '.join(cells.BEDS)}")
+    parser.add_argument("--beds", default="bccd-15", help=f"by commas: {', '.join(menu.BEDS)}")
     parser.add_argument("--rows", default="core")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--policy", default="dual", help="of boxes, in the sets recipes and oracle")
     parser.add_argument(
-        "--recipe", default="sane", help=f"of the sets core, policies, oracle: {', '.join(cells.RECIPES)}, or tokens"
+        "--recipe", default="sane", help=f"of the sets core, policies, oracle: {', '.join(menu.RECIPES)}, or tokens"
     )
-    parser.add_argument("--first", default=cells.FIRST, help="the first model's recipe")
+    parser.add_argument("--first", default=menu.FIRST, help="the first model's recipe")
     parser.add_argument("--weights", default=cells.WEIGHTS, help="of the body; below LABELWISE_DATA, or a path")
     parser.add_argument("--set", action="append", default=[], help="a setting of every project")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

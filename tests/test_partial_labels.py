@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import partial_labels
-import partial_labels_cells as cells
+import partial_labels_menu as menu
 import partial_labels_table as table
 from partial_labels_oracle import EDITS, edited, of_pseudo
 
@@ -115,19 +115,19 @@ def test_an_interval_of_a_bootstrap() -> None:
 
 
 def test_a_recipe_is_made_of_settings_that_are_known(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cells.recipe_settings("lr=0.01") == ["train.lr=0.01"]
-    assert [one for one in cells.recipe_settings("steps=240", stretch=4) if "960" in one], "some data take longer"
-    assert "train.warm_start=true" in cells.recipe_settings("warm")
-    assert not cells.is_known(("train.nonsense=1",)) and "unknown here" in capsys.readouterr().out
-    for name in cells.RECIPES:
-        cells.recipe_settings(name)
-    with pytest.raises(cells.LabelwiseError, match="unknown token 'step'"):
-        cells.recipe_settings("step=3")
+    assert menu.recipe_settings("lr=0.01") == ["train.lr=0.01"]
+    assert [one for one in menu.recipe_settings("steps=240", stretch=4) if "960" in one], "some data take longer"
+    assert "train.warm_start=true" in menu.recipe_settings("warm")
+    assert not menu.is_known(("train.nonsense=1",)) and "unknown here" in capsys.readouterr().out
+    for name in menu.RECIPES:
+        menu.recipe_settings(name)
+    with pytest.raises(menu.LabelwiseError, match="unknown token 'step'"):
+        menu.recipe_settings("step=3")
 
 
 def test_rows_are_named_by_sets_or_one_by_one() -> None:
     core = partial_labels.rows_of("core,oracle", "background", "sane")
-    assert len(core) == len(set(core)) and {method for method, _, _ in core} >= set(cells.BOUNDS)
+    assert len(core) == len(set(core)) and {method for method, _, _ in core} >= set(menu.BOUNDS)
     assert partial_labels.rows_of("U boxes: hard: warm", "dual", "sane") == [("U boxes", "hard", "warm")]
     with pytest.raises(SystemExit, match="unknown cores"):
         partial_labels.rows_of("cores", "dual", "sane")
