@@ -12,7 +12,7 @@ from labelwise.config.sections import Predict
 from labelwise.labels import dual, hard, noisy, task_soft
 from labelwise.project.round import Round
 from labelwise.stages import answered_boxes
-from labelwise.targets.class_thresholds import class_thresholds, judged
+from labelwise.targets.class_thresholds import class_thresholds, compare_with_answers
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Query, Rects
 
 
@@ -60,12 +60,12 @@ def test_what_an_answer_says_of_a_box_by_hand() -> None:
     known = Labels(annotations, Rects.empty(2), Rects(np.array([0, 1, 1]), boxes[2:3]), np.array([True, False]))
     image = np.array([1, 0, 0, 0, 0])
     order = [4, 2, 0, 3, 1]
-    confidence, label, right = judged(image, boxes[order], np.zeros(5, np.int64), known, found)
+    confidence, label, right = compare_with_answers(image, boxes[order], np.zeros(5, np.int64), known, found)
     assert confidence.tolist() == pytest.approx([0.7, 0.9, 0.8])
     assert label.tolist() == [0, 0, 0] and right.tolist() == [False, True, False]
     elsewhere = boxes[:1] + 3  # a box that the predictions do not hold: nothing is known of its confidence
-    assert len(judged(np.array([0]), elsewhere, np.array([0]), known, found)[0]) == 0
-    assert len(judged(image[:0], boxes[:0], image[:0], known, found)[0]) == 0
+    assert len(compare_with_answers(np.array([0]), elsewhere, np.array([0]), known, found)[0]) == 0
+    assert len(compare_with_answers(image[:0], boxes[:0], image[:0], known, found)[0]) == 0
 
 
 def test_policies_take_the_threshold_of_the_class() -> None:
@@ -91,7 +91,7 @@ def test_noisy_flat_weighs_every_candidate_alike() -> None:
 
 
 def test_the_setting_is_refused_where_the_policy_does_not_take_it() -> None:
-    assert LabelRule.model_validate({"policy": "dual", "class_thresholds": "answers"}).precision == 0.8
+    assert LabelRule.model_validate({"policy": "dual", "class_thresholds": "answers"}).class_thresholds == "answers"
     with pytest.raises(ValueError, match="takes no thresholds by class"):
         LabelRule.model_validate({"policy": "task_soft", "class_thresholds": "answers"})
 

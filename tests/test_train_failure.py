@@ -124,7 +124,7 @@ def test_a_run_with_every_option_keeps_its_steps_and_its_warm_rate(tmp_path: Pat
     list(loop.run(opened))
     info = [opened.project.ledger.stage_done(r, "train") or {} for r in (0, 1)]
     assert [one["steps"] for one in info] == [21, 21]
-    assert info[0]["loss_fresh"] == info[0]["loss_first"] == info[1]["loss_fresh"]
+    assert info[0]["loss_fresh"] == info[1]["loss_fresh"] > 0
     found = [files.read_tensors(opened.project.round_folder(r) / "checkpoint.safetensors")[0] for r in (0, 1)]
     same = [np.abs(found[0][k] - v).max() for k, v in found[1].items() if k.endswith("weight")]
     assert max(same) < 1e-6

@@ -45,13 +45,14 @@ class LabelRule(Section):
     """Which images are trained on: those with an annotation, with an answer, or all."""
     regions: Literal["coverage", "crops", "both"] = "coverage"
     """How a labelled region is trained on: as part of its image, as a crop, or both."""
-    cut_objects: Literal["negative", "ignore"] = "negative"
-    """Crops: what the border leaves of an object that is not the crop's (0.7 of it or less) is negative, or ignored."""
+    cut_objects: Literal["negative", "ignore"] | None = None
+    """Crops: what the border leaves of an object that is not the crop's (0.7 of it or less) is negative (none: as
+    document 003 has it), or ignored."""
     class_thresholds: Literal["answers"] | None = None
     """Upper threshold of a class (`hard`, `dual`): from which confidence on the boxes that were asked about were right
     as often as `precision`; none: the policy's own, the same for all."""
-    precision: float = Field(0.8, gt=0, lt=1)
-    """With `class_thresholds`: how often pseudo labels shall be right."""
+    precision: float | None = Field(None, gt=0, lt=1)
+    """With `class_thresholds`: how often pseudo labels shall be right; none: 0.8."""
     teacher: TeacherRule | None = None
     """Pseudo labels of a second model (classifiers)."""
     propagate: Propagate | None = None

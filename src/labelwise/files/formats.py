@@ -41,6 +41,8 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def write_targets(path: Path, targets: Targets) -> None:
     """Writes training targets as safetensors."""
     tensors = {name: getattr(targets, name) for name in _TARGETS}
+    if not targets.whole.any():
+        del tensors["whole"]
     for name in _TARGET_RECTS:
         rects: Rects = getattr(targets, name)
         tensors |= {f"{name}.offsets": rects.offsets, f"{name}.xyxy": rects.xyxy}
@@ -53,7 +55,7 @@ def write_targets(path: Path, targets: Targets) -> None:
 def read_targets(path: Path) -> Targets:
     """Reads training targets."""
     tensors, metadata = read_tensors(path)
-    missing = {*_TARGETS} - {"whole"} - set(tensors)  # older versions did not write it
+    missing = {*_TARGETS} - {"whole"} - set(tensors)  # not written where none is
     if metadata.get("labelwise") != "targets" or missing:
         raise LabelwiseError(f"{path} holds no training targets; {again(path)}")
     negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)

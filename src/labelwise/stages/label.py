@@ -38,8 +38,9 @@ def targets(now: Round, found: Detections | None) -> Targets:
         pool.crowd,
         images=run.labels.images,
         regions=run.labels.regions,
-        cut_objects=run.labels.cut_objects,
+        cut_objects=run.labels.cut_objects or "negative",
         class_thresholds=answered_boxes.thresholds(now),
         doubt=doubt,
     )
-    return tracking.with_neighbours(now, made)
+    made = tracking.with_neighbours(now, made)
+    return made if run.train.whole_share is not None else made.without_whole()

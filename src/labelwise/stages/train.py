@@ -32,6 +32,9 @@ from labelwise.train.fit import fit
 from labelwise.train.images import ImageSet
 from labelwise.train.schedule import plan_of
 
+LATER = ("steps", "whole_share", "warm_lr", "scale", "iou_crop", "photometric")
+"""Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
+
 CLOCKS = ("images_per_s", "record_s")
 """What a training says of its speed: the file of a model depends on none of it."""
 
@@ -64,7 +67,9 @@ def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
 def _fingerprint(now: Round, failed: Collection[int]) -> str:
     """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
     run = now.run
-    how = f"{run.seed} {now.number} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
+    unset = {name for name in LATER if getattr(run.train, name) is None}
+    train = run.train.model_dump_json(exclude=unset)
+    how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
     how += f" without {sorted(failed)}" if failed else ""
     return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
@@ -103,7 +108,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     if recorder is not None:
         recorder.finish(files.write_bytes)
         info["record_s"] = recorder.seconds
-    info |= _judge(now, model, data, info, source)
+    info |= _judge(now, model, data, info.pop("loss_first"), info.pop("loss_last"), info["steps"], source)
     kept = {name: value for name, value in info.items() if name not in CLOCKS}
     facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
     write_model(now, member, model, facts)
@@ -128,15 +133,25 @@ def _begin(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[st
 
 
 def _judge(
-    now: Round, model: nn.Module, data: TrainingSet | ImageSet, info: dict[str, Any], source: dict[str, Any] | None
+    now: Round,
+    model: nn.Module,
+    data: TrainingSet | ImageSet,
+    first: float,
+    last: float,
+    steps: int,
+    source: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Tells of a training that has learned nothing; that, and the loss at which the weights once began."""
-    fresh = info["loss_first"] if source is None else source.get("loss_fresh")
-    why = failure.find(model, data, info["steps"], fresh, info["loss_last"])
+    """Tells of a training that has learned nothing; that, and with warm starts the loss at which the weights began.
+
+    `first`, `last`: mean loss of the first and the last tenth of the steps.
+    """
+    fresh = first if source is None else source.get("loss_fresh")
+    why = failure.find(model, data, steps, fresh, last)
     if why is not None:
         rate = now.run.train.lr
         now.context.tell(
             f"round {now.number}: the training has learned nothing: {why}. Try a lower train.lr (now {rate:g}) or more "
             "steps; look at the boxes with `labelwise check`"
         )
-    return ({} if fresh is None else {"loss_fresh": fresh}) | ({} if why is None else {"learns_nothing": why})
+    begun = {"loss_fresh": fresh} if now.run.train.warm_start and fresh is not None else {}
+    return begun | ({} if why is None else {"learns_nothing": why})

@@ -67,7 +67,7 @@ def _threshold(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"
     return min(max(precision, above), 1.0)
 
 
-def judged(
+def compare_with_answers(
     image: Int64[np.ndarray, " n"],
     boxes: Float[np.ndarray, "n 4"],
     label: Int64[np.ndarray, " n"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
@@ -104,3 +104,7 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def without_whole(self) -> Targets:
+        """Without telling which entries were looked over: for a training that draws all alike."""
+        return replace(self, whole=np.zeros(len(self), np.bool_))
