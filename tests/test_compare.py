@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from labelwise.project.opening import start
-from labelwise.report import efficiency, page, tables
+from labelwise.report import efficiency, headroom, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups
 from labelwise.study import compare, history
@@ -35,8 +35,10 @@ TINY = (
 )
 
 
-def comparison(folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1), all_data: bool = False) -> Comparison:
-    return Comparison(folder, "scenes", methods, seeds, TINY, all_data)
+def comparison(
+    folder: Path, *methods: str, seeds: tuple[int, ...] = (0, 1), all_data: bool = False, bounds: bool = False
+) -> Comparison:
+    return Comparison(folder, "scenes", methods, seeds, TINY, all_data, bounds)
 
 
 def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path: Path) -> None:
@@ -62,6 +64,20 @@ def test_all_methods_share_the_start_and_a_killed_comparison_continues(tmp_path:
     assert runs[0].rounds[0].cost_boxes == runs[1].rounds[0].cost_boxes, "the same start images"
     first, own = (wanted.folder / name / "rounds/000/metrics.json" for name in ("_start_seed0", "random_seed0"))
     assert json.loads(first.read_text()) == json.loads(own.read_text()), "the same first model"
+
+
+def test_the_bounds_begin_where_the_others_do_and_ask_nothing_or_everything(tmp_path: Path) -> None:
+    wanted = comparison(tmp_path / "c", "random", seeds=(0,), bounds=True)
+    assert wanted.check() == 1 + 1 + 2
+    wanted.run(2, lambda _done: None)
+    assert wanted.rounds_done() == 4
+    random, none, every = [history.run_result(start(path, None)) for path in wanted.projects()]
+    assert [none.name, every.name] == [headroom.NO_NEW_LABEL, headroom.EVERYTHING_LABELLED]
+    assert [r.cost_images for r in none.rounds] == [4, 4] and [r.cost_images for r in every.rounds] == [4, 16]
+    assert random.rounds[0].cost_boxes == none.rounds[0].cost_boxes == every.rounds[0].cost_boxes
+    assert random.rounds[0].quality == none.rounds[0].quality == every.rounds[0].quality, "the same first model"
+    assert {len(run.rounds) for run in (random, none, every)} == {2}, "as many trainings"
+    assert "Share of the headroom" in page.html([random, none, every], title="c")
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -132,6 +148,31 @@ def test_the_share_of_all_data_by_hand() -> None:
     table = tables.relative([u], whole)
     assert table.rows == [["u", "50.0 ± 17.7 % at 5 %", "75.0 ± 0.0 % at 10 %"]]
     assert "AP50 over the 80.0 of a model of all images" in table.note
+
+
+def bounded(method: float, low: float = 0.5, high: float = 0.7) -> list[RunResult]:
+    """Two seeds of two rounds: a method and the bounds; the second seed is 2 points higher everywhere."""
+    names = {"u": method, headroom.NO_NEW_LABEL: low, headroom.EVERYTHING_LABELLED: high}
+    return [curve(n, s, [10, 20], [0.4, q + 0.02 * s]) for n, q in names.items() for s in (0, 1)]
+
+
+def test_the_share_of_the_headroom_by_hand() -> None:
+    found = headroom.headroom(groups(bounded(0.65)))
+    assert found is not None and "lie 20.0 points of AP50 (2 seeds)." in found.sentence
+    assert "decide nothing" not in found.sentence
+    assert found.table.rows[0] == ["u", "2", "66.0 ± 1.4", "+15.0 [+15.0, +15.0]", "75 %"]
+    assert found.table.rows[1] == [headroom.NO_NEW_LABEL, "2", "51.0 ± 1.4", "–", "–"]
+    assert found.table.rows[2][-1] == "100 %"
+
+
+def test_a_bed_without_headroom_says_so_and_one_bound_alone_says_nothing() -> None:
+    small = headroom.headroom(groups(bounded(0.55, high=0.599)))
+    assert small is not None and "Less than 10 points of headroom decide nothing" in small.sentence
+    none = headroom.headroom(groups(bounded(0.55, high=0.5)))
+    assert none is not None and none.table.rows[0][-1] == "–"
+    assert headroom.headroom(groups(bounded(0.55)[:4])) is None
+    assert headroom.headroom(groups([curve(r.name, r.seed, [1], [None]) for r in bounded(0.5)])) is None
+    assert [g.name for g in headroom.without_bounds(groups(bounded(0.5)))] == ["u"]
 
 
 def test_a_level_at_the_start_or_never_and_an_empty_range() -> None:

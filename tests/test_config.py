@@ -11,7 +11,7 @@ from labelwise.config import sections
 from labelwise.types import LabelwiseError
 
 METHODS = ("random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl")
-DATA = ("scenes", "bccd", "aquarium", "voc0712")
+DATA = ("scenes", "scenes_voc", "bccd", "aquarium", "voc0712")
 
 
 def test_every_error_of_a_file_is_reported_at_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from labelwise.labels import background
 from labelwise.targets.partial import targets
-from labelwise.types import Boxes, Labels, LabelwiseError, Rects, Targets
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Targets
 
 SIZE = np.array([20, 20], np.int64)
 
@@ -89,3 +89,33 @@ def test_crops_against_a_loop(seed: int) -> None:
                 expected.append(cut)
         assert got.images[entry] == image and got.windows[entry].tolist() == window
         assert got.boxes[got.offsets[entry] : got.offsets[entry + 1]].tolist() == expected
+
+
+def test_what_a_border_cuts_off_is_ignored_if_that_is_wanted() -> None:
+    # region 0..10 of image 0. Annotated: half of the first lies in it, the second touches it, the third belongs to it.
+    known = known_of([[0, 5, 5, 15, 7], [0, 10, 0, 14, 4], [0, 2, 2, 12, 4]], [[0, 0, 0, 10, 10]])
+    # predicted: the first is cut at 4 of its 10 columns, 0.6 of it lies inside; of the second 0.8
+    boxes = np.array([[4, 8, 14, 9], [2, 8, 12, 9]], np.float32)
+    probs, none = np.ones((2, 1), np.float32), np.zeros((2, 0), np.float32)
+    found = Detections(np.array([0, 2, 2]), boxes, probs, probs[:, 0], none)
+    size = np.full(2, 20, np.int64)
+
+    def made_with(cut: str, candidates: Detections | None) -> Targets:
+        return targets(known, candidates, weigh, "everywhere", size, size, None, regions="both", cut_objects=cut)  # type: ignore[arg-type]
+
+    for candidates in (None, found):
+        assert made_with("negative", candidates).ignore.of(1).tolist() == [], "as in the document"
+    assert made_with("ignore", None).ignore.of(1).tolist() == [[5, 5, 10, 7]]
+    assert made_with("ignore", found).ignore.of(1).tolist() == [[5, 5, 10, 7], [4, 8, 10, 9]]
+    assert made_with("ignore", found).boxes[made_with("ignore", found).offsets[1] :].tolist() == [[2, 2, 10, 4]]
+    assert made_with("ignore", found).ignore.of(0).tolist() == [], "the image as a whole cuts nothing"
+    with pytest.raises(LabelwiseError, match="cut_objects is 'drop'"):
+        made_with("drop", None)
+
+
+def test_the_remains_stand_beside_the_crowds() -> None:
+    known = known_of([[0, 8, 0, 16, 4]], [[0, 0, 0, 10, 10]])
+    crowd = Rects.from_rows(np.array([0]), np.array([[0, 9, 4, 12]]), 2)
+    size = np.full(2, 20, np.int64)
+    got = targets(known, None, weigh, "everywhere", size, size, crowd, regions="crops", cut_objects="ignore")  # type: ignore[arg-type]
+    assert got.ignore.of(1).tolist() == [[0, 9, 4, 10], [8, 0, 10, 4]]

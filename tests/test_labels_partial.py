@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from labelwise.labels import background, hard, ignore, noisy, task_soft
+from labelwise.labels import background, dual, hard, ignore, noisy, task_soft
 from labelwise.targets.open_detections import candidates
 from labelwise.targets.partial import targets
+from labelwise.train.augment import Augment, Change
+from labelwise.train.batches import TrainingSet
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Rects, Views, overlap
 
 SIZE = 16
@@ -123,6 +126,7 @@ POLICIES = {
     "ignore": lambda open_: ignore.weigh(open_["scores"]),
     "noisy": lambda open_: noisy.weigh(open_["scores"], open_["answers_per_candidate"]),
     "hard": lambda open_: hard.weigh(open_["scores"]),
+    "dual": lambda open_: dual.weigh(open_["scores"]),
     "task_soft": lambda open_: task_soft.weigh(open_["scores"], open_["consistency"]),
 }
 
@@ -174,6 +178,52 @@ def test_targets_against_a_loop(policy, images, per_image):
             assert got.ignore.of(position).tolist() == crowd.of(image).tolist()
 
 
+@pytest.mark.parametrize("per_image", SHAPES)
+def test_doubt_and_thresholds_by_class_against_a_loop(per_image):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        n = len(per_image)
+        found, known = detections(rng, per_image), labels(rng, n)
+        by_class, seen = np.array([0.2, np.nan, 0.6]), []
+
+        def weigh(open_, seen=seen):
+            seen.append(open_)
+            return dual.weigh(open_["scores"], open_["class_threshold"])
+
+        some = found.take(found.scores >= 0.3)
+        got = targets(known, some, weigh, "everywhere", *sizes(n), None, class_thresholds=by_class, doubt=found)
+        np.testing.assert_array_equal(seen[0]["class_threshold"], [by_class[p.argmax()] for p in seen[0]["probs"]])
+        assert len(got.doubt.offsets) == len(got) + 1
+        for position, image in enumerate(got.images):
+            rows = range(found.offsets[image], found.offsets[image + 1])
+            rows = [r for r in rows if slow_open(found.boxes[r].tolist(), known, image)]
+            assert got.doubt.of(position).tolist() == found.boxes[rows].tolist()
+            part = slice(got.doubt.offsets[position], got.doubt.offsets[position + 1])
+            assert got.doubt_scores[part].tolist() == found.scores[rows].tolist()
+        assert targets(known, found, POLICIES["hard"], "everywhere", *sizes(n), None).doubt is None
+        crops = targets(known, some, weigh, "everywhere", *sizes(n), None, regions="both", doubt=found)
+        assert len(crops.doubt.offsets) == len(crops) + 1
+        assert crops.doubt.xyxy.tolist() == got.doubt.xyxy.tolist(), "a crop is looked over: nothing is in doubt in it"
+
+
+def test_the_training_set_says_what_is_pseudo_and_mirrors_what_is_in_doubt():
+    class Source:
+        def __getitem__(self, image):
+            return np.zeros((3, 20, 40), np.uint8), np.array([2, 2], np.float32)
+
+    boxes = np.array([[0, 0, 4, 4], [10, 0, 14, 4]], np.float32)
+    none = np.zeros((2, 0), np.float32)
+    found = Detections(np.array([0, 2]), boxes, np.ones((2, 1), np.float32), np.array([0.9, 0.2], np.float32), none)
+    known = Labels(Boxes(np.array([0, 1]), np.array([[0, 5, 4, 9]], np.float32), np.array([0])), *[Rects.empty(1)] * 2,
+                   np.array([True]))  # fmt: skip
+    sure, size = found.take(found.scores > 0.5), (np.array([20]), np.array([10]))
+    made = targets(known, sure, POLICIES["hard"], "everywhere", *size, None, doubt=found)
+    for flip, want in ((0, [[0, 0, 8, 8], [20, 0, 28, 8]]), (1, [[32, 0, 40, 8], [12, 0, 20, 8]])):
+        _, target = TrainingSet(Source(), made, np.array([0]), Augment(flip=flip)).sample(0, np.random.default_rng(0))
+        assert target["pseudo"].tolist() == [False, True]
+        assert target["doubt"].tolist() == want and target["doubt_scores"].tolist() == pytest.approx([0.9, 0.2])
+
+
 def test_targets_without_candidates_or_crowd_hold_the_annotations():
     known = labels(np.random.default_rng(0), 6)
     got = targets(known, None, POLICIES["hard"], "everywhere", *sizes(6), None, images="all")
@@ -204,3 +254,13 @@ def test_a_policy_that_needs_views_says_so_and_tables_of_another_pool_are_refuse
             targets(
                 empty(2), None, POLICIES["hard"], arguments["negatives"], *sizes(2), None, images=arguments["images"]
             )
+
+
+def test_what_is_in_doubt_moves_with_the_image():
+    """The middle half of an image of 40 x 20 is shown: doubled about its centre; what lies outside is gone."""
+    change = Change(40, 20, (10, 5, 30, 15), (0, 0, 40, 20))
+    target = {key: torch.zeros(0, 4) for key in ("boxes", "negatives", "ignore")}
+    doubt = torch.tensor([[12.0, 6, 18, 10], [0, 0, 8, 4], [28, 6, 36, 10]])
+    moved = change.target(target | {"doubt": doubt, "doubt_scores": torch.tensor([0.1, 0.2, 0.3])})
+    assert moved["doubt"].tolist() == [[4, 2, 16, 10], [36, 2, 40, 10]]
+    assert moved["doubt_scores"].tolist() == pytest.approx([0.1, 0.3])

@@ -12,6 +12,7 @@ import pytest
 
 from labelwise.report import curves, gallery, page, spread, tables
 from labelwise.report.comparison import pair, verdict
+from labelwise.report.headroom import EVERYTHING_LABELLED, NO_NEW_LABEL
 from labelwise.report.results import GalleryItem, RoundResult, RunResult
 from labelwise.types import LabelwiseError
 
@@ -133,6 +134,18 @@ def test_tables_hold_the_numbers_of_the_runs() -> None:
         ["whole round", "10.0 s"],
     ]
     assert "– means: not measured" in parsed([run("one", 3, [0.4])]).text
+
+
+@pytest.mark.usefixtures("tables_only")
+@pytest.mark.usefixtures("tables_only")
+def test_the_bounds_of_a_comparison_are_told_apart_from_its_methods() -> None:
+    runs = [run(n, s, [0.4, q]) for n, q in (("u", 0.56), ("cb", 0.44)) for s in (0, 1)]
+    runs += [run(n, s, [0.4, q]) for n, q in ((NO_NEW_LABEL, 0.5), (EVERYTHING_LABELLED, 0.58)) for s in (0, 1)]
+    found = parsed(runs)
+    assert "lie 8.0 points of AP50" in found.text and "Less than 10 points of headroom decide nothing" in found.text
+    shares = {row[0]: row[-1] for row in found.tables["Share of the headroom"]}
+    assert (shares["u"], shares["cb"]) == ("75 %", "\N{MINUS SIGN}75 %")
+    assert [row[0] for row in found.tables["Difference in AP50 to u"]] == ["Run", "cb"]
 
 
 @pytest.mark.usefixtures("tables_only")

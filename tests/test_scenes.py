@@ -42,6 +42,25 @@ def test_classes_are_long_tailed_in_train_and_balanced_in_test(tmp_path: Path) -
     assert height.min() < 14 and height.max() > 30, "several scales"
 
 
+def test_one_class_holds_two_in_five_and_few_objects_stand_in_an_image(tmp_path: Path) -> None:
+    voc = {"classes": 20, "most": 0.4, "imbalance": 12.0, "digits": (1, 10), "mean": 2.7, "size_px": 96}
+    scenes.write(tmp_path / "v", train=150, test=40, scale=(0.18, 0.4), crowding=0.3, **voc)  # type: ignore[arg-type]
+    pool, test = find.read(tmp_path / "v", "train"), find.read(tmp_path / "v", "test")
+    assert pool.classes == scenes.ALL_CLASSES and pool.truth is not None and test.truth is not None
+    counts, per_image = np.bincount(pool.truth.labels, minlength=20), np.diff(pool.truth.offsets)
+    assert counts[0] / counts.sum() == pytest.approx(0.4, abs=0.02)
+    assert 7 < counts[1] / counts[19] < 20 and (np.diff(counts[1:]) <= 1).all()
+    assert per_image.mean() == pytest.approx(2.7, abs=0.5) and np.bincount(per_image).argmax() == 1
+    assert np.ptp(np.bincount(test.truth.labels, minlength=20)) <= 3, "the test part is balanced"
+
+
+def test_an_outline_is_the_digit_without_its_inside() -> None:
+    ink = np.zeros((40, 30), np.float32)
+    ink[5:35, 5:25] = 1
+    line = scenes._outline(ink)
+    assert (line[5:7] == ink[5:7]).all() and (line[:, 23:] == ink[:, 23:]).all() and not line[7:33, 7:23].any()
+
+
 def test_train_and_test_share_no_scan_and_all_are_used() -> None:
     train, test = scenes._scans(0)
     keys = [{scan.tobytes() for scans in part for scan in scans} for part in (train, test)]
@@ -75,6 +94,9 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path: Path) -> 
         ({"scale": (0.5, 0.9)}, "scale"),
         ({"size_px": 10}, "size_px"),
         ({"crowding": 2.0}, "crowding"),
+        ({"most": 1.0}, "most is 1.0"),
+        ({"mean": 3.0}, "mean is 3.0; expected above the fewest"),
+        ({"classes": 21}, "2 to 20"),
     ):
         with pytest.raises(LabelwiseError, match=message):
             scenes.write(tmp_path / "d", **settings)

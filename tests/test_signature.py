@@ -38,9 +38,9 @@ def test_what_the_text_does_not_tell_is_said(tmp_path: Path, expression: str) ->
 
 def test_constants_types_and_defaults_are_evaluated(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(
-        "from typing import Literal\n\nfrom labelwise.models import _weighted\n\nKind = Literal['a', 'b'] | None\n"
+        "from typing import Literal\n\nfrom labelwise.models import _normalise\n\nKind = Literal['a', 'b'] | None\n"
         "TASK = 'classification'\n\n"
-        "def build(n, *, kind: Kind = 'a', low: float = -1.5, by: _weighted.Normalise = 'paper', free=(1, 2)): ...\n"
+        "def build(n, *, kind: Kind = 'a', low: float = -1.5, by: _normalise.Normalise = 'paper', free=(1, 2)): ...\n"
     )
     found = Source(tmp_path / "one.py")
     assert found.constant("TASK") == "classification"
@@ -48,6 +48,6 @@ def test_constants_types_and_defaults_are_evaluated(tmp_path: Path) -> None:
     assert parameters is not None
     assert parameters["low"].default == -1.5
     assert parameters["kind"].annotation == typing.Literal["a", "b"] | None
-    assert parameters["by"].annotation == typing.Literal["torchvision", "paper"]
+    assert parameters["by"].annotation == typing.Literal["torchvision", "paper", "batch"]
     assert parameters["free"].default == (1, 2)
     assert found.parameters("absent") is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -349,9 +350,17 @@ def test_targets_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, see
         negatives=rects(),
         ignore=rects(),
         windows=floats(rng, m, 4),
+        whole=rng.random(m) < 0.5,
     )
+    if rng.random() < 0.5:
+        doubt = rects()
+        targets = dataclasses.replace(targets, doubt=doubt, doubt_scores=floats(rng, len(doubt.xyxy)))
     files.write_targets(path, targets)
     assert_same(files.read_targets(path), targets)
+    tensors, metadata = files.read_tensors(path)
+    tensors.pop("whole", None)  # it is written where some are
+    files.write_tensors(path, tensors, metadata)  # as older versions wrote it: nothing is said to be wholly looked over
+    assert_same(files.read_targets(path), replace(targets, whole=np.zeros(m, np.bool_)))
 
 
 def test_other_tensors_are_no_targets(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from labelwise.config.sections import Train
+from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import epochs_of, fit, learning_rate_factor
+from labelwise.train.fit import fit
+from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError, Rects, Targets
 
 RULE = Train(epochs=6, batch_size=2, lr=0.05, threads=1, checkpoint_every_s=0, accelerator="cpu")
@@ -66,14 +68,18 @@ def training_set(flip: float = 0.5) -> TrainingSet:
     whole = Rects(np.arange(n + 1), np.tile(np.array([0, 0, 5, 4], np.float32), (n, 1)))
     targets = Targets(
         np.arange(n), np.arange(n + 1), boxes, np.zeros(n, np.int64), ones, ones, np.zeros(n, np.int8), whole,
-        Rects.empty(n), whole.xyxy,
+        Rects.empty(n), whole.xyxy, np.arange(n) < 2,
     )  # fmt: skip
-    return TrainingSet(Source(), targets, np.arange(n), flip=flip, jitter=0.1)
+    return TrainingSet(Source(), targets, np.arange(n), Augment(flip=flip, jitter=0.1))
+
+
+def seeded() -> Mean:
+    torch.manual_seed(1)
+    return Mean()
 
 
 def trained(checkpoint: Kept | None = None, seed: int = 0, rule: Train = RULE) -> dict[str, Tensor]:
-    torch.manual_seed(1)
-    model = Mean()
+    model = seeded()
     fit(model, training_set(), rule, seed=seed, round_number=2, checkpoint=checkpoint)
     return model.state_dict()
 
@@ -91,15 +97,85 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_randomness_alone(
     assert not torch.equal(expected["linear.weight"], other["linear.weight"])
 
 
-@pytest.mark.parametrize("until", [1, 3])
-def test_a_training_that_is_resumed_ends_in_the_same_weights(until: int) -> None:
-    kept = Kept(until)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"steps": 14},
+        {"steps": 2},
+        {"steps": 14, "whole_share": 0.5},
+        {"whole_share": 0.3, "scale": (0.6, 1.4), "iou_crop": 0.5, "photometric": 1.0},
+    ],
+)
+def test_a_training_that_is_killed_at_any_step_ends_in_the_same_weights(settings: dict[str, object]) -> None:
+    rule = RULE.model_validate(RULE.model_dump() | settings)
+    steps = plan_of(6, rule).steps
+    kept = Kept()
+    whole = trained(kept, rule=rule)
+    assert kept.saves == steps - 1
+    for until in range(1, steps):
+        kept = Kept(until)
+        trained(kept, rule=rule)
+        assert kept.state is not None
+        assert kept.state[1]["step"] == str(until)
+        resumed = trained(Kept(0, state=kept.state), rule=rule)
+        assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_a_resumed_training_says_of_itself_what_an_undisturbed_one_does() -> None:
+    found = []
+    for state in (None, Kept(8)):
+        if state is not None:
+            trained(state)
+        info = fit(
+            seeded(), training_set(), RULE, seed=0, round_number=2, checkpoint=state and Kept(0, state=state.state)
+        )
+        del info["images_per_s"]
+        found.append(info)
+    assert found[0] == found[1]
+    assert set(found[0]) == {"steps", "epochs", "loss", "loss_first", "loss_last"}
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_with() -> None:
+    kept = Kept(6)  # the end of the second epoch
     whole = trained(kept)
-    assert kept.saves == RULE.epochs - 1
     assert kept.state is not None
-    assert kept.state[1]["epoch"] == str(until)
-    resumed = trained(Kept(0, state=kept.state))
-    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    tensors, said = kept.state
+    old = {name: value for name, value in tensors.items() if name != "losses"}
+    kept.state = (old, {name: said[name] for name in ("seed", "round", "epochs")} | {"epoch": "2"})
+    assert all(torch.equal(whole[k], v) for k, v in trained(Kept(0, state=kept.state)).items())
+
+
+def test_steps_are_kept_exactly_and_begin_as_the_epochs_do() -> None:
+    kept = Kept(5)
+    trained(kept, rule=RULE.model_copy(update={"schedule": "constant"}))
+    first = Kept(5)
+    trained(first, rule=RULE.model_copy(update={"schedule": "constant", "steps": 7}))
+    assert kept.state is not None and first.state is not None
+    same = [torch.equal(torch.from_numpy(kept.state[0][k]), torch.from_numpy(first.state[0][k])) for k in kept.state[0]]
+    assert all(same)
+    whole = trained(rule=RULE.model_copy(update={"steps": 18}))
+    assert all(torch.equal(whole[k], v) for k, v in trained().items())
+
+
+def test_after_epoch_is_called_at_the_cut_last_epoch_too() -> None:
+    called: list[int] = []
+    info = fit(
+        Mean(), training_set(), RULE.model_copy(update={"steps": 7}), seed=0, round_number=2,
+        after_epoch=lambda _model, epoch: called.append(epoch),
+    )  # fmt: skip
+    assert called == [0, 1, 2]
+    assert (info["steps"], info["epochs"]) == (7, 3)
+
+
+def test_steps_do_not_go_with_the_least_and_most_steps() -> None:
+    with pytest.raises(ValueError, match=r"train\.steps = 7 says exactly .* train\.min_steps = 3 \(set it to 0\)"):
+        Train(steps=7, min_steps=3)
+    with pytest.raises(ValueError, match=r"train\.max_steps = 9 \(set it to none\)"):
+        Train(steps=7, max_steps=9)
+    assert Train.model_validate({"steps": 7, "max_steps": "none", "scale": "none"}) == Train(steps=7)
+    with pytest.raises(ValueError, match="least first"):
+        Train(scale=(1.4, 0.6))
 
 
 def test_a_checkpoint_of_another_round_is_not_used() -> None:
@@ -122,7 +198,7 @@ def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(LabelwiseError, match="no image to train on"):
         fit(
             Mean(),
-            TrainingSet(data.images, data.targets, np.zeros(0, np.int64), flip=0, jitter=0),
+            TrainingSet(data.images, data.targets, np.zeros(0, np.int64), Augment()),
             RULE,
             seed=0,
             round_number=0,
@@ -140,34 +216,41 @@ def test_boxes_scale_and_flip_with_the_image() -> None:
 
 def test_epochs_stretch_to_the_least_and_stop_at_the_most_steps() -> None:
     rule = Train(epochs=4, batch_size=8)
-    assert epochs_of(80, rule) == 4
-    assert epochs_of(15, rule.model_copy(update={"min_steps": 100})) == 50
-    assert epochs_of(800, rule.model_copy(update={"max_steps": 150})) == 2
-    assert epochs_of(1, rule) == 4
+    assert plan_of(80, rule).epochs == 4
+    assert plan_of(15, rule.model_copy(update={"min_steps": 100})).epochs == 50
+    assert plan_of(800, rule.model_copy(update={"max_steps": 150})).epochs == 2
+    assert plan_of(1, rule).epochs == 4
+    for images in (1, 7, 8, 9, 1100, 3859):  # of 1,100 images min = max = 200 makes 138 steps, of 3,859 makes 483
+        plan = plan_of(images, rule.model_copy(update={"steps": 200}))
+        assert sum(plan.batches(epoch) for epoch in range(plan.epochs)) == plan.steps == 200
+        assert plan.per_epoch == -(-images // 8)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
-    cosine = [learning_rate_factor(s, 100, 10, Train()) for s in range(100)]
+    cosine = [learning_rate_factor(s, Plan(100, 10), Train()) for s in range(100)]
     assert cosine[0] == 0.1
     assert max(cosine) == cosine[9] == 1.0
     assert np.all(np.diff(cosine[10:]) < 0)
     assert cosine[-1] < 0.01
-    step = [learning_rate_factor(s, 260, 10, Train(schedule="step", step_epochs=(20,), epochs=26)) for s in range(260)]
+    step = [
+        learning_rate_factor(s, Plan(260, 10), Train(schedule="step", step_epochs=(20,), epochs=26)) for s in range(260)
+    ]
     assert step[199] == 1.0
     assert step[200] == pytest.approx(0.1)
-    assert learning_rate_factor(50, 100, 10, Train(schedule="constant")) == 1.0
+    assert learning_rate_factor(50, Plan(100, 10), Train(schedule="constant")) == 1.0
 
 
-def test_two_processes_learn_what_one_learns() -> None:
+@pytest.mark.parametrize("more", [{}, {"steps": 5, "whole_share": 0.5}])
+def test_two_processes_learn_what_one_learns(more: dict[str, object]) -> None:
     found = []
     for devices in (1, 2):
         torch.manual_seed(1)
         model = Mean(plain=True)
         data = training_set(flip=0)
-        data.jitter = 0.0
-        rule = RULE.model_copy(update={"devices": devices, "batch_size": 6, "optimiser": "sgd"})
+        data.augment = Augment()
+        rule = RULE.model_copy(update={"devices": devices, "batch_size": 6, "optimiser": "sgd", **more})
         info = fit(model, data, rule, seed=0, round_number=2)
-        assert info["steps"] == RULE.epochs
+        assert info["steps"] == more.get("steps", RULE.epochs)
         found.append(model.state_dict())
     torch.testing.assert_close(found[0], found[1])
     torch.manual_seed(1)

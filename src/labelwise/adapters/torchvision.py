@@ -29,6 +29,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from labelwise.api.target import Target
 from labelwise.models import faster_rcnn, retinanet
+from labelwise.models._normalise import Division
+from labelwise.models._proposer import Proposer
 from labelwise.types import LabelwiseError
 
 
@@ -124,7 +126,7 @@ def _retinanet(theirs: Any) -> nn.Module:
         Anchors(theirs.anchor_generator),  # type: ignore[arg-type]
         n_classes=int(head.classification_head.num_classes),
         weights_input="imagenet",
-        normalise="torchvision",
+        division=Division(),
         score_threshold=float(theirs.score_thresh),
         nms_iou=float(theirs.nms_thresh),
         max_detections=int(theirs.detections_per_img),
@@ -138,7 +140,7 @@ def _faster_rcnn(theirs: Any) -> nn.Module:
     rpn, roi = theirs.rpn, theirs.roi_heads
     _require(isinstance(roi.box_head, TwoMLPHead), "two hidden layers (TwoMLPHead) as box_head")
     _require(not roi.has_mask() and not roi.has_keypoint(), "no masks and no keypoints")
-    proposer = faster_rcnn.Proposer(
+    proposer = Proposer(
         rpn.head, Anchors(rpn.anchor_generator), rpn._post_nms_top_n["training"], rpn.fg_bg_sampler.batch_size_per_image  # type: ignore[arg-type]
     )  # fmt: skip
     regions = faster_rcnn.Regions(
@@ -150,7 +152,7 @@ def _faster_rcnn(theirs: Any) -> nn.Module:
         regions,
         n_classes=int(roi.box_predictor.cls_score.out_features) - 1,
         weights_input="imagenet",
-        normalise="torchvision",
+        division=Division(),
         score_threshold=float(roi.score_thresh),
         nms_iou=float(roi.nms_thresh),
         max_detections=int(roi.detections_per_img),

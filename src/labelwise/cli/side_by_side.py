@@ -23,6 +23,9 @@ def compare(
     all_data: Annotated[
         bool, typer.Option("--all-data", help="Trains on the whole pool too: which share of that is reached?")
     ] = False,
+    bounds: Annotated[
+        bool, typer.Option("--bounds", help="Adds no new label and everything labelled: each method's share of that.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one torch thread each.")] = 2,
     settings: SetOption = None,
     background: Annotated[bool, typer.Option("--background", help="Go on without this terminal.")] = False,
@@ -34,11 +37,11 @@ def compare(
     from labelwise.study.compare import Comparison, in_background, label
 
     chosen = folder or Path("runs") / "compare" / label(data)
-    comparison = Comparison(chosen, data, tuple(recipes), tuple(range(seeds)), tuple(settings or ()), all_data)
+    comparison = Comparison(chosen, data, tuple(recipes), tuple(range(seeds)), tuple(settings or ()), all_data, bounds)
     total = comparison.check()
     if background:
         arguments = ["compare", *recipes, "--data", data, "--seeds", str(seeds), "--folder", str(chosen)]
-        arguments += ["--all-data"] if all_data else []
+        arguments += ["--all-data"] * all_data + ["--bounds"] * bounds
         arguments += ["--jobs", str(jobs), *(part for value in settings or () for part in ("--set", value))]
         number, log = in_background(arguments, chosen), chosen / "compare.log"
         out.print(

@@ -157,6 +157,7 @@ _LABELS = (
     Input("probs", "n C", "boxes", "distribution", "class distribution"),
     Input("consistency", "n", "boxes", "share", "mean IoU over the views: cons(b) of 000, Eq. 4", column="view_iou"),
     Input("answers_per_candidate", "n", "boxes", "amount", "answers in the box's image, over its open boxes"),
+    Input("class_threshold", "n", "boxes", "share", "upper threshold that answers show for its class; NaN: too few"),
     Input("round", "", "whole", "count", "number of the round"),
 )
 _VIEWS = (

@@ -10,7 +10,8 @@ from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
 from labelwise.config.choice import Choice, MethodOf
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
-from labelwise.config.sections import AskRule, Budget, Data, LabelRule, Predict, QueryRule, Section, TrackRule, Train
+from labelwise.config.label_rule import LabelRule
+from labelwise.config.sections import AskRule, Budget, Data, Predict, QueryRule, Section, TrackRule, Train
 
 
 class Run(Section):

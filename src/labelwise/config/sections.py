@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from labelwise import units
 from labelwise.config.choice import Choice, MethodOf, NameOf, Step, as_list
 from labelwise.config.inputs import of_images
+from labelwise.config.section import Section as Section
+from labelwise.config.training import Train as Train
 from labelwise.errors import LabelwiseError
 
 
@@ -26,12 +28,6 @@ def _unit(name: str) -> str:
     except LabelwiseError as error:
         raise ValueError(str(error)) from None
     return name
-
-
-class Section(BaseModel):
-    """Settings that may not be misspelt."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Section):
@@ -106,57 +102,6 @@ class Data(Section):
         return root.resolve()
 
 
-class Train(Section):
-    """How a round trains."""
-
-    epochs: int = Field(12, ge=1)
-    """How often the labelled images are gone through."""
-    min_steps: int = Field(0, ge=0)
-    """Stretches the epochs of a small labelled set, so that it trains at least so many steps."""
-    max_steps: int | None = Field(None, ge=1)
-    """Ends the training after so many steps, whatever the epochs."""
-    batch_size: int = Field(8, ge=1)
-    """Images per step."""
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    """The optimiser."""
-    lr: float = Field(2e-3, gt=0)
-    """Learning rate."""
-    backbone_lr_factor: float = Field(1.0, ge=0)
-    """Learning rate of the backbone, relative to `lr`."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """Weight decay."""
-    schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
-    """How the learning rate goes over the training."""
-    step_epochs: tuple[int, ...] = ()
-    """With schedule `step`: the epochs at which the learning rate falls."""
-    step_factor: float = Field(0.1, gt=0, le=1)
-    """With schedule `step`: by how much it falls."""
-    clip_norm: float | None = Field(10.0, gt=0)
-    """Longest gradient."""
-    flip: float = Field(0.5, ge=0, le=1)
-    """Probability that a training image is mirrored."""
-    jitter: float = Field(0.0, ge=0, lt=1)
-    """How far brightness, contrast and colour of a training image are changed."""
-    pad_px: int = Field(0, ge=0)
-    """Classifiers: crops at random from the image padded by so much."""
-    warm_start: bool = False
-    """Goes on from the model of the round before; else every round begins anew."""
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
-    """Where it runs."""
-    devices: int = Field(1, ge=1)
-    """How many devices."""
-    members: int = Field(1, ge=1, le=16)
-    """How many models are trained per round (an ensemble)."""
-    record_every: int = Field(1, ge=1)
-    """Classifiers: every so many epochs the predictions of the pool are recorded (label dispersion)."""
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    """Precision of numbers."""
-    threads: int | None = Field(None, ge=1)
-    """Threads of torch; none: as many as there are cores."""
-    checkpoint_every_s: float = Field(60.0, ge=0)
-    """How often a training that is stopped can be taken up again."""
-
-
 class Predict(Section):
     """The one pass over the pool per view."""
 
@@ -207,20 +152,6 @@ class QueryRule(Section):
         return self
 
 
-class TeacherRule(Section):
-    """A second model, trained on the labels alone, whose surest predictions the first one trains on as well.
-
-    Pseudo labels hold for one round: their images stay in the pool, and the round's questions are about the remaining
-    ones. With `train.warm_start` the teacher goes on from the teacher before and the first model from the first before;
-    in round 0 it begins with the teacher's weights.
-    """
-
-    by: Literal["dispersion", "entropy"] = "dispersion"
-    """What it is sure of: by label dispersion over its training, or by entropy."""
-    share: float = Field(0.1, gt=0, le=1)
-    """Share of the pool that is pseudo labelled (001, section 3.5: 0.1 to 0.25)."""
-
-
 class TrackRule(Section):
     """How detections of a video are followed and what its graph costs (001, section 2.3.2)."""
 
@@ -255,15 +186,6 @@ class TrackRule(Section):
         return self
 
 
-class Propagate(Section):
-    """Frames around a labelled one take its boxes, moved by the flow."""
-
-    frames: int = Field(1, ge=1, le=25)
-    """So many frames on either side."""
-    weight: float = Field(0.5, gt=0, le=1)
-    """Weight of the boxes in training."""
-
-
 class AskRule(Section):
     """Who answers.
 
@@ -283,23 +205,6 @@ class AskRule(Section):
     """How often a round that waits looks for answers."""
 
 
-class LabelRule(Section):
-    """What boxes that nobody looked at are worth in training."""
-
-    policy: Annotated[Choice, MethodOf("labels", "task_soft")] = Choice(name="task_soft")
-    """How they are weighted (`labelwise list labels`)."""
-    threshold: float = Field(0.05, ge=0, lt=1)
-    """Least confidence of a pseudo label."""
-    images: Literal["annotated", "answered", "all"] = "annotated"
-    """Which images are trained on: those with an annotation, with an answer, or all."""
-    regions: Literal["coverage", "crops", "both"] = "coverage"
-    """How a labelled region is trained on: as part of its image, as a crop, or both."""
-    teacher: TeacherRule | None = None
-    """Pseudo labels of a second model (classifiers)."""
-    propagate: Propagate | None = None
-    """Frames around a labelled one take its boxes (videos)."""
-
-
 class Budget(Section):
     """What may be spent: first random whole images, then `per_round` of `unit`."""
 
@@ -309,8 +214,8 @@ class Budget(Section):
     """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
     unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(of_frames)] = "boxes"
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
-    per_round: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
-    """A number for each round after the first: [100, 100] are two more rounds."""
+    per_round: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
+    """A number for each round after the first: [100, 100] are two more rounds; in one of 0 nothing is asked."""
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""

@@ -17,7 +17,7 @@ from labelwise.files.round_files import again
 from labelwise.types import LabelwiseError, Rects, Targets
 from labelwise.types.disk import replacing, write_bytes
 
-_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin", "windows")
+_TARGETS = ("images", "offsets", "boxes", "labels", "w_cls", "w_box", "origin", "windows", "whole")
 _TARGET_RECTS = ("negatives", "ignore")
 
 
@@ -41,20 +41,32 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def write_targets(path: Path, targets: Targets) -> None:
     """Writes training targets as safetensors."""
     tensors = {name: getattr(targets, name) for name in _TARGETS}
+    if not targets.whole.any():
+        del tensors["whole"]
     for name in _TARGET_RECTS:
         rects: Rects = getattr(targets, name)
         tensors |= {f"{name}.offsets": rects.offsets, f"{name}.xyxy": rects.xyxy}
+    if targets.doubt is not None and targets.doubt_scores is not None:
+        tensors |= {"doubt.offsets": targets.doubt.offsets, "doubt.xyxy": targets.doubt.xyxy}
+        tensors["doubt_scores"] = targets.doubt_scores
     write_tensors(path, tensors, {"labelwise": "targets"})
 
 
 def read_targets(path: Path) -> Targets:
     """Reads training targets."""
     tensors, metadata = read_tensors(path)
-    missing = sorted({*_TARGETS} - set(tensors))
+    missing = {*_TARGETS} - {"whole"} - set(tensors)  # not written where none is
     if metadata.get("labelwise") != "targets" or missing:
         raise LabelwiseError(f"{path} holds no training targets; {again(path)}")
     negatives, ignore = (Rects(tensors[f"{name}.offsets"], tensors[f"{name}.xyxy"]) for name in _TARGET_RECTS)
-    return Targets(negatives=negatives, ignore=ignore, **{name: tensors[name] for name in _TARGETS})
+    doubt = Rects(tensors["doubt.offsets"], tensors["doubt.xyxy"]) if "doubt_scores" in tensors else None
+    return Targets(
+        negatives=negatives,
+        ignore=ignore,
+        doubt=doubt,
+        doubt_scores=tensors.get("doubt_scores"),
+        **{name: tensors[name] for name in _TARGETS if name in tensors},
+    )
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -17,7 +17,7 @@ Fails when: an image is too small for its digits; a digit that finds no place in
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from PIL import Image, ImageFilter
 
-from labelwise.generated import backdrop
+from labelwise.generated import _deck, backdrop
 from labelwise.generated.annotation_file import AnnotationFile
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import new_folder
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ALL_CLASSES = (*CLASSES, *(f"hollow {name}" for name in CLASSES))
+"""The ten digits, then the same in outline."""
 MIN_VISIBLE = 0.35
 TRIES = 30
 TEST_SHARE = 0.3  # of the scans
@@ -63,25 +65,30 @@ def write(
     scale: tuple[float, float] = (0.06, 0.35),
     crowding: float = 0.5,
     colour_cue: float = 0.8,
+    most: float | None = None,
+    mean: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write the demo set as a COCO data set with the splits `train` and `test`.
 
-    `imbalance`: most frequent over rarest class in train. `classes`: how many, from "zero" on. `digits`: fewest and
-    most per image. `scale`: height of a digit as a share of the image. `crowding`: share of the digits that are put
-    next to another. `colour_cue`: share of the digits in a hue that is typical of their class, so that a class shows
-    in colour as well as in form, as natural classes do (0: form alone, which a small detector learns much slower).
+    `imbalance`: most frequent over rarest class in train. `most`: share of the first class in train; then the imbalance
+    is among the others. `classes`: how many, from "zero" on; above 10 the digits in outline follow, in the hues of the
+    solid ones. `digits`: fewest and most per image. `mean`: how many on average, falling geometrically from the fewest
+    on (none: every number as often). `scale`: height of a digit as a share of the image. `crowding`: share of the
+    digits that are put next to another. `colour_cue`: share of the digits in a hue that is typical of their class, so
+    that a class shows in colour as well as in form, as natural classes do (0: form alone, which a small detector learns
+    much slower).
     `progress(1)` after each image.
     """
-    _check(train, test, size_px, imbalance, classes, digits, scale, crowding, colour_cue)
-    scans = _scans(seed)
-    shares = imbalance ** (-np.arange(classes) / (classes - 1))
+    _check(train, test, size_px, imbalance, classes, digits, scale, crowding, colour_cue, most, mean)
+    scans, even = _scans(seed), np.full(classes, 1 / classes)
+    shares = _deck.shares(classes, imbalance, most)
     with new_folder(root) as folder:
         (folder / "annotations").mkdir()
-        for split, name, n, share in ((_TRAIN, "train", train, shares), (_TEST, "test", test, np.ones(classes))):
+        for split, name, n, share in ((_TRAIN, "train", train, shares), (_TEST, "test", test, even)):
             (folder / name).mkdir()
-            content = AnnotationFile(CLASSES[:classes])
-            deal = _deal(np.random.default_rng([seed, split]), n, digits, share / share.sum())
+            content = AnnotationFile(ALL_CLASSES[:classes])
+            deal = _deck.deal(np.random.default_rng([seed, split]), n, digits, mean, share)
             for i, dealt in zip(range(n), deal, strict=False):  # of no images the deck deals one
                 rng = np.random.default_rng([seed, split, i])
                 scene = _draw(rng, dealt, scans[split], size_px, scale, crowding, colour_cue)
@@ -106,17 +113,21 @@ def _check(
     scale: tuple[float, float],
     crowding: float,
     colour_cue: float,
+    most: float | None,
+    mean: float | None,
 ) -> None:
     for name, value, holds, expected in (
         ("train", train, train >= 0, "at least 0"),
         ("test", test, test >= 0, "at least 0"),
         ("size_px", size_px, size_px >= 64, "at least 64"),
         ("imbalance", imbalance, imbalance >= 1, "at least 1"),
-        ("classes", classes, 2 <= classes <= len(CLASSES), f"2 to {len(CLASSES)}"),
+        ("classes", classes, 2 <= classes <= len(ALL_CLASSES), f"2 to {len(ALL_CLASSES)}"),
         ("digits", digits, 0 <= digits[0] <= digits[1], "0 <= fewest <= most"),
         ("scale", scale, 0 < scale[0] <= scale[1] <= 0.8, "0 < smallest <= largest <= 0.8"),
         ("crowding", crowding, 0 <= crowding <= 1, "0 to 1"),
         ("colour_cue", colour_cue, 0 <= colour_cue <= 1, "0 to 1"),
+        ("most", most, most is None or 0 < most < 1, "above 0, below 1, or none"),
+        ("mean", mean, mean is None or digits[0] < mean <= digits[1], "above the fewest digits, at most the most"),
     ):
         if not holds:
             raise LabelwiseError(f"scenes: {name} is {value}; expected {expected}.")
@@ -137,16 +148,6 @@ def _scans(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return parts
 
 
-def _deal(rng: np.random.Generator, n: int, digits: tuple[int, int], share: np.ndarray) -> Iterator[np.ndarray]:
-    """The classes of every image, dealt from one shuffled deck that holds each class in exact proportion."""
-    counts = rng.integers(digits[0], digits[1] + 1, n)
-    exact = share * counts.sum()
-    per_class = np.floor(exact).astype(int)
-    per_class[np.argsort(per_class - exact, kind="stable")[: counts.sum() - per_class.sum()]] += 1
-    deck = rng.permutation(np.repeat(np.arange(len(share)), per_class))
-    yield from np.split(deck, np.cumsum(counts)[:-1])
-
-
 def _draw(
     rng: np.random.Generator,
     labels: np.ndarray,
@@ -160,8 +161,9 @@ def _draw(
     for _ in range(rng.integers(1, 5)):
         _stray(rng, scene)
     for label in labels.tolist():
-        scan = scans[label][rng.integers(len(scans[label]))]
-        hue = label / len(CLASSES) if rng.random() < colour_cue else None
+        digit, hollow = label % len(CLASSES), label >= len(CLASSES)
+        scan = scans[digit][rng.integers(len(scans[digit]))]
+        hue = digit / len(CLASSES) if rng.random() < colour_cue else None
         near = len(scene.boxes) > 0 and rng.random() < crowding
         for _ in range(TRIES):
             height = size_px * float(np.exp(rng.uniform(*np.log(scale))))
@@ -171,7 +173,8 @@ def _draw(
                 height = float(np.clip((y2 - y1) * rng.uniform(0.7, 1.4), scale[0] * size_px, scale[1] * size_px))
                 angle, distance = rng.uniform(0, 2 * np.pi), height * rng.uniform(0.45, 0.9)
                 centre = np.array([(x1 + x2) / 2 + distance * np.cos(angle), (y1 + y2) / 2 + distance * np.sin(angle)])
-            if _place(rng, scene, _opacity(rng, scan, height), centre, label, hue):
+            ink = _opacity(rng, scan, height)
+            if _place(rng, scene, _outline(ink) if hollow else ink, centre, label, hue):
                 break
     for _ in range(rng.integers(0, 3)):
         _stray(rng, scene)
@@ -197,6 +200,13 @@ def _opacity(rng: np.random.Generator, scan: np.ndarray, height_px: float) -> Fl
     rows, columns = np.flatnonzero((alpha > 0.5).any(axis=1)), np.flatnonzero((alpha > 0.5).any(axis=0))
     cut: np.ndarray = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return cut
+
+
+def _outline(alpha: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """The stroke without its inside, as thick as a twentieth of the height, at least a pixel."""
+    image = Image.fromarray((np.pad(alpha, 1) * 255).round().astype(np.uint8))
+    inside = image.filter(ImageFilter.MinFilter(2 * max(1, round(len(alpha) / 20)) + 1))
+    return alpha * (1 - np.asarray(inside, np.float32)[1:-1, 1:-1] / 255)
 
 
 def _place(

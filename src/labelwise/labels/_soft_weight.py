@@ -34,6 +34,14 @@ def check_values(policy: str, name: str, values: np.ndarray | None, n: int | Non
     return values
 
 
+def upper_of(policy: str, class_threshold: np.ndarray | None, tau: float, n: int) -> np.ndarray | float:
+    """The threshold of every candidate: that of its class where answers show one (not NaN), else `tau`."""
+    if class_threshold is None:
+        return tau
+    found = np.where(np.isnan(class_threshold), tau, class_threshold)
+    return check_values(policy, "thresholds by class", found, n)
+
+
 def check_threshold(policy: str, name: str, *tau: float) -> None:
     """Refuses thresholds outside [0, 1] or out of order (upper first)."""
     if not all(0 <= t <= 1 for t in tau) or list(tau) != sorted(tau, reverse=True):

@@ -2,19 +2,19 @@
 
 An anchor (or proposal) that matches a box is a positive: its classification and localisation costs carry that box's
 `w_cls` and `w_box`. A box whose two weights are both 0 makes its anchors ignored. An unmatched anchor is a negative of
-weight 1, unless it lies outside the image's `negatives` or inside its `ignore` rectangles.
+weight 1, unless it lies outside the image's `negatives` or inside its `ignore` rectangles; with `negatives =
+"background"` one that overlaps a box of the image's `doubt` weighs less. Without a word about it, no box is pseudo and
+nothing is in doubt.
 
 Source: 000 section 3.2, Eq. 7.
-Differs from the paper: with `normalise = "torchvision"` positives and negatives are divided by one count, as
-torchvision does. `|P|` counts the positives whose weight is above 0: a box of weight 0 supervises nothing, so it must
-not thin out the others.
+Differs from the paper: by what the sums are divided is a setting (see `_normalise`). `|P|` counts the positives whose
+weight is above 0: a box of weight 0 supervises nothing, so it must not thin out the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -23,11 +23,13 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_area
 
+from labelwise.models._normalise import Division, amount, average_of_each, count, mean_of_each
 from labelwise.types import LabelwiseError
 
-Normalise = Literal["torchvision", "paper"]
 NEGATIVE, IGNORED = -1, -2
 """`rows` of an anchor that learns from no box."""
+IN_DOUBT = 0.5
+"""IoU from which a negative is in doubt as a box of `doubt` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,11 @@ class Truth:
     labels: Int64[Tensor, " k"]
     w_cls: Float[Tensor, " k"]
     w_box: Float[Tensor, " k"]
+    pseudo: Bool[Tensor, " k"]
     first: tuple[int, ...]
     negatives: tuple[Tensor | None, ...]
     ignore: tuple[Tensor | None, ...]
+    doubt: tuple[tuple[Tensor, Tensor] | None, ...]
 
 
 def truth_of(targets: Sequence[Mapping[str, Tensor]], sizes: Float[Tensor, "b 2"], n_classes: int) -> Truth:
@@ -58,6 +62,7 @@ def truth_of(targets: Sequence[Mapping[str, Tensor]], sizes: Float[Tensor, "b 2"
         torch.cat([t[key].to(device) if key in t else ones[: len(t["boxes"])] for t in targets])
         for key in ("w_cls", "w_box")
     ]
+    pseudo = torch.cat([t["pseudo"].to(device) if "pseudo" in t else ones[: len(t["boxes"])] == 0 for t in targets])
     first = tuple(sum(counts[:i]) for i in range(len(counts) + 1))
     bad = ~(boxes[:, 2:] > boxes[:, :2]).all(1) | (labels < 0) | (labels >= n_classes)
     if bad.any():
@@ -72,7 +77,8 @@ def truth_of(targets: Sequence[Mapping[str, Tensor]], sizes: Float[Tensor, "b 2"
         tuple(_beyond_border(t[key].to(device), s) if key in t else None for t, s in zip(targets, sizes, strict=True))
         for key in ("negatives", "ignore")
     ]
-    return Truth(boxes, labels, weights[0], weights[1], first, rects[0], rects[1])
+    doubt = tuple((t["doubt"].to(device), t["doubt_scores"].to(device)) if "doubt" in t else None for t in targets)
+    return Truth(boxes, labels, weights[0], weights[1], pseudo, first, rects[0], rects[1], doubt)
 
 
 def _beyond_border(rects: Float[Tensor, "r 4"], size: Float[Tensor, " 2"]) -> Float[Tensor, "r 4"]:
@@ -144,6 +150,25 @@ def weights_of(rows: Int64[Tensor, "*a"], weight: Float[Tensor, " k"]) -> Float[
     return plain if len(weight) == 0 else torch.where(rows >= 0, weight[rows.clamp(min=0)], plain)
 
 
+def negative_weights(anchors: Float[Tensor, "a 4"], truth: Truth, image: int) -> Float[Tensor, " a"]:
+    """What every anchor of one image weighs as a negative: 1 - the largest confidence of the boxes in doubt there.
+
+    The box of confidence 0.3 overlaps the first anchor by 8/10, the second by 2/10:
+
+    >>> one = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    >>> one |= {"doubt": torch.tensor([[0.0, 0, 10, 8]]), "doubt_scores": torch.tensor([0.3])}
+    >>> truth = truth_of([one], torch.tensor([[20.0, 20]]), 1)
+    >>> negative_weights(torch.tensor([[0.0, 0, 10, 10], [0, 0, 4, 4]]), truth, 0).tolist()
+    [0.699999988079071, 1.0]
+    """
+    doubt = truth.doubt[image]
+    if doubt is None or len(doubt[0]) == 0:
+        return anchors.new_ones(len(anchors))
+    boxes, scores = doubt
+    near = torch.ge(iou(boxes, anchors), IN_DOUBT)
+    return 1 - (near * scores[:, None].to(anchors.dtype)).amax(0)
+
+
 def focal_cost(
     logits: Float[Tensor, "b a c"], rows: Int64[Tensor, "b a"], labels: Int64[Tensor, " k"]
 ) -> Float[Tensor, "b a"]:
@@ -168,53 +193,61 @@ class Sampled:
     def take(self, keep: Bool[Tensor, " n"]) -> Sampled:
         return Sampled(*(x[keep] for x in (self.cost, self.shifts, self.anchors, self.rows, self.image)))
 
+    def weights(self, truth: Truth, division: Division) -> Float[Tensor, " n"]:
+        """The weight of every one's classification cost."""
+        weight = weights_of(self.rows, truth.w_cls)
+        if division.negatives == "hard" or not any(doubt is not None for doubt in truth.doubt):
+            return weight
+        for image in range(len(truth.doubt)):
+            mine = ((self.image == image) & (self.rows == NEGATIVE)).nonzero()[:, 0]
+            weight[mine] = negative_weights(self.anchors[mine], truth, image).to(weight.dtype)
+        return weight
 
-def sampled_losses(sampled: Sampled, truth: Truth, coder: BoxCoder, normalise: Normalise) -> tuple[Tensor, Tensor]:
-    """Classification and localisation loss of sampled anchors: over the sample's size (torchvision), or as Eq. 7."""
+
+def sampled_losses(sampled: Sampled, truth: Truth, coder: BoxCoder, division: Division) -> tuple[Tensor, Tensor]:
+    """Classification and localisation loss of sampled anchors, divided as `_normalise` says of Faster R-CNN."""
     rows = sampled.rows
     positive = rows >= 0
     hit = rows[positive]
     wanted = coder.encode_single(truth.boxes[hit], sampled.anchors[positive])
     off = functional.smooth_l1_loss(sampled.shifts[positive], wanted, beta=1 / 9, reduction="none").sum(1)
     off = off * truth.w_box[hit]
-    weight = weights_of(rows, truth.w_cls)
+    weight = sampled.weights(truth, division)
+    normalise, by_weight = division.normalise, division.negatives == "background"
+    if division.pseudo == "apart":
+        return _apart(sampled.cost, off, weight, truth, rows, division)
     if normalise == "paper":
-        return mean_of_each(sampled.cost, weight, positive), off.sum() / count(truth.w_box[hit] > 0)
-    return (sampled.cost * weight).sum() / max(1, len(rows)), off.sum() / max(1, len(rows))
+        cls = mean_of_each(sampled.cost, weight, positive, by_weight=by_weight)
+        return cls, off.sum() / count(truth.w_box[hit] > 0)
+    all_sampled = max(1, len(rows))
+    if normalise == "batch" or by_weight:
+        return (sampled.cost * weight).sum() / amount(weight, weight > 0, by_weight), off.sum() / all_sampled
+    return (sampled.cost * weight).sum() / all_sampled, off.sum() / all_sampled
+
+
+def _apart(
+    cost: Float[Tensor, " n"],
+    off: Float[Tensor, " p"],
+    weight: Float[Tensor, " n"],
+    truth: Truth,
+    rows: Int64[Tensor, " n"],
+    division: Division,
+) -> tuple[Tensor, Tensor]:
+    """Both losses of sampled anchors with pseudo boxes apart; negatives over the negatives ("paper") or the sample."""
+    positive, by_weight = rows >= 0, division.negatives == "background"
+    pseudo = torch.zeros_like(positive)
+    pseudo[positive] = truth.pseudo[rows[positive]]
+    rest = amount(weight, (weight > 0) & ~positive if division.normalise == "paper" else weight > 0, by_weight)
+    cls = average_of_each(cost, weight, positive, pseudo, rest)
+    used, noisy = truth.w_box[rows[positive]] > 0, pseudo[positive]
+    both = ((off * group).sum() / count(used & group) for group in (~noisy, noisy))
+    return cls, sum(both, start=off.new_zeros(()))
 
 
 @torch.no_grad()
 def own_losses(
-    sampled: Sampled, n_images: int, truth: Truth, coder: BoxCoder, normalise: Normalise
+    sampled: Sampled, n_images: int, truth: Truth, coder: BoxCoder, division: Division
 ) -> Float[Tensor, " b"]:
     """Every image's own loss: the sum of both as if the image were alone in its batch, without gradient."""
     alone = (sampled.take(sampled.image == i) for i in range(n_images))
-    return torch.stack([torch.stack(sampled_losses(one, truth, coder, normalise)).sum() for one in alone])
-
-
-def per_image_mean(
-    cost: Float[Tensor, "b a"], weight: Float[Tensor, "b a"], positive: Bool[Tensor, "b a"]
-) -> Float[Tensor, ""]:
-    """Torchvision's rule for RetinaNet: per image the weighted sum over the number of positives; mean over images."""
-    return ((cost * weight).sum(1) / count(positive & (weight > 0), 1)).mean()
-
-
-def mean_of_each(
-    cost: Float[Tensor, "*a"], weight: Float[Tensor, "*a"], positive: Bool[Tensor, "*a"]
-) -> Float[Tensor, ""]:
-    """Eq. 7: positives over |P| plus negatives over |N|, counted over the batch.
-
-    Two positives (one of half weight) and two negatives, (1 + 0.5) / 2 + (1 + 3) / 2:
-
-    >>> positive = torch.tensor([True, True, False, False])
-    >>> mean_of_each(torch.tensor([1.0, 1, 1, 3]), torch.tensor([1, 0.5, 1, 1]), positive).item()
-    2.75
-    """
-    used, weighted = weight > 0, cost * weight
-    p = (weighted * positive).sum() / count(used & positive)
-    return p + (weighted * ~positive).sum() / count(used & ~positive)
-
-
-def count(mask: Bool[Tensor, "*a"], dim: int | None = None) -> Float[Tensor, "*b"]:
-    """How many are true, at least 1, as a divisor."""
-    return mask.sum(dim).clamp(min=1).float()
+    return torch.stack([torch.stack(sampled_losses(one, truth, coder, division)).sum() for one in alone])

@@ -28,65 +28,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from labelwise.models import _anchors, _backbones, _loss_head, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _weighted, _weights
+from labelwise.models._proposer import Proposer, sample
 from labelwise.types import LabelwiseError
-
-
-class Proposer(nn.Module):
-    """The region proposal network: objectness and shift of every anchor, and the proposals made of them."""
-
-    def __init__(self, head: RPNHead, anchors: _anchors.Anchors, proposals: int, sampled: int) -> None:
-        super().__init__()
-        self.head, self.anchors, self.proposals = head, anchors, proposals
-        self.matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
-        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
-        self.sampler = BalancedPositiveNegativeSampler(sampled, 0.5)
-
-    def losses(
-        self,
-        objectness: Float[Tensor, "b a"],
-        shifts: Float[Tensor, "b a 4"],
-        anchors: Float[Tensor, "a 4"],
-        truth: _weighted.Truth,
-        normalise: _weighted.Normalise,
-    ) -> tuple[dict[str, Tensor], _weighted.Sampled]:
-        """Objectness weighted by `w_cls`, shifts by `w_box`, over a random sample of the anchors; and that sample."""
-        rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(objectness))])
-        image, anchor = sample(self.sampler, rows)
-        hit = rows[image, anchor]
-        positive = (hit >= 0).float()
-        cost = functional.binary_cross_entropy_with_logits(objectness[image, anchor], positive, reduction="none")
-        sampled = _weighted.Sampled(cost, shifts[image, anchor], anchors[anchor], hit, image)
-        terms = _weighted.sampled_losses(sampled, truth, self.coder, normalise)
-        return {"objectness": terms[0], "rpn_box": terms[1]}, sampled
-
-    @torch.no_grad()
-    def propose(
-        self,
-        objectness: Float[Tensor, "b a"],
-        shifts: Float[Tensor, "b a 4"],
-        anchors: Float[Tensor, "a 4"],
-        per_level: Sequence[int],
-        sizes: Float[Tensor, "b 2"],
-    ) -> list[Float[Tensor, "p 4"]]:
-        """The best proposals of every image after suppression within each level."""
-        starts = [sum(per_level[:i]) for i in range(len(per_level))]
-        tops = [
-            part.topk(min(2 * self.proposals, part.shape[1]), dim=1)[1] + start
-            for part, start in zip(torch.split(objectness, list(per_level), 1), starts, strict=True)
-        ]
-        index = torch.cat(tops, dim=1)
-        level = torch.cat([torch.full((t.shape[1],), i, device=index.device) for i, t in enumerate(tops)])
-        image = torch.arange(len(index), device=index.device)[:, None].expand_as(index).flatten()
-        index, level = index.flatten(), level.expand(len(index), -1).flatten()
-        boxes = _anchors.clip(self.coder.decode_single(shifts[image, index], anchors[index]), image, sizes)
-        scores = objectness[image, index].sigmoid()
-        whole = _anchors.has_area(boxes, 1e-3)
-        boxes, scores, image, level = boxes[whole], scores[whole], image[whole], level[whole]
-        kept = _anchors.best_of(
-            boxes, scores, image, nms_iou=0.7, most=self.proposals, group=image * len(per_level) + level
-        )
-        return list(torch.split(boxes[kept], torch.bincount(image[kept], minlength=len(sizes)).tolist()))
 
 
 class BoxHead(TwoMLPHead):  # type: ignore[misc]
@@ -132,14 +76,6 @@ class Regions(nn.Module):
         return boxes, torch.cat([r[pick] for r, pick in zip(rows, picks, strict=True)])
 
 
-def sample(sampler: BalancedPositiveNegativeSampler, rows: Int64[Tensor, "b a"]) -> tuple[Tensor, Tensor]:
-    """Image and anchor number of a random sample per image: positives first, then negatives, as torchvision draws."""
-    kinds = torch.where(rows >= 0, 1, rows + 1)  # 1 positive, 0 negative, -1 ignored
-    positive, negative = sampler(list(kinds))
-    both = torch.cat((torch.stack(positive).nonzero(), torch.stack(negative).nonzero()))
-    return both[:, 0], both[:, 1]
-
-
 def image_of(boxes: Sequence[Float[Tensor, "_ 4"]]) -> Int64[Tensor, " n"]:
     """The number of the image of every box."""
     device = boxes[0].device
@@ -158,7 +94,7 @@ class FasterRCNN(nn.Module):
         *,
         n_classes: int,
         weights_input: _backbones.WeightsInput,
-        normalise: _weighted.Normalise,
+        division: _normalise.Division,
         score_threshold: float,
         nms_iou: float,
         max_detections: int,
@@ -167,7 +103,7 @@ class FasterRCNN(nn.Module):
         super().__init__()
         self.backbone, self.rpn, self.roi_heads, self.loss_head = backbone, rpn, roi_heads, loss_head
         self.weights_input = weights_input
-        self.n_classes, self.normalise = n_classes, normalise
+        self.n_classes, self.division = n_classes, division
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
@@ -193,7 +129,7 @@ class FasterRCNN(nn.Module):
             raise ValueError("FasterRCNN in training mode needs targets")
         truth = _weighted.truth_of(targets, sizes, self.n_classes)
         with torch.autocast(batch.device.type, enabled=False):
-            losses, anchor_sample = self.rpn.losses(objectness, shifts, anchors, truth, self.normalise)
+            losses, anchor_sample = self.rpn.losses(objectness, shifts, anchors, truth, self.division)
         boxes, rows = self.roi_heads.chosen(boxes, truth)
         _, classes, moves = self.roi_heads(levels[:-1], boxes, padded)
         with torch.autocast(batch.device.type, enabled=False):
@@ -201,7 +137,7 @@ class FasterRCNN(nn.Module):
             losses |= more
             if self.loss_head is not None:
                 stages = ((anchor_sample, self.rpn.coder), (box_sample, self.roi_heads.coder))
-                own = sum(_weighted.own_losses(s, len(sizes), truth, c, self.normalise) for s, c in stages)
+                own = sum(_weighted.own_losses(s, len(sizes), truth, c, self.division) for s, c in stages)
                 losses["predicted_loss"] = self.loss_head.loss(predicted["predicted_loss"], cast(Tensor, own))
         return losses
 
@@ -218,7 +154,7 @@ class FasterRCNN(nn.Module):
         cost = functional.cross_entropy(logits, column, reduction="none")
         own = shifts[torch.arange(len(rows), device=rows.device), column]
         sampled = _weighted.Sampled(cost, own, torch.cat(boxes), rows, image_of(boxes))
-        terms = _weighted.sampled_losses(sampled, truth, self.roi_heads.coder, self.normalise)
+        terms = _weighted.sampled_losses(sampled, truth, self.roi_heads.coder, self.division)
         return {"classification": terms[0], "bbox_regression": terms[1]}, sampled
 
     def _detect(
@@ -267,7 +203,9 @@ def build(
     box_width: int = 256,
     trainable_stages: int | None = None,
     frozen_norms: bool | None = None,
-    normalise: _weighted.Normalise = "torchvision",
+    normalise: _normalise.Normalise = "torchvision",
+    pseudo: _normalise.Pseudo = "together",
+    negatives: _normalise.Negatives = "hard",
     score_threshold: float = 0.05,
     nms_iou: float = 0.5,
     max_detections: int = 100,
@@ -296,7 +234,11 @@ def build(
         trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
         frozen_norms: batch norms of the backbone keep their statistics; None = only with weights = "coco". Norms
             that were folded into a file's convolutions are estimated anew on the first training batch.
-        normalise: how the loss is divided (see `_weighted`).
+        normalise: by what the loss is divided: "torchvision", "paper" (000, Eq. 7) or "batch" (mmdetection); see
+            `_normalise`.
+        pseudo: "apart": annotated and pseudo boxes are an average each (002, Eq. 3); "together": one.
+        negatives: "background": a negative where the model before saw an object weighs the probability of background
+            (Soft Teacher); "hard": it weighs 1.
         score_threshold: candidates below it are dropped.
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
         max_detections: candidates per image.
@@ -314,18 +256,15 @@ def build(
         )
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, LastLevelMaxPool())
     anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
+    rpn = Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled)
+    box_head = BoxHead(fpn_channels * roi_size**2, box_width, dropout)
     model = FasterRCNN(
         trunk,
-        Proposer(RPNHead(fpn_channels, anchors.per_location), anchors, proposals, rpn_sampled),
-        Regions(
-            _pooling.PyramidPool(roi_size),
-            BoxHead(fpn_channels * roi_size**2, box_width, dropout),
-            FastRCNNPredictor(box_width, n_classes + 1),
-            rois,
-        ),
+        rpn,
+        Regions(_pooling.PyramidPool(roi_size), box_head, FastRCNNPredictor(box_width, n_classes + 1), rois),
         n_classes=n_classes,
         weights_input=weights_input,
-        normalise=normalise,
+        division=_normalise.Division(normalise, pseudo, negatives),
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,

@@ -14,6 +14,7 @@ Fails when: objects are smaller than about half the first anchor size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -23,8 +24,66 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from labelwise.models import _anchors, _backbones, _loss_head, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _weighted, _weights
 from labelwise.types import LabelwiseError
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Costs and weights of all anchors; `off`: of the positives' boxes, at (`image`, `anchor`), `pseudo` or not."""
+
+    cost: Float[Tensor, "b a"]
+    w_cls: Float[Tensor, "b a"]
+    positive: Bool[Tensor, "b a"]
+    off: Float[Tensor, " p"]
+    image: Int64[Tensor, " p"]
+    anchor: Int64[Tensor, " p"]
+    w_box: Float[Tensor, "b a"]
+    pseudo: Bool[Tensor, " p"]
+
+    def divided(self, division: _normalise.Division) -> dict[str, Tensor]:
+        """Both losses, divided as `_normalise` says of RetinaNet."""
+        normalise, by_weight = division.normalise, division.negatives == "background"
+        count = _normalise.count
+        if division.pseudo == "apart":
+            cls, box = self._apart(division)
+        elif normalise == "paper":
+            cls = _normalise.mean_of_each(self.cost, self.w_cls, self.positive, by_weight=by_weight)
+            box = self.off.sum() / count(self.w_box > 0)
+        elif normalise == "batch":
+            cls = _normalise.over_positives(self.cost, self.w_cls, self.positive)
+            box = self.off.sum() / count(self.w_box > 0)
+        else:
+            cls = _normalise.per_image_mean(self.cost, self.w_cls, self.positive)
+            box = (self.off / count(self.w_box > 0, 1)[self.image]).sum() / len(self.cost)
+        return {"classification": cls, "bbox_regression": box}
+
+    def _apart(self, division: _normalise.Division) -> tuple[Tensor, Tensor]:
+        """Positives of annotated and of pseudo boxes as an average each, per image or over the batch."""
+        dim = 1 if division.normalise == "torchvision" else None
+        where, used = (self.image, self.anchor), self.w_cls > 0
+        pseudo = torch.zeros_like(self.positive).index_put(where, self.pseudo)
+        rest = _normalise.count(used & self.positive, dim)
+        if division.normalise == "paper":
+            rest = _normalise.amount(self.w_cls, used & ~self.positive, division.negatives == "background")
+        cls = _normalise.average_of_each(self.cost, self.w_cls, self.positive, pseudo, rest, dim)
+        off = torch.zeros_like(self.cost).index_put(where, self.off)
+        used = self.w_box > 0
+        box = _normalise.average_of_each(off, used.to(off.dtype), used, pseudo, torch.ones_like(rest), dim)
+        return cls.mean(), box.mean()
+
+    @torch.no_grad()
+    def own(self, division: _normalise.Division) -> Float[Tensor, " b"]:
+        """Every image's own loss: the sum of both as if the image were alone in its batch."""
+        alone = (self._of(i).divided(division) for i in range(len(self.cost)))
+        return torch.stack([losses["classification"] + losses["bbox_regression"] for losses in alone])
+
+    def _of(self, i: int) -> _Costs:
+        one, mine = slice(i, i + 1), self.image == i
+        return _Costs(
+            self.cost[one], self.w_cls[one], self.positive[one], self.off[mine], torch.zeros_like(self.image[mine]),
+            self.anchor[mine], self.w_box[one], self.pseudo[mine],
+        )  # fmt: skip
 
 
 class RetinaNet(nn.Module):
@@ -38,7 +97,7 @@ class RetinaNet(nn.Module):
         *,
         n_classes: int,
         weights_input: _backbones.WeightsInput,
-        normalise: _weighted.Normalise,
+        division: _normalise.Division,
         score_threshold: float,
         nms_iou: float,
         max_detections: int,
@@ -50,7 +109,7 @@ class RetinaNet(nn.Module):
         self.backbone, self.head, self.anchors, self.loss_head = backbone, head, anchors, loss_head
         self.dropout = _anchors.dropout(nn.Dropout2d, dropout)
         self.weights_input = weights_input
-        self.n_classes, self.normalise = n_classes, normalise
+        self.n_classes, self.division = n_classes, division
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
         self.pre_nms = pre_nms
         self.matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
@@ -87,58 +146,28 @@ class RetinaNet(nn.Module):
     ) -> dict[str, Tensor]:
         rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(logits))])
         positive = rows >= 0
-        cost = _weighted.focal_cost(logits, rows, truth.labels)
         w_cls = _weighted.weights_of(rows, truth.w_cls)
+        if self.division.negatives == "background" and any(doubt is not None for doubt in truth.doubt):
+            sure = torch.stack([_weighted.negative_weights(anchors, truth, i) for i in range(len(logits))])
+            w_cls = torch.where(rows == _weighted.NEGATIVE, sure.to(w_cls.dtype), w_cls)
         image, anchor = positive.nonzero(as_tuple=True)
         hit = rows[image, anchor]
         wanted = self.coder.encode_single(truth.boxes[hit], anchors[anchor])
         off = functional.l1_loss(shifts[image, anchor], wanted, reduction="none").sum(1) * truth.w_box[hit]
-        w_box = torch.zeros_like(w_cls).index_put((image, anchor), truth.w_box[hit])
-        losses = self._divided(cost, w_cls, positive, off, image, w_box)
+        costs = _Costs(
+            _weighted.focal_cost(logits, rows, truth.labels),
+            w_cls,
+            positive,
+            off,
+            image,
+            anchor,
+            torch.zeros_like(w_cls).index_put((image, anchor), truth.w_box[hit]),
+            truth.pseudo[hit],
+        )
+        losses = costs.divided(self.division)
         if self.loss_head is not None and predicted_loss is not None:
-            own = self._own_losses(cost, w_cls, positive, off, image, w_box)
-            losses["predicted_loss"] = self.loss_head.loss(predicted_loss, own)
+            losses["predicted_loss"] = self.loss_head.loss(predicted_loss, costs.own(self.division))
         return losses
-
-    def _divided(
-        self,
-        cost: Float[Tensor, "b a"],
-        w_cls: Float[Tensor, "b a"],
-        positive: Bool[Tensor, "b a"],
-        off: Float[Tensor, " p"],
-        image: Int64[Tensor, " p"],
-        w_box: Float[Tensor, "b a"],
-    ) -> dict[str, Tensor]:
-        """The weighted costs of all anchors, and of the positives' boxes (`off`, in `image`), as two losses."""
-        if self.normalise == "paper":
-            return {
-                "classification": _weighted.mean_of_each(cost, w_cls, positive),
-                "bbox_regression": off.sum() / _weighted.count(w_box > 0),
-            }
-        return {
-            "classification": _weighted.per_image_mean(cost, w_cls, positive),
-            "bbox_regression": (off / _weighted.count(w_box > 0, 1)[image]).sum() / len(cost),
-        }
-
-    @torch.no_grad()
-    def _own_losses(
-        self,
-        cost: Float[Tensor, "b a"],
-        w_cls: Float[Tensor, "b a"],
-        positive: Bool[Tensor, "b a"],
-        off: Float[Tensor, " p"],
-        image: Int64[Tensor, " p"],
-        w_box: Float[Tensor, "b a"],
-    ) -> Float[Tensor, " b"]:
-        """Every image's own loss: the sum of both as if the image were alone in its batch."""
-        own = []
-        for i in range(len(cost)):
-            one, mine = slice(i, i + 1), image == i
-            losses = self._divided(
-                cost[one], w_cls[one], positive[one], off[mine], torch.zeros_like(image[mine]), w_box[one]
-            )
-            own.append(losses["classification"] + losses["bbox_regression"])
-        return torch.stack(own)
 
     def _detect(
         self,
@@ -203,7 +232,9 @@ def build(
     anchors_per_octave: int = 2,
     trainable_stages: int | None = None,
     frozen_norms: bool | None = None,
-    normalise: _weighted.Normalise = "torchvision",
+    normalise: _normalise.Normalise = "torchvision",
+    pseudo: _normalise.Pseudo = "together",
+    negatives: _normalise.Negatives = "hard",
     score_threshold: float = 0.05,
     nms_iou: float = 0.5,
     max_detections: int = 100,
@@ -228,7 +259,11 @@ def build(
         trainable_stages: the last so many stages of the backbone learn; None = all, all but the first if pre-trained.
         frozen_norms: batch norms of the backbone keep their statistics; None = only with weights = "coco". Norms
             that were folded into a file's convolutions are estimated anew on the first training batch.
-        normalise: how the loss is divided (see `_weighted`).
+        normalise: by what the loss is divided: "torchvision", "paper" (000, Eq. 7) or "batch" (mmdetection); see
+            `_normalise`.
+        pseudo: "apart": annotated and pseudo boxes are an average each (002, Eq. 3); "together": one.
+        negatives: "background": a negative where the model before saw an object weighs the probability of background
+            (Soft Teacher); "hard": it weighs 1.
         score_threshold: candidates below it are dropped.
         nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
         max_detections: candidates per image.
@@ -258,7 +293,7 @@ def build(
         anchors,
         n_classes=n_classes,
         weights_input=weights_input,
-        normalise=normalise,
+        division=_normalise.Division(normalise, pseudo, negatives),
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,

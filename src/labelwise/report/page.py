@@ -19,6 +19,7 @@ from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import efficiency
 from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
+from labelwise.report.headroom import headroom, without_bounds
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.wording import duration, join_words, plural, points
@@ -56,6 +57,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
     found = groups(runs)
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
+    room, found = headroom(found), without_bounds(found) or found
     versus = contrast(found, baseline)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -76,6 +78,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         curves=chart and Markup(chart),
         band=any(len(g.runs) > 1 for g in found),
         rare=rare_classes(found),
+        headroom=room,
         contrast=versus,
         efficiency=versus and efficiency(found, versus.baseline),
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],

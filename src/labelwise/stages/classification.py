@@ -11,7 +11,7 @@ from torch import nn
 
 from labelwise import files
 from labelwise.config import Run
-from labelwise.config.sections import TeacherRule
+from labelwise.config.label_rule import TeacherRule
 from labelwise.evaluate import accuracy
 from labelwise.predict.classify import distributions
 from labelwise.predict.recorder import Recorder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelwise import catalog, files
 from labelwise.project.round import Round
-from labelwise.stages import tracking
+from labelwise.stages import answered_boxes, tracking
 from labelwise.targets import partial
 from labelwise.types import Detections, Targets
 
@@ -23,7 +23,10 @@ def targets(now: Round, found: Detections | None) -> Targets:
     run, pool = now.run, now.pool
     if found is not None:  # with the classes and images that were added since, without those that cannot be shown now
         found = found.of_images(len(pool)).of_classes(len(pool.classes))
-        found = found.take((found.scores >= run.labels.threshold) & pool.available[found.image])
+        found = found.take(pool.available[found.image])
+    doubt = found if run.model.settings.get("negatives") == "background" else None
+    if found is not None:
+        found = found.take(found.scores >= run.labels.threshold)
     policy = catalog.find("labels", run.labels.policy.name)
     made = partial.targets(
         now.known,
@@ -35,5 +38,9 @@ def targets(now: Round, found: Detections | None) -> Targets:
         pool.crowd,
         images=run.labels.images,
         regions=run.labels.regions,
+        cut_objects=run.labels.cut_objects or "negative",
+        class_thresholds=answered_boxes.thresholds(now),
+        doubt=doubt,
     )
-    return tracking.with_neighbours(now, made)
+    made = tracking.with_neighbours(now, made)
+    return made if run.train.whole_share is not None else made.without_whole()

@@ -7,8 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from labelwise import files
+from labelwise.config.sections import Train
 from labelwise.project.round import Round
 from labelwise.stages import classification
 from labelwise.stages.checkpoints import (
@@ -23,9 +25,15 @@ from labelwise.stages.checkpoints import (
     start_from,
     write_model,
 )
+from labelwise.train import failure
+from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import Data, epochs_of, fit
+from labelwise.train.fit import fit
 from labelwise.train.images import ImageSet
+from labelwise.train.schedule import plan_of
+
+LATER = ("steps", "whole_share", "warm_lr", "scale", "iou_crop", "photometric")
+"""Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
 
 CLOCKS = ("images_per_s", "record_s")
 """What a training says of its speed: the file of a model depends on none of it."""
@@ -53,43 +61,41 @@ def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
     rule, images, targets = now.run.train, now.context.images("pool"), now.targets
     failed = dict(images.warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
-    return TrainingSet(images, targets, rows, flip=rule.flip, jitter=rule.jitter), failed
+    return TrainingSet(images, targets, rows, Augment.of(rule)), failed
 
 
 def _fingerprint(now: Round, failed: Collection[int]) -> str:
     """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
     run = now.run
-    how = f"{run.seed} {now.number} {run.model.model_dump_json()} {run.train.model_dump_json()} {run.labels.teacher}"
+    unset = {name for name in LATER if getattr(run.train, name) is None}
+    train = run.train.model_dump_json(exclude=unset)
+    how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
     how += f" without {sorted(failed)}" if failed else ""
     return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
 
-def _train_once(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str, Any]:
+def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
     """Trains a member unless its checkpoint is there already; what the training says of itself."""
     before = about(now, member)
     return dict(before["info"]) if before.get("fingerprint") == fingerprint else _train(now, data, member, fingerprint)
 
 
-def _train(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str, Any]:
-    run, rule = now.run, now.run.train
+def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
+    run = now.run
     model = build_model(now, member)
-    if rule.warm_start and now.number:
-        start_from(model, load_model(now.before, member))
-    elif rule.warm_start and run.labels.teacher is not None and member == FIRST:
-        start_from(model, load_model(now, TEACHER))
+    rule, source = _begin(now, model, member)
     unfinished = Checkpoint(now.folder.training(member.suffix))
-    epochs = epochs_of(len(data), rule)
+    plan = plan_of(len(data), rule)
     recorder = None
     if classification.records(run, teacher=member == TEACHER) and member in (FIRST, TEACHER):
-        recorder = classification.recorder(now, data, epochs)
+        recorder = classification.recorder(now, data, plan.epochs)
         if not recorder.begun:
             unfinished.path.unlink(missing_ok=True)
     number = member.stream[0] if member.stream else 0
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
-    steps = epochs * -(-len(data) // rule.batch_size)
-    with now.context.bar(now.title(f"train on {len(data)} images{which}"), steps) as advance:
+    with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        info = fit(
+        info: dict[str, Any] = fit(
             model,
             data,
             rule,
@@ -102,10 +108,50 @@ def _train(now: Round, data: Data, member: Member, fingerprint: str) -> dict[str
     if recorder is not None:
         recorder.finish(files.write_bytes)
         info["record_s"] = recorder.seconds
+    info |= _judge(now, model, data, info.pop("loss_first"), info.pop("loss_last"), info["steps"], source)
     kept = {name: value for name, value in info.items() if name not in CLOCKS}
     facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
     write_model(now, member, model, facts)
     unfinished.path.unlink(missing_ok=True)
     if recorder is not None:
         recorder.remove()
-    return dict(info)
+    return info
+
+
+def _begin(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[str, Any] | None]:
+    """Gives a model the weights that it goes on from, if any; the settings of its training, and what the training of
+    these weights said of itself (None: the weights are fresh).
+    """
+    rule = now.run.train
+    if rule.warm_start and now.number:
+        start_from(model, load_model(now.before, member))
+        return rule.model_copy(update={"lr": rule.warm_lr or rule.lr}), dict(about(now.before, member)["info"])
+    if rule.warm_start and now.run.labels.teacher is not None and member == FIRST:
+        start_from(model, load_model(now, TEACHER))
+        return rule, dict(about(now, TEACHER)["info"])
+    return rule, None
+
+
+def _judge(
+    now: Round,
+    model: nn.Module,
+    data: TrainingSet | ImageSet,
+    first: float,
+    last: float,
+    steps: int,
+    source: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Tells of a training that has learned nothing; that, and with warm starts the loss at which the weights began.
+
+    `first`, `last`: mean loss of the first and the last tenth of the steps.
+    """
+    fresh = first if source is None else source.get("loss_fresh")
+    why = failure.find(model, data, steps, fresh, last)
+    if why is not None:
+        rate = now.run.train.lr
+        now.context.tell(
+            f"round {now.number}: the training has learned nothing: {why}. Try a lower train.lr (now {rate:g}) or more "
+            "steps; look at the boxes with `labelwise check`"
+        )
+    begun = {"loss_fresh": fresh} if now.run.train.warm_start and fresh is not None else {}
+    return begun | ({} if why is None else {"learns_nothing": why})

@@ -29,6 +29,9 @@ from labelwise.project import opening
 from labelwise.project.project_folder import LEDGER, Project
 from labelwise.types import LabelwiseError
 
+NO_NEW_LABEL, EVERYTHING_LABELLED = "no new label", "everything labelled"
+"""The rows that bound a comparison; `report.headroom` knows them by these names."""
+
 OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")
 """What a copy of the shared start does not take over."""
 
@@ -38,7 +41,8 @@ class Comparison:
     """What is compared, and where: projects are `folder/<method>_seed<seed>`.
 
     `all_data`: a model is trained on the whole pool as well, once per seed; the report says which share of its quality
-    the others reach.
+    the others reach. `bounds`: two more rows, trained like the others from the same first model: no new label in any
+    round, and everything labelled from round 1 on; the report gives each method's share of what lies between.
     """
 
     folder: Path
@@ -47,6 +51,7 @@ class Comparison:
     seeds: tuple[int, ...]
     settings: tuple[str, ...] = ()
     all_data: bool = False
+    bounds: bool = False
 
     def project(self, method: str, seed: int) -> Path:
         """The project folder of one run."""
@@ -56,6 +61,7 @@ class Comparison:
         """All projects that have been begun, method by method."""
         found = [self.project(method, seed) for method in self.methods for seed in self.seeds]
         found += [self._whole(seed) for seed in self.seeds if self.all_data]
+        found += [self._bound(name, seed) for name in self._bounds for seed in self.seeds]
         return [path for path in found if (path / "run.toml").exists()]
 
     def config(self, method: str | None, seed: int) -> Run:
@@ -88,14 +94,16 @@ class Comparison:
                         "set it for all with --set, or in the data recipe"
                     )
             total += len(self.seeds) * (run.rounds - 1)
-        return total
+        return total + len(self.seeds) * len(self._bounds) * self._rounds()
 
     def rounds_done(self) -> int:
         """How many rounds of all runs are finished (the common start and all data count once per seed)."""
         once = [self._start(seed) for seed in self.seeds]
         once += [self._whole(seed) for seed in self.seeds if self.all_data]
         starts = sum(RoundFolder(folder / "rounds" / "000").metrics.exists() for folder in once)
-        every = (self.project(method, seed) / "rounds" for method in self.methods for seed in self.seeds)
+        own = [self.project(method, seed) for method in self.methods for seed in self.seeds]
+        own += [self._bound(name, seed) for name in self._bounds for seed in self.seeds]
+        every = (folder / "rounds" for folder in own)
         later = [path for rounds in every for path in rounds.glob("*/metrics.json") if path.parent.name != "000"]
         return starts + len(later)
 
@@ -104,6 +112,26 @@ class Comparison:
 
     def _whole(self, seed: int) -> Path:
         return self.folder / f"_all_seed{seed}"
+
+    @property
+    def _bounds(self) -> tuple[str, ...]:
+        return (NO_NEW_LABEL, EVERYTHING_LABELLED) if self.bounds else ()
+
+    def _bound(self, name: str, seed: int) -> Path:
+        return self.folder / f"_{name.replace(' ', '_')}_seed{seed}"
+
+    def _rounds(self) -> int:
+        """The most rounds after the first that any method has."""
+        return max(self.config(method, self.seeds[0]).rounds - 1 for method in self.methods)
+
+    def bound(self, name: str, seed: int) -> Run:
+        """The run of a bound: whole images at random, none in any round, or all in round 1."""
+        first = "1e9" if name == EVERYTHING_LABELLED else "0"
+        per_round = [first] + ["0"] * (self._rounds() - 1) if self._rounds() else []
+        asked = ["query.unit=image", "query.score=random", "query.select=top", "labels.policy=background"]
+        asked += ["budget.unit=images", f"budget.per_round=[{', '.join(per_round)}]"]
+        run = config.load(catalog.recipe_files(self.data), [f"seed={seed}", *self.settings, *asked])
+        return opening.resolve_paths(run, self.folder).model_copy(update={"name": name})
 
     def run(self, jobs: int, progress: Callable[[int], None]) -> None:
         """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
@@ -128,6 +156,7 @@ class Comparison:
             starts = {seed: pool.submit(self._run_start, seed) for seed in self.seeds}
             runs = [pool.submit(self._run_method, method, seed, starts[seed]) for method, seed in pairs]
             runs += [pool.submit(self._run_whole, seed, starts[seed]) for seed in self.seeds if self.all_data]
+            runs += [pool.submit(self._run_bound, n, seed, starts[seed]) for seed in self.seeds for n in self._bounds]
             try:
                 while not all(done.done() for done in runs):
                     time.sleep(1)
@@ -173,6 +202,14 @@ class Comparison:
         run = run.model_copy(update={"name": "all data", "budget": everything})
         if not (folder / "run.toml").exists():
             self._make(folder, run, self._start(seed))
+        self._refuse_other(folder, run)
+        self._process(folder)
+
+    def _run_bound(self, name: str, seed: int, start: Future[None]) -> None:
+        start.result()
+        folder, run = self._bound(name, seed), self.bound(name, seed)
+        if not (folder / "run.toml").exists():
+            self._make(folder, run, self._start(seed), whole=True)
         self._refuse_other(folder, run)
         self._process(folder)
 

@@ -3,17 +3,24 @@
 Source: 003, section 4.5: objects that overlap a selected region by more than 0.7 belong to it, cropped to it. The text
 says IoU with the region, which no small object could reach; the share of the object is meant (DESIGN section 4).
 Differs from the paper: an object that an earlier answer annotated is not asked again; it belongs to every region that
-holds it, as it was annotated then (an object that an earlier region cropped stays cropped).
+holds it, as it was annotated then (an object that an earlier region cropped stays cropped). What a region's border
+cuts off an object that does not belong to it is a negative of the crop, as the text has it; with `cut = "ignore"` it is
+neither object nor background.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from labelwise.types import ORIGIN_LABEL, Labels, Rects, Targets, image_of, offsets_of
+from labelwise.types import ORIGIN_LABEL, Detections, Labels, Rects, Targets, image_of, offsets_of
 from labelwise.types.overlap import pairs, share_pairs
 from labelwise.units import IN_REGION
+
+Cut = Literal["negative", "ignore"]
+"""What the remains of an object are that lies in a region, but not by more than `IN_REGION` of its area."""
 
 
 def partial_rects(coverage: Rects, size_px: Int64[np.ndarray, "images 2"]) -> Bool[np.ndarray, " k"]:
@@ -37,22 +44,34 @@ def only_regions(known: Labels, part: Bool[np.ndarray, " k"]) -> Bool[np.ndarray
     return alone
 
 
-def entries(known: Labels, part: Bool[np.ndarray, " k"], crowd: Rects | None) -> Targets:
-    """One training entry per labelled region: nothing but labels, weight 1, negative everywhere else in it."""
+def entries(
+    known: Labels,
+    part: Bool[np.ndarray, " k"],
+    crowd: Rects | None,
+    candidates: Detections | None = None,
+    cut: Cut = "negative",
+) -> Targets:
+    """One training entry per labelled region: nothing but labels, weight 1, negative everywhere else in it.
+
+    With `cut = "ignore"` the remains of annotated objects that do not belong to a region are ignored in it, and those
+    of `candidates`: nobody annotates what a region does not hold.
+    """
     image, xyxy = image_of(known.coverage.offsets)[part], known.coverage.xyxy[part]
     m, n = len(image), len(known.answered)
     regions = Rects(offsets_of(image, n), xyxy)
     region, row, boxes = _inside(regions, known.annotations.offsets, known.annotations.xyxy)
-    ignore = Rects.empty(m)
-    if crowd is not None:
-        of, rect = pairs(regions.offsets, crowd.offsets)
-        cut = _cropped(crowd.xyxy[rect], xyxy[of])
-        some = (cut[:, 2:] > cut[:, :2]).all(axis=1)
-        ignore = Rects.from_rows(of[some], cut[some], m)
+    ignored = [] if crowd is None else [_remains(regions, crowd.offsets, crowd.xyxy, 1.0)]
+    if cut == "ignore":
+        ignored.append(_remains(regions, known.annotations.offsets, known.annotations.xyxy, IN_REGION))
+        if candidates is not None:
+            ignored.append(_remains(regions, candidates.offsets, candidates.boxes, IN_REGION))
+    of, rects = (np.concatenate(both) for both in zip(*ignored, strict=True)) if ignored else (image[:0], xyxy[:0])
+    ignore = Rects.from_rows(of, rects, m)
     one = np.ones(len(row), np.float32)
     return Targets(
         image, offsets_of(region, m), boxes, known.annotations.labels[row], one, one.copy(),
         np.full(len(row), ORIGIN_LABEL, np.int8), Rects(np.arange(m + 1), xyxy), ignore, xyxy,
+        np.ones(m, np.bool_),
     )  # fmt: skip
 
 
@@ -62,6 +81,18 @@ def _inside(regions: Rects, offsets: np.ndarray, xyxy: np.ndarray) -> tuple[np.n
     keep = share_pairs(xyxy[row], regions.xyxy[region]) > IN_REGION
     region, row = region[keep], row[keep]
     return region, row, _cropped(xyxy[row], regions.xyxy[region])
+
+
+def _remains(
+    regions: Rects, offsets: np.ndarray, xyxy: np.ndarray, most: float
+) -> tuple[Int64[np.ndarray, " r"], np.ndarray]:
+    """Region and cropped box of every box of which a region holds something, but not more than the share `most`."""
+    region, row = pairs(regions.offsets, offsets)
+    cut = _cropped(xyxy[row], regions.xyxy[region])
+    some = (cut[:, 2:] > cut[:, :2]).all(axis=1)
+    if most < 1:
+        some &= share_pairs(xyxy[row], regions.xyxy[region]) <= most
+    return region[some], cut[some]
 
 
 def _cropped(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
@@ -78,9 +109,14 @@ def appended(first: Targets, second: Targets) -> Targets:
     def rects(a: Rects, b: Rects) -> Rects:
         return Rects(np.concatenate([a.offsets, a.offsets[-1] + b.offsets[1:]]), np.concatenate([a.xyxy, b.xyxy]))
 
+    doubt = first.doubt  # of images that are not wholly looked over; the second entries are
+    if doubt is not None:
+        doubt = rects(doubt, Rects.empty(len(second)))
     return Targets(
         offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
         negatives=rects(first.negatives, second.negatives),
         ignore=rects(first.ignore, second.ignore),
-        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows")},
+        doubt=doubt,
+        doubt_scores=first.doubt_scores,
+        **{name: both(name) for name in ("images", "boxes", "labels", "w_cls", "w_box", "origin", "windows", "whole")},
     )

@@ -6,10 +6,10 @@ Source: DESIGN section 3; 000, section 3.2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from labelwise.labels._soft_weight import Weighed
 from labelwise.targets import crops
@@ -31,7 +31,8 @@ Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
 
 `scores`: confidence; `probs`: class distribution; `consistency`: cons(b) of 000 Eq. 4, or None without views;
 `answers_per_candidate`: answers (annotated boxes and background marks, at least 1) of the candidate's image over its
-number of open candidates.
+number of open candidates; `class_threshold`: the upper threshold that answers show for the candidate's class, NaN where
+they are too few; None where thresholds are not taken from answers.
 """
 
 
@@ -46,6 +47,9 @@ def targets(
     *,
     images: Literal["annotated", "answered", "all"] = "annotated",
     regions: Literal["coverage", "crops", "both"] = "coverage",
+    cut_objects: crops.Cut = "negative",
+    class_thresholds: Float64[np.ndarray, " C"] | None = None,
+    doubt: Detections | None = None,
 ) -> Targets:
     """What the model trains on this round.
 
@@ -69,11 +73,14 @@ def targets(
         crowd: regions of the pool to ignore.
         images: which images to train on.
         regions: what labelled regions become.
+        cut_objects: with crops, what the remains of an object are that a region's border cuts.
+        class_thresholds: per class the upper threshold that answers show (see `class_thresholds`).
+        doubt: detections on the whole pool; those that are open are kept as the targets' `doubt`.
     """
     n = len(known.answered)
-    _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates)
-    if regions not in ("crops", "coverage", "both"):
-        raise LabelwiseError(f'targets: regions is {regions!r}; expected "crops", "coverage" or "both"')
+    _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates, doubt=doubt)
+    _check_word("regions", regions, ("crops", "coverage", "both"))
+    _check_word("cut_objects", cut_objects, ("negative", "ignore"))
     size_px = np.stack([width_px, height_px], axis=1)
     part = crops.partial_rects(known.coverage, size_px)
     chosen = _training_images(known, images)
@@ -89,7 +96,7 @@ def targets(
     origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
 
     if candidates is not None:
-        rows, weights = _pseudo(candidates, known, weigh, position)
+        rows, weights = _pseudo(candidates, known, weigh, position, class_thresholds)
         image, boxes = np.append(image, candidates.image[rows]), np.append(boxes, candidates.boxes[rows], axis=0)
         labels = np.append(labels, candidates.labels[rows])
         w_cls, w_box = np.append(w_cls, weights[0]), np.append(w_box, weights[1])
@@ -102,10 +109,12 @@ def targets(
         negatives=_negatives(negatives, known, chosen, width_px, height_px),
         ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
         windows=np.concatenate([np.zeros_like(size_px), size_px], axis=1)[chosen].astype(np.float32),
+        whole=np.isin(chosen, image_of(known.coverage.offsets)[~part]),
+        **({} if doubt is None else _doubt(doubt, known, position)),
     )  # fmt: skip
     if regions == "coverage" or not part.any():
         return whole
-    return crops.appended(whole, crops.entries(known, part, crowd))
+    return crops.appended(whole, crops.entries(known, part, crowd, candidates, cut_objects))
 
 
 def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> None:
@@ -113,6 +122,20 @@ def _check_images(n: int, **tables: np.ndarray | Rects | Detections | None) -> N
         images = n if table is None else len(table) if isinstance(table, np.ndarray) else len(table.offsets) - 1
         if images != n:
             raise LabelwiseError(f"targets: {name} has {images} images, the labels {n}; both must list the pool")
+
+
+def _check_word(name: str, word: str, expected: tuple[str, ...]) -> None:
+    if word not in expected:
+        raise LabelwiseError(f"targets: {name} is {word!r}; expected {', '.join(map(repr, expected))}")
+
+
+def _doubt(found: Detections, known: Labels, position: np.ndarray) -> dict[str, Any]:
+    """The open detections of the training images, as the targets keep them."""
+    image = found.image
+    rows = np.flatnonzero(position[image] >= 0)
+    rows = rows[unsettled(offsets_of(image[rows], len(position)), found.boxes[rows], known)]
+    offsets = offsets_of(position[image[rows]], int((position >= 0).sum()))
+    return {"doubt": Rects(offsets, found.boxes[rows]), "doubt_scores": found.scores[rows].astype(np.float32)}
 
 
 def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
@@ -125,7 +148,11 @@ def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
 
 
 def _pseudo(
-    candidates: Detections, known: Labels, weigh: Weigh, position: np.ndarray
+    candidates: Detections,
+    known: Labels,
+    weigh: Weigh,
+    position: np.ndarray,
+    class_thresholds: Float64[np.ndarray, " C"] | None,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows of the open candidates in training images that the policy keeps, and their weights (w_cls, w_box).
 
@@ -140,7 +167,8 @@ def _pseudo(
     per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
     scores, ratio = candidates.scores[rows], per_image[image[rows]]
     menu = {"scores": scores, "probs": candidates.probs[rows], "consistency": consistency}
-    result = weigh(menu | {"answers_per_candidate": ratio})
+    threshold = None if class_thresholds is None else class_thresholds[candidates.labels[rows]]
+    result = weigh(menu | {"answers_per_candidate": ratio, "class_threshold": threshold})
     for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
         if column.shape != (len(rows),) or column.dtype != dtype:
             raise LabelwiseError(

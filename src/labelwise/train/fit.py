@@ -1,17 +1,18 @@
 """The training loop: Lightning Fabric carries device, precision and processes; everything else stands here.
 
-Epoch `e` of a round draws its order, its augmentation and its torch randomness from (seed, round, e) alone, so that a
-run which was killed continues from its last checkpoint to the same weights, bit for bit on one CPU machine.
+Epoch `e` of a round draws its order, its augmentation and its torch randomness from (seed, round, e) alone; a
+checkpoint inside of an epoch keeps the state of its generators. So a run which was killed continues from its last
+checkpoint to the same weights, bit for bit on one CPU machine.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,11 +22,18 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from labelwise.config.sections import Train
+from labelwise.train.mixture import Mixture, mixture_of
+from labelwise.train.resume import Checkpoint as Checkpoint
+from labelwise.train.resume import Progress, resume, state_of, words
+from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError
 
 
 class Data(Protocol):
     """What is trained on: `train.batches.TrainingSet` (detectors), `train.images.ImageSet` (classifiers)."""
+
+    @property
+    def whole(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
@@ -36,35 +44,6 @@ class Data(Protocol):
 
 AfterEpoch = Callable[[nn.Module, int], None]
 """Is given the model and the number of the epoch that has ended."""
-
-
-class Checkpoint(Protocol):
-    """Where an unfinished training is kept; `load` gives None when there is none."""
-
-    def load(self) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]] | None: ...
-
-    def save(self, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None: ...
-
-
-def epochs_of(n_images: int, rule: Train) -> int:
-    """Epochs that a round trains: `rule.epochs`, stretched to `min_steps` and cut at `max_steps`."""
-    per_epoch = max(1, math.ceil(n_images / rule.batch_size))
-    epochs = max(rule.epochs, math.ceil(rule.min_steps / per_epoch))
-    return epochs if rule.max_steps is None else max(1, min(epochs, round(rule.max_steps / per_epoch)))
-
-
-def learning_rate_factor(step: int, steps: int, steps_per_epoch: int, rule: Train) -> float:
-    """What the learning rate is multiplied by at `step` of `steps`: linear warm-up, then the schedule."""
-    warm_up = min(max(1, steps // 10), 200)
-    warm = min(1.0, (step + 1) / warm_up)
-    if rule.schedule == "one_cycle":
-        rest = max(0, step - warm_up) / max(1, steps - warm_up)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
-    if rule.schedule == "step":
-        stretch = steps / (steps_per_epoch * rule.epochs)  # the marks move with the epochs that were stretched or cut
-        passed = sum(step >= mark * stretch * steps_per_epoch for mark in rule.step_epochs)
-        return warm * rule.step_factor**passed
-    return warm
 
 
 def fit(
@@ -78,7 +57,8 @@ def fit(
     progress: Callable[[int], None] | None = None,
     after_epoch: AfterEpoch | None = None,
 ) -> dict[str, float]:
-    """Trains `model` in place; returns steps, images per second and the last epoch's mean loss.
+    """Trains `model` in place; returns steps, images per second and the mean loss of the last epoch and of the first
+    and last tenth of the steps.
 
     `after_epoch` is called before a checkpoint of that epoch is kept; after a kill it is called again for the epochs
     since the last checkpoint.
@@ -138,69 +118,126 @@ def _train(
 ) -> dict[str, float]:
     with _reproducible(fabric.device, rule.threads):
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
-        per_epoch = math.ceil(len(data) / rule.batch_size)
-        epochs = epochs_of(len(data), rule)
-        first = _resume(model, optimiser, checkpoint, seed, round_number, epochs)
-        if progress is not None:
-            progress(first * per_epoch)
-        trained.train()
-        started = saved = time.monotonic()
-        loss = 0.0
-        for epoch in range(first, epochs):
-            loss = _epoch(fabric, trained, optimiser, data, rule, (seed, round_number, epoch), epochs, progress)
-            if after_epoch is not None and fabric.is_global_zero:
-                after_epoch(model, epoch)
-            due = time.monotonic() - saved >= rule.checkpoint_every_s
-            if checkpoint is not None and due and epoch + 1 < epochs and fabric.is_global_zero:
-                tensors, metadata = _state(model, optimiser, seed, round_number, epoch + 1, epochs)
-                checkpoint.save(tensors, metadata)
-                saved = time.monotonic()
+        plan = plan_of(len(data), rule)
+        said = words(seed, round_number, plan, len(data))
+        so_far = resume(model, optimiser, checkpoint, said, plan)
+        loop = _Loop(fabric, model, trained, optimiser, data, rule, (seed, round_number), plan, so_far, said)
+        loop.checkpoint, loop.progress, loop.after_epoch = checkpoint, progress, after_epoch
+        return loop.run()
+
+
+@dataclass
+class _Loop:
+    """A training under way."""
+
+    fabric: Fabric
+    model: nn.Module
+    trained: Any
+    optimiser: Any
+    data: Data
+    rule: Train
+    state: tuple[int, int]
+    plan: Plan
+    so_far: Progress
+    said: Mapping[str, str]
+    checkpoint: Checkpoint | None = None
+    progress: Callable[[int], None] | None = None
+    after_epoch: AfterEpoch | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+    images: int = 0
+
+    def run(self) -> dict[str, float]:
+        """From the next step to the last; what `fit` returns."""
+        plan, so_far = self.plan, self.so_far
+        if self.progress is not None:
+            self.progress(so_far.step)
+        self.trained.train()
+        seed, round_number = self.state
+        mixture = mixture_of(
+            self.data.whole,
+            share=self.rule.whole_share,
+            size=self.rule.batch_size,
+            seed=seed,
+            round_number=round_number,
+        )
+        started = time.monotonic()
+        for epoch in range(so_far.step // plan.per_epoch, plan.epochs):
+            self._epoch(epoch, mixture)
+            if self.after_epoch is not None and self.fabric.is_global_zero:
+                self.after_epoch(self.model, epoch)
+            self._keep(None)
         seconds = max(time.monotonic() - started, 1e-9)
-        fabric.barrier()
-        images = (epochs - first) * len(data)
-    return {"steps": epochs * per_epoch, "epochs": epochs, "images_per_s": images / seconds, "loss": loss}
+        self.fabric.barrier()
+        first, last = tenths(so_far.losses)
+        last_epoch = so_far.losses[(plan.epochs - 1) * plan.per_epoch - plan.steps :]
+        return {
+            "steps": plan.steps,
+            "epochs": plan.epochs,
+            "images_per_s": self.images / seconds,
+            "loss": float(np.mean(last_epoch)) if last_epoch else 0.0,
+            "loss_first": first,
+            "loss_last": last,
+        }
 
+    def _epoch(self, epoch: int, mixture: Mixture | None) -> None:
+        """The steps of an epoch that are still to come."""
+        rng = np.random.default_rng((*self.state, epoch))
+        torch.manual_seed(int(rng.integers(2**62)))
+        order, size = rng.permutation(len(self.data)), self.rule.batch_size
+        begin, count = epoch * self.plan.per_epoch, self.plan.batches(epoch)
+        self.so_far.give_back(rng)
+        for number in range(self.so_far.step - begin, count):
+            step = begin + number
+            chosen = order[number * size : (number + 1) * size] if mixture is None else mixture.batch(step)
+            self._step(step, chosen, rng)
+            if number + 1 < count and self.fabric.world_size == 1:  # processes have random states of their own
+                self._keep(rng)
 
-def _epoch(
-    fabric: Fabric,
-    model: Any,
-    optimiser: Any,
-    data: Data,
-    rule: Train,
-    state: tuple[int, int, int],
-    epochs: int,
-    progress: Callable[[int], None] | None,
-) -> float:
-    rng = np.random.default_rng(state)
-    torch.manual_seed(int(rng.integers(2**62)))
-    order = rng.permutation(len(data))
-    starts = range(0, len(data), rule.batch_size)
-    steps = epochs * len(starts)
-    losses = []
-    for number, start in enumerate(starts):
-        chosen = order[start : start + rule.batch_size]
+    def _step(self, step: int, chosen: np.ndarray, rng: np.random.Generator) -> None:
+        fabric, rule, optimiser = self.fabric, self.rule, self.optimiser
         own = chosen[fabric.global_rank :: fabric.world_size] if len(chosen) >= fabric.world_size else chosen
-        images, targets = data.batch(own, rng)
-        factor = learning_rate_factor(state[2] * len(starts) + number, steps, len(starts), rule)
+        images, targets = self.data.batch(own, rng)
+        factor = learning_rate_factor(step, self.plan, rule)
         for group in optimiser.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        parts = model(fabric.to_device(images), fabric.to_device(targets))
+        parts = self.trained(fabric.to_device(images), fabric.to_device(targets))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         if not torch.isfinite(loss):
             raise LabelwiseError(
-                f"round {state[1]}, epoch {state[2]}: the loss is not finite "
+                f"round {self.state[1]}, epoch {step // self.plan.per_epoch}: the loss is not finite "
                 f"({', '.join(f'{k}={v.item():.3g}' for k, v in parts.items())}) for the images with pool numbers "
-                f"{data.names(own)}. Lower train.lr, set train.clip_norm, or look at their boxes with `labelwise check`"
+                f"{self.data.names(own)}. Lower train.lr, set train.clip_norm, or look at their boxes with `labelwise "
+                "check`"
             )
         optimiser.zero_grad()
         fabric.backward(loss)
         if rule.clip_norm is not None:
-            fabric.clip_gradients(model, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
+            fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
         optimiser.step()
-        losses.append(float(loss.detach()))
-        if progress is not None:
-            progress(1)
-    return float(np.mean(losses))
+        self.so_far.losses.append(float(loss.detach()))
+        self.so_far.step = step + 1
+        self.images += len(chosen)
+        if self.progress is not None:
+            self.progress(1)
+
+    def _keep(self, rng: np.random.Generator | None) -> None:
+        """Keeps a checkpoint where one is due; `rng` inside of an epoch."""
+        due = time.monotonic() - self.saved_at >= self.rule.checkpoint_every_s
+        if self.checkpoint is None or not due or self.so_far.step >= self.plan.steps or not self.fabric.is_global_zero:
+            return
+        tensors, metadata = state_of(self.model, self.optimiser, self.so_far, rng)
+        self.checkpoint.save(tensors, {**metadata, **self.said})
+        self.saved_at = time.monotonic()
+
+
+def tenths(losses: Sequence[float]) -> tuple[float, float]:
+    """Mean loss of the first and of the last tenth of the steps.
+
+    >>> tenths([5.0, 4.0, 3.0, 1.0])
+    (5.0, 1.0)
+    """
+    few = max(1, len(losses) // 10)
+    return (float(np.mean(losses[:few])), float(np.mean(losses[-few:]))) if losses else (0.0, 0.0)
 
 
 def _optimiser(model: nn.Module, rule: Train) -> torch.optim.Optimizer:
@@ -233,37 +270,3 @@ def _reproducible(device: torch.device, threads: int | None) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(before)
             torch.set_num_threads(threads_before)
-
-
-def _state(
-    model: nn.Module, optimiser: Any, seed: int, round_number: int, epoch: int, epochs: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    tensors = {f"model.{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    for number, slots in optimiser.state_dict()["state"].items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimiser.{number}.{name}"] = value.detach().cpu().numpy()
-    return tensors, {"seed": str(seed), "round": str(round_number), "epoch": str(epoch), "epochs": str(epochs)}
-
-
-def _resume(
-    model: nn.Module, optimiser: Any, checkpoint: Checkpoint | None, seed: int, round_number: int, epochs: int
-) -> int:
-    """Loads an unfinished training of the same round; returns its next epoch (0 when there is none)."""
-    found = None if checkpoint is None else checkpoint.load()
-    if found is None:
-        return 0
-    tensors, metadata = found
-    if [metadata.get(k) for k in ("seed", "round", "epochs")] != [str(seed), str(round_number), str(epochs)]:
-        return 0
-    weights = {
-        k.removeprefix("model."): torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith("model.")
-    }
-    model.load_state_dict(weights)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, number, name = key.split(".", 2)
-            slots.setdefault(int(number), {})[name] = torch.from_numpy(value.copy())
-    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(metadata["epoch"])

@@ -63,6 +63,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def whole(self) -> Bool[np.ndarray, " m"]:
+        """Which images are wholly looked over: an image of a class is."""
+        return np.ones(len(self), np.bool_)
+
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Images float [b, 3, h, w] in 0..1, and their labels and weights; one image comes twice (for batch norms)."""
         indices = np.repeat(indices, 2) if len(indices) == 1 else indices

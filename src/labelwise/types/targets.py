@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
@@ -61,7 +61,10 @@ class Targets:
     box is a negative where at least half of its area lies inside the image's `negatives` rectangles (the whole image,
     unless the policy ignores what nobody looked at), and is ignored where at least half lies inside `ignore`.
     `windows` is the part of the image that an entry shows: the whole of it, or a labelled region that is trained on as
-    a crop; an image may have several entries. Everything is in pixels of the original image.
+    a crop; an image may have several entries. `whole` says of which entries all that is shown was looked over by
+    somebody; without it, of none. `doubt`, if it is there: boxes that may be objects although nobody said so, with
+    their confidence; a model may let negatives that overlap them weigh less. Everything is in pixels of the original
+    image.
     """
 
     images: Int64[np.ndarray, " m"]
@@ -74,9 +77,15 @@ class Targets:
     negatives: Rects
     ignore: Rects
     windows: Float32[np.ndarray, "m 4"]
+    whole: Bool[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    doubt: Rects | None = None
+    doubt_scores: Float32[np.ndarray, " d"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
+        if not len(self.whole):
+            object.__setattr__(self, "whole", np.zeros(len(self.images), np.bool_))
+        check_column("Targets", "whole", self.whole, np.bool_, (len(self.images),))
         check_column("Targets", "windows", self.windows, np.float32, (len(self.images), 4))
         check_column("Targets", "boxes", self.boxes, np.float32, (n, 4))
         check_column("Targets", "labels", self.labels, np.int64, (n,))
@@ -87,7 +96,15 @@ class Targets:
         check_offsets("Targets", "offsets", self.offsets, n)
         for name, rects in (("negatives", self.negatives), ("ignore", self.ignore)):
             check(len(rects.offsets) == len(self.images) + 1, f"Targets.{name}: expected {len(self.images)} images")
+        if self.doubt is not None:
+            check(len(self.doubt.offsets) == len(self) + 1, f"Targets.doubt: expected {len(self)} images")
+            scores = np.zeros(0) if self.doubt_scores is None else self.doubt_scores
+            check_column("Targets", "doubt_scores", scores, np.float32, (len(self.doubt.xyxy),))
         check(len(self.offsets) == len(self.images) + 1, f"Targets.offsets: expected {len(self.images)} images")
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def without_whole(self) -> Targets:
+        """Without telling which entries were looked over: for a training that draws all alike."""
+        return replace(self, whole=np.zeros(len(self), np.bool_))

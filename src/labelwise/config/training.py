@@ -1,0 +1,96 @@
+"""How a round trains: the section `train` of run.toml."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from labelwise.config.section import Section
+
+
+class Train(Section):
+    """How a round trains."""
+
+    epochs: int = Field(12, ge=1)
+    """How often the labelled images are gone through."""
+    min_steps: int = Field(0, ge=0)
+    """Stretches the epochs of a small labelled set, so that it trains at least so many steps."""
+    max_steps: int | None = Field(None, ge=1)
+    """Ends the training after so many steps, whatever the epochs."""
+    steps: int | None = Field(None, ge=1)
+    """Trains exactly so many steps, whatever the epochs; the last epoch ends where they end."""
+    batch_size: int = Field(8, ge=1)
+    """Images per step."""
+    whole_share: float | None = Field(None, ge=0, le=1)
+    """Detectors: so large a share of every batch is of images that were wholly looked over; none: as they come."""
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """The optimiser."""
+    lr: float = Field(2e-3, gt=0)
+    """Learning rate."""
+    warm_lr: float | None = Field(None, gt=0)
+    """Learning rate of a round that goes on from the model of the round before (`warm_start`); none: `lr`."""
+    backbone_lr_factor: float = Field(1.0, ge=0)
+    """Learning rate of the backbone, relative to `lr`."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Weight decay."""
+    schedule: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    """How the learning rate goes over the training."""
+    step_epochs: tuple[int, ...] = ()
+    """With schedule `step`: the epochs at which the learning rate falls."""
+    step_factor: float = Field(0.1, gt=0, le=1)
+    """With schedule `step`: by how much it falls."""
+    clip_norm: float | None = Field(10.0, gt=0)
+    """Longest gradient."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability that a training image is mirrored."""
+    jitter: float = Field(0.0, ge=0, lt=1)
+    """How far brightness, contrast and colour of a training image are changed."""
+    scale: tuple[float, float] | None = None
+    """Detectors: a training image is zoomed by a factor between these two, [0.6, 1.4] for example; none: it is not."""
+    iou_crop: float | None = Field(None, ge=0, le=1)
+    """Detectors: probability that a training image is cropped around some of its boxes (as SSD does)."""
+    photometric: float | None = Field(None, ge=0, le=1)
+    """Detectors: how far brightness, contrast, saturation and hue of a training image are changed; 1: as SSD does."""
+    pad_px: int = Field(0, ge=0)
+    """Classifiers: crops at random from the image padded by so much."""
+    warm_start: bool = False
+    """Goes on from the model of the round before; else every round begins anew."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    """Where it runs."""
+    devices: int = Field(1, ge=1)
+    """How many devices."""
+    members: int = Field(1, ge=1, le=16)
+    """How many models are trained per round (an ensemble)."""
+    record_every: int = Field(1, ge=1)
+    """Classifiers: every so many epochs the predictions of the pool are recorded (label dispersion)."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Precision of numbers."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch; none: as many as there are cores."""
+    checkpoint_every_s: float = Field(60.0, ge=0)
+    """How often a training that is stopped can be taken up again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_none(cls, raw: Any) -> Any:
+        """TOML has no word for none: "none" is it, where a setting may be absent (`--set train.max_steps=none`)."""
+        if not isinstance(raw, dict):
+            return raw
+        absent = {name for name, one in cls.model_fields.items() if type(None) in get_args(one.annotation)}
+        return {key: None if key in absent and value == "none" else value for key, value in raw.items()}
+
+    @model_validator(mode="after")
+    def _steps_are_said_once(self) -> Train:
+        other = {"min_steps": "set it to 0"} if self.min_steps else {}
+        other |= {"max_steps": "set it to none"} if self.max_steps is not None else {}
+        if self.steps is not None and other:
+            what = " and ".join(f"train.{key} = {getattr(self, key)} ({do})" for key, do in other.items())
+            raise ValueError(f"train.steps = {self.steps} says exactly how many steps; it does not go with {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _zooms_in_bounds(self) -> Train:
+        if self.scale is not None and not 0.1 <= self.scale[0] <= self.scale[1] <= 10:
+            raise ValueError(f"train.scale = {list(self.scale)}: expected two factors between 0.1 and 10, least first")
+        return self
