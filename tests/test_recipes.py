@@ -209,7 +209,7 @@ def test_a_name_alone_keeps_its_method_when_a_layer_sets_something_of_it(tmp_pat
     run = config.load([below, above])
     assert run.model.name == "fakes.detector" and run.model.settings == {"loss_head": True}
     for setting, message in (
-        ("budget.per_round=[-5]", "greater than 0"),
+        ("budget.per_round=[-5]", "greater than or equal to 0"),
         ("budget.per_round=[inf]", "finite"),
         ('query.select=[{name="top", keep=2}]', "keeps for nobody"),
         ("train.members=3", "nothing compares its members"),

@@ -40,12 +40,12 @@ def _wait(now: Round) -> None:
             if time.monotonic() > looked + LOOK_AGAIN_S:
                 availability.look_again(now.context)
                 looked = time.monotonic()
+            late = deadline is not None and time.time() > deadline and _any_label(now)  # before what was spent is read
             spent, still_open, owed = spent_and_open(ledger, now.number, unit, rule.overlap)
             advance(int(spent) - shown)
             shown = int(spent)
             left = _left_for_new(now.budget - spent, unit, rule.overlap, owed)
             still_open += _open(now, left, still_open)
-            late = deadline is not None and time.time() > deadline and _any_label(now)
             # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
             if late or (not owed and (spent >= now.budget - 1e-9 or not still_open)):
                 break
