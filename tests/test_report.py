@@ -139,12 +139,18 @@ def test_tables_hold_the_numbers_of_the_runs() -> None:
 @pytest.mark.usefixtures("tables_only")
 @pytest.mark.usefixtures("tables_only")
 def test_the_bounds_of_a_comparison_are_told_apart_from_its_methods() -> None:
-    runs = [run(n, s, [0.4, q]) for n, q in (("u", 0.56), ("cb", 0.44)) for s in (0, 1)]
-    runs += [run(n, s, [0.4, q]) for n, q in ((NO_NEW_LABEL, 0.5), (EVERYTHING_LABELLED, 0.58)) for s in (0, 1)]
-    found = parsed(runs)
+    methods = [run(n, s, [0.4, q]) for n, q in (("u", 0.56), ("cb", 0.44)) for s in (0, 1)]
+    low = [run(NO_NEW_LABEL, s, [0.4, 0.5]) for s in (0, 1)]
+    found = parsed([*methods, *low, *(run(EVERYTHING_LABELLED, s, [0.4, 0.58]) for s in (0, 1))])
     assert "lie 8.0 points of AP50" in found.text and "Less than 10 points of headroom decide nothing" in found.text
     shares = {row[0]: row[-1] for row in found.tables["Share of the headroom"]}
     assert (shares["u"], shares["cb"]) == ("75 %", "\N{MINUS SIGN}75 %")
+    assert "Difference in AP50 to u" not in found.tables, "no method is called better or worse"
+    assert not [word for word in ("highest for", "better than", "worse than", "#comparison") if word in found.text]
+    with pytest.raises(LabelwiseError, match="Did you mean 'cb'"):
+        parsed([*methods, *low, *(run(EVERYTHING_LABELLED, s, [0.4, 0.58]) for s in (0, 1))], baseline="cbb")
+    found = parsed([*methods, *low, *(run(EVERYTHING_LABELLED, s, [0.4, 0.7]) for s in (0, 1))])
+    assert "lie 20.0 points of AP50" in found.text and "highest for u" in found.text
     assert [row[0] for row in found.tables["Difference in AP50 to u"]] == ["Run", "cb"]
 
 

@@ -32,6 +32,15 @@ OPEN, KNOWN, NEW = "open", "known", "new"
 ATTRIBUTES = ("query", "answer", "fix_class")
 
 
+CANNOT_CARRY = (
+    "classes of whole images (use Label Studio or JSON)",
+    "who answered and in how many seconds: give --who; the cost table counts the time",
+    "why something was skipped",
+    "the score and its parts",
+)
+"""What a file of boxes with attributes does not hold, whatever the tool."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A box of a file; `box` is as the file says it, so it may be anything when it comes back.

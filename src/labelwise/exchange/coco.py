@@ -13,16 +13,10 @@ from typing import Any
 from labelwise.exchange._geometry import is_number
 from labelwise.exchange._questions import REGION, size_of
 from labelwise.exchange._reader import has_key, parse
+from labelwise.exchange._shapes import CANNOT_CARRY as CANNOT_CARRY
 from labelwise.exchange._shapes import Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
-
-CANNOT_CARRY = (
-    "classes of whole images (use Label Studio or JSON)",
-    "who answered and in how many seconds: give --who; the cost table counts the time",
-    "why something was skipped",
-    "the score and its parts",
-)
 
 
 def detect(content: bytes) -> bool:

@@ -15,17 +15,12 @@ from typing import Any
 from labelwise.exchange._geometry import is_number
 from labelwise.exchange._questions import size_of
 from labelwise.exchange._reader import REFUSED, has_key, parse
+from labelwise.exchange._shapes import CANNOT_CARRY as CANNOT_CARRY
 from labelwise.exchange._shapes import NEW, Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
 
 FIELD = "labelwise"
-CANNOT_CARRY = (
-    "classes of whole images (use Label Studio or JSON)",
-    "who answered and in how many seconds: give --who; the cost table counts the time",
-    "why something was skipped",
-    "the score and its parts",
-)
 
 
 def detect(content: bytes) -> bool:
@@ -39,16 +34,17 @@ def write(
     """The file `samples.json`; `filepath` is the name of the image in the pool."""
     refuse_classes(one_class, "fiftyone")
     made, sizes = shapes(queries, pool, known, project, "FiftyOne"), size_of(pool)
-    samples = []
+    samples, by_image = [], dict[str, list[Shape]]()
+    for shape in made:
+        by_image.setdefault(shape.image, []).append(shape)
     for name in dict.fromkeys(query.image for query in queries):
         width, height = sizes[name]
         detections = []
-        for shape in made:
-            if shape.image == name:
-                x1, y1, x2, y2 = shape.corners
-                box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
-                row = {"_cls": "Detection", "label": shape.label, "bounding_box": box, "tags": [], "attributes": {}}
-                detections.append(row | shape.attributes)
+        for shape in by_image.get(name, []):
+            x1, y1, x2, y2 = shape.corners
+            box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
+            row = {"_cls": "Detection", "label": shape.label, "bounding_box": box, "tags": [], "attributes": {}}
+            detections.append(row | shape.attributes)
         metadata = {"_cls": "ImageMetadata", "width": width, "height": height}
         sample = {"filepath": name, "tags": ["labelwise"], "metadata": metadata, "labelwise_image": name}
         samples.append(sample | {FIELD: {"_cls": "Detections", "detections": detections}})

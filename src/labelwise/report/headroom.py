@@ -35,10 +35,11 @@ ENOUGH = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """What the page shows."""
+    """What the page shows. `is_enough`: methods can be told apart by it."""
 
     sentence: str
     table: Table
+    is_enough: bool
 
 
 def share(own: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
@@ -78,7 +79,7 @@ def headroom(groups: Sequence[Group]) -> Headroom | None:
         "paired by seed [95 % confidence interval]."
     )
     heads = ["Run", "Seeds", none.metric, f"Minus {NO_NEW_LABEL}", "Share of the headroom"]
-    return Headroom(sentence, Table("Share of the headroom", heads, rows, note))
+    return Headroom(sentence, Table("Share of the headroom", heads, rows, note), room >= ENOUGH)
 
 
 def _per_seed(group: Group) -> dict[int, float]:

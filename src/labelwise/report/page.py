@@ -58,7 +58,9 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
     room, found = headroom(found), without_bounds(found) or found
-    versus = contrast(found, baseline)
+    decides = room is None or room.is_enough  # else no method is called better or worse
+    versus = contrast(found, baseline)  # refuses a baseline that is none of the runs
+    versus = versus if decides else None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -70,7 +72,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
     return environment.get_template("page.html.j2").render(
         title=title,
         style=Markup((HERE / "style.css").read_text("utf-8")),
-        sentences=sentences(found),
+        sentences=sentences(found) if decides else sentences(found)[:1],
         tiles=tiles(found[0]) if len(found) == 1 else [],
         overview=tables.overview(found) if len(found) > 1 else None,
         relative=whole and tables.relative(found, whole),

@@ -89,8 +89,8 @@ def compare_with_answers(
     is_object = (overlap >= OBJECT) & ~rejected
     right = np.zeros(len(owner), bool)
     right[is_object] = known.annotations.labels[annotated[is_object]] == label[is_object]
-    told = (rejected | is_object) & (iou >= SAME)
-    return found.scores[row[told]], label[told], right[told]
+    answered = (rejected | is_object) & (iou >= SAME)
+    return found.scores[row[answered]], label[answered], right[answered]
 
 
 def _best(boxes: Rects, others: Rects) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:

@@ -169,10 +169,10 @@ def _on_errors(app: FastAPI) -> None:
 
     @app.exception_handler(LabelwiseError)
     def refused(request: Request, problem: LabelwiseError) -> JSONResponse:
-        told = str(problem)
+        text = str(problem)
         for where, name in request.app.state.hidden.items():
-            told = told.replace(where, name)
-        return error(409, told, stands=True) if isinstance(problem, Contradiction) else error(409, told)
+            text = text.replace(where, name)
+        return error(409, text, stands=True) if isinstance(problem, Contradiction) else error(409, text)
 
     @app.exception_handler(Exception)
     def broken(_request: Request, _problem: Exception) -> JSONResponse:
