@@ -59,7 +59,7 @@ def headroom(groups: Sequence[Group]) -> Headroom | None:
     none, every = bounds
     if none is None or every is None:
         return None
-    low, high = _per_seed(none), _per_seed(every)
+    low, high = later_mean(none), later_mean(every)
     seeds = sorted(set(low) & set(high))
     if not seeds:
         return None
@@ -82,7 +82,7 @@ def headroom(groups: Sequence[Group]) -> Headroom | None:
     return Headroom(sentence, Table("Share of the headroom", heads, rows, note), room >= ENOUGH)
 
 
-def _per_seed(group: Group) -> dict[int, float]:
+def later_mean(group: Group) -> dict[int, float]:
     """The mean over the rounds after the first, in points, of every seed that has one."""
     later = [k for k, number in enumerate(group.rounds) if number > 0]
     table = 100 * values(group, "quality")[:, later]
@@ -90,7 +90,7 @@ def _per_seed(group: Group) -> dict[int, float]:
 
 
 def _row(group: Group, low: dict[int, float], high: dict[int, float]) -> list[str]:
-    own = _per_seed(group)
+    own = later_mean(group)
     if not own:
         return [group.name, "0", *[DASH] * 3]
     seen = np.array(list(own.values()))

@@ -22,6 +22,7 @@ from labelwise.report.gallery import galleries
 from labelwise.report.headroom import headroom, without_bounds
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
+from labelwise.report.unit_verdict import UnitVerdict
 from labelwise.report.wording import duration, join_words, plural, points
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import in_one_step
@@ -39,10 +40,17 @@ class Histogram:
     tables: Sequence[tables.Table]
 
 
-def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> None:
+def write(
+    path: Path,
+    runs: Sequence[RunResult],
+    *,
+    title: str,
+    baseline: str | None = None,
+    units: UnitVerdict | None = None,
+) -> None:
     """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`."""
     path = Path(path)
-    document = html(runs, title=title, baseline=baseline).encode("utf-8", "backslashreplace")
+    document = html(runs, title=title, baseline=baseline, units=units).encode("utf-8", "backslashreplace")
     try:
         with in_one_step(path) as partial:
             partial.write_bytes(document)
@@ -52,8 +60,10 @@ def write(path: Path, runs: Sequence[RunResult], *, title: str, baseline: str | 
         ) from error
 
 
-def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) -> str:
-    """The page as text."""
+def html(
+    runs: Sequence[RunResult], *, title: str, baseline: str | None = None, units: UnitVerdict | None = None
+) -> str:
+    """The page as text; `units`: which unit of a question pays, where runs were made to tell."""
     found = groups(runs)
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
@@ -81,6 +91,7 @@ def html(runs: Sequence[RunResult], *, title: str, baseline: str | None = None) 
         band=any(len(g.runs) > 1 for g in found),
         rare=rare_classes(found),
         headroom=room,
+        units=units,
         contrast=versus,
         efficiency=versus and efficiency(found, versus.baseline),
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],

@@ -36,13 +36,23 @@ OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")
 """What a copy of the shared start does not take over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A method that is a recipe with settings of its own; those of the comparison come after them."""
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What is compared, and where: projects are `folder/<method>_seed<seed>`.
 
     `all_data`: a model is trained on the whole pool as well, once per seed; the report says which share of its quality
     the others reach. `bounds`: two more rows, trained like the others from the same first model: no new label in any
-    round, and everything labelled from round 1 on; the report gives each method's share of what lies between.
+    round, and everything labelled from round 1 on; the report gives each method's share of what lies between. `ways`:
+    what the names of methods that are no recipes stand for.
     """
 
     folder: Path
@@ -52,6 +62,7 @@ class Comparison:
     settings: tuple[str, ...] = ()
     all_data: bool = False
     bounds: bool = False
+    ways: tuple[Way, ...] = ()
 
     def project(self, method: str, seed: int) -> Path:
         """The project folder of one run."""
@@ -66,9 +77,10 @@ class Comparison:
 
     def config(self, method: str | None, seed: int) -> Run:
         """The run of a method, or (None) of the common start."""
-        names = self.data if method is None else f"{self.data}+{method}"
+        way = next((one for one in self.ways if one.name == method), Way(method or "", method or ""))
+        names = self.data if method is None else f"{self.data}+{way.recipe}"
         extra = ["budget.per_round=[]"] if method is None else []
-        run = config.load(catalog.recipe_files(names), [f"seed={seed}", *self.settings, *extra])
+        run = config.load(catalog.recipe_files(names), [f"seed={seed}", *way.settings, *self.settings, *extra])
         return opening.resolve_paths(run, self.folder)
 
     def check(self) -> int:
@@ -171,13 +183,17 @@ class Comparison:
         if failed:
             raise LabelwiseError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")
 
-    def _run_start(self, seed: int) -> None:
+    def begin(self, seed: int) -> Path:
+        """The project of the common start, made if it is not there; nothing is run."""
         folder = self._start(seed)
         run = self.config(None, seed)
         if not (folder / "run.toml").exists():
             self._make(folder, run, None)
         self._refuse_other(folder, run)
-        self._process(folder)
+        return folder
+
+    def _run_start(self, seed: int) -> None:
+        self._process(self.begin(seed))
 
     def _refuse_other(self, folder: Path, run: Run) -> None:
         if config.load(folder / "run.toml") != run:
