@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,21 @@ class Source:
         return pixels, np.array([2, 2], np.float32)
 
 
-def everything(images: np.ndarray, found: Detections) -> Decision:
-    """Every detection is a pseudo label that weighs its confidence."""
-    return np.arange(len(found)), found.scores, found.scores, np.ones(len(found), bool)
+class Everything:
+    """Every detection is a pseudo label that weighs its confidence; it remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, images: np.ndarray, found: Detections) -> Decision:
+        self.count += 1
+        return np.arange(len(found)), found.scores, found.scores, np.ones(len(found), bool)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"count": np.array([self.count])}
+
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.count = int(tensors["count"][0])
 
 
 def training_set(teacher: Teacher | None, n: int = 6, whole: int = 2) -> TrainingSet:
@@ -90,7 +103,7 @@ def seeded() -> Glance:
 
 def test_the_average_is_that_of_a_plain_loop_over_the_steps() -> None:
     torch.manual_seed(0)
-    student, teacher = seeded(), Teacher(everything, decay=0.9)
+    student, teacher = seeded(), Teacher(Everything(), decay=0.9)
     teacher.begin(student)
     mean: dict[str, Tensor] = {}
     for step in range(5):
@@ -108,7 +121,7 @@ def test_the_average_is_that_of_a_plain_loop_over_the_steps() -> None:
 
 
 def test_the_teachers_boxes_take_the_place_of_the_pseudo_boxes_and_of_nothing_else() -> None:
-    teacher = Teacher(everything)
+    teacher = Teacher(Everything())
     data, model = training_set(teacher), seeded()
     teacher.begin(model)
     data.augment = Augment()
@@ -191,7 +204,7 @@ class Kept:
 
 
 def trained(checkpoint: Kept, rule: Train = RULE) -> tuple[dict[str, Tensor], dict[str, float]]:
-    model, teacher = seeded(), Teacher(everything, decay=0.8) if rule.teacher else None
+    model, teacher = seeded(), Teacher(Everything(), decay=0.8) if rule.teacher else None
     info = fit(model, training_set(teacher), rule, seed=0, round_number=2, checkpoint=checkpoint)
     return model.state_dict(), {name: value for name, value in info.items() if name != "images_per_s"}
 
@@ -218,7 +231,7 @@ def test_a_checkpoint_without_the_teachers_weights_is_begun_anew() -> None:
 
 
 def test_where_everything_was_looked_over_there_is_nothing_to_teach() -> None:
-    data = training_set(Teacher(everything), whole=6)
+    data = training_set(Teacher(Everything()), whole=6)
     assert data.teacher is None
     assert "sure_first" not in fit(seeded(), data, RULE, seed=0, round_number=1)
 
@@ -228,7 +241,7 @@ def test_where_everything_was_looked_over_there_is_nothing_to_teach() -> None:
     [([(14, 1)] * 5 + [(25, 1)] * 5, True), ([(25, 1)] * 5 + [(14, 1)] * 5, False), ([], False), ([(0, 4)] * 3, False)],
 )
 def test_growth_of_sure_boxes_is_found(sure: list[tuple[int, int]], told: bool) -> None:
-    facts = Teacher(everything, sure=sure).facts()
+    facts = Teacher(Everything(), sure=sure).facts()
     assert set(facts) == ({"sure_first", "sure_last"} if sure else set())
     assert (find_drift(facts) is not None) == told
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from labelwise import catalog, files
 from labelwise.config.label_rule import LabelRule
 from labelwise.project.round import Round
-from labelwise.stages import answered_boxes, tracking
+from labelwise.stages import tracking
+from labelwise.stages.thresholds import upper_thresholds
 from labelwise.targets import partial
 from labelwise.types import Detections, Targets
 
@@ -40,7 +41,7 @@ def targets(now: Round, found: Detections | None) -> Targets:
         images=run.labels.images,
         regions=run.labels.regions,
         cut_objects=run.labels.cut_objects or "negative",
-        class_thresholds=answered_boxes.thresholds(now),
+        class_thresholds=upper_thresholds(now),
         doubt=doubt,
     )
     made = tracking.with_neighbours(now, made)

@@ -15,9 +15,9 @@ is counted (`sure`), and `find_drift` tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -47,9 +47,18 @@ class Plain:
 
 
 Decision = tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"], Float32[np.ndarray, " k"], Bool[np.ndarray, " n"]]
-Decide = Callable[[Int64[np.ndarray, " b"], Detections], Decision]
-"""Pool numbers of b images and the n detections on them, in pixels of the pool's images -> rows of the pseudo labels,
-their weights (classification, localisation), and which detections are open."""
+"""Rows of the pseudo labels, their weights (classification, localisation), and which detections are open."""
+
+
+class Decide(Protocol):
+    """What a teacher's detections become; what it remembers from batch to batch is kept with the training."""
+
+    def __call__(self, images: Int64[np.ndarray, " b"], found: Detections) -> Decision:
+        """Pool numbers of b images, and the n detections on them in pixels of the pool's images."""
+
+    def tensors(self) -> dict[str, np.ndarray]: ...
+
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None: ...
 
 
 @dataclass
@@ -112,13 +121,16 @@ class Teacher:
         """What a checkpoint keeps of it."""
         assert self.average is not None, FIRST_STEP
         kept = {name: value.detach().cpu().numpy() for name, value in self.average.state_dict().items()}
-        return kept | {"sure": np.array(self.sure, np.int64).reshape(-1, 2)}
+        decided = {f"decide.{name}": value for name, value in self.decide.tensors().items()}
+        return kept | decided | {"sure": np.array(self.sure, np.int64).reshape(-1, 2)}
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """The opposite of `tensors`, after `begin`."""
         assert self.average is not None, FIRST_STEP
-        state = {name: torch.from_numpy(value.copy()) for name, value in tensors.items() if name != "sure"}
-        self.average.load_state_dict(state)
+        decided = {name.removeprefix("decide."): v for name, v in tensors.items() if name.startswith("decide.")}
+        own = {name: v for name, v in tensors.items() if name != "sure" and not name.startswith("decide.")}
+        self.average.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in own.items()})
+        self.decide.load(decided)
         self.sure = [(int(boxes), int(images)) for boxes, images in tensors["sure"]]
 
     def facts(self) -> dict[str, Any]:
