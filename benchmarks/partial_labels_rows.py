@@ -88,7 +88,7 @@ def sets(policy: str, recipe: str) -> dict[str, list[Row]]:
             images,
             *(("U+CB boxes", how, recipe) for how in ("dual", "dual-consistency", "dual-nobox")),
             *(("U+CB boxes", how, f"{recipe},vote") for how in ("dual", "dual-consistency")),
-            *((name, "background", f"{recipe},quality") for name in ("no new label", "random images")),
+            *((name, "background", f"{recipe},quality") for name in (*menu.BOUNDS, "random images")),
             *(("U+CB boxes", how, f"{recipe},quality") for how in ("dual", "dual-quality")),
         ],
         "steps": [("no new label", "background", one) for one in _lengths()],
