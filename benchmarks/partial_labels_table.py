@@ -46,9 +46,10 @@ def summary(rows: Sequence[Row]) -> str:
 def _legend() -> str:
     return (
         "AP50 in points, mean over seeds (of every seed's mean over its rounds). Headroom share: (AP50 - no new label) "
-        "/ (everything labelled - no new label), both trained by the row's recipe, or where it has none by "
-        "the one before its first comma or plus. Minus random images: at the same budget (METHOD @BUDGET; boxes where "
-        f"none is named). Differences: paired by seed, [95 % bootstrap interval over seeds, {DRAWS} draws]; nothing is corrected for many comparisons.\n"
+        "/ (everything labelled - no new label), both trained by the row's recipe, or where it has none by the recipe "
+        "before its first comma or plus. Minus random images: at the same budget (METHOD @BUDGET; boxes where none is "
+        f"named). Differences: paired by seed, [95 % bootstrap interval over seeds, {DRAWS} draws]; nothing is "
+        "corrected for many comparisons.\n"
     )
 
 
