@@ -31,13 +31,16 @@ TABLE1 = [
 """Table 1 of 000 (U, U+CB, HPL, THPL, TSPL) and what stands beside it; its U and U+CB take the rest as background.
 `dual` and `ignore` are not of the document."""
 TEACHERS = (
-    "sane,teacher",
-    "sane,teacher,negatives",
-    "sane,teacher,teacher-upper=0.5",
-    "sane,teacher,teacher-upper=0.5,teacher-box=false",
-    "sane,share=0.75,teacher,teacher-upper=0.5,teacher-box=false",
-    "sane,teacher,teacher-decay=0.99",
+    *(
+        (how, "teacher")
+        for how in ("dual", "dual0.5", "dual-nobox", "dual0.5-nobox", "dual-counts", "dual-consistency")
+    ),
+    ("dual0.5-nobox", "share=0.75,teacher"),
+    ("dual", "teacher,negatives"),
+    ("dual", "teacher,teacher-decay=0.99"),
+    ("dual", "negatives"),
 )
+"""Policy and the tokens after the recipe. The teacher's boxes become labels as the policy says."""
 STEPS = (120, 240, 480, 960, 1920)
 AUGMENT = "norm,scale,photo"
 NOISE = ("sane", *(f"sane,retrain={k}" for k in (1, 2, 3)), "sane,threads=2")
@@ -81,7 +84,9 @@ def sets(policy: str, recipe: str) -> dict[str, list[Row]]:
         "teacher": [
             *bounds,
             images,
-            *(("U+CB boxes", policy, name) for name in (recipe, f"{recipe},negatives", *TEACHERS)),
+            ("U+CB boxes", policy, recipe),
+            *(("U+CB boxes", how, f"{recipe},{more}") for how, more in TEACHERS),
+            *(("random boxes", policy, one) for one in (recipe, f"{recipe},teacher")),
         ],
         "boxes": [
             *bounds,
@@ -147,7 +152,7 @@ def is_possible(row: Row) -> bool:
         expected = "; ".join(", ".join(one) for one in (menu.METHODS, menu.POLICIES, menu.BUDGETS))
         sys.exit(f"--rows: {row}: expected {expected}")
     missing = menu.missing_tokens(recipe)
-    if not menu.is_known(tuple(menu.policy_settings(policy))):
+    if not menu.is_known(tuple(menu.policy_settings(policy)), tuple(menu.recipe_settings(recipe))):
         missing = [policy, *missing]
     if missing:
         print(f"left out: {' / '.join(row)} (this labelwise has no {', '.join(missing)})", flush=True)
