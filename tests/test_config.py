@@ -79,12 +79,16 @@ def test_votes_and_weights_of_boxes_ask_for_what_they_look_at_and_for_nothing_el
     assert run("labels.policy={name='dual', box='consistency'}").columns_of_labels == ("view_iou",)
 
 
+EMA = ("train.teacher=ema", "train.warm_start=true", "train.whole_share=0.5")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (["labels.policy={name='dual', box='quality'}"], r"set model\.quality = true"),
         (["labels.policy={name='dual', box='quality'}", "model.quality=false"], r"set model\.quality = true"),
         (["labels.policy={name='dual', box='quality'}", "model.name='faster_rcnn'"], r"set model\.quality = true"),
+        (["labels.policy={name='dual', box='tightness'}", *EMA], r"does not tell the tightness"),
         (["labels.policy={name='dual', box='consistency'}", "predict.views=[]"], r"set predict\.views"),
         (["labels.policy=dual", "labels.vote=true", "predict.views=[]"], r"labels\.vote needs views"),
         (["labels.policy=dual", "labels.vote=true", "own_detector=true"], r"predictions from outside do not carry"),

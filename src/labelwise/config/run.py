@@ -57,6 +57,14 @@ class Run(Section):
             )
         if self.labels.vote and self.own_detector:
             found.append("labels.vote looks at the boxes of the views, which predictions from outside do not carry")
+        if self.train.teacher is not None and self.needs_consistency:
+            found.append(
+                f"train.teacher labels a batch from one view, yet the policy {self.labels.policy.name!r} compares "
+                "views; take one that does not (dual, hard)"
+            )
+        unknown = sorted({one.name for one in self._rows_of_policy} & {"quality", "tightness"})
+        if self.train.teacher is not None and unknown:
+            found.append(f"train.teacher does not tell the {unknown[0]} of its boxes; set another labels.policy.box")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
@@ -89,6 +97,8 @@ class Run(Section):
             )
         boxes = sorted({one.name for one in self.rows if one.task == "detection"})
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
+        if self.train.teacher is not None:
+            found.append("train.teacher labels boxes; a classifier takes labels.teacher")
         if self.labels.propagate is not None:
             found.append("labels.propagate moves boxes; a classifier has none")
         if self.labels.teacher is not None and (self.needs("history") or self.train.members > 1):
