@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from labelwise import catalog, files
+from labelwise.config.label_rule import LabelRule
 from labelwise.project.round import Round
-from labelwise.stages import answered_boxes, tracking
-from labelwise.targets import partial
+from labelwise.stages import tracking
+from labelwise.stages.thresholds import upper_thresholds
+from labelwise.targets import partial, vote
 from labelwise.types import Detections, Targets
 
 
 def label(now: Round) -> None:
     """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
-    found = now.detections(("view_iou",) if now.run.needs_views else ()) if now.number else None
+    found = now.detections(now.run.columns_of_labels) if now.number else None
     made = targets(now, found)
     files.write_targets(now.folder.targets, made)
     now.info["images"], now.info["boxes"] = len(made), len(made.boxes)
@@ -27,11 +29,12 @@ def targets(now: Round, found: Detections | None) -> Targets:
     doubt = found if run.model.settings.get("negatives") == "background" else None
     if found is not None:
         found = found.take(found.scores >= run.labels.threshold)
+        found = vote.voted(found, pool.width_px, pool.height_px) if run.labels.vote else found
     policy = catalog.find("labels", run.labels.policy.name)
     made = partial.targets(
         now.known,
         found,
-        lambda candidates: policy.call({**candidates, "round": now.number}, run.labels.policy.settings),
+        weigh(run.labels, now.number),
         policy.constant("NEGATIVES"),
         pool.width_px,
         pool.height_px,
@@ -39,8 +42,15 @@ def targets(now: Round, found: Detections | None) -> Targets:
         images=run.labels.images,
         regions=run.labels.regions,
         cut_objects=run.labels.cut_objects or "negative",
-        class_thresholds=answered_boxes.thresholds(now),
+        class_thresholds=upper_thresholds(now),
         doubt=doubt,
     )
     made = tracking.with_neighbours(now, made)
-    return made if run.train.whole_share is not None else made.without_whole()
+    apart = run.train.whole_share is not None or run.train.teacher is not None
+    return made if apart else made.without_whole()
+
+
+def weigh(rule: LabelRule, round_number: int) -> partial.Weigh:
+    """The run's label policy with its settings."""
+    policy = catalog.find("labels", rule.policy.name)
+    return lambda candidates: policy.call({**candidates, "round": round_number}, rule.policy.settings)

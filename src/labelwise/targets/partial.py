@@ -30,6 +30,7 @@ Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
 """A policy with its settings bound: what is known of the n open candidates -> (keep, w_cls, w_box), each [n].
 
 `scores`: confidence; `probs`: class distribution; `consistency`: cons(b) of 000 Eq. 4, or None without views;
+`quality`, `tightness`: IoU with its object as the model predicts it, with its anchor; None where nobody asked for them;
 `answers_per_candidate`: answers (annotated boxes and background marks, at least 1) of the candidate's image over its
 number of open candidates; `class_threshold`: the upper threshold that answers show for the candidate's class, NaN where
 they are too few; None where thresholds are not taken from answers.
@@ -96,7 +97,7 @@ def targets(
     origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
 
     if candidates is not None:
-        rows, weights = _pseudo(candidates, known, weigh, position, class_thresholds)
+        rows, weights = pseudo_labels(candidates, known, weigh, position, class_thresholds)
         image, boxes = np.append(image, candidates.image[rows]), np.append(boxes, candidates.boxes[rows], axis=0)
         labels = np.append(labels, candidates.labels[rows])
         w_cls, w_box = np.append(w_cls, weights[0]), np.append(w_box, weights[1])
@@ -147,7 +148,7 @@ def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
     return np.flatnonzero(seen)
 
 
-def _pseudo(
+def pseudo_labels(
     candidates: Detections,
     known: Labels,
     weigh: Weigh,
@@ -155,6 +156,8 @@ def _pseudo(
     class_thresholds: Float64[np.ndarray, " C"] | None,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows of the open candidates in training images that the policy keeps, and their weights (w_cls, w_box).
+
+    `position`: of every image its entry in training, -1 for none. `candidates` and `known` list the same images.
 
     cons(b) is the mean IoU over the views (000, Eq. 4). Only the light columns are copied.
     """
@@ -167,6 +170,8 @@ def _pseudo(
     per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
     scores, ratio = candidates.scores[rows], per_image[image[rows]]
     menu = {"scores": scores, "probs": candidates.probs[rows], "consistency": consistency}
+    for name, values in (("quality", candidates.quality), ("tightness", candidates.tightness)):
+        menu[name] = None if values is None else values[rows]
     threshold = None if class_thresholds is None else class_thresholds[candidates.labels[rows]]
     result = weigh(menu | {"answers_per_candidate": ratio, "class_threshold": threshold})
     for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):
