@@ -118,7 +118,7 @@ def test_both_sources_against_loops(seed: int, monkeypatch: pytest.MonkeyPatch) 
 
     counts = [any(said) for said in zip(touches(objects), touches(background), inside(pseudo, coverage), strict=True)]
     found = calibration.against_answers(
-        pseudo, confidence, calibration.Answered(objects, coverage, background, 7), classes
+        pseudo, confidence, calibration.LaterAnswers(objects, coverage, background, 7), classes
     )
     same(found, slow_counts(pseudo, confidence, hit, counts, objects, inside(objects, coverage), classes))
     assert found.source == "answers" and found.answers == 7
@@ -136,7 +136,7 @@ def test_an_object_is_annotated_by_a_box_of_its_class_alone() -> None:
     xyxy = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 10]], np.float32)
     truth = Boxes(np.array([0, 2, 3]), xyxy, np.array([0, 1, 0]))
     known = Boxes(np.array([0, 2, 2]), np.array([[0, 0, 10, 8], [20, 0, 30, 10]], np.float32), np.array([0, 0]))
-    assert calibration.not_annotated(truth, known).tolist() == [False, True, True]
+    assert calibration.unlabelled_objects(truth, known).tolist() == [False, True, True]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_project_by_ground_truth_and_by_the_answers_of_later_rounds(project: C
     assert only.source == "ground truth" and only.weights == 0
     assert only.boxes.sum() == only.checks.sum() == 9 and only.right.sum() == only.hits.sum() == 3
     assert only.objects.tolist() == np.bincount(truth.labels, minlength=2).tolist()
-    assert only.expected().sum() == pytest.approx(4.5)
+    assert only.expectation().sum() == pytest.approx(4.5)
     assert only.right.sum(axis=0).tolist() == [0, 0, 0, 0, 0, 0, 0, 3, 0, 0]
     assert only.checks.sum(axis=0).tolist() == [0, 0, 3, 0, 0, 3, 0, 3, 0, 0]
 
@@ -219,11 +219,11 @@ def test_answers_are_the_source_without_ground_truth_and_weights_where_predictio
     say(project, Query(2, 0, project.pool.names[0], "image"), "all", [0])
     (said,) = calibrations(blind, [1])[1]
     assert said.source == "answers" and said.checks.sum() == 3 and said.objects.sum() == said.hits.sum() == 1
-    assert said.weights == 0 and said.expected().sum() == pytest.approx(1.5)
+    assert said.weights == 0 and said.expectation().sum() == pytest.approx(1.5)
     folder = RoundFolder(project.project.round_folder(1))
     next(folder.predictions().glob("*.parquet")).write_bytes(b"damaged")
     (said,) = calibrations(blind, [1])[1]
-    assert said.weights == 9 and said.expected().sum() == pytest.approx(3), "a hard label weighs 1"
+    assert said.weights == 9 and said.expectation().sum() == pytest.approx(3), "a hard label weighs 1"
 
 
 def test_a_round_without_pseudo_boxes_says_nothing(project: Context) -> None:

@@ -48,7 +48,7 @@ def reliabilities(groups: Sequence[Group]) -> list[Reliability]:
 
 
 def _of_group(group: Group, key: str) -> Reliability | None:
-    by_source = {source: summed(group, source) for source in (TRUTH, ANSWERS)}
+    by_source = {source: sums(group, source) for source in (TRUTH, ANSWERS)}
     growth = {number: grown for number in group.rounds if (grown := sure_boxes(group, number)) is not None}
     if not (by_source[TRUTH] or by_source[ANSWERS] or growth):
         return None
@@ -69,7 +69,7 @@ def _of_group(group: Group, key: str) -> Reliability | None:
     return Reliability(group.name, sentences, Markup(_chart(shown, key)), caption, tables)
 
 
-def summed(group: Group, source: str) -> dict[int, Calibration]:
+def sums(group: Group, source: str) -> dict[int, Calibration]:
     """The counts of all seeds of every round that has some by this source, in the order of the name's classes."""
     out: dict[int, Calibration] = {}
     place = {name: k for k, name in enumerate(group.classes)}
@@ -79,7 +79,7 @@ def summed(group: Group, source: str) -> dict[int, Calibration]:
             for one in result.calibration:
                 if one.source == source:
                     before = out.get(result.round) or _nothing(source, len(place))
-                    out[result.round] = _added(before, one, rows)
+                    out[result.round] = _sum(before, one, rows)
     return dict(sorted(out.items()))
 
 
@@ -88,7 +88,7 @@ def _nothing(source: str, n: int) -> Calibration:
     return Calibration(source, one, table, table, table.astype(np.float64), one, one)
 
 
-def _added(before: Calibration, one: Calibration, rows: Int64[np.ndarray, " C"]) -> Calibration:
+def _sum(before: Calibration, one: Calibration, rows: Int64[np.ndarray, " C"]) -> Calibration:
     """Both together; class k of the second is class rows[k] of the first."""
     columns = {}
     for name in ("boxes", "checks", "right", "confidence", "objects", "hits"):
@@ -144,7 +144,7 @@ def _with_interval(right: int, of: int) -> str:
 
 def _outcome(number: int, one: Calibration) -> str:
     right, checks, hits, objects = total(one)
-    expected = float(one.expected().sum())
+    expected = float(one.expectation().sum())
     text = f"Round {number}, by {one.source}: {right:,} of {plural(checks, 'pseudo box', 'pseudo boxes')} were right"
     text += f" ({points(_ratio(right, checks))} %)" if checks else ""
     text += f"; by their confidence it would have been {expected:,.0f}"
@@ -202,7 +202,7 @@ def _rounds(
 def _classes(group: Group, number: int, one: Calibration) -> Table:
     columns = ["Class", "Pseudo boxes", "Checked", "Right", "Expected by confidence"]
     columns += ["Precision", "Objects nobody annotated", "Hit", "Recall"]
-    right, checks, expected = one.right.sum(axis=1), one.checks.sum(axis=1), one.expected()
+    right, checks, expected = one.right.sum(axis=1), one.checks.sum(axis=1), one.expectation()
     counts = np.stack([one.boxes, checks, right, expected, one.objects, one.hits], axis=1).astype(np.float64)
     named = [("all", counts.sum(axis=0)), *zip(group.classes, counts, strict=True)]
     rows = []

@@ -68,7 +68,7 @@ class Calibration:
         """Share hit of the objects; NaN: there are none."""
         return share(self.hits, self.objects)
 
-    def expected(self) -> Float64[np.ndarray, " C"]:
+    def expectation(self) -> Float64[np.ndarray, " C"]:
         """How many would be right if confidence were the probability of it."""
         expected: np.ndarray = self.confidence.sum(axis=1)
         return expected

@@ -20,7 +20,7 @@ A box of confidence 0.9 on the first object, one of 0.6 on the same object, one 
 >>> match(pseudo, np.array([0.9, 0.6, 0.3]), objects).tolist()
 [0, -1, -1]
 >>> found = against_objects(pseudo, np.array([0.9, 0.6, 0.3]), objects, Rects.empty(1), 1)
->>> found.precision().round(3).tolist(), found.recall().tolist(), found.expected().round(3).tolist()
+>>> found.precision().round(3).tolist(), found.recall().tolist(), found.expectation().round(3).tolist()
 ([0.333], [0.5], [1.8])
 """
 
@@ -46,7 +46,7 @@ SAME_OBJECT = IN_REGION - 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class LaterAnswers:
     """What people said later: objects that they annotated, rectangles where they saw every object, and background.
 
     `questions`: how many answers that is.
@@ -82,7 +82,7 @@ def match(pseudo: Boxes, confidence: Float[np.ndarray, " n"], objects: Boxes) ->
     return out
 
 
-def not_annotated(truth: Boxes, known: Boxes) -> Bool[np.ndarray, " t"]:
+def unlabelled_objects(truth: Boxes, known: Boxes) -> Bool[np.ndarray, " t"]:
     """The objects of the ground truth that no annotation of their class lies on (IoU below 0.69)."""
     out = np.ones(len(truth), bool)
     out[_close_pairs(truth, known, SAME_OBJECT)[0]] = False
@@ -100,7 +100,7 @@ def against_objects(
     return _calibration("ground truth", pseudo.labels, confidence, counts, hit >= 0, objects.labels, found, n_classes)
 
 
-def against_answers(pseudo: Boxes, confidence: Float[np.ndarray, " n"], later: Answered, n_classes: int) -> Calibration:
+def against_answers(pseudo: Boxes, confidence: Float[np.ndarray, " n"], later: LaterAnswers, n_classes: int) -> Calibration:
     """The pseudo boxes of which later answers tell something.
 
     A box that hits a later annotation of its class is right. One that overlaps (IoU >= 0.5) an annotation otherwise or

@@ -13,7 +13,7 @@ from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report.results import Calibration
 from labelwise.study import calibration
-from labelwise.study.calibration import Answered
+from labelwise.study.calibration import LaterAnswers
 from labelwise.types import ORIGIN_LABEL, ORIGIN_PSEUDO, Boxes, LabelwiseError, Rects, Targets, image_of
 
 
@@ -51,7 +51,7 @@ def _of_round(now: Round, later: _Later) -> list[Calibration]:
         known = np.flatnonzero((targets.origin == ORIGIN_LABEL) & np.isin(owner, images))
         annotated = Boxes.from_rows(owner[known], targets.boxes[known], targets.labels[known], len(pool))
         shown = _of_images(pool.truth, images)
-        objects = _take(shown, calibration.not_annotated(shown, annotated))
+        objects = _take(shown, calibration.unlabelled_objects(shown, annotated))
         crowd = Rects.empty(len(pool)) if pool.crowd is None else pool.crowd
         out.append(calibration.against_objects(pseudo, confidence, objects, crowd, n))
     said = calibration.against_answers(pseudo, confidence, later.than(now.number, images), n)
@@ -140,13 +140,13 @@ class _Later:
         self.covers = np.isin(words, units.covering()) & _is_row_of(self.image, self.xyxy, known.coverage)
         self.marks = np.isin(words, units.marking()) & _is_row_of(self.image, self.xyxy, known.background)
 
-    def than(self, number: int, images: Int64[np.ndarray, " m"]) -> Answered:
+    def than(self, number: int, images: Int64[np.ndarray, " m"]) -> LaterAnswers:
         """What was said of these images after a round."""
         late = (self.round > number) & np.isin(self.image, images)
         made = self.objects
         new = (made["round"] > number) & np.isin(made["image"], images)
         covers, marks = late & self.covers, late & self.marks
-        return Answered(
+        return LaterAnswers(
             Boxes.from_rows(made["image"][new], made["xyxy"][new], made["label"][new], self.n),
             Rects.from_rows(self.image[covers], self.xyxy[covers], self.n),
             Rects.from_rows(self.image[marks], self.xyxy[marks], self.n),
