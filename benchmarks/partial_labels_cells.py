@@ -51,20 +51,24 @@ class Place:
     extra: tuple[str, ...] = ()
 
     def of(self, cell: Cell) -> Path:
-        """The folder of one bed and seed."""
-        return self.work / cell.bed / f"seed{cell.seed}"
+        """The folder of one bed, seed and kind of first model."""
+        return self.work / cell.bed / "-".join([f"seed{cell.seed}", *filter(None, cell.model.split(","))])
+
+    def first_of(self, cell: Cell) -> str:
+        """The recipe of the first model that a cell goes on from."""
+        return ",".join(filter(None, (self.first, cell.model)))
 
     def base(self, bed: Bed) -> tuple[str, ...]:
         """The settings of a bed, with one thread of the CPU and the weights of the body."""
         alike = ("train.threads=1", "train.accelerator=cpu")
-        return (f'model.weights="{self.weights}"', *alike, *bed.settings, *self.extra)
+        return (f'model.weights="{self.weights}"', *alike, *bed.settings)
 
 
 def run_of(place: Place, cell: Cell, settings: list[str], folder: Path) -> Run:
     """The config of a project of the bed with a cell's method."""
-    bed, recipe = BEDS[cell.bed], METHODS[cell.method][0]
+    bed, recipe = BEDS[cell.bed], METHODS[cell.name][0]
     names = f"{bed.data}+{recipe}" if recipe else bed.data
-    every = [f"seed={cell.seed}", *place.base(bed), *settings]
+    every = [f"seed={cell.seed}", *place.base(bed), *settings, *place.extra]
     return opening.resolve_paths(config.load(catalog.recipe_files(names), every), folder)
 
 
@@ -110,13 +114,17 @@ def make_data(place: Place, bed: str) -> None:
     """Draws generated data once for all seeds."""
     folder = place.work / bed / "data"
     if config.load(catalog.recipe_files(BEDS[bed].data)).data.generated:
-        opening.start(folder, BEDS[bed].data, list(place.base(BEDS[bed]))).project.close()
+        opening.start(folder, BEDS[bed].data, [*place.base(BEDS[bed]), *place.extra]).project.close()
 
 
 def make_start(place: Place, cell: Cell) -> None:
     """The start images and the first model."""
     folder = place.of(cell) / "start"
-    settings = [*recipe_settings(place.first, BEDS[cell.bed].stretch), "train.warm_start=false", "budget.per_round=[]"]
+    settings = [
+        *recipe_settings(place.first_of(cell), BEDS[cell.bed].stretch),
+        "train.warm_start=false",
+        "budget.per_round=[]",
+    ]
     run = run_of(place, replace(cell, method="no new label"), [*IMAGES, *settings], folder)
     if not (folder / "run.toml").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,10 +139,16 @@ def make_start(place: Place, cell: Cell) -> None:
     context.project.close()
 
 
+def view_settings(cell: Cell, policy: str) -> list[str]:
+    """What predictions and picks are made with: the policy that looks at most of what is predicted, voting if any."""
+    policy = "dual-quality" if "quality" in cell.view.split(",") else policy
+    return [*policy_settings(policy), *recipe_settings(cell.view)]
+
+
 def make_predicted(place: Place, cell: Cell) -> None:
     """The first model's predictions of the pool, with the views, that all methods and policies look at."""
-    folder, like = place.of(cell) / "predicted", replace(cell, method="U+CB boxes", rounds=1)
-    settings = [*method_settings(like), *policy_settings("soft0.05")]
+    folder, like = predicted_of(place, cell), replace(cell, method="U+CB boxes", rounds=1)
+    settings = [*method_settings(like), *view_settings(cell, "soft0.05")]
     take_over(place.of(cell) / "start", folder, run_of(place, like, settings, folder))
     context = opened(folder)
     stages(context, ("predict",))
@@ -143,19 +157,24 @@ def make_predicted(place: Place, cell: Cell) -> None:
 
 def make_picks(place: Place, cell: Cell) -> None:
     """What one method asks, and the answers."""
-    own = cell.method in OWN_PREDICTIONS
-    before = place.of(cell) / ("start" if own else "predicted")
+    own = cell.name in OWN_PREDICTIONS
+    before = place.of(cell) / "start" if own else predicted_of(place, cell)
     folder, once = picks_of(place, cell), replace(cell, rounds=1)
-    settings = [*method_settings(once), *policy_settings("background" if own else "soft0.05")]
+    settings = [*method_settings(once), *view_settings(cell, "background" if own else "soft0.05")]
     take_over(before, folder, run_of(place, once, settings, folder))
     context = opened(folder)
     stages(context, ("predict", "score", "select", "ask"))
     context.project.close()
 
 
+def predicted_of(place: Place, cell: Cell) -> Path:
+    """The folder of the predictions that a cell's method looks at."""
+    return place.of(cell) / "-".join(filter(None, ("predicted", *cell.view.split(","))))
+
+
 def picks_of(place: Place, cell: Cell) -> Path:
     """The folder in which a method has asked."""
-    return place.of(cell) / cell.method.replace(" ", "_")
+    return place.of(cell) / "-".join(filter(None, (cell.method.replace(" ", "_"), *cell.view.split(","))))
 
 
 # ---------------------------------------------------------------------------------------------------------- a cell
@@ -165,6 +184,8 @@ def measure(place: Place, cell: Cell) -> list[dict[str, Any]]:
     """Trains a cell and tests it: one row per round."""
     began, cpu = time.perf_counter(), time.process_time()
     jump = cell.rounds == 1
+    if not jump and "retrain=" in cell.recipe:
+        raise LabelwiseError("retrain changes the seed of one training; in several rounds it would change the picks")
     folder = place.of(cell) / "cells" / "-".join(cell.key[2:]).replace(" ", "_").replace("/", "_")
     if jump:  # a minute: begun anew after a kill
         shutil.rmtree(folder, ignore_errors=True)

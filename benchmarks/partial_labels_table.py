@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from partial_labels_spread import is_apart, sections
 
 ENOUGH = 10.0
 """AP50 of headroom from which a bed decides anything."""
@@ -44,36 +46,52 @@ def summary(rows: Sequence[Row]) -> str:
 def _legend() -> str:
     return (
         "AP50 in points, mean over seeds (of every seed's mean over its rounds). Headroom share: (AP50 - no new label) "
-        "/ (everything labelled - no new label), both trained by the row's recipe. Differences: paired by seed, "
-        f"[95 % bootstrap interval over seeds, {DRAWS} draws]; nothing is corrected for many comparisons.\n"
+        "/ (everything labelled - no new label), both trained by the row's recipe, or where it has none by the recipe "
+        "before its first comma or plus. Minus random images: at the same budget (METHOD @BUDGET; boxes where none is "
+        f"named). Differences: paired by seed, [95 % bootstrap interval over seeds, {DRAWS} draws]; nothing is "
+        "corrected for many comparisons.\n"
     )
 
 
 def _bed(bed: str, rounds: str, rows: Sequence[Row]) -> str:
     value: dict[tuple[str, str, str], dict[str, float]] = {}
     cost: dict[tuple[str, str, str], list[Row]] = {}
-    for key in dict.fromkeys((_recipe(row), row["method"], row["policy"]) for row in rows):
-        own = [row for row in rows if (_recipe(row), row["method"], row["policy"]) == key]
-        seeds = dict.fromkeys(row["seed"] for row in own)
-        value[key] = {s: float(np.mean([float(row["ap50"]) for row in own if row["seed"] == s])) for s in seeds}
-        cost[key] = [row for row in own if row["round"] == rounds]
+    own = [row for row in rows if not is_apart(row["recipe"])]
+    for key in dict.fromkeys((_recipe(row), row["method"], row["policy"]) for row in own):
+        like = [row for row in own if (_recipe(row), row["method"], row["policy"]) == key]
+        seeds = dict.fromkeys(row["seed"] for row in like)
+        value[key] = {s: float(np.mean([float(row["ap50"]) for row in like if row["seed"] == s])) for s in seeds}
+        cost[key] = [row for row in like if row["round"] == rounds]
     out = [f"\n## {bed}, {'one jump' if rounds == '1' else f'{rounds} rounds'}\n"]
     for recipe in dict.fromkeys(key[0] for key in value):
         here = {key[1:]: value[key] for key in sorted(value, key=_place) if key[0] == recipe}
-        out += [f"### recipe {recipe}\n", _headroom(here), ""]
+        beside = _beside(recipe, value)
+        out += [f"### recipe {recipe}\n", _headroom(beside), ""]
         head = ["method", "policy", "seeds", "AP50", "headroom share", "minus no new label", "minus random images"]
         head += ["boxes", "questions", "annotation s", "pseudo recall / precision", "CPU s"]
         out += [_line(head), _line(["---"] * len(head))]
-        out += [_line(_cells(key, here, cost[(recipe, *key)])) for key in here]
+        out += [_line(_cells(key, here[key], beside, cost[(recipe, *key)])) for key in here]
         out.append(_short_part(here))
-    return "\n".join(out)
+    return "\n".join(out + sections(rows))
+
+
+def _beside(
+    recipe: str, value: Mapping[tuple[str, str, str], dict[str, float]]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """What a recipe's rows are compared with: bounds and random images of its own, else of the recipe it is made of."""
+    name = recipe.partition(": ")[0]
+    origin = re.split("[,+]", name)[0]
+    out = {key[1:]: seeds for key, seeds in value.items() if key[0].partition(": ")[0] == origin}
+    own = {key[1:]: seeds for key, seeds in value.items() if key[0] == recipe}
+    return own if {NO_LABEL, ALL_LABELS} & {method for method, _ in own} else out | own
 
 
 def _place(key: tuple[str, str, str]) -> tuple[int, str, str]:
     """The bounds first, images before boxes."""
     method = key[1]
     first = [NO_LABEL, ALL_LABELS, IMAGES]
-    return (first.index(method) if method in first else 3 + method.endswith("boxes"), method, key[2])
+    name = method.partition(" @")[0]
+    return (first.index(name) if name in first else 3 + name.endswith("boxes"), method, key[2])
 
 
 def _recipe(row: Row) -> str:
@@ -100,8 +118,11 @@ def _headroom(here: Mapping[tuple[str, str], dict[str, float]]) -> str:
     return text
 
 
-def _cells(key: tuple[str, str], here: Mapping[tuple[str, str], dict[str, float]], rows: Sequence[Row]) -> list[str]:
-    own, low, high = here[key], _bound(here, NO_LABEL), _bound(here, ALL_LABELS)
+def _cells(
+    key: tuple[str, str], own: dict[str, float], beside: Mapping[tuple[str, str], dict[str, float]], rows: Sequence[Row]
+) -> list[str]:
+    low, high = _bound(beside, NO_LABEL), _bound(beside, ALL_LABELS)
+    _, at, budget = key[0].partition(" @")
     seeds = sorted(set(own) & set(low) & set(high))
     share = "–"
     if seeds:
@@ -113,7 +134,8 @@ def _cells(key: tuple[str, str], here: Mapping[tuple[str, str], dict[str, float]
     pseudo = f"{_mean(rows, 'pseudo_recall', 2)} / {_mean(rows, 'pseudo_precision', 2)}"
     return [
         *key, str(len(own)), f"{np.mean(list(own.values())):.1f}{spread}", share,
-        _difference(own, low), _difference(own, _bound(here, IMAGES)), *mean, pseudo, _mean(rows, "cpu_s"),
+        _difference(own, low), _difference(own, _bound(beside, IMAGES + at + budget)), *mean, pseudo,
+        _mean(rows, "cpu_s"),
     ]  # fmt: skip
 
 

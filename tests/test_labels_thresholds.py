@@ -11,7 +11,7 @@ from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Predict
 from labelwise.labels import dual, hard, noisy, task_soft
 from labelwise.project.round import Round
-from labelwise.stages import answered_boxes
+from labelwise.stages import thresholds
 from labelwise.targets.class_thresholds import class_thresholds, compare_with_answers
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Query, Rects
 
@@ -131,18 +131,18 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
     )
     monkeypatch.setattr(Round, "detections", predicted)
     seen: list[tuple[list[float], list[bool]]] = []
-    real = answered_boxes.class_thresholds
+    real = thresholds.class_thresholds
 
     def spy(confidence, label, right, n_classes, *, precision):
         seen.append((confidence.tolist(), right.tolist()))
         return real(confidence, label, right, n_classes, precision=precision, least=1)
 
-    monkeypatch.setattr(answered_boxes, "class_thresholds", spy)
+    monkeypatch.setattr(thresholds, "class_thresholds", spy)
     now = Round(context, 2)
-    found = answered_boxes.thresholds(now)
+    found = thresholds.upper_thresholds(now)
     assert seen == [([0.5, 0.5], [True, False])]
     assert found is not None and found.tolist() == [0.8]  # 2/4 right from 0.5 on: not enough
     assert now.info == {"answered_boxes": 2, "class_thresholds": [0.8]}
     first = Round(context, 0)
-    monkeypatch.setattr(answered_boxes, "class_thresholds", real)
-    assert np.isnan(answered_boxes.thresholds(first)).all() and first.info["class_thresholds"] == [None]
+    monkeypatch.setattr(thresholds, "class_thresholds", real)
+    assert np.isnan(thresholds.upper_thresholds(first)).all() and first.info["class_thresholds"] == [None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import partial_labels
 import partial_labels_menu as menu
+import partial_labels_plan as plans
+import partial_labels_rows as rows_file
+import partial_labels_spread as spread
 import partial_labels_table as table
 from partial_labels_oracle import EDITS, edited, of_pseudo
 
@@ -131,3 +136,92 @@ def test_rows_are_named_by_sets_or_one_by_one() -> None:
     assert partial_labels.rows_of("U boxes: hard: warm", "dual", "sane") == [("U boxes", "hard", "warm")]
     with pytest.raises(SystemExit, match="unknown cores"):
         partial_labels.rows_of("cores", "dual", "sane")
+
+
+def test_budgets_stand_in_the_method_and_the_bounds_have_none() -> None:
+    rows = partial_labels.rows_of("core", "dual", "sane", ["boxes", "seconds"])
+    methods = [method for method, _, _ in rows]
+    assert methods.count("no new label") == 1 and "random images" in methods and "random images @seconds" in methods
+    own = partial_labels.rows_of("noisy", "dual", "sane", ["seconds"])
+    assert ("uncertain boxes @queries", "noisy", "sane") in own and ("uncertain boxes", "noisy", "sane") in own
+    assert ("random images @seconds", "background", "sane") in own
+    for budget, said in (("", []), (" @seconds", ["budget.unit=seconds"]), (" @queries", ["budget.unit=queries"])):
+        amount = menu.BEDS["fod_a"].seconds if "seconds" in budget else menu.BEDS["fod_a"].boxes
+        cell = menu.Cell("fod_a", 0, f"random boxes{budget}", "dual", "sane", rounds=2)
+        assert menu.method_settings(cell) == [*said, f"budget.per_round=[{amount}, {amount}]"]
+    for name in rows_file.sets("dual", "sane"):
+        for method, policy, _ in partial_labels.rows_of(name, "dual", "sane"):
+            assert method.partition(" @")[0] in menu.METHODS and policy.split("/")[0] in menu.POLICIES
+
+
+def test_a_row_that_would_be_another_one_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    menu.TOKENS["nonsense"] = (("train.nonsense=1",),)
+    try:
+        assert menu.missing_tokens("sane,nonsense") == ["nonsense"]
+        assert not rows_file.is_possible(("random images", "background", "sane,nonsense"))
+        assert "left out: random images / background / sane,nonsense" in capsys.readouterr().out
+    finally:
+        del menu.TOKENS["nonsense"]
+    assert rows_file.is_possible(("random images", "background", "sane,retrain=1"))
+    assert menu.Cell("scenes", 0, "U boxes", "dual", "sane,frcnn,retrain=1").model == "frcnn"
+
+
+class Pool:
+    """Runs each step at once, and notes it; `seconds` is what a cell takes."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.begun = seconds, []
+
+    def submit(self, _work: object, step: object, _place: object, what: object) -> Future[plans.Result]:
+        future: Future[plans.Result] = Future()
+        kind = step.__name__.removeprefix("make_").replace("measure", "cell")  # type: ignore[attr-defined]
+        self.begun.append((kind, what if isinstance(what, str) else what.seed))  # type: ignore[attr-defined]
+        future.set_result((None, "", self.seconds if kind == "cell" else 0.0))
+        return future
+
+
+def test_whole_seeds_come_first_and_what_is_shared_runs_once() -> None:
+    methods = ("no new label", "U boxes", "core-set images")
+    todo = [menu.Cell("bccd-4", seed, method, "background", "sane") for method in methods for seed in (1, 0)]
+    pool = Pool(1.0)
+    plan = plans.Plan(pool, None, todo, lambda *_: None, jobs=1)  # type: ignore[arg-type]
+    plan.run(time.monotonic() + 1e6)
+    own = ["start", "predicted", *["picks"] * 3, *["cell"] * 3]
+    assert [kind for kind, _ in pool.begun] == ["data", *own, *own] and not plan.not_begun
+    assert [what for _, what in pool.begun] == ["bccd-4", *[0] * 8, *[1] * 8]
+
+
+def test_what_would_not_end_in_time_is_not_begun() -> None:
+    todo = [menu.Cell("bccd-4", seed, "no new label", "background", "sane") for seed in range(3)]
+    pool = Pool(1e9)
+    plan = plans.Plan(pool, None, todo, lambda *_: None, jobs=1)  # type: ignore[arg-type]
+    plan.run(time.monotonic() + 1e6)
+    assert [kind for kind, _ in pool.begun].count("cell") == 1 and plan.not_begun == 2, "the first tells how long"
+    plan = plans.Plan(late := Pool(1.0), None, todo, lambda *_: None, jobs=1)  # type: ignore[arg-type]
+    plan.run(time.monotonic() - 1)
+    assert not late.begun and plan.not_begun == 1
+
+
+def test_differences_are_to_images_of_the_same_budget() -> None:
+    rows = [row("no new label", s, 50, cpu_s="1") for s in (0, 1)] + [row("everything labelled", s, 70) for s in (0, 1)]
+    rows += [row(m, s, v) for m, v in (("random images", 60), ("random images @seconds", 62)) for s in (0, 1)]
+    rows += [row(m, s, v) for m, v in (("u boxes", 61), ("u boxes @seconds", 65)) for s in (0, 1)]
+    rows += [row("u boxes", s, 66) | {"recipe": "r,teacher"} for s in (0, 1)]
+    text = table.summary(rows)
+    assert "| u boxes | background | 2 | 61.0 (0.0) | 55 % | +11.0 [+11.0, +11.0] | +1.0 [+1.0, +1.0] |" in text
+    assert (
+        "| u boxes @seconds | background | 2 | 65.0 (0.0) | 75 % | +15.0 [+15.0, +15.0] | +3.0 [+3.0, +3.0] |" in text
+    )
+    assert "| 80 % | +16.0 [+16.0, +16.0] | +6.0 [+6.0, +6.0] |" in text, "without bounds: those of the recipe before"
+
+
+def test_steps_and_the_noise_of_one_training_by_hand() -> None:
+    values = {120: 50.0, 240: 60.0, 480: 60.5}
+    rows = [row("no new label", 0, v, cpu_s="9") | {"recipe": f"exact={n},norm"} for n, v in values.items()]
+    rows += [row("u", s, v) | {"recipe": r} for r, v in (("r", 50), ("r,retrain=1", 52)) for s in (0, 1)]
+    rows += [row("u", 0, 49.5) | {"recipe": "r,threads=2"}]
+    text = "\n".join(spread.sections(rows))
+    assert "| no new label | norm | 120 | 1 | 50.0 | +10.0 | 9 |" in text
+    assert "| no new label | norm | 240 | 1 | 60.0 | +0.5, converged | 9 |" in text
+    assert f"| u | background | r | {np.sqrt(2):.2f} (2) | 0.00 (2) | 0.5 / 0.5 (1) |" in text
+    assert "### recipe r,retrain" not in table.summary(rows)

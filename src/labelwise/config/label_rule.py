@@ -48,11 +48,12 @@ class LabelRule(Section):
     cut_objects: Literal["negative", "ignore"] | None = None
     """Crops: what the border leaves of an object that is not the crop's (0.7 of it or less) is negative (none: as
     document 003 has it), or ignored."""
-    class_thresholds: Literal["answers"] | None = None
-    """Upper threshold of a class (`hard`, `dual`): from which confidence on the boxes that were asked about were right
-    as often as `precision`; none: the policy's own, the same for all."""
+    class_thresholds: Literal["answers", "counts"] | None = None
+    """Upper threshold of a class (`hard`, `dual`): with "answers", from which confidence on the boxes that were asked
+    about were right as often as `precision`; with "counts", from which there are as many boxes an image as in those
+    that were wholly looked over; none: the policy's own, the same for all."""
     precision: float | None = Field(None, gt=0, lt=1)
-    """With `class_thresholds`: how often pseudo labels shall be right; none: 0.8."""
+    """With `class_thresholds = "answers"`: how often pseudo labels shall be right; none: 0.8."""
     teacher: TeacherRule | None = None
     """Pseudo labels of a second model (classifiers)."""
     propagate: Propagate | None = None

@@ -50,6 +50,11 @@ class Run(Section):
         found = [] if self.own_detector else self._views_missing()
         if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
             found.append("the score needs a model that predicts its loss; set model.loss_head = true")
+        if self.train.teacher is not None and self.needs_consistency:
+            found.append(
+                f"train.teacher labels a batch from one view, yet the policy {self.labels.policy.name!r} compares "
+                "views; take one that does not (dual, hard)"
+            )
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
@@ -82,6 +87,8 @@ class Run(Section):
             )
         boxes = sorted({one.name for one in self.rows if one.task == "detection"})
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
+        if self.train.teacher is not None:
+            found.append("train.teacher labels boxes; a classifier takes labels.teacher")
         if self.labels.propagate is not None:
             found.append("labels.propagate moves boxes; a classifier has none")
         if self.labels.teacher is not None and (self.needs("history") or self.train.members > 1):

@@ -56,6 +56,12 @@ class Train(Section):
     """Classifiers: crops at random from the image padded by so much."""
     warm_start: bool = False
     """Goes on from the model of the round before; else every round begins anew."""
+    teacher: Literal["ema"] | None = None
+    """Detectors: the average of the weights so far labels the partly known images of every batch anew, as the label
+    policy says; none: their pseudo labels are the predictions of the model before. It needs `warm_start` and
+    `whole_share`."""
+    teacher_decay: float | None = Field(None, gt=0, lt=1)
+    """With `teacher`: how much of the average stays at every step; none: 0.97."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     """Where it runs."""
     devices: int = Field(1, ge=1)
@@ -87,6 +93,20 @@ class Train(Section):
         if self.steps is not None and other:
             what = " and ".join(f"train.{key} = {getattr(self, key)} ({do})" for key, do in other.items())
             raise ValueError(f"train.steps = {self.steps} says exactly how many steps; it does not go with {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_has_ground(self) -> Train:
+        wanted = {"train.warm_start = true": self.warm_start, "train.whole_share = 0.5": self.whole_share is not None}
+        if self.teacher is not None and not all(wanted.values()):
+            raise ValueError(
+                f'train.teacher = "{self.teacher}" begins with the model before, and needs images that are wholly '
+                f"known in every batch; set {' and '.join(name for name, there in wanted.items() if not there)}"
+            )
+        if self.teacher is None and self.teacher_decay is not None:
+            raise ValueError(
+                f'train.teacher_decay = {self.teacher_decay} goes with a teacher; set train.teacher = "ema"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from labelwise import catalog, files
+from labelwise.config.label_rule import LabelRule
 from labelwise.project.round import Round
-from labelwise.stages import answered_boxes, tracking
+from labelwise.stages import tracking
+from labelwise.stages.thresholds import upper_thresholds
 from labelwise.targets import partial
 from labelwise.types import Detections, Targets
 
@@ -31,7 +33,7 @@ def targets(now: Round, found: Detections | None) -> Targets:
     made = partial.targets(
         now.known,
         found,
-        lambda candidates: policy.call({**candidates, "round": now.number}, run.labels.policy.settings),
+        weigh(run.labels, now.number),
         policy.constant("NEGATIVES"),
         pool.width_px,
         pool.height_px,
@@ -39,8 +41,15 @@ def targets(now: Round, found: Detections | None) -> Targets:
         images=run.labels.images,
         regions=run.labels.regions,
         cut_objects=run.labels.cut_objects or "negative",
-        class_thresholds=answered_boxes.thresholds(now),
+        class_thresholds=upper_thresholds(now),
         doubt=doubt,
     )
     made = tracking.with_neighbours(now, made)
-    return made if run.train.whole_share is not None else made.without_whole()
+    apart = run.train.whole_share is not None or run.train.teacher is not None
+    return made if apart else made.without_whole()
+
+
+def weigh(rule: LabelRule, round_number: int) -> partial.Weigh:
+    """The run's label policy with its settings."""
+    policy = catalog.find("labels", rule.policy.name)
+    return lambda candidates: policy.call({**candidates, "round": round_number}, rule.policy.settings)

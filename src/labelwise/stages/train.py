@@ -25,14 +25,16 @@ from labelwise.stages.checkpoints import (
     start_from,
     write_model,
 )
+from labelwise.stages.online_labels import teacher
 from labelwise.train import failure
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
 from labelwise.train.images import ImageSet
 from labelwise.train.schedule import plan_of
+from labelwise.train.teacher import find_drift
 
-LATER = ("steps", "whole_share", "warm_lr", "scale", "iou_crop", "photometric")
+LATER = ("steps", "whole_share", "warm_lr", "scale", "iou_crop", "photometric", "teacher", "teacher_decay")
 """Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
 
 CLOCKS = ("images_per_s", "record_s")
@@ -61,7 +63,7 @@ def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
     rule, images, targets = now.run.train, now.context.images("pool"), now.targets
     failed = dict(images.warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
-    return TrainingSet(images, targets, rows, Augment.of(rule)), failed
+    return TrainingSet(images, targets, rows, Augment.of(rule), teacher(now)), failed
 
 
 def _fingerprint(now: Round, failed: Collection[int]) -> str:
@@ -70,6 +72,7 @@ def _fingerprint(now: Round, failed: Collection[int]) -> str:
     unset = {name for name in LATER if getattr(run.train, name) is None}
     train = run.train.model_dump_json(exclude=unset)
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
+    how += f" {run.labels.model_dump_json()}" if run.train.teacher is not None else ""
     how += f" without {sorted(failed)}" if failed else ""
     return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
@@ -104,6 +107,12 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
             checkpoint=unfinished,
             progress=advance,
             after_epoch=recorder,
+        )
+    drift = find_drift(info)
+    if drift is not None:
+        now.context.tell(
+            f"round {now.number}: {drift}: it confirms its own errors. Raise the upper threshold of labels.policy, "
+            'take labels.class_thresholds = "answers", or train without train.teacher'
         )
     if recorder is not None:
         recorder.finish(files.write_bytes)

@@ -96,7 +96,7 @@ def targets(
     origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
 
     if candidates is not None:
-        rows, weights = _pseudo(candidates, known, weigh, position, class_thresholds)
+        rows, weights = pseudo_labels(candidates, known, weigh, position, class_thresholds)
         image, boxes = np.append(image, candidates.image[rows]), np.append(boxes, candidates.boxes[rows], axis=0)
         labels = np.append(labels, candidates.labels[rows])
         w_cls, w_box = np.append(w_cls, weights[0]), np.append(w_box, weights[1])
@@ -147,7 +147,7 @@ def _training_images(known: Labels, images: str) -> Int64[np.ndarray, " m"]:
     return np.flatnonzero(seen)
 
 
-def _pseudo(
+def pseudo_labels(
     candidates: Detections,
     known: Labels,
     weigh: Weigh,
@@ -155,6 +155,8 @@ def _pseudo(
     class_thresholds: Float64[np.ndarray, " C"] | None,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows of the open candidates in training images that the policy keeps, and their weights (w_cls, w_box).
+
+    `position`: of every image its entry in training, -1 for none. `candidates` and `known` list the same images.
 
     cons(b) is the mean IoU over the views (000, Eq. 4). Only the light columns are copied.
     """

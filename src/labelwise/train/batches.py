@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from labelwise.train.augment import Augment
+from labelwise.train.teacher import Plain, Teacher
 from labelwise.types import ORIGIN_PSEUDO, Targets
 
 
@@ -27,8 +28,16 @@ class ImageSource(Protocol):
 class TrainingSet:
     """The training images of a round as model inputs; `rows` are the entries of `targets` whose image can be read."""
 
-    def __init__(self, images: ImageSource, targets: Targets, rows: np.ndarray, augment: Augment) -> None:
+    def __init__(
+        self,
+        images: ImageSource,
+        targets: Targets,
+        rows: np.ndarray,
+        augment: Augment,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.images, self.targets, self.rows, self.augment = images, targets, rows, augment
+        self.teacher = None if self.whole.all() else teacher
 
     @property
     def whole(self) -> Bool[np.ndarray, " m"]:
@@ -46,13 +55,15 @@ class TrainingSet:
 
         `augment` in place of the set's own: `Augment()` shows the image as it is.
         """
-        pixels, target = self._plain(int(self.rows[index]))
-        height, width = pixels.shape[1:]
-        change = (augment or self.augment).draw(target["boxes"].numpy(), width, height, rng)
-        return change.image(pixels), change.target(target)
+        return self._change(self._plain(int(self.rows[index])), rng, augment or self.augment)
 
-    def _plain(self, row: int) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """The image of an entry as it is, uint8 [3, h, w], and its target."""
+    def _change(self, one: Plain, rng: np.random.Generator, augment: Augment) -> tuple[Tensor, dict[str, Tensor]]:
+        height, width = one.pixels.shape[1:]
+        change = augment.draw(one.target["boxes"].numpy(), width, height, rng)
+        return change.image(one.pixels), change.target(one.target)
+
+    def _plain(self, row: int) -> Plain:
+        """An entry as it is."""
         t = self.targets
         x1, y1, x2, y2 = window = tuple(t.windows[row].tolist())
         pixels, scale_xy = self.images[int(t.images[row])]
@@ -74,11 +85,14 @@ class TrainingSet:
             doubted = slice(int(t.doubt.offsets[row]), int(t.doubt.offsets[row + 1]))
             target["doubt"] = (torch.from_numpy(t.doubt.xyxy[doubted]) - origin) * scale
             target["doubt_scores"] = torch.from_numpy(t.doubt_scores[doubted])
-        return pixels, target
+        return Plain(int(t.images[row]), pixels, target, origin, scale)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-        """Several samples, as torchvision's detectors take them."""
-        samples = [self.sample(int(i), rng) for i in indices]
+        """Several samples, as torchvision's detectors take them; those known in part as the teacher labels them."""
+        plain = [self._plain(int(self.rows[i])) for i in indices]
+        if self.teacher is not None:
+            self.teacher.label([one for one, whole in zip(plain, self.whole[indices], strict=True) if not whole])
+        samples = [self._change(one, rng, self.augment) for one in plain]
         return [image for image, _ in samples], [target for _, target in samples]
 
     def names(self, indices: np.ndarray) -> str:

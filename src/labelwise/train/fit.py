@@ -26,6 +26,7 @@ from labelwise.train.mixture import Mixture, mixture_of
 from labelwise.train.resume import Checkpoint as Checkpoint
 from labelwise.train.resume import Progress, resume, state_of, words
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
+from labelwise.train.teacher import Teacher
 from labelwise.types import LabelwiseError
 
 
@@ -34,6 +35,9 @@ class Data(Protocol):
 
     @property
     def whole(self) -> np.ndarray: ...
+
+    @property
+    def teacher(self) -> Teacher | None: ...
 
     def __len__(self) -> int: ...
 
@@ -120,7 +124,9 @@ def _train(
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
         plan = plan_of(len(data), rule)
         said = words(seed, round_number, plan, len(data))
-        so_far = resume(model, optimiser, checkpoint, said, plan)
+        if data.teacher is not None:
+            data.teacher.begin(model)
+        so_far = resume(model, optimiser, checkpoint, said, plan, data.teacher)
         loop = _Loop(fabric, model, trained, optimiser, data, rule, (seed, round_number), plan, so_far, said)
         loop.checkpoint, loop.progress, loop.after_epoch = checkpoint, progress, after_epoch
         return loop.run()
@@ -177,6 +183,7 @@ class _Loop:
             "loss": float(np.mean(last_epoch)) if last_epoch else 0.0,
             "loss_first": first,
             "loss_last": last,
+            **({} if self.data.teacher is None else self.data.teacher.facts()),
         }
 
     def _epoch(self, epoch: int, mixture: Mixture | None) -> None:
@@ -214,6 +221,8 @@ class _Loop:
         if rule.clip_norm is not None:
             fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
         optimiser.step()
+        if self.data.teacher is not None:
+            self.data.teacher.follow(self.model)
         self.so_far.losses.append(float(loss.detach()))
         self.so_far.step = step + 1
         self.images += len(chosen)
@@ -225,7 +234,7 @@ class _Loop:
         due = time.monotonic() - self.saved_at >= self.rule.checkpoint_every_s
         if self.checkpoint is None or not due or self.so_far.step >= self.plan.steps or not self.fabric.is_global_zero:
             return
-        tensors, metadata = state_of(self.model, self.optimiser, self.so_far, rng)
+        tensors, metadata = state_of(self.model, self.optimiser, self.so_far, rng, self.data.teacher)
         self.checkpoint.save(tensors, {**metadata, **self.said})
         self.saved_at = time.monotonic()
 

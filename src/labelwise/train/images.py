@@ -48,6 +48,9 @@ class ImageSet:
     `squares` holds the whole pool; on a GPU give it there, then nothing is copied per batch.
     """
 
+    teacher: None = None
+    """An online teacher is for detectors."""
+
     def __init__(
         self,
         squares: UInt8[Tensor, "images 3 h w"],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from labelwise.train.schedule import Plan
+from labelwise.train.teacher import Teacher
 
 
 class Checkpoint(Protocol):
@@ -48,14 +49,15 @@ def words(seed: int, round_number: int, plan: Plan, n_images: int) -> dict[str, 
 
 
 def state_of(
-    model: nn.Module, optimiser: Any, so_far: Progress, rng: np.random.Generator | None
+    model: nn.Module, optimiser: Any, so_far: Progress, rng: np.random.Generator | None, teacher: Teacher | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Weights, optimiser, losses and (inside of an epoch, where `rng` is given) the random state."""
+    """Weights (the teacher's too), optimiser, losses and (inside of an epoch, where `rng` is given) random state."""
     tensors = {f"model.{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser.{number}.{name}"] = value.detach().cpu().numpy()
+    tensors |= {} if teacher is None else {f"teacher.{name}": value for name, value in teacher.tensors().items()}
     tensors["losses"] = np.array(so_far.losses, np.float64)
     metadata = {"step": str(so_far.step)}
     if rng is not None:
@@ -67,7 +69,12 @@ def state_of(
 
 
 def resume(
-    model: nn.Module, optimiser: Any, checkpoint: Checkpoint | None, expected: Mapping[str, str], plan: Plan
+    model: nn.Module,
+    optimiser: Any,
+    checkpoint: Checkpoint | None,
+    expected: Mapping[str, str],
+    plan: Plan,
+    teacher: Teacher | None = None,
 ) -> Progress:
     """Loads an unfinished training that says what is expected of it; from the first step where there is none."""
     found = None if checkpoint is None else checkpoint.load()
@@ -76,8 +83,11 @@ def resume(
     tensors, metadata = found
     old = "step" not in metadata  # as older versions kept it: at the end of an epoch
     names = ("seed", "round", "epochs") if old else expected
-    if any(metadata.get(name) != expected[name] for name in names):
+    taught = {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
+    if any(metadata.get(name) != expected[name] for name in names) or (teacher is None) != (not taught):
         return Progress()
+    if teacher is not None:
+        teacher.load(taught)
     weights = {
         k.removeprefix("model."): torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith("model.")
     }

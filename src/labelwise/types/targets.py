@@ -52,6 +52,24 @@ class Labels:
             self.answered[images],
         )
 
+    def take(self, images: Int64[np.ndarray, " k"]) -> Labels:
+        """What is known of some images, in the order given (any, also one twice), numbered by it."""
+
+        def rows(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            count = np.diff(offsets)[images]
+            ends = count.cumsum()
+            begins = np.repeat(offsets[images] - (ends - count), count)
+            return np.append(0, ends), begins + np.arange(len(begins))
+
+        (annotated, boxes), (covers, covered) = rows(self.annotations.offsets), rows(self.coverage.offsets)
+        marks, marked = rows(self.background.offsets)
+        return Labels(
+            Boxes(annotated, self.annotations.xyxy[boxes], self.annotations.labels[boxes]),
+            Rects(covers, self.coverage.xyxy[covered]),
+            Rects(marks, self.background.xyxy[marked]),
+            self.answered[images],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
