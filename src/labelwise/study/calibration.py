@@ -100,7 +100,9 @@ def against_objects(
     return _calibration("ground truth", pseudo.labels, confidence, counts, hit >= 0, objects.labels, found, n_classes)
 
 
-def against_answers(pseudo: Boxes, confidence: Float[np.ndarray, " n"], later: LaterAnswers, n_classes: int) -> Calibration:
+def against_answers(
+    pseudo: Boxes, confidence: Float[np.ndarray, " n"], later: LaterAnswers, n_classes: int
+) -> Calibration:
     """The pseudo boxes of which later answers tell something.
 
     A box that hits a later annotation of its class is right. One that overlaps (IoU >= 0.5) an annotation otherwise or
