@@ -25,9 +25,8 @@ from labelwise.report.wording import DASH, count, plural, points
 
 TRUTH, ANSWERS = "ground truth", "answers"
 HARDER = (
-    "Answered boxes are chosen by the method and thus harder than the average: expect the precision of all pseudo "
-    "boxes to be higher than that of the answered ones. Recall is of images and regions that somebody "
-    "looked over as a whole."
+    "Answered boxes are chosen by the method and thus harder than the average: the precision of all pseudo boxes is "
+    "likely higher than that of the answered ones. Recall is of images and regions that somebody looked over wholly."
 )
 
 
