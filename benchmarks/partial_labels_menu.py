@@ -218,9 +218,12 @@ def tokens_of(recipe: str) -> list[str]:
 
 @functools.cache
 def is_known(settings: tuple[str, ...], before: tuple[str, ...] = ()) -> bool:
-    """Whether this labelwise has these settings beside those before; tells once if not."""
+    """Whether this labelwise has these settings beside those before; tells once if not.
+
+    With a policy that goes with all of them: the data recipe's own looks at views, which an online teacher has not.
+    """
     try:
-        config.load(catalog.recipe_files("bccd"), (*before, *settings))
+        config.load(catalog.recipe_files("bccd"), (*POLICIES["background"], *before, *settings))
     except LabelwiseError as error:
         if multiprocessing.parent_process() is None:
             print(f"unknown here: {', '.join(settings)} ({str(error).splitlines()[-1].strip()[:80]})", flush=True)

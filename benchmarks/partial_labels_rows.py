@@ -31,10 +31,7 @@ TABLE1 = [
 """Table 1 of 000 (U, U+CB, HPL, THPL, TSPL) and what stands beside it; its U and U+CB take the rest as background.
 `dual` and `ignore` are not of the document."""
 TEACHERS = (
-    *(
-        (how, "teacher")
-        for how in ("dual", "dual0.5", "dual-nobox", "dual0.5-nobox", "dual-counts", "dual-consistency")
-    ),
+    *((how, "teacher") for how in ("dual", "dual0.5", "dual-nobox", "dual0.5-nobox", "dual-counts")),
     ("dual0.5-nobox", "share=0.75,teacher"),
     ("dual", "teacher,negatives"),
     ("dual", "teacher,teacher-decay=0.99"),

@@ -63,6 +63,50 @@ def test_views_are_asked_for_only_where_something_reads_them() -> None:
         config.load(catalog.recipe_files("bccd+u"), ["predict.views=[]"])
 
 
+def test_votes_and_weights_of_boxes_ask_for_what_they_look_at_and_for_nothing_else() -> None:
+    def run(*given: str) -> config.Run:
+        return config.load(catalog.recipe_files("bccd+random"), given)
+
+    plain, voting = run("labels.policy=dual"), run("labels.policy=dual", "labels.vote=true")
+    assert not plain.needs_views and not plain.outputs and not plain.columns_of_labels
+    assert voting.needs_views and voting.outputs == {"view_boxes"}
+    assert voting.columns_of_labels == ("view_iou", "view_boxes") and "view_boxes" in voting.columns
+    assert run("labels.policy={name='task_soft'}").columns_of_labels == ("view_iou",)
+    for box, more in (("quality", ("model.quality=true",)), ("tightness", ())):
+        one = run(f"labels.policy={{name='dual', box='{box}'}}", *more)
+        assert one.outputs == {box} and one.columns_of_labels == (box,) and not one.needs_views
+    assert run("labels.policy={name='dual', box='none'}").outputs == frozenset()
+    assert run("labels.policy={name='dual', box='consistency'}").columns_of_labels == ("view_iou",)
+
+
+EMA = ("train.teacher=ema", "train.warm_start=true", "train.whole_share=0.5")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["labels.policy={name='dual', box='quality'}"], r"set model\.quality = true"),
+        (["labels.policy={name='dual', box='quality'}", "model.quality=false"], r"set model\.quality = true"),
+        (["labels.policy={name='dual', box='quality'}", "model.name='faster_rcnn'"], r"set model\.quality = true"),
+        (["labels.policy={name='dual', box='tightness'}", *EMA], r"does not tell the tightness"),
+        (["labels.policy={name='dual', box='consistency'}", "predict.views=[]"], r"set predict\.views"),
+        (["labels.policy=dual", "labels.vote=true", "predict.views=[]"], r"labels\.vote needs views"),
+        (["labels.policy=dual", "labels.vote=true", "own_detector=true"], r"predictions from outside do not carry"),
+        (["labels.policy={name='dual', box='size'}"], r"labels/dual: box = 'size'"),
+    ],
+)
+def test_what_nothing_makes_is_refused_with_what_to_set(given: list[str], message: str) -> None:
+    with pytest.raises(LabelwiseError, match=message):
+        config.load(catalog.recipe_files("bccd+random"), given)
+
+
+def test_a_classifier_has_no_boxes_to_vote_on() -> None:
+    raw = {"data": {"root": "x"}, "model": "classifier", "query": {"unit": "image", "score": "entropy"}}
+    raw |= {"labels": {"vote": True}, "predict": {"views": ["dropout", "dropout"]}}
+    with pytest.raises(LabelwiseError, match="view_boxes is of boxes; a classifier does not give it"):
+        config.parse(raw, "here")
+
+
 def test_predictions_from_outside_come_with_their_own_views() -> None:
     raw = {"data": {"root": "x"}, "query": {"score": "consistency"}, "labels": {"policy": "task_soft"}}
     run = config.parse({**raw, "own_detector": True}, "here")

@@ -23,10 +23,11 @@ def detections(n: int = 7, images: int = 3) -> Detections:
     """With every optional column."""
     of = made("score", n, 4, images=images)
     boxes = np.tile(np.array([0, 0, 5, 5], np.float32), (n, 1))
-    views = Views(("a", "b", "c"), of["view_probs"], of["view_scores"], of["view_iou"])
+    matches = of["view_boxes"].astype(np.float32)
+    views = Views(("a", "b", "c"), of["view_probs"], of["view_scores"], of["view_iou"], matches)
     loss = of["predicted_loss"].astype(np.float32)
     seen = ImageOutputs(of["image_features"], loss, np.ones(images, bool))
-    columns = of["probs"], of["scores"], of["features"], views, of["tightness"], seen
+    columns = of["probs"], of["scores"], of["features"], views, of["tightness"], seen, of["quality"]
     return Detections(np.array([0, 2, 2, n]), boxes, *columns)
 
 
@@ -49,6 +50,21 @@ def test_a_row_is_true(folder: str, row: Input) -> None:
         assert held is not None and held.ndim == len(row.shape.split())
     for output in {row.column, row.column_of_images} - {""}:
         assert INPUTS["score"][output].at, "what predict keeps is a column of the detections, by its row for scores"
+
+
+def test_an_input_that_a_setting_names_is_looked_at_only_where_it_does() -> None:
+    def names(settings: dict[str, object] | None) -> list[str]:
+        return [row.name for row in inputs.rows_of("labels", "dual", settings)]
+
+    always = ["scores", "class_threshold"]
+    assert names({}) == names({"box": "none", "upper": 0.4}) == always
+    assert names({"box": "quality"}) == [*always, "quality"]
+    assert names(None) == [*always, "consistency", "quality", "tightness"]
+    arguments.check_inputs("labels", ["dual", {"name": "dual", "box": "consistency"}], detections())
+    with pytest.raises(
+        LabelwiseError, match=r"needs 'quality', which arrays of predictions do not carry; take one of .*dual"
+    ):
+        arguments.check_inputs("labels", {"name": "dual", "box": "quality"}, detections())
 
 
 def test_what_detections_lack_is_none() -> None:

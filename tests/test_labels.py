@@ -12,7 +12,7 @@ from fakes.menu import made
 
 import labelwise.labels
 from labelwise.config.inputs import INPUTS
-from labelwise.labels import hard, noisy, task_hard, task_soft
+from labelwise.labels import dual, hard, noisy, task_hard, task_soft
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError
 
@@ -134,3 +134,43 @@ def test_frequency_of_nothing_is_zero_and_bad_input_is_named():
         frequency(np.array([0, 3]), np.array([0.5, 0.5], np.float32), 3)
     with pytest.raises(LabelwiseError, match=r"row 1\b"):
         frequency(np.array([0, 1]), np.array([0.5, np.nan], np.float32), 3)
+
+
+def slow_dual(score, number, upper, lower, weight, box, least_box):
+    """One candidate: kept, weight of the class, weight of the box."""
+    sure, keep = score >= np.float32(upper), score >= np.float32(min(lower, upper))
+    w_cls = (score if weight == "soft" else 1) if sure else 0
+    if not sure or box == "none" or number < np.float32(least_box):
+        return keep, w_cls, 0
+    return keep, w_cls, w_cls if box == "confidence" else number
+
+
+@pytest.mark.parametrize("weight", ["soft", "hard"])
+@pytest.mark.parametrize("box", ["confidence", "consistency", "quality", "tightness", "none"])
+@pytest.mark.parametrize("least_box", [0.0, 0.5])
+def test_dual_weighs_the_boxes_as_it_is_told(weight, box, least_box):
+    rng = np.random.default_rng(3)
+    edges = np.array([0, 0.05, 0.3, 0.5, 0.75, 1], np.float32)
+    scores = rng.choice(edges, 80)
+    known = {name: rng.choice(edges, 80) for name in ("consistency", "quality", "tightness")}
+    given = {box: known[box]} if box in known else {}
+    got = dual.weigh(scores, **given, weight=weight, box=box, least_box=least_box)
+    number = known.get(box, scores)
+    want = [slow_dual(s, n, 0.3, 0.05, weight, box, least_box) for s, n in zip(scores, number, strict=True)]
+    for column, expected in zip(got, zip(*want, strict=True), strict=True):
+        assert column.tolist() == list(expected)
+    plain = dual.weigh(scores, weight=weight)
+    assert got[0].tolist() == plain[0].tolist() and got[1].tolist() == plain[1].tolist()
+    if box == "confidence" and not least_box:
+        assert got[2].tobytes() == plain[1].tobytes(), "as it was before there was a choice"
+
+
+def test_dual_says_which_input_is_missing_and_refuses_strange_ones():
+    scores = np.full(3, 0.5, np.float32)
+    for box in ("consistency", "quality", "tightness"):
+        with pytest.raises(LabelwiseError, match=f'box = "{box}" needs the {box} of the candidates'):
+            dual.weigh(scores, box=box)
+        with pytest.raises(LabelwiseError, match=f"dual: {box} of row 1"):
+            dual.weigh(scores, **{box: np.array([0.5, 1.5, np.nan], np.float32)}, box=box)
+    with pytest.raises(LabelwiseError, match="least_box is 2"):
+        dual.weigh(scores, least_box=2)

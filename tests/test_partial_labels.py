@@ -163,6 +163,8 @@ def test_a_row_that_would_be_another_one_is_left_out(capsys: pytest.CaptureFixtu
     finally:
         del menu.TOKENS["nonsense"]
     assert rows_file.is_possible(("random images", "background", "sane,retrain=1"))
+    assert rows_file.is_possible(("U+CB boxes", "dual", "sane,teacher"))
+    assert not rows_file.is_possible(("U+CB boxes", "tspl", "sane,teacher")), "a teacher has no views"
     assert menu.Cell("scenes", 0, "U boxes", "dual", "sane,frcnn,retrain=1").model == "frcnn"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.predict import match as matching
-from labelwise.predict.match import match, onto_view
+from labelwise.predict.match import match, onto_image, onto_view
 
 
 def random_boxes(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -64,3 +64,31 @@ def test_the_hull_of_a_turned_box_is_that_of_its_corners() -> None:
     for box, one, hull in zip(boxes, affine, onto_view(boxes, affine), strict=True):
         corners = np.array([[x, y, 1] for x in box[::2] for y in box[1::2]]) @ one.T
         np.testing.assert_allclose(hull, [*corners.min(axis=0), *corners.max(axis=0)], rtol=1e-4, atol=1e-4)
+
+
+def test_the_way_back_from_a_view_is_the_inverse() -> None:
+    """Of turns, shears, mirrors and scales: the box whose hull is seen, found box by box by solving for its sides."""
+    rng = np.random.default_rng(2)
+    boxes, affine = random_boxes(rng, 60), rng.normal(size=(60, 2, 3)).astype(np.float32)
+    affine[:20, 0, 1] = affine[:20, 1, 0] = 0  # mirrored and scaled alone: exact
+    back = onto_image(onto_view(boxes, affine), affine)
+    assert np.isfinite(back).all() and back.dtype == np.float32
+    told = (back[:, 2:] > back[:, :2]).all(axis=1)
+    assert told[:20].all() and told.mean() > 0.7
+    np.testing.assert_allclose(back[:20], boxes[:20], rtol=1e-3, atol=1e-2)
+    for box, one, found in zip(boxes[told], affine[told].astype(float), back[told], strict=True):
+        sides = np.linalg.solve(np.abs(one[:, :2]), (np.abs(one[:, :2]) @ (box[2:] - box[:2])))
+        np.testing.assert_allclose(found[2:] - found[:2], sides, rtol=1e-2, atol=1e-2)
+        np.testing.assert_allclose(found[2:] + found[:2], box[2:] + box[:2], rtol=1e-2, atol=1e-2)
+
+
+def test_what_no_box_of_the_image_looks_like_has_no_area_there() -> None:
+    box, half = np.array([[10, 10, 30, 30]], np.float32), np.sqrt(0.5)
+    eighth = np.array([[[half, half, 0], [-half, half, 0]]], np.float32)  # 45 degrees: width and height are lost
+    thin = np.array([[10, 10, 11, 60]], np.float32)
+    turn = np.array([[[0.9, 0.4, 0], [-0.4, 0.9, 0]]], np.float32)
+    flat = np.zeros((1, 2, 3), np.float32)
+    for seen, affine in ((box, eighth), (thin, turn), (box, flat)):
+        back = onto_image(seen, affine)
+        assert np.isfinite(back).all() and not (back[:, 2:] > back[:, :2]).any()
+    assert onto_image(box[:0], turn[:0]).shape == (0, 4)

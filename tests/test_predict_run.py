@@ -221,3 +221,61 @@ def test_every_image_of_the_pool_reaches_the_writer_in_order() -> None:
     writer = Writer()
     predict(BrightSpots().eval(), Drawn(), [], writer, n_images=7, shard_images=3, views=["flip"])
     assert writer.seen == [(0, 3), (3, 3), (6, 1)]
+
+
+def test_the_boxes_of_the_views_come_back_to_the_image_where_they_are_asked_for() -> None:
+    model = BrightSpots().eval()
+    settings = {"n_images": 7, "views": ("flip", "downscale", "rotate", "noise"), "batch_size": 2}
+    plain, _ = predict_detections(model, Drawn(), range(7), **settings)
+    found, _ = predict_detections(model, Drawn(), range(7), keep=["view_boxes"], **settings)
+    assert_same(plain, found, atol=0)
+    assert plain.views is not None and plain.views.boxes is None
+    assert found.views is not None and found.views.boxes is not None
+    boxes = found.views.boxes
+    assert boxes.shape == (4, 14, 4) and (found.views.iou > 0.5).all()
+    np.testing.assert_allclose(boxes[0], found.boxes, atol=1e-3)  # exact views bring the box itself
+    np.testing.assert_allclose(boxes[3], found.boxes, atol=2.01)  # noise: whole pixels of images at half their size
+    np.testing.assert_allclose(boxes[1], found.boxes, atol=2.5)
+    grown = boxes[2, :, 2:] - boxes[2, :, :2] - (found.boxes[:, 2:] - found.boxes[:, :2])
+    assert np.abs(grown).max() < 5, "the hull of a turned box is not enlarged a second time"
+
+
+def test_where_a_view_finds_nothing_its_box_has_no_area() -> None:
+    class Shy(BrightSpots):
+        calls = 0
+
+        def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+            self.calls += 1
+            found = super().forward(images)
+            return found if self.calls == 1 else [{key: value[:0] for key, value in one.items()} for one in found]
+
+    found, _ = predict_detections(
+        Shy().eval(), Drawn(1), range(1), n_images=1, views=("flip",), keep=["view_boxes"], min_score=0.0
+    )
+    assert len(found) == 2 and found.views is not None and found.views.boxes is not None
+    assert not found.views.boxes.any() and not found.views.iou.any()
+
+
+def test_members_of_an_ensemble_bring_their_boxes_too() -> None:
+    model = BrightSpots().eval()
+    found, _ = predict_detections(model, Drawn(2), range(2), n_images=2, members=[model], keep=["view_boxes"])
+    assert found.views is not None and found.views.boxes is not None
+    np.testing.assert_array_equal(found.views.boxes[0], found.boxes)
+
+
+def test_quality_is_kept_where_it_is_asked_for_in_the_order_of_the_boxes() -> None:
+    class Graded(BrightSpots):
+        def look(self, image: Tensor) -> dict[str, Tensor]:
+            said = super().look(image)
+            return said | {"quality": 1 - said["scores"]}
+
+    found, _ = predict_detections(
+        Graded().eval(), Drawn(), range(7), n_images=7, batch_size=3, shard_images=2, keep=["quality"]
+    )
+    assert found.quality is not None
+    np.testing.assert_allclose(found.quality, 1 - found.scores)
+    np.testing.assert_allclose(found.take(found.scores > 0.6).quality, 0.1, atol=1e-6)
+    plain, _ = predict_detections(Graded().eval(), Drawn(), range(7), n_images=7)
+    assert plain.quality is None
+    with pytest.raises(LabelwiseError, match=r"no quality head; train it with --set model\.quality=true"):
+        predict_detections(BrightSpots().eval(), Drawn(), range(7), n_images=7, keep=["quality"])

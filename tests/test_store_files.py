@@ -108,6 +108,40 @@ def test_columns_can_be_left_out(tmp_path: Path) -> None:
         files.read_detections(tmp_path / "d", columns=("feature",))
 
 
+@pytest.mark.parametrize("views", [None, 0, 2])
+def test_quality_tightness_and_the_boxes_of_views_come_back_exactly(tmp_path: Path, views: int | None) -> None:
+    whole, rng = some_detections(3, 20, views=views), np.random.default_rng(4)
+    seen, n = whole.views, len(whole)
+    if seen is not None:
+        seen = replace(seen, boxes=floats(rng, len(seen.names), n, 4))
+    whole = replace(whole, views=seen, tightness=floats(rng, n), quality=floats(rng, n))
+    files.write_detections(tmp_path / "d", whole, shard_images=7)
+    assert_same(files.read_detections(tmp_path / "d"), whole)
+    some = files.read_detections(tmp_path / "d", columns=("view_iou", "quality"))
+    assert some.tightness is None and (some.views is None or some.views.boxes is None)
+    assert_same(some.quality, whole.quality)
+    parts = [part for _, part in files.stream_detections(tmp_path / "d", columns=("view_boxes",))]
+    if seen is not None:
+        joined = np.concatenate([p.views.boxes for p in parts if p.views is not None], axis=1)
+        assert_same(joined, seen.boxes)
+    assert all(part.quality is None for part in parts)
+
+
+def test_files_of_who_does_not_ask_are_as_they_were_and_are_read(tmp_path: Path) -> None:
+    """Their metadata and columns are those of before there was a quality or a box of a view."""
+    whole = replace(some_detections(5, 6), tightness=np.ones(len(some_detections(5, 6)), np.float32))
+    files.write_detections(tmp_path / "d", whole)
+    schema = pq.read_schema(tmp_path / "d" / "part-00000.parquet")
+    assert schema.names == ["image", "x1", "y1", "x2", "y2", "score", "tightness", "probs", "features", "view_probs",
+                            "view_scores", "view_iou"]  # fmt: skip
+    assert schema.metadata[b"labelwise.detections"] == (
+        b'{"n_images": 6, "first": 0, "stop": 6, "classes": 3, "features": 4, "views": ["view 0", "view 1"], '
+        b'"view_classes": 3, "tightness": true, "per_image": null}'
+    )
+    back = files.read_detections(tmp_path / "d", columns=("view_iou", "view_boxes", "quality"))
+    assert back.quality is None and back.views is not None and back.views.boxes is None
+
+
 def test_shards_are_ordinary_parquet(tmp_path: Path) -> None:
     whole = some_detections(2, 10)
     files.write_detections(tmp_path / "d", whole, shard_images=4)

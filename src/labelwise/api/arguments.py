@@ -86,9 +86,11 @@ def check_inputs(
         unknown = inputs.problems(catalog.find(folder, name))
         if unknown:
             raise LabelwiseError("; ".join(unknown))
-        for row in inputs.rows_of(folder, name):
+        settings = {} if isinstance(step, str) else {key: value for key, value in step.items() if key != "name"}
+        for row in inputs.rows_of(folder, name, settings):
             if not row.from_arrays:
-                usable = [n for n in catalog.names(folder) if all(one.from_arrays for one in inputs.rows_of(folder, n))]
+                known = {n: inputs.rows_of(folder, n, {}) for n in catalog.names(folder)}
+                usable = [n for n, rows in known.items() if all(one.from_arrays for one in rows)]
                 raise LabelwiseError(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"

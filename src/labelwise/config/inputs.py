@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from labelwise import catalog
 
@@ -98,12 +98,16 @@ _SCORE = (
     Input("features", "n D", "boxes", "number", "feature of the box", at="features", column="features"),
     Input("tightness", "n", "boxes", "share", "IoU with the proposal or anchor that the box came from",
           at="tightness", column="tightness", task="detection"),
+    Input("quality", "n", "boxes", "share", "IoU with its object, as the model predicts it",
+          at="quality", column="quality", task="detection", from_arrays=False),
     Input("view_probs", "V n C", "boxes", "distribution", "distribution under every view",
           at="views.probs", column="view_probs"),
     Input("view_scores", "V n", "boxes", "share", "confidence under every view",
           at="views.scores", column="view_probs"),
     Input("view_iou", "V n", "boxes", "share", "IoU with its match under every view; 0: it has none",
           at="views.iou", column="view_iou"),
+    Input("view_boxes", "V n 4", "boxes", "amount", "corners of its match under every view, in pixels of the image",
+          at="views.boxes", column="view_boxes", task="detection", from_arrays=False),
     _COUNTS,
     Input("offsets", "images+1", "images", "offsets", "where the boxes of every image begin"),
     Input("predicted_loss", "images", "images", "amount", "loss that the model predicts for itself",
@@ -158,6 +162,10 @@ _LABELS = (
     Input("consistency", "n", "boxes", "share", "mean IoU over the views: cons(b) of 000, Eq. 4", column="view_iou"),
     Input("answers_per_candidate", "n", "boxes", "amount", "answers in the box's image, over its open boxes"),
     Input("class_threshold", "n", "boxes", "share", "upper threshold that answers show for its class; NaN: too few"),
+    Input("quality", "n", "boxes", "share", "IoU with its object, as the model predicts it", column="quality",
+          task="detection", from_arrays=False),
+    Input("tightness", "n", "boxes", "share", "IoU with the proposal or anchor that it came from", column="tightness",
+          task="detection"),
     Input("round", "", "whole", "count", "number of the round"),
 )
 _VIEWS = (
@@ -175,13 +183,22 @@ INPUTS: Mapping[str, Mapping[str, Input]] = MappingProxyType(
 """By folder and name. The same name may be another thing in another folder: `scores` are confidences to a score."""
 
 
-def rows_of(folder: str, method: str) -> tuple[Input, ...]:
-    """The rows of what a method names, in its order.
+def rows_of(folder: str, method: str, settings: Mapping[str, Any] | None = None) -> tuple[Input, ...]:
+    """The rows of what a method names, in its order; with `settings`, of what it looks at when set so.
+
+    An input whose name is one of the words that a setting takes is looked at only where the setting has that word: of
+    `box: Literal["confidence", "quality"]`, the input `quality` where `box = "quality"`.
 
     Raises:
         LabelwiseError: no such method.
     """
-    return tuple(INPUTS[folder][name] for name in catalog.find(folder, method).inputs)
+    found = catalog.find(folder, method)
+    rows = tuple(INPUTS[folder][name] for name in found.inputs)
+    if settings is None:
+        return rows
+    on_demand = [word for parameter in found.settings.values() for word in get_args(parameter.annotation)]
+    asked = [settings.get(key, parameter.default) for key, parameter in found.settings.items()]
+    return tuple(row for row in rows if row.name not in on_demand or row.name in asked)
 
 
 def problems(method: catalog.Method) -> list[str]:

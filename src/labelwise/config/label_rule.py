@@ -41,6 +41,9 @@ class LabelRule(Section):
     """How they are weighted (`labelwise list labels`)."""
     threshold: float = Field(0.05, ge=0, lt=1)
     """Least confidence of a pseudo label."""
+    vote: bool = False
+    """A pseudo box is the mean of the model's box and of its matches in `predict.views` (those of IoU 0.5 or more),
+    weighted by confidence; off: the model's box."""
     images: Literal["annotated", "answered", "all"] = "annotated"
     """Which images are trained on: those with an annotation, with an answer, or all."""
     regions: Literal["coverage", "crops", "both"] = "coverage"

@@ -50,11 +50,21 @@ class Run(Section):
         found = [] if self.own_detector else self._views_missing()
         if "predicted_loss" in self.inputs and not self.model.settings.get("loss_head"):
             found.append("the score needs a model that predicts its loss; set model.loss_head = true")
+        if "quality" in self.inputs and not self.model.settings.get("quality"):
+            found.append(
+                "the label policy or the score looks at the quality of boxes, which the model does not predict; "
+                "set model.quality = true (RetinaNet)"
+            )
+        if self.labels.vote and self.own_detector:
+            found.append("labels.vote looks at the boxes of the views, which predictions from outside do not carry")
         if self.train.teacher is not None and self.needs_consistency:
             found.append(
                 f"train.teacher labels a batch from one view, yet the policy {self.labels.policy.name!r} compares "
                 "views; take one that does not (dual, hard)"
             )
+        unknown = sorted({one.name for one in self._rows_of_policy} & {"quality", "tightness"})
+        if self.train.teacher is not None and unknown:
+            found.append(f"train.teacher does not tell the {unknown[0]} of its boxes; set another labels.policy.box")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
@@ -69,7 +79,7 @@ class Run(Section):
         found = []
         if self.needs_views and not self.predict.views and self.train.members == 1:
             found.append(
-                "predict.views is empty, yet the score or the label policy needs views; "
+                "predict.views is empty, yet the score, the label policy or labels.vote needs views; "
                 f"set for example predict.views = {['dropout'] * 2 if self.classifies else ['flip', 'downscale']}"
             )
         if self.needs_consistency and not self.predict.views:
@@ -116,10 +126,11 @@ class Run(Section):
 
     @property
     def rows(self) -> tuple[Input, ...]:
-        """Everything that the score, the label policy and the selectors name, as the menu describes it."""
+        """Everything that the score, the label policy and the selectors look at, as the menu describes it."""
         chosen = [("score", self.query.score), ("labels", self.labels.policy)]
         chosen += [("select", step) for step in self.query.select]
-        return tuple(one for folder, choice in chosen for one in rows_of(folder, choice.name))
+        rows = tuple(one for folder, choice in chosen for one in rows_of(folder, choice.name, choice.settings))
+        return (*rows, INPUTS["score"]["view_boxes"]) if self.labels.vote else rows
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -133,7 +144,11 @@ class Run(Section):
     @property
     def needs_consistency(self) -> bool:
         """Whether the label policy looks at the views."""
-        return any(_of_views(one) for one in rows_of("labels", self.labels.policy.name))
+        return any(_of_views(one) for one in self._rows_of_policy)
+
+    @property
+    def _rows_of_policy(self) -> tuple[Input, ...]:
+        return rows_of("labels", self.labels.policy.name, self.labels.policy.settings)
 
     @property
     def needs_views(self) -> bool:
@@ -144,14 +159,22 @@ class Run(Section):
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
         one_per_image = units.find(self.query.unit).ONE_PER_IMAGE
-        return frozenset(one.needed(one_per_image) for one in self.rows if one.column and not _of_views(one))
+        return frozenset(one.needed(one_per_image) for one in self.rows if one.column not in ("", *_WITH_VIEWS))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The optional columns of the stored predictions that this run looks at."""
+        """The optional columns of the stored predictions that scores and selectors may look at."""
         menu = INPUTS["score"]
-        views = [one.name for one in menu.values() if _of_views(one)] if self.needs_views else []
-        return (*views, *sorted({menu[output].at.split(".")[0] for output in self.outputs}))
+        views = [one.name for one in menu.values() if one.column in _WITH_VIEWS] if self.needs_views else []
+        stored = {output if output == "view_boxes" else menu[output].at.split(".")[0] for output in self.outputs}
+        return (*views, *sorted(stored))
+
+    @property
+    def columns_of_labels(self) -> tuple[str, ...]:
+        """The optional columns of the stored predictions that pseudo labels are made from."""
+        own = {one.column for one in self._rows_of_policy} - {"", *_WITH_VIEWS}
+        views = ["view_iou"] if self.needs_views else []
+        return (*views, *sorted(own), *(["view_boxes"] if self.labels.vote else []))
 
     @property
     def needs_labelled(self) -> bool:
@@ -167,6 +190,10 @@ class Run(Section):
     def needs_clips(self) -> bool:
         """Whether the pool must be of videos."""
         return self.needs("clips") or self.labels.propagate is not None
+
+
+_WITH_VIEWS = ("view_probs", "view_iou")
+"""Columns that come unasked where views are made."""
 
 
 def _of_views(one: Input) -> bool:

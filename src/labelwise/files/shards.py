@@ -1,9 +1,9 @@
 """Detections in Parquet shards: a folder of `part-00000.parquet`, ..., each with a contiguous range of images.
 
 A shard's rows are its detections, sorted by image: `image` (pool number), `x1 y1 x2 y2`, `score`, `probs` (C numbers),
-`features` (D), `tightness`, and with V views `view_probs` (V * C), `view_scores` (V), `view_iou` (V). What was said of
-whole images lies beside it (`image_outputs`). The schema's metadata says what the shard is a part of, so that a
-missing, strange or damaged shard is found and named. Floats come back exactly.
+`features` (D), `tightness`, `quality`, and with V views `view_probs` (V * C), `view_scores` (V), `view_iou` (V),
+`view_boxes` (V * 4). What was said of whole images lies beside it (`image_outputs`). The schema's metadata says what
+the shard is a part of, so that a missing, strange or damaged shard is found and named. Floats come back exactly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from labelwise.types.disk import readable_errors, sync, temporary
 
 _KEY = b"labelwise.detections"
 _ALWAYS = ("boxes", "probs", "scores")
-_OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image")
+_OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image", "quality", "view_boxes")
+_NUMBERS = ("tightness", "quality")
+_LISTS = ("probs", "features", "view_probs", "view_scores", "view_iou", "view_boxes")
 _CORNERS = ("x1", "y1", "x2", "y2")
 Shard = tuple[Path, int, dict[str, Any]]
 """Its file, its number of rows and its metadata."""
@@ -138,6 +140,10 @@ def _kind(d: Detections) -> dict[str, Any]:
         kind |= {"views": list(d.views.names), "view_classes": d.views.probs.shape[2]}
     kind["tightness"] = d.tightness is not None
     kind["per_image"] = None if d.per_image is None else d.per_image.features.shape[1]
+    if d.quality is not None:  # these two came later: files without them stay as they were
+        kind["quality"] = True
+    if d.views is not None and d.views.boxes is not None:
+        kind["view_boxes"] = True
     return kind
 
 
@@ -145,11 +151,11 @@ def _images(d: Detections, start: int, stop: int) -> Detections:
     """A contiguous range of images, without copying."""
     offsets = d.offsets[start : stop + 1]
     rows = slice(int(offsets[0]), int(offsets[-1]))
-    v = d.views
-    views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
-    tightness = None if d.tightness is None else d.tightness[rows]
+    views = None if d.views is None else d.views.take(rows)
+    tightness, quality = (None if one is None else one[rows] for one in (d.tightness, d.quality))
     columns = d.boxes[rows], d.probs[rows], d.scores[rows], d.features[rows]
-    return Detections(offsets - offsets[0], *columns, views, tightness, image_outputs.part(d.per_image, start, stop))
+    said = image_outputs.part(d.per_image, start, stop)
+    return Detections(offsets - offsets[0], *columns, views, tightness, said, quality)
 
 
 def _lists(rows: np.ndarray) -> pa.Array:
@@ -163,9 +169,9 @@ def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.
     columns = {"image": pa.array(np.repeat(np.arange(first, first + len(counts)), counts).astype(np.int64))}
     columns |= {name: pa.array(np.ascontiguousarray(boxes[:, k])) for k, name in enumerate(_CORNERS)}
     columns["score"] = pa.array(np.concatenate([part.scores for part in parts]))
-    if about["tightness"]:
-        values = [part.tightness for part in parts if part.tightness is not None]
-        columns["tightness"] = pa.array(np.concatenate(values))
+    for name in _NUMBERS:
+        if about.get(name):
+            columns[name] = pa.array(np.concatenate([getattr(part, name) for part in parts]))
     matrices = {"probs": [part.probs for part in parts], "features": [part.features for part in parts]}
     views = [part.views for part in parts if part.views is not None]
     n = len(boxes)
@@ -174,6 +180,9 @@ def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.
         matrices["view_probs"] = [stacked.reshape(n, stacked.shape[1] * stacked.shape[2])]
         matrices["view_scores"] = [v.scores.T for v in views]
         matrices["view_iou"] = [v.iou.T for v in views]
+        corners = [v.boxes.transpose(1, 0, 2) for v in views if v.boxes is not None]
+        if corners:
+            matrices["view_boxes"] = [one.reshape(len(one), 4 * one.shape[1]) for one in corners]
     for name, arrays in matrices.items():
         if arrays[0].shape[1]:  # Parquet has no lists of length 0
             columns[name] = _lists(np.concatenate(arrays))
@@ -183,9 +192,10 @@ def _to_table(parts: list[Detections], first: int, about: dict[str, Any]) -> pa.
 def read_detections(folder: Path, columns: Collection[str] | None = None) -> Detections:
     """Reads a folder of shards; to save memory, `columns` names which of the optional columns to read (None: all).
 
-    Optional are `features`, `tightness`, `view_probs`, `view_scores`, `view_iou`, `per_image`. What is left out has no
-    columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is None, as are `tightness` and
-    `per_image`. A missing, damaged or strange shard is an error that names it.
+    Optional are `features`, `tightness`, `quality`, `view_probs`, `view_scores`, `view_iou`, `view_boxes`, `per_image`.
+    What is left out has no columns: features `[n, 0]`, views' probs `[V, n, 0]`; with no `view_` column `views` is
+    None, as are `tightness`, `quality`, the views' `boxes` and `per_image`. A missing, damaged or strange shard is an
+    error that names it.
     """
     return _read(folder, _shards(folder), _columns(columns))
 
@@ -216,8 +226,9 @@ def _read(folder: Path, shards: list[Shard], wanted: set[str]) -> Detections:
         n_views = len(about["views"])
         shapes["view_probs"] = (n_views, n, about["view_classes"] if "view_probs" in wanted else 0)
         shapes |= {"view_scores": (n_views, n), "view_iou": (n_views, n)}
-    if "tightness" in wanted and about["tightness"]:
-        shapes["tightness"] = (n,)
+        if "view_boxes" in wanted and about.get("view_boxes"):
+            shapes["view_boxes"] = (n_views, n, 4)
+    shapes |= {name: (n,) for name in _NUMBERS if name in wanted and about.get(name)}
     out = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
     counts = np.zeros(shards[-1][2]["stop"] - base, np.int64)
     start = 0
@@ -225,12 +236,15 @@ def _read(folder: Path, shards: list[Shard], wanted: set[str]) -> Detections:
         _read_shard(path, shard, slice(start, start + rows), out, counts[shard["first"] - base :])
         start += rows
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    v = Views(tuple(about["views"]), out["view_probs"], out["view_scores"], out["view_iou"]) if has_views else None
+    v = None
+    if has_views:
+        seen = out["view_probs"], out["view_scores"], out["view_iou"], out.get("view_boxes")
+        v = Views(tuple(about["views"]), *seen)
     columns_of = out["boxes"], out["probs"], out["scores"], out["features"]
     said = None
     if "per_image" in wanted and about["per_image"] is not None:
         said = image_outputs.read(folder, [path.name for path, _, _ in shards], counts.size, about["per_image"])
-    return Detections(offsets, *columns_of, v, out.get("tightness"), said)
+    return Detections(offsets, *columns_of, v, out.get("tightness"), said, out.get("quality"))
 
 
 def _shards(folder: Path) -> list[Shard]:
@@ -275,18 +289,18 @@ def _read_metadata(path: Path) -> tuple[int, dict[str, Any]]:
 def _read_shard(path: Path, about: dict[str, Any], rows: slice, out: dict[str, np.ndarray], counts: np.ndarray) -> None:
     """Reads one shard into its rows of `out`, and its images' numbers of detections to the front of `counts`."""
     first, stop = about["first"], about["stop"]
-    lists = [name for name in ("probs", "features", "view_probs", "view_scores", "view_iou") if name in out]
-    lists = [name for name in lists if out[name].shape[-1] and out[name].size]
+    lists = [name for name in _LISTS if name in out and out[name].shape[-1] and out[name].size]
+    numbers = [name for name in _NUMBERS if name in out]
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(columns=["image", *_CORNERS, "score", *[c for c in ("tightness",) if c in out], *lists])
+            table = file.read(columns=["image", *_CORNERS, "score", *numbers, *lists])
         image = table["image"].to_numpy() - first
         if len(image) and not (image[0] >= 0 and image[-1] < stop - first and bool((np.diff(image) >= 0).all())):
             raise ValueError("its images are not in order")
         counts[: stop - first] = np.bincount(image, minlength=stop - first)
         out["scores"][rows] = table["score"].to_numpy()
-        if "tightness" in out:
-            out["tightness"][rows] = table["tightness"].to_numpy()
+        for name in numbers:
+            out[name][rows] = table[name].to_numpy()
         for k, name in enumerate(_CORNERS):
             out["boxes"][rows, k] = table[name].to_numpy()
         for name in lists:

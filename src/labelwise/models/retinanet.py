@@ -3,7 +3,8 @@
 Source: 000 sections 3.2 and 4.1 (Eq. 7), on torchvision's RetinaNet: the same modules, names and, with all weights 1
 and `normalise = "torchvision"`, the same losses.
 Beside boxes, scores, probs and features, a candidate has its tightness: IoU with the anchor that it came from, cut to
-the image as a proposal would be. An image has `image_feature`, the mean of the body's deepest map over the image, and
+the image as a proposal would be. With `quality` it has its quality, too: the IoU with its object as the model predicts
+it (see `_quality`). An image has `image_feature`, the mean of the body's deepest map over the image, and
 with `loss_head` its `predicted_loss` (see `_loss_head`).
 Differs from the paper: the default is a size that two CPU cores can train (see `benchmarks/detector_speed.py`); the
 paper's is backbone "resnet50", fpn_channels 256, head_convs 4, anchors_per_octave 3, anchor_sizes (32, 64, 128, 256,
@@ -14,7 +15,7 @@ Fails when: objects are smaller than about half the first anchor size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -24,7 +25,7 @@ from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _weighted, _weights
+from labelwise.models import _anchors, _backbones, _loss_head, _normalise, _pooling, _quality, _weighted, _weights
 from labelwise.types import LabelwiseError
 
 
@@ -104,9 +105,11 @@ class RetinaNet(nn.Module):
         pre_nms: int,
         dropout: float,
         loss_head: _loss_head.LossHead | None,
+        quality: _quality.QualityHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.anchors, self.loss_head = backbone, head, anchors, loss_head
+        self.quality = quality
         self.dropout = _anchors.dropout(nn.Dropout2d, dropout)
         self.weights_input = weights_input
         self.n_classes, self.division = n_classes, division
@@ -122,7 +125,9 @@ class RetinaNet(nn.Module):
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in levels]
         logits = _anchors.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
-        shifts = _anchors.flatten_levels([regressor.bbox_reg(regressor.conv(level)) for level in levels], 4)
+        places = [regressor.conv(level) for level in levels]
+        shifts = _anchors.flatten_levels([regressor.bbox_reg(place) for place in places], 4)
+        quality = None if self.quality is None else self.quality(places)
         grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         anchors = self.anchors(padded, grids, batch)
@@ -132,9 +137,9 @@ class RetinaNet(nn.Module):
                 if targets is None:
                     raise ValueError("RetinaNet in training mode needs targets")
                 truth = _weighted.truth_of(targets, sizes, self.n_classes)
-                return self._losses(logits, shifts, anchors, truth, **predicted)
+                return self._losses(logits, shifts, anchors, truth, quality, **predicted)
             whole = {"image_feature": _pooling.image_mean(_anchors.full(deepest), sizes, padded)}
-            return self._detect(logits, shifts, anchors, towers, sizes, whole | predicted)
+            return self._detect(logits, shifts, anchors, towers, sizes, whole | predicted, quality)
 
     def _losses(
         self,
@@ -142,6 +147,7 @@ class RetinaNet(nn.Module):
         shifts: Float[Tensor, "b a 4"],
         anchors: Float[Tensor, "a 4"],
         truth: _weighted.Truth,
+        quality: Float[Tensor, "b a"] | None = None,
         predicted_loss: Float[Tensor, " b"] | None = None,
     ) -> dict[str, Tensor]:
         rows = torch.stack([_weighted.assign(anchors, truth, i, self.matcher) for i in range(len(logits))])
@@ -165,6 +171,10 @@ class RetinaNet(nn.Module):
             truth.pseudo[hit],
         )
         losses = costs.divided(self.division)
+        if quality is not None:
+            boxes = self.coder.decode_single(shifts[image, anchor].detach(), anchors[anchor])
+            off = _quality.cost(quality[image, anchor], boxes, truth.boxes[hit], truth.w_box[hit])
+            losses["quality"] = replace(costs, off=off).divided(self.division)["bbox_regression"]
         if self.loss_head is not None and predicted_loss is not None:
             losses["predicted_loss"] = self.loss_head.loss(predicted_loss, costs.own(self.division))
         return losses
@@ -177,10 +187,13 @@ class RetinaNet(nn.Module):
         towers: list[Float[Tensor, "b d _ _"]],
         sizes: Float[Tensor, "b 2"],
         whole_image: dict[str, Tensor],
+        quality: Float[Tensor, "b a"] | None = None,
     ) -> list[dict[str, Tensor]]:
         best, index = logits.amax(2).topk(min(self.pre_nms, logits.shape[1]), dim=1)
         image, rank = (best.sigmoid() > self.score_threshold).nonzero(as_tuple=True)
         anchor, scores = index[image, rank], best[image, rank].sigmoid()
+        if self.quality is not None and quality is not None:
+            scores = self.quality.confidence(scores, quality[image, anchor])
         boxes = self.coder.decode_single(shifts[image, anchor], anchors[anchor])
         boxes = _anchors.clip(boxes, image, sizes)
         whole = _anchors.has_area(boxes)
@@ -195,6 +208,7 @@ class RetinaNet(nn.Module):
             "features": _features(towers, image, anchor // self.anchors.per_location),
             "tightness": _anchors.tightness(boxes, _anchors.clip(anchors[anchor], image, sizes)),
         }
+        columns |= {} if quality is None else {"quality": quality[image, anchor].sigmoid()}
         return _anchors.per_image(columns, image, whole_image)
 
 
@@ -217,6 +231,14 @@ def _head(channels: int, per_location: int, n_classes: int, convs: int) -> Retin
             ):  # torchvision's deviation 0.01 is made for 256 channels; narrow towers fade out
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return head
+
+
+def _extra_levels(backbone: _backbones.BackboneName, levels: int, channels: int) -> _backbones.ExtraLevels | None:
+    """The levels of the pyramid that the backbone does not have."""
+    own = _backbones.BACKBONES[backbone].taken
+    if not own <= levels <= own + 2:
+        raise LabelwiseError(f"anchor_sizes has {levels} levels; RetinaNet on {backbone} takes {own} to {own + 2}")
+    return _backbones.ExtraLevels(channels, levels - own) if levels > own else None
 
 
 def build(
@@ -242,6 +264,8 @@ def build(
     dropout: float = 0.0,
     loss_head: bool = False,
     loss_head_weight: float = 1.0,
+    quality: bool = False,
+    quality_power: float = 0.0,
 ) -> nn.Module:
     """RetinaNet for `n_classes` classes (0 to C - 1, no background).
 
@@ -272,19 +296,15 @@ def build(
             classification head in training; features are taken before that.
         loss_head: also learn to predict the loss of every image (see `_loss_head`).
         loss_head_weight: weight of that in the training loss, lambda.
+        quality: also learn how well every box fits its object (see `_quality`).
+        quality_power: how much of that is in the confidence, score^(1 - p) · quality^p; 0 to 1.
     """
     if not 0 <= head_convs <= 4:
         raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
     source = _weights.read(weights, "retinanet", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
     first = _backbones.levels_of(backbone) - _backbones.BACKBONES[backbone].taken
-    own = _backbones.levels_of(backbone) - first
-    more = len(anchor_sizes) - own
-    if not 0 <= more <= 2:
-        raise LabelwiseError(
-            f"anchor_sizes has {len(anchor_sizes)} levels; RetinaNet on {backbone} takes {own} to {own + 2}"
-        )
-    extra = _backbones.ExtraLevels(fpn_channels, more) if more else None
+    extra = _extra_levels(backbone, len(anchor_sizes), fpn_channels)
     trunk = _backbones.trunk(layers, backbone, first, fpn_channels, extra)
     anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
     model = RetinaNet(
@@ -300,6 +320,7 @@ def build(
         pre_nms=pre_nms,
         dropout=dropout,
         loss_head=_loss_head.LossHead(fpn_channels, len(anchor_sizes), loss_head_weight) if loss_head else None,
+        quality=_quality.quality_head(quality, quality_power, fpn_channels, anchors.per_location),
     )
     source.load_into(model)
     trunk.freeze(

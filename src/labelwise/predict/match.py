@@ -30,6 +30,32 @@ def onto_view(boxes: Float32[np.ndarray, "n 4"], affine: Float[np.ndarray, "n 2 
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
 
 
+def onto_image(boxes: Float32[np.ndarray, "n 4"], affine: Float[np.ndarray, "n 2 3"]) -> Float32[np.ndarray, "n 4"]:
+    """The inverse of `onto_view`: the box whose hull on the view is this one; without area where there is none.
+
+    So a turned view does not enlarge a box twice. It has none where the view turns by about 45 degrees (the hull then
+    tells one side alone), or where the box on the view is narrower than any hull.
+
+    >>> mirror = np.array([[[-1, 0, 100], [0, 1, 0]]], np.float32)
+    >>> onto_image(np.array([[70, 20, 90, 40]], np.float32), mirror).tolist()
+    [[10.0, 20.0, 30.0, 40.0]]
+    """
+    linear, shift = affine[:, :, :2].astype(np.float64), affine[:, :, 2].astype(np.float64)
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2 - shift, (boxes[:, 2:] - boxes[:, :2]) / 2
+    area, hull = _determinant(linear), _determinant(np.abs(linear))
+    possible = (area != 0) & (np.abs(hull) > 0.1 * np.abs(area))
+    linear = np.where(possible[:, None, None], linear, np.eye(2))
+    centre = np.linalg.solve(linear, centre[:, :, None])[:, :, 0]
+    half = np.linalg.solve(np.abs(linear), half[:, :, None])[:, :, 0]
+    half = np.where(possible[:, None] & (half > 0).all(axis=1, keepdims=True), half, 0)
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
+
+def _determinant(matrix: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+    return found
+
+
 def match(
     boxes: Float32[np.ndarray, "n 4"],
     offsets: Int64[np.ndarray, " images1"],

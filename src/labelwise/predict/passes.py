@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
 
 from labelwise import catalog
 from labelwise.config.inputs import INPUTS
-from labelwise.predict.match import match, onto_view
+from labelwise.predict.match import match, onto_image, onto_view
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views, image_of, offsets_of
 
 Model = Callable[[list[Tensor]], list[dict[str, Tensor]]]
 """Images float [3, h, w] in 0..1 -> per image its boxes [n, 4] in pixels, scores [n], probs [n, C], features [n, D];
-where asked for, tightness [n], image_feature [D] and predicted_loss []."""
+where asked for, tightness [n], quality [n], image_feature [D] and predicted_loss []."""
 STRIDE = 32
 """Images share a batch only if they are equally large once padded to this multiple, as torchvision's detectors pad even
 a single image: so the company of an image changes nothing in what is found on it."""
@@ -92,8 +92,9 @@ def views_of(choices: Sequence[ViewChoice]) -> tuple[View, ...]:
 class Passes:
     """Everything that stays the same from batch to batch. `stream` is (seed, round).
 
-    `keep` names the optional outputs: `features` (per box), `tightness`, `image_features`, `predicted_loss`. `members`
-    are further models of a small ensemble; what each says counts as one more view of the untouched image.
+    `keep` names the optional outputs: `features` (per box), `tightness`, `quality`, `view_boxes`, `image_features`,
+    `predicted_loss`. `members` are further models of a small ensemble; what each says counts as one more view of the
+    untouched image.
     """
 
     model: Model
@@ -109,27 +110,32 @@ class Passes:
         """Detections of these images, in pixels of the original images, and how many had no area there."""
         tensors = [torch.tensor(image.pixels, device=self.device).float().div_(255) for image in images]
         found = self._ask(self.model, tensors, images, self.keep)
-        original = _original_pixels(found, images)
+        original = _original_pixels(found.boxes, found.image, images)
         flat = (original[:, 2:] <= original[:, :2]).any(axis=1)
         keep = ~flat & (found.scores >= self.min_score)
         found, original = found.take(keep), original[keep]
         views = self._views(tensors, found, images) if self.views or self.members else None
         columns = found.probs, found.scores, found.features
-        kept = Detections(found.offsets, original, *columns, views, found.tightness, found.per_image)
+        kept = Detections(found.offsets, original, *columns, views, found.tightness, found.per_image, found.quality)
         return kept, int(flat.sum())
 
     def _views(self, tensors: list[Tensor], found: Detections, images: Sequence[Image]) -> Views:
         shape = (len(self.views) + len(self.members), len(found))
         iou, scores = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         probs = np.full((*shape, found.probs.shape[1]), 1 / max(1, found.probs.shape[1]), np.float32)
+        boxes = np.zeros((*shape, 4), np.float32) if "view_boxes" in self.keep else None
         spans = [slice(a, b) for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]
         for v, (seen, affine) in enumerate(self._under_views(tensors, found, spans, images)):
             mapped = onto_view(found.boxes, affine[found.image])
             iou[v], row = match(mapped, found.offsets, seen.boxes, seen.offsets)
             matched = row >= 0
             scores[v, matched], probs[v, matched] = seen.scores[row[matched]], seen.probs[row[matched]]
+            if boxes is not None:
+                image = found.image[matched]
+                back = onto_image(seen.boxes[row[matched]], affine[image])
+                boxes[v, matched] = _original_pixels(back, image, images)
         labels = [view.label for view in self.views] + [f"member-{k + 1}" for k in range(len(self.members))]
-        return Views(tuple(labels), probs, scores, iou)
+        return Views(tuple(labels), probs, scores, iou, boxes)
 
     def _under_views(
         self, tensors: list[Tensor], found: Detections, spans: list[slice], images: Sequence[Image]
@@ -175,7 +181,10 @@ class Passes:
         off: np.ndarray = np.abs(probs.sum(axis=1) - 1) > 1e-3
         _refuse(off, offsets, images, "probs that do not sum to 1; a model must normalise them over its classes")
         tightness = column("tightness") if "tightness" in keep else None
-        return Detections(offsets, boxes, probs, scores, extra, None, tightness, _of_images(said, keep))
+        if "quality" in keep and "quality" not in said[0]:
+            raise LabelwiseError("predict: the model has no quality head; train it with --set model.quality=true")
+        quality = column("quality") if "quality" in keep else None
+        return Detections(offsets, boxes, probs, scores, extra, None, tightness, _of_images(said, keep), quality)
 
 
 @contextmanager
@@ -221,13 +230,14 @@ def _refuse(bad: Bool[np.ndarray, " n"], offsets: np.ndarray, images: Sequence[I
         raise LabelwiseError(f"predict: {where}: the model gave {what}")
 
 
-def _original_pixels(found: Detections, images: Sequence[Image]) -> Float32[np.ndarray, "n 4"]:
-    """Boxes of the resized images in pixels of the original ones, clipped to them."""
+def _original_pixels(
+    boxes: Float32[np.ndarray, "n 4"], per_box: Int64[np.ndarray, " n"], images: Sequence[Image]
+) -> Float32[np.ndarray, "n 4"]:
+    """Boxes of the resized images in pixels of the original ones, clipped to them; `per_box`: the image of each."""
     scale = np.array([image.scale_xy for image in images], np.float64)
     size = np.rint(np.array([image.pixels.shape[:0:-1] for image in images]) / scale)
-    per_box = found.image
-    boxes = found.boxes / np.tile(scale, 2)[per_box]
-    clipped: np.ndarray = np.clip(boxes, 0, np.tile(size, 2)[per_box]).astype(np.float32)
+    original = boxes / np.tile(scale, 2)[per_box]
+    clipped: np.ndarray = np.clip(original, 0, np.tile(size, 2)[per_box]).astype(np.float32)
     return clipped
 
 
@@ -243,18 +253,22 @@ def in_order(parts: Sequence[Detections], places: Sequence[np.ndarray], n_images
     views = None
     if all(part.views is not None for part in parts):
         tables = [part.views for part in parts if part.views is not None]
+        corners = [t.boxes for t in tables if t.boxes is not None]
         views = Views(
             tables[0].names,
             np.concatenate([t.probs for t in tables], axis=1)[:, order],
             np.concatenate([t.scores for t in tables], axis=1)[:, order],
             np.concatenate([t.iou for t in tables], axis=1)[:, order],
+            np.concatenate(corners, axis=1)[:, order] if corners else None,
         )
     columns = joined(lambda d: d.boxes), joined(lambda d: d.probs), scores[order], joined(lambda d: d.features)
-    tightness = None
+    tightness = quality = None
     if all(part.tightness is not None for part in parts):
         tightness = np.concatenate([part.tightness for part in parts if part.tightness is not None])[order]
+    if all(part.quality is not None for part in parts):
+        quality = np.concatenate([part.quality for part in parts if part.quality is not None])[order]
     said = _images_in_order([part.per_image for part in parts], places, n_images)
-    return Detections(offsets_of(image[order], n_images), *columns, views, tightness, said)
+    return Detections(offsets_of(image[order], n_images), *columns, views, tightness, said, quality)
 
 
 def _images_in_order(

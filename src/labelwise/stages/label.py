@@ -7,13 +7,13 @@ from labelwise.config.label_rule import LabelRule
 from labelwise.project.round import Round
 from labelwise.stages import tracking
 from labelwise.stages.thresholds import upper_thresholds
-from labelwise.targets import partial
+from labelwise.targets import partial, vote
 from labelwise.types import Detections, Targets
 
 
 def label(now: Round) -> None:
     """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
-    found = now.detections(("view_iou",) if now.run.needs_views else ()) if now.number else None
+    found = now.detections(now.run.columns_of_labels) if now.number else None
     made = targets(now, found)
     files.write_targets(now.folder.targets, made)
     now.info["images"], now.info["boxes"] = len(made), len(made.boxes)
@@ -29,6 +29,7 @@ def targets(now: Round, found: Detections | None) -> Targets:
     doubt = found if run.model.settings.get("negatives") == "background" else None
     if found is not None:
         found = found.take(found.scores >= run.labels.threshold)
+        found = vote.voted(found, pool.width_px, pool.height_px) if run.labels.vote else found
     policy = catalog.find("labels", run.labels.policy.name)
     made = partial.targets(
         now.known,

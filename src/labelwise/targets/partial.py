@@ -30,6 +30,7 @@ Weigh = Callable[[dict[str, np.ndarray | None]], Weighed]
 """A policy with its settings bound: what is known of the n open candidates -> (keep, w_cls, w_box), each [n].
 
 `scores`: confidence; `probs`: class distribution; `consistency`: cons(b) of 000 Eq. 4, or None without views;
+`quality`, `tightness`: IoU with its object as the model predicts it, with its anchor; None where nobody asked for them;
 `answers_per_candidate`: answers (annotated boxes and background marks, at least 1) of the candidate's image over its
 number of open candidates; `class_threshold`: the upper threshold that answers show for the candidate's class, NaN where
 they are too few; None where thresholds are not taken from answers.
@@ -169,6 +170,8 @@ def pseudo_labels(
     per_image = np.maximum(answers, 1) / np.maximum(np.bincount(image[rows], minlength=len(position)), 1)
     scores, ratio = candidates.scores[rows], per_image[image[rows]]
     menu = {"scores": scores, "probs": candidates.probs[rows], "consistency": consistency}
+    for name, values in (("quality", candidates.quality), ("tightness", candidates.tightness)):
+        menu[name] = None if values is None else values[rows]
     threshold = None if class_thresholds is None else class_thresholds[candidates.labels[rows]]
     result = weigh(menu | {"answers_per_candidate": ratio, "class_threshold": threshold})
     for name, column, dtype in zip(("keep", "w_cls", "w_box"), result, (np.bool_, np.float32, np.float32), strict=True):

@@ -14,13 +14,16 @@ from labelwise.types.columns import check, check_column, check_finite, check_off
 class Views:
     """What the model said of every detection under each of V augmentations, matched to the detection by highest IoU.
 
-    No counterpart: iou 0, score 0, probs NaN-free but irrelevant: `matched` is False and JS counts as maximal.
+    No counterpart: iou 0, score 0, probs NaN-free but irrelevant: `matched` is False and JS counts as maximal. `boxes`
+    are the counterparts mapped back to the image and cut to it, in its pixels, without area where there is none; None
+    where nobody asked for them.
     """
 
     names: tuple[str, ...]
     probs: Float32[np.ndarray, "V n C"]
     scores: Float32[np.ndarray, "V n"]
     iou: Float32[np.ndarray, "V n"]
+    boxes: Float32[np.ndarray, "V n 4"] | None = None
 
     def __post_init__(self) -> None:
         n = self.iou.shape[1]
@@ -29,6 +32,14 @@ class Views:
         check_column("Views", "iou", self.iou, np.float32, (len(self.names), n))
         for name in ("scores", "iou"):
             check_finite("Views", name, getattr(self, name).T)
+        if self.boxes is not None:
+            check_column("Views", "boxes", self.boxes, np.float32, (len(self.names), n, 4))
+            check_finite("Views", "boxes", self.boxes.transpose(1, 0, 2))
+
+    def take(self, rows: np.ndarray | slice) -> Views:
+        """Those of the given rows."""
+        boxes = None if self.boxes is None else self.boxes[:, rows]
+        return Views(self.names, self.probs[:, rows], self.scores[:, rows], self.iou[:, rows], boxes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +73,8 @@ class Detections:
     `scores` is the confidence: the largest foreground class probability as the model gives it (softmax with background,
     or the largest sigmoid). `probs` is the distribution over the C foreground classes, normalised to sum 1 (DESIGN
     section 7). `labels` is `probs.argmax(1)`. `features` is the RoI / anchor feature (D may be 0). `tightness` is the
-    IoU of the box with the proposal or anchor it came from, None where nobody asked for it; `per_image` likewise.
+    IoU of the box with the proposal or anchor it came from, None where nobody asked for it; `per_image` likewise, and
+    `quality`, the IoU of the box with its object as the model predicts it, in 0..1.
     """
 
     offsets: Int64[np.ndarray, " images+1"]
@@ -73,6 +85,7 @@ class Detections:
     views: Views | None = None
     tightness: Float32[np.ndarray, " n"] | None = None
     per_image: ImageOutputs | None = None
+    quality: Float32[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -85,9 +98,10 @@ class Detections:
             check_finite("Detections", name, getattr(self, name))
         if self.views is not None:
             check(self.views.iou.shape[1] == n, f"Detections.views: expected {n} rows, got {self.views.iou.shape[1]}")
-        if self.tightness is not None:
-            check_column("Detections", "tightness", self.tightness, np.float32, (n,))
-            check_finite("Detections", "tightness", self.tightness)
+        for name, values in (("tightness", self.tightness), ("quality", self.quality)):
+            if values is not None:
+                check_column("Detections", name, values, np.float32, (n,))
+                check_finite("Detections", name, values)
         if self.per_image is not None:
             images = len(self.per_image)
             check(images == self.n_images, f"Detections.per_image: {images} images, expected {self.n_images}")
@@ -131,8 +145,8 @@ class Detections:
     def take(self, rows: np.ndarray) -> Detections:
         """The given rows (rising row numbers or a mask), with the same images."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        v = self.views
-        views = None if v is None else Views(v.names, v.probs[:, rows], v.scores[:, rows], v.iou[:, rows])
-        tightness = None if self.tightness is None else self.tightness[rows]
+        views = None if self.views is None else self.views.take(rows)
+        tightness, quality = (None if one is None else one[rows] for one in (self.tightness, self.quality))
         columns = self.boxes[rows], self.probs[rows], self.scores[rows], self.features[rows]
-        return Detections(offsets_of(self.image[rows], self.n_images), *columns, views, tightness, self.per_image)
+        offsets = offsets_of(self.image[rows], self.n_images)
+        return Detections(offsets, *columns, views, tightness, self.per_image, quality)
