@@ -159,8 +159,8 @@ def _growth(growth: dict[int, tuple[float, float]]) -> str:
     return (
         f"In round {number} the online teacher was sure of {first:.1f} boxes an image in the first tenth of the "
         f"training and of {last:.1f} in the last: {word} than at its beginning. What grows beyond the objects that "
-        "there are is its own errors, confirmed. The shares here are of the boxes of the model before, which the teacher "
-        "replaces while it trains."
+        "there are is its own errors, confirmed. The shares here are of the boxes of the model before, which the "
+        "teacher replaces during the training."
     )
 
 
