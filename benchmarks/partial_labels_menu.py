@@ -101,6 +101,16 @@ POLICIES = {
     "thpl": ('labels.policy={name="task_hard", tau_cls=0.8, tau_box=0.7}', "labels.threshold=0.05"),
     "tspl": ('labels.policy={name="task_soft", tau_cls=[0.8, 0.1], tau_box=[0.7, 0.3]}', "labels.threshold=0.05"),
     "dual-counts": ('labels.policy={name="dual"}', "labels.threshold=0.05", 'labels.class_thresholds="counts"'),
+    "dual-counts-hard": (
+        'labels.policy={name="dual", weight="hard"}',
+        "labels.threshold=0.05",
+        'labels.class_thresholds="counts"',
+    ),
+    "dual-counts-nobox": (
+        'labels.policy={name="dual", box="none"}',
+        "labels.threshold=0.05",
+        'labels.class_thresholds="counts"',
+    ),
     "dual-consistency": ('labels.policy={name="dual", box="consistency", least_box=0.5}', "labels.threshold=0.05"),
     "dual-quality": ('labels.policy={name="dual", box="quality"}', "labels.threshold=0.05"),
     "dual-nobox": ('labels.policy={name="dual", box="none"}', "labels.threshold=0.05"),
