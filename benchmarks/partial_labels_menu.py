@@ -43,7 +43,7 @@ BEDS = {
     "bccd-4-wide": Bed("bccd", ("budget.start_images=4", *WIDE), 60, 455),
     "bccd-15-wide": Bed("bccd", ("budget.start_images=15", *WIDE), 240, 1820),
     "scenes": Bed("scenes", ("budget.start_images=20",), 240, 2010, stretch=4),
-    "scenes_voc": Bed("scenes_voc", ("budget.start_images=30",), 120, 1175, stretch=4),
+    "scenes_voc": Bed("scenes_voc", ("budget.start_images=100", "data.image_size_px=96"), 240, 2460, stretch=4),
     "fod_a": Bed("bccd", ("budget.start_images=80", *FOD_A), 100, 1460, stretch=2),
     "aquarium": Bed("aquarium", ("budget.start_images=20", *AQUARIUM), 120, 966),
 }
