@@ -43,7 +43,7 @@ BEDS = {
     "bccd-4-wide": Bed("bccd", ("budget.start_images=4", *WIDE), 60, 455),
     "bccd-15-wide": Bed("bccd", ("budget.start_images=15", *WIDE), 240, 1820),
     "scenes": Bed("scenes", ("budget.start_images=20",), 240, 2010, stretch=4),
-    "scenes_voc": Bed("scenes_voc", ("budget.start_images=30",), 120, 1175, stretch=4),
+    "scenes_voc": Bed("scenes_voc", ("budget.start_images=100", "data.image_size_px=96"), 240, 2460, stretch=4),
     "fod_a": Bed("bccd", ("budget.start_images=80", *FOD_A), 100, 1460, stretch=2),
     "aquarium": Bed("aquarium", ("budget.start_images=20", *AQUARIUM), 120, 966),
 }
@@ -101,6 +101,16 @@ POLICIES = {
     "thpl": ('labels.policy={name="task_hard", tau_cls=0.8, tau_box=0.7}', "labels.threshold=0.05"),
     "tspl": ('labels.policy={name="task_soft", tau_cls=[0.8, 0.1], tau_box=[0.7, 0.3]}', "labels.threshold=0.05"),
     "dual-counts": ('labels.policy={name="dual"}', "labels.threshold=0.05", 'labels.class_thresholds="counts"'),
+    "dual-counts-hard": (
+        'labels.policy={name="dual", weight="hard"}',
+        "labels.threshold=0.05",
+        'labels.class_thresholds="counts"',
+    ),
+    "dual-counts-nobox": (
+        'labels.policy={name="dual", box="none"}',
+        "labels.threshold=0.05",
+        'labels.class_thresholds="counts"',
+    ),
     "dual-consistency": ('labels.policy={name="dual", box="consistency", least_box=0.5}', "labels.threshold=0.05"),
     "dual-quality": ('labels.policy={name="dual", box="quality"}', "labels.threshold=0.05"),
     "dual-nobox": ('labels.policy={name="dual", box="none"}', "labels.threshold=0.05"),

@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from labelwise.report import curves, gallery, page, spread, tables
+from labelwise.report import curves, gallery, page, reliability, spread, tables
 from labelwise.report.comparison import pair, verdict
 from labelwise.report.headroom import EVERYTHING_LABELLED, NO_NEW_LABEL
-from labelwise.report.results import GalleryItem, RoundResult, RunResult
+from labelwise.report.results import Calibration, GalleryItem, RoundResult, RunResult
 from labelwise.types import LabelwiseError
 
 NASTY = "<script>alert('x')</script>"
@@ -110,7 +110,12 @@ def parsed(runs: list[RunResult], **other: object) -> Page:
 @pytest.fixture
 def tables_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the drawing, which takes most of the time."""
-    for place in ("curves.learning_curves", "histograms.class_histograms", "contrast.differences"):
+    for place in (
+        "curves.learning_curves",
+        "histograms.class_histograms",
+        "contrast.differences",
+        "reliability._chart",
+    ):
         monkeypatch.setattr(f"labelwise.report.{place}", lambda *_, **__: "<svg></svg>")
 
 
@@ -347,3 +352,81 @@ def test_bad_records_are_refused_with_their_place() -> None:
         dataclasses.replace(item(), pick_verdicts=[])
     with pytest.raises(LabelwiseError, match="expected uint8"):
         dataclasses.replace(item(), image=np.zeros((4, 4), np.uint8))
+
+
+def calibration(source: str, right: list[list[int]], checks: list[list[int]], **other: object) -> Calibration:
+    """Two classes; counts in the bins 0.3-0.4 and 0.8-0.9, with confidences 0.35 and 0.85."""
+    good, all_of_them = np.zeros((2, 2, 10), np.int64)
+    good[:, [3, 8]], all_of_them[:, [3, 8]] = right, checks
+    confidence = all_of_them * ((np.arange(10) + 0.5) / 10)
+    fields = {"boxes": all_of_them.sum(axis=1), "objects": np.array([10, 10]), "hits": good.sum(axis=1), **other}
+    return Calibration(source, checks=all_of_them, right=good, confidence=confidence, **fields)  # type: ignore[arg-type]
+
+
+def with_pseudo(
+    seed: int, *rounds: list[Calibration], classes: tuple[str, ...] = ("a", "b"), **other: object
+) -> RunResult:
+    made = [result(0, 0.3, classes)] + [
+        result(k, 0.4, classes, calibration=c, **other) for k, c in enumerate(rounds, 1)
+    ]
+    return RunResult("own", seed, classes, made)
+
+
+@pytest.mark.usefixtures("tables_only")
+def test_pseudo_labels_have_a_section_with_both_sources() -> None:
+    truth = calibration("ground truth", [[1, 3], [0, 2]], [[4, 4], [2, 2]])
+    said = calibration("answers", [[1, 1], [0, 1]], [[2, 1], [1, 1]], answers=9, objects=np.array([0, 0]))
+    found = parsed([with_pseudo(0, [dataclasses.replace(truth, weights=3), said], [truth])])
+    assert found.tables["own: pseudo labels of every round"] == [
+        ["", "By ground truth", "By later answers"],
+        ["Round", "Pseudo boxes", "Precision", "Recall", "Answers", "Boxes checked", "Precision (95 %)", "Recall"],
+        ["1", "12", "50.0", "30.0", "9", "5", "60.0 (23.1 to 88.2)", "–"],
+        ["2", "12", "50.0", "30.0", "0", "0", "–", "–"],
+    ]
+    assert found.tables["own: pseudo labels per class, round 2, by ground truth"][1:] == [
+        ["all", "12", "12", "6", "7.2", "50.0", "20", "6", "30.0"],
+        ["a", "8", "8", "4", "4.8", "50.0", "10", "4", "40.0"],
+        ["b", "4", "4", "2", "2.4", "50.0", "10", "2", "20.0"],
+    ]
+    assert found.tables["own: confidence of the pseudo labels, round 2, by ground truth"][1:] == [
+        ["0.3–0.4", "6", "35.0", "16.7 (3.0 to 56.4)"],
+        ["0.8–0.9", "6", "85.0", "83.3 (43.6 to 97.0)"],
+    ]
+    assert "Round 2, by ground truth: 6 of 12 pseudo boxes were right (50.0 %)" in found.text
+    assert "10.0 points apart" in found.text, "(6 |1/6 - 0.35| + 6 |5/6 - 0.85|) / 12"
+    assert "Answered boxes are chosen by the method" in found.text
+    assert "Of 3 boxes no confidence is stored" in found.text
+
+
+@pytest.mark.usefixtures("tables_only")
+def test_without_ground_truth_the_answers_are_shown_and_without_pseudo_labels_nothing() -> None:
+    said = calibration("answers", [[1, 1], [0, 1]], [[2, 1], [1, 1]], answers=9)
+    found = parsed([with_pseudo(0, [said], [])])
+    assert found.tables["own: pseudo labels per class, round 1, by answers"][1][:5] == ["all", "5", "5", "3", "2.8"]
+    assert "By ground truth" not in found.text and "Answered boxes are chosen by the method" in found.text
+    nothing = parsed([with_pseudo(0, [], [])])
+    assert "Pseudo labels: are they right?" not in nothing.text and "#pseudo-labels" not in str(nothing.attributes)
+
+
+@pytest.mark.usefixtures("tables_only")
+def test_seeds_add_up_by_the_names_of_their_classes_and_growth_is_told() -> None:
+    one = calibration("ground truth", [[1, 3], [0, 2]], [[4, 4], [2, 2]])
+    seeds = [with_pseudo(0, [one]), with_pseudo(1, [one], classes=("b", "a"), sure_boxes=(14.0, 25.0))]
+    found = parsed(seeds)
+    shown = found.tables["own: pseudo labels per class, round 1, by ground truth"]
+    assert [row[:4] for row in shown[1:]] == [["all", "24", "24", "12"], ["a", "12", "12", "6"], ["b", "12", "12", "6"]]
+    assert found.tables["own: pseudo labels of every round"][2][-2:] == ["14.0", "25.0"]
+    assert "sure of 14.0 boxes an image in the first tenth of the training and of 25.0 in the last" in found.text
+    alone = parsed([with_pseudo(0, [], sure_boxes=(20.0, 12.0))])
+    assert alone.tables["own: pseudo labels of every round"][2] == ["1", "–", "20.0", "12.0"]
+    assert "not more than at its beginning" in alone.text
+
+
+def test_the_chart_of_pseudo_labels_has_a_text_alternative_and_stands_empty_bins() -> None:
+    nothing = calibration("ground truth", [[0, 0], [0, 0]], [[0, 0], [0, 0]], objects=np.array([0, 0]))
+    some = calibration("ground truth", [[1, 3], [0, 2]], [[4, 4], [2, 2]])
+    for rounds in ([nothing], [nothing, some], [some, nothing]):
+        (found,) = reliability.reliabilities(spread.groups([with_pseudo(0, *([one] for one in rounds))]))
+        assert found.chart is not None and found.chart.count("<svg") == found.chart.count("</svg>") == 1
+        assert 'aria-label="Precision and recall of the pseudo labels' in found.chart
+        assert found.tables[0].rows[rounds.index(nothing)][1:] == ["0", "–", "–"]

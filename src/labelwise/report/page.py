@@ -20,6 +20,7 @@ from labelwise.report.efficiency import efficiency
 from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
 from labelwise.report.headroom import headroom, without_bounds
+from labelwise.report.reliability import reliabilities
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.unit_verdict import UnitVerdict
@@ -95,6 +96,7 @@ def html(
         contrast=versus,
         efficiency=versus and efficiency(found, versus.baseline),
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],
+        reliabilities=reliabilities(found),
         galleries=galleries(found),
         films=strips([film for group in found for film in next((r.films for r in group.runs if r.films), ())]),
         number_tables=[tables.rounds(g) for g in found if g.rounds],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 """Shares of the unlabelled pool, highest scores first."""
 BINS = 10
-"""Bins of label dispersion, of equal width over 0..1."""
+"""Bins of label dispersion and of confidence, of equal width over 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +40,51 @@ class Informativeness:
     dispersion_accuracy: Float64[np.ndarray, " bins"] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """How right the pseudo labels of one round were, per class, by one source: "ground truth" or "answers".
+
+    `boxes`: pseudo boxes that weigh something. `checks`: those of which the source says something, per bin of their
+    confidence; of them `right` hit an object of their class; `confidence` is their sum. `objects`: those that nobody
+    had annotated, where the source knows all; of them `hits` are hit. `answers`: how many answers the source is, 0 of
+    ground truth. `weights`: of so many boxes no confidence is stored, and the weight stands for it.
+    """
+
+    source: str
+    boxes: Int64[np.ndarray, " C"]
+    checks: Int64[np.ndarray, "C bins"]
+    right: Int64[np.ndarray, "C bins"]
+    confidence: Float64[np.ndarray, "C bins"]
+    objects: Int64[np.ndarray, " C"]
+    hits: Int64[np.ndarray, " C"]
+    answers: int = 0
+    weights: int = 0
+
+    def precision(self) -> Float64[np.ndarray, " C"]:
+        """Share right of what was checked; NaN: nothing was."""
+        return share(self.right.sum(axis=1), self.checks.sum(axis=1))
+
+    def recall(self) -> Float64[np.ndarray, " C"]:
+        """Share hit of the objects; NaN: there are none."""
+        return share(self.hits, self.objects)
+
+    def expectation(self) -> Float64[np.ndarray, " C"]:
+        """How many would be right if confidence were the probability of it."""
+        expected: np.ndarray = self.confidence.sum(axis=1)
+        return expected
+
+
+def share(part: Int64[np.ndarray, " n"], whole: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Part / whole, NaN where there is nothing.
+
+    >>> share(np.array([1, 0]), np.array([4, 0])).tolist()
+    [0.25, nan]
+    """
+    out = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=out, where=whole > 0)
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class RoundResult:
     """One round. Costs are cumulative: all that had been spent when this round's model was evaluated.
@@ -48,7 +93,9 @@ class RoundResult:
     `class_counts_picks`: this round's answered picks. `class_counts_picks_unbalanced`: what the plain top selector
     would have taken with the same scores; empty where it was not computed. `skipped`: (image name, message). Seconds
     in `stage_seconds` are machine time of this round; `cost_seconds` is annotation time. `changed`: settings that
-    changed in this round, one line each.
+    changed in this round, one line each. `calibration`: how right the pseudo labels were, at most one of each source.
+    `sure_boxes`: mean number of sure pseudo boxes of an image in the first and the last tenth of the training steps,
+    where an online teacher makes them.
     """
 
     round: int
@@ -68,6 +115,8 @@ class RoundResult:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     skipped: Sequence[tuple[str, str]] = ()
     changed: Sequence[str] = ()
+    calibration: Sequence[Calibration] = ()
+    sure_boxes: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
+from labelwise.study.pseudo_rounds import calibrations
 from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
 
 if TYPE_CHECKING:  # what draws is loaded where it draws: `status` needs none of it
@@ -53,7 +54,14 @@ def round_result(context: Context, round_number: int) -> RoundResult:
         answers=_answers(context, round_number),
         stage_seconds={name: found["wall_s"] for name, found in info.items() if "wall_s" in found},
         skipped=sorted({(name, message) for found in info.values() for name, message in found.get("skipped", [])}),
+        sure_boxes=_sure_boxes(info["train"]),
     )
+
+
+def _sure_boxes(trained: Mapping[str, Any]) -> tuple[float, float] | None:
+    """How many sure boxes of an image an online teacher made at the training's beginning and end, if it noted that."""
+    noted = trained.get("sure_first"), trained.get("sure_last")
+    return None if None in noted else (float(noted[0]), float(noted[1]))  # type: ignore[arg-type]
 
 
 def _counts(context: Context, round_number: int) -> dict[str, np.ndarray]:
@@ -100,7 +108,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         raise LabelwiseError(
             f"{context.project.folder}: no round is finished yet; `labelwise run -p {context.project.folder}` continues"
         )
-    run, changed = context.run, changes.by_round(context)
+    run, changed, right = context.run, changes.by_round(context), calibrations(context, done)
     return RunResult(
         name=run.name,
         seed=run.seed,
@@ -108,7 +116,9 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         f"{', then '.join(step.name for step in run.query.select)}, "
         f"label policy {run.labels.policy.name}",
         classes=context.pool.classes,
-        rounds=[replace(round_result(context, r), changed=changed.get(r, ())) for r in done],
+        rounds=[
+            replace(round_result(context, r), changed=changed.get(r, ()), calibration=right.get(r, ())) for r in done
+        ],
         settings=json.loads(run.model_dump_json(exclude_none=True)),
         gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
         budget_unit=run.budget.unit,

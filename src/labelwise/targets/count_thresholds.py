@@ -45,7 +45,7 @@ def count_thresholds(
     order = np.lexsort((-scores, label))
     n = np.bincount(label, minlength=len(per_image))
     begin = n.cumsum() - n
-    found = np.where(wanted == 0, np.nextafter(1.0, 2.0), 0.0)
+    found = np.where(wanted == 0, float(np.nextafter(np.float32(1), np.float32(2))), 0.0)
     exact = (wanted > 0) & (wanted <= n)
     found[exact] = scores[order[(begin + wanted - 1)[exact]]]
     return found
