@@ -8,9 +8,10 @@
 * Prices: what answers of a kind have cost, measured or by the table; where there are none, by the table.
 
 Fails when: the images that were looked over were picked by a score: they are harder than others, and their recall and
-precision are too low for the pool. Told by box answers, both are too high: a second pseudo box of one object counts as
-right there, and answers of earlier rounds are of an earlier model (bccd, one run: precision 66 % [58, 73] and recall
-71 % [55, 87] by 204 answers, 54 % and 55 % by the ground truth of the open images).
+precision are too low for the pool. Told by box answers, both may be too high (bccd, one run: precision 66 %
+[58, 73] and recall 71 % [55, 87] by 204 answers, 54 % and 55 % by the ground truth of the open images). That a second
+pseudo box of one object counts as right there is 4 of those 12 points; the rest, answers about an earlier model perhaps,
+was not looked into.
 """
 
 from __future__ import annotations
