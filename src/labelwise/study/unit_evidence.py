@@ -10,7 +10,7 @@
 Fails when: the images that were looked over were picked by a score: they are harder than others, and their recall and
 precision are too low for the pool. Told by box answers, both may be too high (bccd, one run: precision 66 %
 [58, 73] and recall 71 % [55, 87] by 204 answers, 54 % and 55 % by the ground truth of the open images). That a second
-pseudo box of one object counts as right there is 4 of those 12 points; the rest, answers about an earlier model perhaps,
+pseudo box of one object counts as right there is 4 of those 12 points; the rest (an earlier model?)
 was not looked into.
 """
 
