@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,22 @@ SMALL = [
 ]
 """A run of 3 rounds that takes seconds."""
 
+TEACHER = [
+    "train.teacher=ema",
+    "train.warm_start=true",
+    "train.whole_share=0.5",
+    "train.min_steps=0",
+    "train.max_steps=none",
+    "train.steps=300",
+    "labels.policy=dual",
+    "labels.class_thresholds=counts",
+]
+"""A training with an online teacher and thresholds that follow it."""
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+
+def start(folder: Path, more: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "labelwise", "run", "demo", "-p", str(folder)]
-    for setting in SMALL:
+    for setting in (*SMALL, *more):
         command += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -158,6 +171,24 @@ def of_run(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bo
     return hits, fingerprint(folder) == fingerprint(calm) and not asked_twice(folder)
 
 
+def of_teacher(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
+    """While a training with an online teacher is under way, in rounds 1 and 2 alike."""
+    calm, folder, hits = scratch / "calm", scratch / "killed", 0
+    start(calm, TEACHER).communicate()
+    for number in range(kills):
+        at = folder / "rounds" / f"{1 + 2 * number // kills:03d}" / "training.safetensors"
+        before = at.stat().st_mtime_ns if at.exists() else 0
+        process = start(folder, TEACHER)
+        while not (at.exists() and at.stat().st_mtime_ns > before) and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.4)))
+        hits += at.exists() and process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    start(folder, TEACHER).communicate()
+    return hits, fingerprint(folder) == fingerprint(calm) and not asked_twice(folder)
+
+
 def of_generation(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, bool]:
     """While the images of a run are drawn; what is left of them is gone in the end."""
     calm, folder, hits = scratch / "calm", scratch / "killed", 0
@@ -247,6 +278,7 @@ def of_serve(scratch: Path, kills: int, rng: np.random.Generator) -> tuple[int, 
 
 WHAT = {
     "run": of_run,
+    "teacher": of_teacher,
     "generation": of_generation,
     "serve": of_serve,
     "import": of_import,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from partial_labels_menu import (
+    AS_WAS,
     BEDS,
     FIRST,
     IMAGES,
@@ -61,7 +62,7 @@ class Place:
     def base(self, bed: Bed) -> tuple[str, ...]:
         """The settings of a bed, with one thread of the CPU and the weights of the body."""
         alike = ("train.threads=1", "train.accelerator=cpu")
-        return (f'model.weights="{self.weights}"', *alike, *bed.settings)
+        return (f'model.weights="{self.weights}"', *alike, *AS_WAS, *bed.settings)
 
 
 def run_of(place: Place, cell: Cell, settings: list[str], folder: Path) -> Run:

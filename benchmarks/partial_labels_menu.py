@@ -42,12 +42,19 @@ BEDS = {
     "bccd-15": Bed("bccd", ("budget.start_images=15",), 240, 1820),
     "bccd-4-wide": Bed("bccd", ("budget.start_images=4", *WIDE), 60, 455),
     "bccd-15-wide": Bed("bccd", ("budget.start_images=15", *WIDE), 240, 1820),
-    "scenes": Bed("scenes", ("budget.start_images=20",), 240, 2010, stretch=4),
-    "scenes_voc": Bed("scenes_voc", ("budget.start_images=100", "data.image_size_px=96"), 240, 2460, stretch=4),
+    "scenes": Bed("scenes", ("budget.start_images=20", "train.jitter=0.2"), 240, 2010, stretch=4),
+    "scenes_voc": Bed("scenes_voc", ("train.jitter=0.2",), 240, 2460, stretch=4),
     "fod_a": Bed("bccd", ("budget.start_images=80", *FOD_A), 100, 1460, stretch=2),
     "aquarium": Bed("aquarium", ("budget.start_images=20", *AQUARIUM), 120, 966),
 }
 """Test images: bccd 72 (wide: 159), scenes 100, scenes_voc 200, fod_a 214 of other clips, aquarium 190."""
+
+AS_WAS = (
+    *("train.warm_start=false", "train.warm_lr=none", "train.whole_share=none", "train.scale=none"),
+    *("train.photometric=none", "train.steps=none", "train.min_steps=150", 'model.normalise="torchvision"'),
+    "labels.threshold=0.3",
+)
+"""What the tokens of a recipe add to, whatever the data recipe sets."""
 
 IMAGES = ("query.unit=image", "query.score=random", "query.select=top", "budget.unit=images")
 METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
