@@ -140,6 +140,14 @@ def test_what_is_not_known_decides_nothing() -> None:
     assert said[0].startswith("It cannot be told") and any("Not seen so far: recall" in line for line in said)
 
 
+def test_shares_that_come_from_box_answers_are_said_to_be_too_high() -> None:
+    evidence = Evidence(exact(14.0), exact(0.7), exact(0.7), exact(0.7), 1.0, exact(0.5))
+    choice = choose(evidence, PRICES)
+    for source, told in (("30 answers to boxes, by confidence", True), ("25 images looked over after it", False)):
+        said = unit_text.sentences(unit_text.Found(evidence, PRICES, {"precision": source}), choice)
+        assert any("too high" in line for line in said) == told
+
+
 @pytest.mark.parametrize("objects", [0.0, 1.0])
 @pytest.mark.parametrize("hit", [0.0, 1.0])
 @pytest.mark.parametrize("quality", [0.0, 1.0])
