@@ -83,8 +83,8 @@ def _doubts(found: Found) -> list[str]:
     lines = [f"Not seen so far: {join_words(nothing)}; anything that is possible was assumed."] if nothing else []
     if "answers to boxes" in found.sources.get("precision", ""):
         lines.append(
-            "Recall and precision are of answers to boxes; held against the truth once (bccd), both were 12 to 16 points "
-            "too high; an image that is looked over tells them better."
+            "Recall and precision are of answers to boxes; held against the truth once (bccd), they were 12 to 16 "
+            "points too high. An image that is looked over tells them better."
         )
     if few and found.sources:
         lines.append(
