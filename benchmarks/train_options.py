@@ -1,10 +1,10 @@
-"""Images per second of training with each option of `[train]` beside today's settings, in turn in one run.
+"""Images per second of training with each option of `[train]` and model beside none, in turn in one run.
 
     LABELWISE_DATA=data python benchmarks/train_options.py
 
 RetinaNet on bccd at 256 px, batch 8, one thread: 15 images wholly looked over and 45 with one box each. Rounds of
 training, each option once in every round, so that the machine's speed drifts for all of them alike; a figure is the
-median over the rounds of images per second of processor time, a ratio the median of the pairs with "today" of the
+median over the rounds of images per second of processor time, a ratio the median of the pairs with "plain" of the
 same round. Prints a table and writes `results/train_options.csv`.
 """
 
@@ -17,30 +17,41 @@ import platform
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 
+from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Train
 from labelwise.data import voc
 from labelwise.data.image_reader import Images
 from labelwise.models import retinanet
+from labelwise.stages.online_labels import OnlinePolicy
 from labelwise.targets import partial
+from labelwise.targets.count_thresholds import Recent, objects_per_image
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
+from labelwise.train.teacher import Teacher
 from labelwise.types import Boxes, Labels, Pool, Rects
 
 RESULTS = Path(__file__).parent / "results" / "train_options.csv"
-OPTIONS = {
-    "today": {},
-    "whole_share 0.5": {"whole_share": 0.5},
-    "scale 0.6-1.4": {"scale": (0.6, 1.4)},
-    "iou_crop 0.5": {"iou_crop": 0.5},
-    "photometric 1": {"photometric": 1.0},
-    "all of them": {"whole_share": 0.5, "scale": (0.6, 1.4), "iou_crop": 0.5, "photometric": 1.0},
+RECIPE: dict[str, Any] = {"whole_share": 0.5, "warm_start": True, "scale": (0.6, 1.4), "photometric": 1.0}
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "whole_share 0.5": ({"whole_share": 0.5}, {}),
+    "scale 0.6-1.4": ({"scale": (0.6, 1.4)}, {}),
+    "iou_crop 0.5": ({"iou_crop": 0.5}, {}),
+    "photometric 1": ({"photometric": 1.0}, {}),
+    "normalise batch": ({}, {"normalise": "batch"}),
+    "quality head": ({}, {"quality": True}),
+    "teacher": ({"whole_share": 0.5, "warm_start": True, "teacher": "ema"}, {}),
+    "the recipe": (RECIPE, {"normalise": "batch"}),
+    "the recipe, teacher": (RECIPE | {"teacher": "ema"}, {"normalise": "batch"}),
 }
+"""Name -> settings of `[train]` and of `[model]`."""
 
 
 def training_set(pool: Pool, rule: Train, rng: np.random.Generator) -> TrainingSet:
@@ -63,7 +74,11 @@ def training_set(pool: Pool, rule: Train, rng: np.random.Generator) -> TrainingS
     )
     images = Images(pool, 256)
     images.warm(made.images)
-    return TrainingSet(images, made, np.arange(len(made)), Augment.of(rule))
+    policy = LabelRule.model_validate({"policy": "dual", "class_thresholds": "counts"})
+    per_image = objects_per_image(known, known.covered(pool), len(pool.classes))
+    decide = OnlinePolicy(known, policy, 1, None, Recent(per_image))
+    teacher = Teacher(decide) if rule.teacher else None
+    return TrainingSet(images, made, np.arange(len(made)), Augment.of(rule), teacher)
 
 
 def main() -> None:
@@ -75,14 +90,14 @@ def main() -> None:
     torch.set_num_threads(1)
     pool = voc.read(Path(os.environ["LABELWISE_DATA"]) / "bccd" / "BCCD", "trainval")
     sets, rules = {}, {}
-    for name, settings in OPTIONS.items():
+    for name, (settings, _) in OPTIONS.items():
         rule = Train(steps=options.steps, batch_size=8, threads=1, accelerator="cpu", **settings)
         rules[name], sets[name] = rule, training_set(pool, rule, np.random.default_rng(options.seed))
     speeds: dict[str, list[float]] = {name: [] for name in OPTIONS}
     for turn in range(options.rounds + 1):
         for name, rule in rules.items():
             torch.manual_seed(options.seed)
-            model = retinanet.build(len(pool.classes), trainable_stages=3)
+            model = retinanet.build(len(pool.classes), trainable_stages=3, **OPTIONS[name][1])
             began = time.process_time()
             fit(model, sets[name], rule, seed=options.seed, round_number=turn)
             if turn:  # the first one warms up
@@ -90,12 +105,12 @@ def main() -> None:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     table = []
     for name, found in speeds.items():
-        ratios = np.array(found) / np.array(speeds["today"])
+        ratios = np.array(found) / np.array(speeds["plain"])
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         row = {
             "option": name,
             "images_per_cpu_s": round(float(np.median(found)), 1),
-            "to_today": round(float(middle), 3),
+            "to_plain": round(float(middle), 3),
             "quartiles": f"{low:.3f} to {high:.3f}",
             "rounds": options.rounds,
             "steps": options.steps,
@@ -108,7 +123,7 @@ def main() -> None:
             "torchvision": torchvision.__version__,
             "python": platform.python_version(),
         }
-        print(f"{name:20s} {row['images_per_cpu_s']:7.1f} images/s, {middle:.3f} of today ({row['quartiles']})")
+        print(f"{name:20s} {row['images_per_cpu_s']:7.1f} images/s, {middle:.3f} of plain ({row['quartiles']})")
         table.append(row)
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]))

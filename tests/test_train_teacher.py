@@ -16,7 +16,7 @@ from labelwise.catalog import recipe_files
 from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Train
 from labelwise.labels import dual
-from labelwise.stages.online_labels import _Policy as Policy
+from labelwise.stages.online_labels import OnlinePolicy
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
@@ -153,7 +153,7 @@ def test_the_policy_speaks_of_what_is_open_in_pixels_of_the_pools_image() -> Non
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.04], np.float32)
     probs = np.tile(np.array([0.2, 0.8], np.float32), (10, 1))
     twice = Detections(np.array([0, 5, 10]), np.tile(boxes, (2, 1)), probs, np.tile(scores, 2), probs[:, :0])
-    decide = Policy(known, LabelRule(policy={"name": "dual"}, threshold=0.05), 1, None)
+    decide = OnlinePolicy(known, LabelRule(policy={"name": "dual"}, threshold=0.05), 1, None)
     rows, w_cls, w_box, is_open = decide(np.array([7, 2]), twice)
     assert rows.tolist() == [3, 5, 6, 7, 8], "of image 2 nothing is known"
     expected = dual.weigh(twice.scores[rows])

@@ -24,12 +24,12 @@ def teacher(now: Round) -> Teacher | None:
     rule = now.run.train
     if rule.teacher is None or now.number == 0:
         return None
-    decide = _Policy(now.known, now.run.labels, now.number, upper_thresholds(now), recent(now))
+    decide = OnlinePolicy(now.known, now.run.labels, now.number, upper_thresholds(now), recent(now))
     return Teacher(decide) if rule.teacher_decay is None else Teacher(decide, rule.teacher_decay)
 
 
 @dataclass
-class _Policy:
+class OnlinePolicy:
     """The run's label policy, on the detections of a batch; no closure, as processes hand it on to one another."""
 
     known: Labels
