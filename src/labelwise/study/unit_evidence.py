@@ -126,8 +126,8 @@ def found(seen: Observed, table: CostTable, scales: Sequence[float]) -> Found:
     sources["objects"] = f"{len(own)} images wholly looked over" + (", drawn at random" if seen.is_random.any() else "")
     if not len(own):
         low = mean(seen.pseudo).value * precision_by_answers.value
-        objects = Estimate(low, low, 2 * low, 0) if np.isfinite(low) else Estimate(low, 0.0, np.inf, 0)
-        sources["objects"] = "no image was wholly looked over: right pseudo boxes, up to twice as many"
+        objects = Estimate(1.5 * low, low, 2 * low, 0) if np.isfinite(low) else Estimate(low, 0.0, np.inf, 0)
+        sources["objects"] = "no image was wholly looked over: right pseudo boxes, to twice as many"
     n_objects, n_found, n_pseudo, n_asked, n_hits = seen.tested.T
     recall, precision = share_by_image(n_found, n_objects), share_by_image(n_found, n_pseudo)
     sources["recall"] = sources["precision"] = f"{len(seen.tested)} images looked over after their prediction"
@@ -135,7 +135,9 @@ def found(seen: Observed, table: CostTable, scales: Sequence[float]) -> Found:
         precision, recall = precision_by_answers, recall_of(seen.pseudo, precision_by_answers, objects)
         sources["precision"] = f"{precision.n} answers to boxes, by confidence"
         sources["recall"] = "right pseudo boxes over objects an image"
-    hit_rate, sources["hit_rate"] = share(int(seen.is_hit.sum()), len(seen.is_hit)), f"{len(seen.is_hit)} box questions"
+    owner = np.unique(seen.box_image, return_inverse=True)[1]
+    hit_rate = share_by_image(np.bincount(owner[seen.is_hit], minlength=len(np.bincount(owner))), np.bincount(owner))
+    sources["hit_rate"] = f"{len(seen.is_hit)} box questions"
     if not len(seen.is_hit):
         hit_rate = share_by_image(n_hits, n_asked)
         sources["hit_rate"] = f"no box was asked: all candidates of {len(seen.tested)} images"
