@@ -13,11 +13,12 @@ from labelwise.files.round_files import RoundFolder
 from labelwise.labels import hard
 from labelwise.project import opening
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.report.results import BINS, Calibration
 from labelwise.study import calibration, history
 from labelwise.study.pseudo_rounds import calibrations
-from labelwise.targets import partial
-from labelwise.types import Answer, Boxes, Cost, Detections, Query, Rects
+from labelwise.targets import partial, vote
+from labelwise.types import Answer, Boxes, Cost, Detections, Query, Rects, Views
 
 
 def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -224,6 +225,24 @@ def test_answers_are_the_source_without_ground_truth_and_weights_where_predictio
     next(folder.predictions().glob("*.parquet")).write_bytes(b"damaged")
     (said,) = calibrations(blind, [1])[1]
     assert said.weights == 9 and said.expectation().sum() == pytest.approx(3), "a hard label weighs 1"
+
+
+def test_boxes_that_views_voted_on_keep_their_confidence(project: Context) -> None:
+    now = Round(project, 1)
+    found, size = now.detections(), (project.pool.width_px, project.pool.height_px)
+    moved = np.clip(found.boxes[None] + np.float32(0.5), 0, 64)
+    iou = np.full((1, 9), 0.9, np.float32)
+    seen = replace(found, views=Views(("flip",), found.probs[None], found.scores[None], iou, moved))
+    files.write_detections(now.folder.predictions(), seen, shard_images=2)
+    elected = vote.with_votes(seen, *size)
+    assert not np.array_equal(elected.boxes, found.boxes)
+    made = partial.targets(
+        project.known(), elected, lambda menu: hard.weigh(menu["scores"], tau_cls=0.2), "everywhere", *size, None,
+        images="all",
+    )  # type: ignore[arg-type]  # fmt: skip
+    files.write_targets(now.folder.targets, made)
+    (only,) = calibrations(project, [1])[1]
+    assert only.weights == 0 and only.expectation().sum() == pytest.approx(4.5)
 
 
 def test_a_round_without_pseudo_boxes_says_nothing(project: Context) -> None:

@@ -91,7 +91,7 @@ EMA = ("train.teacher=ema", "train.warm_start=true", "train.whole_share=0.5")
         (["labels.policy={name='dual', box='tightness'}", *EMA], r"does not tell the tightness"),
         (["labels.policy={name='dual', box='consistency'}", "predict.views=[]"], r"set predict\.views"),
         (["labels.policy=dual", "labels.vote=true", "predict.views=[]"], r"labels\.vote needs views"),
-        (["labels.policy=dual", "labels.vote=true", "own_detector=true"], r"predictions from outside do not carry"),
+        (["labels.policy=dual", "labels.vote=true", "own_detector=true"], r"predictions from outside lack"),
         (["labels.policy={name='dual', box='size'}"], r"labels/dual: box = 'size'"),
     ],
 )

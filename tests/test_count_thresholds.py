@@ -87,16 +87,18 @@ def test_the_last_images_are_remembered_and_kept_with_a_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "whole"), [(1, [True, False, False]), (1, [False] * 3), (1, [True] * 3), (0, [True, False, False])]
+    ("number", "whole"),
+    [(1, [True, False, False, False]), (1, [False] * 4), (1, [True] * 4), (0, [True, False, False, False])],
 )
 def test_the_stage_counts_on_what_was_looked_over(
     monkeypatch: pytest.MonkeyPatch, number: int, whole: list[bool]
 ) -> None:
-    covered, found = np.array(whole), found_on([0, 4, 3], 0.8)
+    covered, found = np.array(whole), found_on([0, 4, 3, 0], 0.8)  # the last image cannot be read
     boxes = np.array([[0, 0, 4, 4]], np.float32)
-    known = Labels(Boxes(np.array([0, 1, 1, 1]), boxes, np.array([0])), Rects.empty(3), Rects.empty(3), covered)
+    known = Labels(Boxes(np.array([0, 1, 1, 1, 1]), boxes, np.array([0])), Rects.empty(4), Rects.empty(4), covered)
     rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "counts"})
-    context = SimpleNamespace(pool=SimpleNamespace(classes=("a", "b")), run=SimpleNamespace(labels=rule))
+    pool = SimpleNamespace(classes=("a", "b"), available=np.append(np.ones(len(covered) - 1, bool), False))
+    context = SimpleNamespace(pool=pool, run=SimpleNamespace(labels=rule))
     monkeypatch.setattr(Round, "detections", lambda now: found)
     monkeypatch.setattr(Round, "known", known)
     monkeypatch.setattr(Round, "covered", covered)

@@ -17,6 +17,7 @@ from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Train
 from labelwise.labels import dual
 from labelwise.stages.online_labels import OnlinePolicy
+from labelwise.targets.count_thresholds import Recent
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
@@ -37,6 +38,7 @@ RULE = Train(
     whole_share=0.5, warm_start=True, teacher="ema",
 )  # fmt: skip
 SIZE_PX = 40
+LENDS = "labels.propagate={frames=1}"
 
 
 class Glance(nn.Module):
@@ -78,7 +80,7 @@ class Everything:
         return {"count": np.array([self.count])}
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
-        self.count = int(tensors["count"][0])
+        self.count = int(tensors["count"][0]) if tensors else 0
 
 
 def training_set(teacher: Teacher | None, n: int = 6, whole: int = 2) -> TrainingSet:
@@ -105,14 +107,14 @@ def test_the_average_is_that_of_a_plain_loop_over_the_steps() -> None:
     torch.manual_seed(0)
     student, teacher = seeded(), Teacher(Everything(), decay=0.9)
     teacher.begin(student)
-    mean: dict[str, Tensor] = {}
-    for step in range(5):
+    mean = {name: value.clone() for name, value in student.state_dict().items() if value.is_floating_point()}
+    for _ in range(5):
         with torch.no_grad():
             for value in (*student.parameters(), *student.buffers()):
                 value += torch.randn(value.shape) if value.is_floating_point() else 1
         teacher.follow(student)
         now = {name: value.clone() for name, value in student.state_dict().items() if value.is_floating_point()}
-        mean = {name: value if step == 0 else 0.9 * mean[name] + 0.1 * value for name, value in now.items()}
+        mean = {name: 0.9 * mean[name] + 0.1 * value for name, value in now.items()}
     assert teacher.average is not None and not teacher.average.training
     found = teacher.average.module.state_dict()
     assert {"norm.running_mean", "norm.running_var", "linear.weight"} < set(mean)
@@ -138,6 +140,38 @@ def test_the_teachers_boxes_take_the_place_of_the_pseudo_boxes_and_of_nothing_el
     assert part["doubt"].tolist() == [[4, 4, 12, 12], [20, 20, 36, 32]]
     torch.testing.assert_close(part["doubt_scores"], sure)
     assert teacher.sure == [(2, 1)]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_a_batch_that_was_wholly_looked_over_needs_no_teacher(share: float) -> None:
+    teacher = Teacher(Everything())
+    data, model = training_set(teacher), seeded()
+    teacher.begin(model)
+    assert data.batch(np.array([0, 1]), np.random.default_rng(0))[1][0]["boxes"].shape == (1, 4)
+    assert teacher.sure == [] and teacher.decide.tensors()["count"].tolist() == [0]
+    info = fit(model, data, RULE.model_copy(update={"whole_share": share}), seed=0, round_number=1)
+    assert info["steps"] == 9 and len(teacher.sure) == {1.0: 0, 0.9: 4}[share]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_two_processes_of_which_one_may_have_wholly_known_images_alone(share: float) -> None:
+    rule = RULE.model_copy(update={"devices": 2, "whole_share": share, "steps": 3})
+    model, begin = seeded(), seeded()
+    assert fit(model, training_set(Teacher(Everything())), rule, seed=0, round_number=1)["steps"] == 3
+    assert not torch.equal(model.linear.weight, begin.linear.weight) and model.linear.weight.isfinite().all()
+
+
+def test_a_second_member_does_not_remember_the_batches_of_the_first() -> None:
+    known = Labels(Boxes.empty(9), Rects.empty(9), Rects.empty(9), np.zeros(9, bool))
+    policy = LabelRule.model_validate({"policy": "dual", "class_thresholds": "counts"})
+    teacher = Teacher(OnlinePolicy(known, policy, 1, None, Recent(np.array([1.0, 0.5]))), decay=0.8)
+    data = training_set(teacher)
+    alone = seeded()
+    fit(alone, data, RULE, seed=5, round_number=2)
+    assert teacher.decide.tensors()
+    again = seeded()
+    fit(again, data, RULE, seed=5, round_number=2)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in alone.state_dict().items())
 
 
 def test_the_policy_speaks_of_what_is_open_in_pixels_of_the_pools_image() -> None:
@@ -253,6 +287,10 @@ def test_growth_of_sure_boxes_is_found(sure: list[tuple[int, int]], told: bool) 
         (["train.teacher=ema", "train.warm_start=true"], "set train.whole_share = 0.5"),
         (["train.teacher_decay=0.9"], 'set train.teacher = "ema"'),
         (["train.teacher=ema", "train.warm_start=true", "train.whole_share=0.5"], "take one that does not"),
+        (
+            ["labels.policy=dual", "train.teacher=ema", "train.warm_start=true", "train.whole_share=0.5", LENDS],
+            "boxes that labels.propagate lends",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: list[str], message: str) -> None:

@@ -45,9 +45,7 @@ TINY = (
     "model.score_threshold=0.01",
     "predict.min_score=0.01",
     "query.threshold=0.01",
-    "train.epochs=1",
-    "train.min_steps=2",
-    "train.max_steps=2",
+    "train.steps=2",
     "budget.start_images=4",
 )
 

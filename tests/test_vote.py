@@ -95,7 +95,7 @@ def detections(boxes: bool = True) -> Detections:
 
 def test_boxes_alone_change_and_lie_in_their_images() -> None:
     found = detections()
-    got = vote.voted(found, np.array([100, 15]), np.array([100, 18]))
+    got = vote.with_votes(found, np.array([100, 15]), np.array([100, 18]))
     assert got.boxes.tolist() == [[0, 1, 20, 17], [10, 10, 30, 30], [0, 1, 15, 16.5]]
     for field in dataclasses.fields(Detections):
         assert field.name == "boxes" or getattr(got, field.name) is getattr(found, field.name)
@@ -104,7 +104,7 @@ def test_boxes_alone_change_and_lie_in_their_images() -> None:
 def test_predictions_without_the_boxes_of_the_views_are_refused() -> None:
     for found in (detections(boxes=False), dataclasses.replace(detections(), views=None)):
         with pytest.raises(LabelwiseError, match=r"labels\.vote needs the boxes .* set labels\.vote = false"):
-            vote.voted(found, np.array([100, 15]), np.array([100, 18]))
+            vote.with_votes(found, np.array([100, 15]), np.array([100, 18]))
 
 
 # ------------------------------------------------------------------------------------------------------- in a project
@@ -128,7 +128,7 @@ def test_pseudo_boxes_of_a_run_are_voted_and_weigh_their_quality(project: Round)
     assert pseudo.sum() > 5
     scores = found.scores >= np.float32(project.run.labels.threshold)
     found = found.take(scores)
-    boxes = vote.voted(found, pool.width_px, pool.height_px).boxes
+    boxes = vote.with_votes(found, pool.width_px, pool.height_px).boxes
     assert (np.abs(boxes - found.boxes) > 0.01).any()
     image = targets.images[image_of(targets.offsets)[pseudo]]
     for at, box, w_cls, w_box in zip(

@@ -64,6 +64,11 @@ class LabelRule(Section):
 
     @model_validator(mode="after")
     def _policy_takes_thresholds(self) -> LabelRule:
+        if self.precision is not None and self.class_thresholds != "answers":
+            raise ValueError(
+                f"labels.precision = {self.precision} goes with thresholds from answers; set "
+                'labels.class_thresholds = "answers", or remove it'
+            )
         if self.class_thresholds is not None:
             inputs = catalog.find("labels", self.policy.name).inputs
             if "class_threshold" not in inputs:

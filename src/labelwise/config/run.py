@@ -55,8 +55,12 @@ class Run(Section):
                 "the label policy or the score looks at the quality of boxes, which the model does not predict; "
                 "set model.quality = true (RetinaNet)"
             )
+        if self.labels.vote and self.train.teacher is not None:
+            found.append(
+                "labels.vote moves stored predictions, and train.teacher replaces these; leave out one of them"
+            )
         if self.labels.vote and self.own_detector:
-            found.append("labels.vote looks at the boxes of the views, which predictions from outside do not carry")
+            found.append("labels.vote needs the boxes of the views, which predictions from outside lack; leave it out")
         if self.train.teacher is not None and self.needs_consistency:
             found.append(
                 f"train.teacher labels a batch from one view, yet the policy {self.labels.policy.name!r} compares "
@@ -65,6 +69,8 @@ class Run(Section):
         unknown = sorted({one.name for one in self._rows_of_policy} & {"quality", "tightness"})
         if self.train.teacher is not None and unknown:
             found.append(f"train.teacher does not tell the {unknown[0]} of its boxes; set another labels.policy.box")
+        if self.train.teacher is not None and self.labels.propagate is not None:
+            found.append("train.teacher would replace the boxes that labels.propagate lends; set one of the two")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()

@@ -75,6 +75,7 @@ def weigh(
     if box == "confidence":
         return keep, weights, np.where(reaches(scores, least_box), weights, 0).astype(np.float32)
     if box not in checked:
-        raise LabelwiseError(f'dual: box = "{box}" needs the {box} of the candidates, which these predictions lack')
+        what = f"the {box} of the candidates, which these predictions lack"
+        raise LabelwiseError(f'dual: box = "{box}" needs {what}; predict anew, or take another box')
     number = checked[box]
     return keep, weights, np.where(sure & reaches(number, least_box), np.minimum(number, 1), 0).astype(np.float32)

@@ -29,7 +29,7 @@ def targets(now: Round, found: Detections | None) -> Targets:
     doubt = found if run.model.settings.get("negatives") == "background" else None
     if found is not None:
         found = found.take(found.scores >= run.labels.threshold)
-        found = vote.voted(found, pool.width_px, pool.height_px) if run.labels.vote else found
+        found = vote.with_votes(found, pool.width_px, pool.height_px) if run.labels.vote else found
     policy = catalog.find("labels", run.labels.policy.name)
     made = partial.targets(
         now.known,

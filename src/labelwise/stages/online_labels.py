@@ -24,13 +24,18 @@ def teacher(now: Round) -> Teacher | None:
     rule = now.run.train
     if rule.teacher is None or now.number == 0:
         return None
-    decide = OnlinePolicy(now.known, now.run.labels, now.number, upper_thresholds(now), recent(now))
+    follow = recent(now)
+    fixed = upper_thresholds(now) if follow is None else None
+    decide = OnlinePolicy(now.known, now.run.labels, now.number, fixed, follow)
     return Teacher(decide) if rule.teacher_decay is None else Teacher(decide, rule.teacher_decay)
 
 
 @dataclass
 class OnlinePolicy:
-    """The run's label policy, on the detections of a batch; no closure, as processes hand it on to one another."""
+    """The run's label policy, on the detections of a batch; no closure, as processes hand it on to one another.
+
+    `class_thresholds` hold for the training; with `recent` they follow the teacher.
+    """
 
     known: Labels
     rule: LabelRule

@@ -16,7 +16,7 @@ PRECISION = 0.8
 def upper_thresholds(now: Round) -> Float64[np.ndarray, " C"] | None:
     """The upper threshold of every class; None if the run does not want it.
 
-    With "counts" it is of this round's predictions on the images that were not wholly looked over.
+    With "counts" it is of this round's predictions on the images that can be read and were not wholly looked over.
     """
     rule = now.run.labels
     if rule.class_thresholds is None:
@@ -34,8 +34,8 @@ def recent(now: Round) -> Recent | None:
 
 
 def _of_counts(now: Round) -> Float64[np.ndarray, " C"]:
-    n_classes, other = len(now.pool.classes), ~now.covered
-    if not now.number or other.all() or not other.any():
+    n_classes, other = len(now.pool.classes), ~now.covered & now.pool.available
+    if not now.number or not now.covered.any() or not other.any():
         return np.full(n_classes, np.nan)
     found = now.detections().of_classes(n_classes)
     rows = other[found.image]

@@ -112,7 +112,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     if drift is not None:
         now.context.tell(
             f"round {now.number}: {drift}: it confirms its own errors. Raise the upper threshold of labels.policy, "
-            'take labels.class_thresholds = "answers", or train without train.teacher'
+            'take labels.class_thresholds = "counts" or "answers", or train without train.teacher'
         )
     if recorder is not None:
         recorder.finish(files.write_bytes)

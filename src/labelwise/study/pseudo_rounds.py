@@ -14,6 +14,7 @@ from labelwise.project.round import Round
 from labelwise.report.results import Calibration
 from labelwise.study import calibration
 from labelwise.study.calibration import LaterAnswers
+from labelwise.targets import vote
 from labelwise.types import ORIGIN_LABEL, ORIGIN_PSEUDO, Boxes, LabelwiseError, Rects, Targets, image_of
 
 
@@ -81,15 +82,18 @@ def _of_images(boxes: Boxes, images: Int64[np.ndarray, " m"]) -> Boxes:
 
 
 def _confidence(now: Round, pseudo: Boxes) -> Float64[np.ndarray, " n"]:
-    """The confidence of the same box in the round's predictions; NaN where none is stored: of a box that a neighbouring
-    frame lent, or where the predictions are gone or damaged.
+    """The confidence of the same box in the round's predictions (with `labels.vote` of the voted one); NaN where none
+    is stored: of a box that a neighbouring frame lent, or where the predictions are gone or damaged.
     """
     out = np.full(len(pseudo), np.nan)
     if not len(pseudo) or not now.folder.predictions().exists():
         return out
     image = pseudo.image
     try:
-        for first, found in now.shards(()):
+        for first, found in now.shards(("view_boxes",)):
+            if found.views is not None and found.views.boxes is not None:
+                shown = slice(first, first + found.n_images)
+                found = vote.with_votes(found, now.pool.width_px[shown], now.pool.height_px[shown])
             begin, end = np.searchsorted(image, [first, first + found.n_images])
             rows = np.flatnonzero(np.isin(found.image, image[begin:end] - first))
             where = np.concatenate([found.image[rows] + first, image[begin:end]])

@@ -175,9 +175,12 @@ def ratio(part: Float[np.ndarray, " m"] | Int64[np.ndarray, " m"], whole: np.nda
 
 
 def mean(count: Float[np.ndarray, " m"] | Int64[np.ndarray, " m"]) -> Estimate:
-    """The mean of counts, whose interval does not fall below 0."""
+    """The mean of counts, whose interval does not fall below 0.
+
+    It reaches up to 3 / n at least: what n counts of 0 leave possible (the rule of three).
+    """
     found = ratio(count, np.ones(len(count)))
-    return Estimate(found.value, max(found.low, 0.0), found.high, found.n)
+    return Estimate(found.value, max(found.low, 0.0), max(found.high, 3 / max(len(count), 1)), found.n)
 
 
 def share_by_image(part: Int64[np.ndarray, " m"], whole: Int64[np.ndarray, " m"]) -> Estimate:
@@ -311,14 +314,16 @@ class _Question:
 
 
 def _draws(estimate: Estimate, rng: np.random.Generator, least: float, most: float) -> Float64[np.ndarray, " draws"]:
-    """Values that an estimate allows: normal, or even over its interval where it has no value; an open end is twice."""
+    """Values that an estimate allows: two halves of normals, or even where it has no value; an open end is twice."""
     if not np.isfinite(estimate.value):
         low, high = max(estimate.low, least), min(estimate.high, most)
         return rng.uniform(low, high if np.isfinite(high) else max(2 * low, 1.0), DRAWS)
     value = estimate.value
     low, high = (end if np.isfinite(end) else value * factor for end, factor in ((estimate.low, 0), (estimate.high, 2)))
-    sd = max(high - low, 0.0) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))
-    return np.clip(rng.normal(value, sd, DRAWS), least, most)
+    away = rng.standard_normal(DRAWS) / stats.norm.ppf((1 + CONFIDENCE) / 2)
+    reach = np.where(away < 0, max(value - low, 0.0), max(high - value, 0.0))
+    drawn: np.ndarray = np.clip(value + away * reach, least, most)
+    return drawn
 
 
 def _estimate(values: np.ndarray) -> Estimate:

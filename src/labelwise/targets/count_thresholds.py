@@ -86,6 +86,7 @@ class Recent:
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """The opposite of `tensors`."""
+        self.label, self.scores = [], []
         if "ends" in tensors:
             inner = tensors["ends"][1:-1]
             self.label, self.scores = (np.split(tensors[name], inner) for name in ("label", "scores"))

@@ -24,7 +24,7 @@ LEAST_IOU = 0.5
 """From which IoU with the detection on a match votes."""
 
 
-def voted(
+def with_votes(
     found: Detections, width_px: Int64[np.ndarray, " images"], height_px: Int64[np.ndarray, " images"]
 ) -> Detections:
     """The detections with voted boxes, which lie in their images; all else stays.

@@ -83,11 +83,11 @@ def resume(
     tensors, metadata = found
     old = "step" not in metadata  # as older versions kept it: at the end of an epoch
     names = ("seed", "round", "epochs") if old else expected
-    taught = {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
-    if any(metadata.get(name) != expected[name] for name in names) or (teacher is None) != (not taught):
+    of_teacher = {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
+    if any(metadata.get(name) != expected[name] for name in names) or (teacher is None) != (not of_teacher):
         return Progress()
     if teacher is not None:
-        teacher.load(taught)
+        teacher.load(of_teacher)
     weights = {
         k.removeprefix("model."): torch.from_numpy(v.copy()) for k, v in tensors.items() if k.startswith("model.")
     }

@@ -58,7 +58,8 @@ class Decide(Protocol):
 
     def tensors(self) -> dict[str, np.ndarray]: ...
 
-    def load(self, tensors: Mapping[str, np.ndarray]) -> None: ...
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """The opposite of `tensors`; of nothing: as before the first batch."""
 
 
 @dataclass
@@ -69,13 +70,15 @@ class Teacher:
     decay: float = 0.97
     average: AveragedModel | None = None
     sure: list[tuple[int, int]] = field(default_factory=list)
-    """Per step: sure pseudo boxes (they weigh on the class), and images that the teacher was shown."""
+    """Per step with such images: sure pseudo boxes (they weigh on the class), and images that the teacher was shown."""
 
     def begin(self, model: nn.Module) -> None:
         """Takes the weights of a model that is to be trained."""
         mean = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+        self.average.n_averaged.fill_(1)  # at 0 its first step takes the student's weights as they are
         self.average.eval()
+        self.decide.load({})  # a second training (`train.members`) does not remember the first one's batches
         self.sure = []
 
     def follow(self, model: nn.Module) -> None:
@@ -84,7 +87,9 @@ class Teacher:
         self.average.update_parameters(model)
 
     def label(self, entries: Sequence[Plain]) -> None:
-        """Puts what the teacher sees in the place of the entries' pseudo boxes and doubt; counts the step."""
+        """Puts what the teacher sees in the place of the entries' pseudo boxes and doubt; counts the step if any."""
+        if not entries:  # a batch, or what one of several processes has of it, may be wholly looked over
+            return
         found = self._detect(entries)
         rows, w_cls, w_box, is_open = self.decide(np.array([one.image for one in entries], np.int64), found)
         order = np.argsort(rows, kind="stable")
