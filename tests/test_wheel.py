@@ -32,8 +32,9 @@ RECIPES = {path.stem for path in (ROOT / "recipes").glob("*.toml")}
 SCENES = (
     "data.scenes={train=12, test=4, classes=2, imbalance=1, size_px=64, scale=[0.3, 0.6], digits=[1, 2], crowding=0}"
 )
-TRAINING = ("data.image_size_px=64", "model.weights=none", "train.epochs=1", "train.min_steps=1", "train.max_steps=2")
-TINY = (SCENES, *TRAINING, 'predict.views=["flip"]', "budget.start_images=4", "budget.per_round=[2]")
+SMALL = ("data.image_size_px=64", "model.weights=none", "train.epochs=1")
+SHORT = ("train.min_steps=0", "train.max_steps=none", "train.steps=2")
+TINY = (SCENES, *SMALL, *SHORT, 'predict.views=["flip"]', "budget.start_images=4", "budget.per_round=[2]")
 PATIENCE_S = 120
 
 
@@ -209,7 +210,7 @@ def test_people_answer_a_bare_folder(installed: Installed, empty: Path) -> None:
     for k in range(3):
         noise = np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8)
         Image.fromarray(noise).save(empty / "images" / f"{k}.png")
-    settings = given(*TRAINING, "budget.start_images=1", "budget.per_round=[]")
+    settings = given(*SMALL, "train.min_steps=1", "train.max_steps=2", "budget.start_images=1", "budget.per_round=[]")
     call(empty, installed.command, "init", "it", "--data", "images", "--classes", "cat,dog", *settings)
     run, serve = empty / "run.log", empty / "serve.log"
     with socket.socket() as free:
