@@ -25,6 +25,7 @@ MAY_IMPORT = {
         ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate"),
         GROUND,
     ),
+    "bodies": GROUND,
     "ask": GROUND - {"config"} | {"units"},
     "report": GROUND,
     "generated": GROUND,

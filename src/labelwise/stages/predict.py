@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from labelwise import files
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
+from labelwise.stages import classification, image_features
 from labelwise.stages.checkpoints import ensemble
 
 
@@ -27,7 +27,7 @@ def predict(now: Round) -> None:
     else:
         _detect(now, wanted)
     if "labelled_probability" in run.inputs:
-        said = now.image_outputs
+        said = image_features.of_model(now)
         value = np.ones(len(pool), np.float32)  # an image that cannot be read is never worth asking
         value[said.seen] = labelled_probability(
             said.features[said.seen], now.covered[said.seen], seed=[run.seed, now.number]
@@ -39,16 +39,16 @@ def predict(now: Round) -> None:
 
 
 def _classify(now: Round, wanted: np.ndarray) -> None:
-    run, pool, pixels = now.run, now.pool, now.context.pixels("pool")
+    run, pool, failed = now.run, now.pool, now.context.unreadable("pool")
     model, *members = ensemble(now.before)
-    wanted = np.setdiff1d(wanted, list(pixels.failed))
+    wanted = np.setdiff1d(wanted, list(failed))
     with (
         files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer,
         now.context.bar(now.title("predict"), len(wanted)) as advance,
     ):
         summary = classify(
             model,
-            torch.from_numpy(pixels.squares),
+            classification.inputs(now.context, "pool"),
             wanted,
             writer,
             size_px=np.stack([pool.width_px, pool.height_px], axis=1),
@@ -62,7 +62,7 @@ def _classify(now: Round, wanted: np.ndarray) -> None:
             names=pool.names,
             progress=advance,
         )
-    now.info["skipped"] = [(pool.names[i], message) for i, message in pixels.failed.items()]
+    now.info["skipped"] = [(pool.names[i], message) for i, message in failed.items()]
     now.info["images_per_s"] = summary.images_per_s
 
 

@@ -12,6 +12,7 @@ from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
+from labelwise.stages import image_features
 from labelwise.stages.candidates import gather
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError, Rects
@@ -66,7 +67,7 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
-            pooled: np.ndarray = now.image_outputs.features[scored["image"][rows]]
+            pooled: np.ndarray = image_features.of_selectors(now).features[scored["image"][rows]]
             return pooled
         return _means(read_candidates("features"), rows)
 
@@ -115,7 +116,7 @@ def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
     if now.unit.ONE_PER_IMAGE:
-        said = now.image_outputs
+        said = image_features.of_selectors(now)
         labelled: np.ndarray = said.features[now.covered & said.seen]
         return labelled
     found, known = now.detections(["features"]), now.known.annotations

@@ -1,0 +1,53 @@
+"""Features of whole images, wherever they come from: the model that was trained, or the frozen body.
+
+For `features.objects` (proposals of a frozen detector) the same two questions will be asked of boxes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from labelwise.project.context import Context
+from labelwise.project.kept_features import FrozenFeatures
+from labelwise.project.round import Round
+from labelwise.types import ImageOutputs
+
+
+class FrozenTable:
+    """Frozen features in place of the squares that a classifier looks at: `table[rows]` is float32 [n, D]."""
+
+    def __init__(self, features: FrozenFeatures) -> None:
+        self.features = features
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+
+    def __len__(self) -> int:
+        return len(self.features.rows)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self.features.of(rows.numpy()))
+
+    def views(self, images: np.ndarray) -> Float32[np.ndarray, "n views D"]:
+        """The features of these images and of their kept views."""
+        return self.features.views(images)
+
+
+def frozen(context: Context) -> ImageOutputs:
+    """The frozen features of the pool; `seen` where an image has them."""
+    found = context.features("pool")
+    n = len(found.rows)
+    seen = found.rows >= 0
+    seen[[i for i in found.failed if i < n]] = False
+    return ImageOutputs(found.of(np.arange(n)), np.zeros(n, np.float32), seen)
+
+
+def of_model(now: Round) -> ImageOutputs:
+    """What scores and VAAL see: what the model said of images; a head's features are the frozen ones."""
+    return frozen(now.context) if now.run.reads_features else now.image_outputs
+
+
+def of_selectors(now: Round) -> ImageOutputs:
+    """What selectors see."""
+    return frozen(now.context) if now.run.frozen_selection else now.image_outputs
