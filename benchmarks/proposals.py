@@ -31,7 +31,7 @@ from labelwise.data.image_reader import Images  # noqa: E402
 from labelwise.models import yolox_files  # noqa: E402
 from labelwise.models.proposals import proposals  # noqa: E402
 from labelwise.models.yolox import YoloxNano  # noqa: E402
-from labelwise.types import Pool  # noqa: E402
+from labelwise.types import Pool, image_of  # noqa: E402
 from labelwise.types.disk import replacing  # noqa: E402
 from labelwise.types.overlap import iou_pairs, pairs  # noqa: E402
 
@@ -44,35 +44,35 @@ COUNTS = (1, 5, 10, 30, 100)
 BATCH = 16
 
 
-def read(root: Path, name: str, split: str, every: int) -> Pool:
-    pool = find.join([find.read(root / name, part) for part in SPLITS[name][split]])
-    return pool if every == 1 else pool.take(np.arange(0, len(pool), every))
+def read(root: Path, name: str, split: str) -> Pool:
+    return find.join([find.read(root / name, part) for part in SPLITS[name][split]])
 
 
-def first_hit(pool: Pool, model: YoloxNano, size_px: int, rank: str, nms_iou: float) -> tuple[np.ndarray, float, float]:
-    """Of every true box the number of the first proposal that overlaps it by IoU 0.5 (0 = the best); and the CPU
-    seconds of the proposals, and proposals an image.
+def first_hit(
+    pool: Pool, numbers: np.ndarray, model: YoloxNano, size_px: int, rank: str, nms_iou: float
+) -> tuple[np.ndarray, float, float]:
+    """Of every true box of these images the number of the first proposal that overlaps it by IoU 0.5 (0 = the best);
+    and the CPU seconds of the proposals, and proposals an image.
     """
     images, truth = Images(pool, size_px, cache_bytes=0), pool.truth
     assert truth is not None
     size = torch.from_numpy(np.stack([pool.width_px, pool.height_px], 1))
-    hit, cpu, made = np.full(len(truth), max(COUNTS)), 0.0, 0
-    for start in range(0, len(pool), BATCH):
-        rows = range(start, min(start + BATCH, len(pool)))
+    hits, cpu, made = [], 0.0, 0
+    for rows in np.array_split(numbers, -(-len(numbers) // BATCH)):
         batch = [torch.from_numpy(images[i][0].copy()) for i in rows]
         began = time.process_time()
         found = proposals(
-            model, batch, size_px=size_px, count=max(COUNTS), nms_iou=nms_iou, rank=rank, original_px=size[list(rows)]
+            model, batch, size_px=size_px, count=max(COUNTS), nms_iou=nms_iou, rank=rank, original_px=size[rows]
         )
         cpu += time.process_time() - began
         made += len(found)
-        offsets = truth.offsets[start : rows[-1] + 2]
-        a, b = pairs(offsets - offsets[0], found.offsets.numpy())
-        of = np.arange(offsets[0], offsets[-1])[a]
-        good = iou_pairs(truth.xyxy[of], found.boxes.numpy()[b]) >= 0.5
-        place = b - found.offsets.numpy()[np.searchsorted(found.offsets.numpy(), b, side="right") - 1]
-        np.minimum.at(hit, of[good], place[good])
-    return hit, cpu, made / len(pool)
+        offsets, true = found.offsets.numpy(), np.concatenate([truth.xyxy[truth.offsets[i] : truth.offsets[i + 1]] for i in rows])
+        a, b = pairs(np.concatenate([[0], np.cumsum(np.diff(truth.offsets)[rows])]), offsets)
+        good = iou_pairs(true[a], found.boxes.numpy()[b]) >= 0.5
+        hit = np.full(len(true), max(COUNTS))
+        np.minimum.at(hit, a[good], (b - offsets[image_of(offsets)[b]])[good])
+        hits.append(hit)
+    return np.concatenate(hits), cpu, made / len(numbers)
 
 
 def machine() -> dict[str, str]:
@@ -115,14 +115,15 @@ def main() -> None:
     model = yolox_files.load(args.weights or args.data / "weights" / "yolox_nano_coco.safetensors")
     rows = []
     for name in args.sets:
-        pool = read(args.data, name, args.split, args.every)
+        pool = read(args.data, name, args.split)
+        numbers = np.arange(0, len(pool), args.every)
         for size_px, rank, nms_iou in [(s, r, n) for s in args.size_px for r in args.rank for n in args.nms_iou]:
-            hit, cpu, made = first_hit(pool, model, size_px, rank, nms_iou)
+            hit, cpu, made = first_hit(pool, numbers, model, size_px, rank, nms_iou)
             rows.append(
-                {"data": name, "split": args.split, "every": args.every, "images": len(pool), "boxes": len(hit),
+                {"data": name, "split": args.split, "every": args.every, "images": len(numbers), "boxes": len(hit),
                  "size_px": size_px, "rank": rank, "nms_iou": nms_iou,
                  **{f"recall_at_{k}": f"{100 * (hit < k).mean():.1f}" for k in COUNTS},
-                 "proposals_per_image": f"{made:.1f}", "cpu_ms_per_image": f"{1000 * cpu / len(pool):.1f}"}
+                 "proposals_per_image": f"{made:.1f}", "cpu_ms_per_image": f"{1000 * cpu / len(numbers):.1f}"}
             )  # fmt: skip
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     told = machine()

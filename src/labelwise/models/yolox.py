@@ -223,7 +223,7 @@ def cells(height_px: int, width_px: int, device: torch.device | None = None) -> 
     return torch.cat(levels).float()
 
 
-def boxes(outputs: Float[Tensor, "b cells outputs"], grid: Float[Tensor, "cells 3"]) -> Float[Tensor, "b cells 4"]:
+def boxes(outputs: Float[Tensor, "b cells outputs"], grid: Float[Tensor, "*b cells 3"]) -> Float[Tensor, "b cells 4"]:
     """The boxes of the network's outputs, xyxy in pixels of the image that it saw, not clipped.
 
     A cell at (8, 8) of stride 8 whose centre is moved by half a cell, twice as wide as a cell: 12 -+ 8, 12 -+ 4.
@@ -232,8 +232,8 @@ def boxes(outputs: Float[Tensor, "b cells outputs"], grid: Float[Tensor, "cells 
     >>> boxes(out, torch.tensor([[8.0, 8.0, 8.0]])).round(decimals=3).tolist()
     [[[4.0, 8.0, 20.0, 16.0]]]
     """
-    stride = grid[:, 2:]
-    centre = outputs[..., :2] * stride + grid[:, :2]
+    stride = grid[..., 2:]
+    centre = outputs[..., :2] * stride + grid[..., :2]
     half = outputs[..., 2:4].exp() * (stride / 2)
     return torch.cat((centre - half, centre + half), -1)
 
