@@ -96,7 +96,7 @@ def proposals(
         corners, best = _best(model, batch, max(CELLS, 10 * count), rank)
         scale = (original[rows] / seen[rows]).repeat(1, 2).to(device)
         limit = original[rows].repeat(1, 2).to(device)
-        found.append((corners.double() * scale[:, None]).clamp_(min=0).minimum(limit[:, None]).flatten(0, 1))
+        found.append((corners.double() * scale[:, None]).clamp_(min=0).minimum(limit[:, None]).flatten(0, 1).float())
         score.append(best.flatten())
         kept.append(rows.to(device).repeat_interleave(best.shape[1]))
     if not found:
@@ -145,7 +145,7 @@ def _suppressed(
     """
     whole = (corners[:, 2:] > corners[:, :2]).all(1) & torch.isfinite(corners).all(1)
     image, corners, score = image[whole], corners[whole], score[whole]
-    left = batched_nms(corners, score.double(), image, nms_iou).sort().values  # rows in their old order
+    left = batched_nms(corners.double(), score.double(), image, nms_iou).sort().values  # rows in their old order
     left = left[image[left].argsort(stable=True)]
     image = image[left]
     number = torch.bincount(image, minlength=images)
@@ -153,4 +153,4 @@ def _suppressed(
     among = torch.arange(len(left), device=left.device) - first[image] < count
     left, number = left[among], number.clamp(max=count)
     offsets = torch.cat((number.new_zeros(1), number.cumsum(0)))
-    return Proposals(offsets, corners[left].float(), score[left].float())
+    return Proposals(offsets, corners[left], score[left])
