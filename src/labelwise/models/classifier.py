@@ -132,8 +132,8 @@ def build(
         n_classes: C.
         backbone: `small` (four convolutions of `width` to 8 `width` channels, for a CPU), `resnet18_cifar`, or one of
             torchvision's networks.
-        weights: "none", "imagenet" (torchvision's hub), or a file of tensors by torchvision's names, such as
-            `labelwise pretrain` writes.
+        weights: "none", "imagenet" (torchvision's hub), a name of `labelwise weights`, or a file of tensors by
+            torchvision's names, such as `labelwise pretrain` writes.
         width: channels of the first convolution of `small`.
         dropout: probability before the linear layer; needed by the view `dropout` (BALD).
         frozen: trains the linear layer alone (001, section 5.4).
