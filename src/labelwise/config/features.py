@@ -30,3 +30,14 @@ class Features(Section):
     folder: str | None = None
     """Where they are kept, shared by all projects that name it; none: in the project folder. A comparison shares its
     own."""
+    objects: str | None = None
+    """Detectors: `yolox_nano` (`labelwise weights yolox_nano` fetches it) or a file of its weights proposes objects, and
+    the body looks at their crops; none: the body looks at whole images."""
+    objects_most: int = Field(10, ge=1, le=300)
+    """So many proposals of an image are kept, the best first."""
+    objects_px: int = Field(416, ge=32, le=4096)
+    """The longest side at which proposals are looked for; larger finds smaller objects and takes longer."""
+    objects_crop_px: int = Field(96, ge=16, le=1024)
+    """Side of the square crop that the body sees of an object."""
+    objects_margin: float = Field(1.0, ge=1, le=4)
+    """The crop is so many times as wide and as high as the object's box."""

@@ -100,16 +100,25 @@ class Run(Section):
         """What is wrong with frozen features."""
         found, body = [], 'set for example features.body = "efficientnet_lite0"'
         wanted = {
-            f"{self.model.name} is trained on frozen features": self.reads_features,
+            f"{self.model.name} is trained on frozen features": self.reads_features or self.reads_objects,
             'query.features = "frozen" looks at frozen features': self.query.features == "frozen",
             'budget.start = "coverage" covers frozen features': self.budget.start == "coverage",
         }
         if self.features is None:
             found += [f"{what}; {body}" for what, there in wanted.items() if there]
-        if self.query.features == "frozen" and not units.find(self.query.unit).ONE_PER_IMAGE:
-            found.append(
-                f'query.features = "frozen" is of whole images; set query.unit = "image", not {self.query.unit!r}'
-            )
+        if self.features is not None and self.features.objects is None:
+            objects = 'set for example features.objects = "yolox_nano"'
+            if self.reads_objects:
+                found.append(f"{self.model.name} names proposed objects; {objects}")
+            elif self.query.features == "frozen" and not units.find(self.query.unit).ONE_PER_IMAGE:
+                found.append(
+                    f'query.features = "frozen" of whole images does not go with query.unit = {self.query.unit!r}; '
+                    f"{objects}, or ask about images"
+                )
+        if self.features is not None and self.features.objects is not None and self.classifies:
+            found.append("features.objects are of detectors; a classifier looks at whole images: remove it")
+        if self.reads_objects and self.needs_views and (self.predict.views or self.train.members == 1):
+            found.append(f"{self.model.name} sees no views of an image; take a score and a label policy without views")
         recorded = self.needs("history") or (self.labels.teacher is not None and self.labels.teacher.by == "dispersion")
         if self.reads_features and recorded and self.model.settings.get("kind", "logistic") != "linear":
             found.append('label dispersion follows a training over its epochs; set model.kind = "linear"')
@@ -154,9 +163,14 @@ class Run(Section):
         return bool(catalog.find("models", self.model.name).constant("READS", "images") == "features")
 
     @property
+    def reads_objects(self) -> bool:
+        """Whether the model is trained on proposed objects, not on images (its file says `READS = "objects"`)."""
+        return bool(catalog.find("models", self.model.name).constant("READS", "images") == "objects")
+
+    @property
     def frozen_selection(self) -> bool:
         """Whether selectors see the frozen features of images."""
-        return self.query.features == "frozen" or self.reads_features
+        return self.query.features == "frozen" or self.reads_features or self.reads_objects
 
     @property
     def start_step(self) -> Step | None:

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, roi_align
 
 from labelwise.errors import LabelwiseError
 from labelwise.models.yolox import YoloxNano, boxes, cells
@@ -154,3 +154,23 @@ def _suppressed(
     left, number = left[among], number.clamp(max=count)
     offsets = torch.cat((number.new_zeros(1), number.cumsum(0)))
     return Proposals(offsets, corners[left], score[left])
+
+
+def crops(
+    images: Sequence[Shaped[Tensor, "3 _ _"]], found: Proposals, *, size_px: int, margin: float = 1.0
+) -> Float[Tensor, "n 3 s s"]:
+    """The part of the image in every proposal, in 0..1, squeezed into a square: what a frozen body looks at.
+
+    Args:
+        images: those that `found` is of, at their original size, RGB, uint8 in 0..255 or float in 0..1.
+        found: their proposals.
+        size_px: side of the square.
+        margin: the part is so many times as wide and as high as the box; what lies outside the image is black.
+    """
+    centre, half = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2, (found.boxes[:, 2:] - found.boxes[:, :2]) / 2
+    parts = torch.cat((centre - margin * half, centre + margin * half), 1)
+    out = []
+    for image, first, last in zip(images, found.offsets[:-1].tolist(), found.offsets[1:].tolist(), strict=True):
+        pixels = image[None].float().div_(255) if image.dtype == torch.uint8 else image[None].float()
+        out.append(roi_align(pixels, [parts[first:last]], (size_px, size_px), aligned=True))
+    return torch.cat(out) if out else torch.zeros(0, 3, size_px, size_px)

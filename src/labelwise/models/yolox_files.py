@@ -7,6 +7,7 @@ convolution's outputs, the sum of each filter times the mean level of what went 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,6 +48,17 @@ def load(
     model.load_state_dict(tensors)
     model.eval().requires_grad_(False)
     return fold(model) if folded else model
+
+
+def identity(weights: str | Path, setting: str = "features.objects") -> str:
+    """What tells a file of weights from others: its SHA-256.
+
+    Raises:
+        LabelwiseError: there is no such file.
+    """
+    path = known_weights.path_of(str(weights), setting, among=known_weights.of_kind("yolox"))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Pixels]:

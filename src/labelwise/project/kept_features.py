@@ -5,31 +5,28 @@ images' part on names and content of all images. What other lists of images have
 from them, so that a pool that grew computes what is new. Several processes may share the folder: one computes, the
 others wait.
 
-Features are then centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to
-unit length: `FrozenFeatures`. Where a pool is a part of a data set drawn by the run's seed (`Pool.whole`), all this is
+A `Looker` is what looks: at whole images (`whole_images`) or at proposed objects (`objects`). Features are then
+centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
+`FrozenFeatures`. Where a pool is a part of a data set drawn by the run's seed (`Pool.whole`), all this is
 of the whole, so that runs of every seed share it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from filelock import FileLock
-from jaxtyping import Float32, Int64, UInt64
-from PIL import Image
+from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from labelwise import files
-from labelwise.config.features import Features
-from labelwise.data import image_reader, pixels
+from labelwise.data import image_reader
 from labelwise.files.feature_files import FeatureFolder, mapped
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import readable_errors, remove_leftovers, replacing
@@ -37,40 +34,38 @@ from labelwise.types.disk import readable_errors, remove_leftovers, replacing
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from labelwise.bodies.frozen_body import FrozenBody
-
-SHARD_IMAGES = 512
-"""So many images are computed before they are kept."""
-BATCH_IMAGES = 32
 BLOCK_ROWS = 4096
 """Rows that are centred and reduced at once."""
-CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-"""Of a kept view: its share of the image's area and its width over its height, as torchvision's RandomResizedCrop."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenFeatures:
     """Features of a pool's images, centred and of unit length.
 
-    `table` [kept images, 1 + views, D] is a memory map; `rows` gives the row of every image of the pool, -1 where it
-    has none; `failed` says of these why.
+    `table` [kept images, rows of an image, leading + D] is a memory map; `rows` gives the place of every image of the
+    pool in it, -1 where it has none; `failed` says of these why.
     """
 
-    table: Float32[np.ndarray, "m views D"]
+    table: Float32[np.ndarray, "m rows columns"]
+    leading: int
     rows: Int64[np.ndarray, " images"]
     failed: Mapping[int, str]
 
     @property
     def width(self) -> int:
         """D."""
-        return int(self.table.shape[2])
+        return int(self.table.shape[2]) - self.leading
 
     def of(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
         """The features of these images; zeros of those that have none."""
         return self.views(images)[:, 0]
 
-    def views(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n views D"]:
-        """The features of these images and of their kept views."""
+    def views(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows D"]:
+        """The features of these images and of their kept views, or of their objects."""
+        return self.everything(images)[:, :, self.leading :]
+
+    def everything(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows columns"]:
+        """All columns of these images; zeros of those that have none."""
         rows = self.rows[images]
         found = np.asarray(self.table[np.maximum(rows, 0)]) if len(self.table) else np.zeros((0, *self.table.shape[1:]))
         found = found.astype(np.float32, copy=True)
@@ -78,17 +73,48 @@ class FrozenFeatures:
         return found
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """How features are computed: by which section of the config, where, and with which bar.
+class Looker(Protocol):
+    """A network that is never trained, and how it looks at one image.
 
-    `centre`: whether the body sees the central square of an image, as a classifier does, or all of it, squeezed.
+    `name`: of the folder of what it saw, told by network, weights and input. `what`: it sees, for a message. `leading`:
+    so many columns of a row come before its feature. `shard`: so many images are computed before they are kept.
     """
 
-    rule: Features
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def leading(self) -> int: ...
+
+    @property
+    def shard(self) -> int: ...
+
+    def begin(self) -> tuple[int, int]:
+        """Builds the network; how many rows an image has, and columns a row."""
+        ...
+
+    def read(self, shown: UInt8[np.ndarray, "h w 3"], key: int) -> np.ndarray:
+        """What the network is given of an image; `key` identifies the image."""
+        ...
+
+    def run(self, given: list[np.ndarray], advance: Callable[[int], None]) -> Float32[np.ndarray, "n rows columns"]:
+        """What the network says of some images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How features are computed: by whom, in which folder they are kept, with which bar.
+
+    `pca`: how many principal components of the pool are left; None: all columns.
+    """
+
+    looker: Looker
     folder: Path
-    centre: bool
-    device: str
+    pca: int | None
     bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
     def features(self, which: str, pool: Pool, of_pool: Pool) -> FrozenFeatures:
@@ -97,34 +123,37 @@ class Extraction:
         whole = pool.whole or pool
         folder = self._raw(which, whole)
         raw, failed = folder.read()
-        name = hashlib.sha256(f"{basis_folder.path.name} {self.rule.pca}".encode()).hexdigest()[:12]
+        name = hashlib.sha256(f"{basis_folder.path.name} {self.pca}".encode()).hexdigest()[:12]
         path = folder.path / f"prepared-{name}.npy"
         if not path.exists():
             with FileLock(folder.path / "lock"):
                 if not path.exists():
-                    _prepare(path, raw, mean, components, failed)
+                    _prepare(path, raw, self.looker.leading, mean, components, failed)
         number_of = whole.number_of
         rows = np.array([number_of.get(one, -1) for one in pool.names], np.int64)
         why = {i: failed[int(rows[i])] for i in np.flatnonzero(np.isin(rows, list(failed))).tolist()}
         rows[list(why)] = -1
         gone = {i: f"{pool.path(i)}: it has no features" for i in np.flatnonzero(rows < 0).tolist()}
-        return FrozenFeatures(mapped(path), rows, dict(sorted({**gone, **why, **pool.unavailable}.items())))
+        return FrozenFeatures(
+            mapped(path), self.looker.leading, rows, dict(sorted({**gone, **why, **pool.unavailable}.items()))
+        )
 
     def _basis(self, pool: Pool) -> tuple[FeatureFolder, np.ndarray, np.ndarray | None]:
         """Mean of the pool's features, and their principal components [k, D]."""
         folder = self._raw("pool", pool.whole or pool)
-        path = folder.path / f"basis-{self.rule.pca}.safetensors"
+        path = folder.path / f"basis-{self.pca}.safetensors"
         if not path.exists():
             with FileLock(folder.path / "lock"):
                 if not path.exists():
-                    files.write_tensors(path, basis(*folder.read(), self.rule.pca))
+                    raw, failed = folder.read()
+                    files.write_tensors(path, basis(raw[..., self.looker.leading :], failed, self.pca))
         found, _ = files.read_tensors(path)
         return folder, found["mean"], found.get("components")
 
     def _raw(self, which: str, pool: Pool) -> FeatureFolder:
-        """The features as the body gives them."""
+        """What the network says, as it is."""
         keys = keys_of(pool)
-        home = self.folder / self._body_name()
+        home = self.folder / self.looker.name
         folder = FeatureFolder(home / hashlib.sha256(keys.tobytes()).hexdigest()[:16])
         if folder.finished:
             return folder
@@ -135,14 +164,6 @@ class Extraction:
                 remove_leftovers(folder.path, below=False)
                 self._compute(which, pool, keys, folder)
         return folder
-
-    def _body_name(self) -> str:
-        from labelwise.bodies import by_name
-
-        rule = self.rule
-        about = [rule.body, by_name.identity(rule.body, rule.weights), rule.weights_input, rule.size_px, rule.views]
-        digest = hashlib.sha256(json.dumps([*about, self.centre]).encode()).hexdigest()[:12]
-        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', rule.body)[-60:]}-{digest}"
 
     def _compute(self, which: str, pool: Pool, keys: np.ndarray, folder: FeatureFolder) -> None:
         others = [FeatureFolder(one) for one in sorted(folder.path.parent.iterdir()) if one != folder.path]
@@ -170,70 +191,32 @@ class Extraction:
         folder: FeatureFolder,
         failed: dict[int, str],
     ) -> tuple[int, int]:
-        """Computes what is missing, shard by shard; while the body looks at one, the next is decoded."""
-        from labelwise.bodies import by_name
+        """Computes what is missing, shard by shard; while the network looks at one, the next is decoded."""
+        shape, size = self.looker.begin(), self.looker.shard
 
-        rule = self.rule
-        body = by_name.build(rule.body, rule.weights, rule.weights_input).to(self.device)
-        reader = _Reader(pool, keys, rule.size_px or body.size_px, rule.views, self.centre, failed)
-        columns = _width(body, reader.size_px)
-        starts = range(0, len(missing), SHARD_IMAGES)
-        title = f"frozen features of {len(missing)} images of the {which}"
+        def read(image: int) -> np.ndarray | None:
+            try:
+                return self.looker.read(image_reader.pixels_of(pool, image), int(keys[image]))
+            except LabelwiseError as error:
+                failed[image] = str(error)
+                return None
+
+        title = f"{self.looker.what} of {len(missing)} images of the {which}"
         with ThreadPoolExecutor(image_reader.THREADS) as threads, self.bar(title, len(missing)) as advance:
-            ahead = [threads.submit(reader.read, i) for i in missing[:SHARD_IMAGES].tolist()]
-            for start in starts:
-                here, shard = ahead, missing[start : start + SHARD_IMAGES]
-                after = missing[start + SHARD_IMAGES : start + 2 * SHARD_IMAGES]
-                squares = [one.result() for one in here]
-                ahead = [threads.submit(reader.read, i) for i in after.tolist()]
-                seen = np.array([one is not None for one in squares], bool)
-                shown = [one for one in squares if one is not None]
-                found = _run_body(body, shown, self.device, advance)
-                if len(shown):
-                    folder.keep(keys[shard[seen]], found.reshape(len(shown), 1 + rule.views, columns))
+            ahead = [threads.submit(read, i) for i in missing[:size].tolist()]
+            for start in range(0, len(missing), size):
+                here, shard = ahead, missing[start : start + size]
+                after = missing[start + size : start + 2 * size]
+                given = [one.result() for one in here]
+                ahead = [threads.submit(read, i) for i in after.tolist()]
+                seen = np.array([one is not None for one in given], bool)
+                found = self.looker.run([one for one in given if one is not None], advance)
+                if not np.isfinite(found).all():
+                    raise LabelwiseError(f"{self.looker.what} are not finite: the weights are broken or do not fit")
+                if seen.any():
+                    folder.keep(keys[shard[seen]], found.reshape(-1, *shape))
                 advance(int((~seen).sum()))
-        return 1 + rule.views, columns
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Decodes an image, and crops its views; what cannot be read is told in `failed`."""
-
-    pool: Pool
-    keys: UInt64[np.ndarray, " n"]
-    size_px: int
-    views: int
-    centre: bool
-    failed: dict[int, str]
-
-    def read(self, image: int) -> np.ndarray | None:
-        """The image and its views, uint8 [1 + views, 3, size, size]."""
-        try:
-            shown = image_reader.pixels_of(self.pool, image)
-        except LabelwiseError as error:
-            self.failed[image] = str(error)
-            return None
-        height, width = shown.shape[:2]
-        first = pixels.square(shown, self.size_px) if self.centre else self._part(shown, (0, 0, width, height))
-        crops = [first]
-        for view in range(self.views):
-            rng = np.random.default_rng([int(self.keys[image]), view])
-            crop = self._part(shown, random_crop(width, height, rng))
-            crops.append(crop[:, :, ::-1] if rng.random() < 0.5 else crop)
-        return np.stack(crops)
-
-    def _part(self, shown: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-        size = (self.size_px, self.size_px)
-        return np.asarray(Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
-
-
-def random_crop(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Corners (x1, y1, x2, y2) in pixels of a random resized crop; of an odd shape cut to the image."""
-    area = rng.uniform(*CROP_AREA) * width * height
-    ratio = float(np.exp(rng.uniform(*np.log(CROP_RATIO))))
-    w, h = min(float(np.sqrt(area * ratio)), width), min(float(np.sqrt(area / ratio)), height)
-    x, y = float(rng.uniform(0, width - w)), float(rng.uniform(0, height - h))
-    return x, y, min(x + w, width), min(y + h, height)
+        return shape
 
 
 def keys_of(pool: Pool) -> UInt64[np.ndarray, " images"]:
@@ -288,14 +271,23 @@ def basis(raw: Float32[np.ndarray, "n views D"], failed: Mapping[int, str], pca:
 
 
 def _prepare(
-    path: Path, raw: np.ndarray, mean: np.ndarray, components: np.ndarray | None, failed: Mapping[int, str]
+    path: Path,
+    raw: np.ndarray,
+    leading: int,
+    mean: np.ndarray,
+    components: np.ndarray | None,
+    failed: Mapping[int, str],
 ) -> None:
-    """Writes features that are centred, reduced and of unit length; an image without features has zeros."""
-    columns = raw.shape[2] if components is None else len(components)
+    """Writes features that are centred, reduced and of unit length; an image or row without features has zeros."""
+    columns = raw.shape[2] - leading if components is None else len(components)
     with replacing(path) as partial:
-        table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(*raw.shape[:2], columns))
+        shape = (*raw.shape[:2], leading + columns)
+        table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
         for start in range(0, len(raw), BLOCK_ROWS):
-            table[start : start + BLOCK_ROWS] = prepared(raw[start : start + BLOCK_ROWS], mean, components)
+            some = np.asarray(raw[start : start + BLOCK_ROWS])
+            features = prepared(some[..., leading:], mean, components)
+            table[start : start + BLOCK_ROWS] = np.concatenate([some[..., :leading], features], axis=2)
+            table[start : start + BLOCK_ROWS][~some.any(axis=2)] = 0
         table[list(failed)] = 0
         table.flush()
         del table
@@ -314,34 +306,3 @@ def prepared(
     length = np.linalg.norm(reduced, axis=-1, keepdims=True)
     out: np.ndarray = (reduced / np.maximum(length, 1e-12)).astype(np.float32)
     return out
-
-
-def _width(body: FrozenBody, size_px: int) -> int:
-    """D, as the body gives it."""
-    import torch
-
-    with torch.inference_mode():
-        return int(body(torch.zeros(1, 3, size_px, size_px, device=body.mean.device)).shape[1])
-
-
-def _run_body(body: FrozenBody, squares: list[np.ndarray], device: str, advance: Callable[[int], None]) -> np.ndarray:
-    """Features float32 [images * views, D], in batches.
-
-    Raises:
-        LabelwiseError: features that are not finite.
-    """
-    import torch
-
-    out = []
-    with torch.inference_mode():
-        for start in range(0, len(squares), BATCH_IMAGES):
-            some = squares[start : start + BATCH_IMAGES]
-            images = torch.from_numpy(np.concatenate(some)).to(device).float().div_(255)
-            out.append(body(images).float().cpu().numpy())
-            advance(len(some))
-    found = np.concatenate(out) if out else np.zeros((0, 0), np.float32)
-    if not np.isfinite(found).all():
-        raise LabelwiseError(
-            "frozen features that are not finite: the body's weights are broken or do not fit its input"
-        )
-    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise import catalog, config, files
+from labelwise import weights as known_weights
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
 from labelwise.data import find, hold_back, long_tail
@@ -81,8 +82,11 @@ def _resolve_features(rule: Features, folder: Path | None) -> Features:
     weights = rule.weights
     if weights not in ("pretrained", "none"):
         weights = _file("features.weights", weights, '"pretrained": those of the body\'s package or hub')
+    objects = rule.objects
+    if objects is not None and objects not in known_weights.of_kind("yolox"):
+        objects = _file("features.objects", objects, "yolox_nano, which `labelwise weights yolox_nano` fetches")
     absolute = None if kept is None else str(Path(kept).expanduser().resolve())
-    return rule.model_copy(update={"weights": weights, "folder": absolute})
+    return rule.model_copy(update={"weights": weights, "objects": objects, "folder": absolute})
 
 
 def _file(key: str, given: str, otherwise: str) -> str:

@@ -63,7 +63,7 @@ def new_model(run: Run, n_classes: int, stream: list[int], width: int = 0) -> nn
 
 def build_model(now: Round, member: Member = FIRST, n_classes: int | None = None) -> nn.Module:
     """A fresh model of the configured kind; its random weights depend on (seed, round, member) alone."""
-    width = now.context.features("pool").width if now.run.reads_features else 0
+    width = now.context.features("pool").width if now.run.reads_features or now.run.reads_objects else 0
     stream = [now.run.seed, now.number, 2, *member.stream]
     return new_model(now.run, n_classes or len(now.pool.classes), stream, width)
 

@@ -1,19 +1,20 @@
-"""Features of whole images, wherever they come from: the model that was trained, or the frozen body.
+"""Features of whole images and boxes, wherever they come from: the model that was trained, or the frozen body.
 
-For `features.objects` (proposals of a frozen detector) the same two questions will be asked of boxes.
+With `features.objects` an image has the feature of its best proposal, a box that of the proposal that overlaps it most.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from labelwise.project.context import Context
 from labelwise.project.kept_features import FrozenFeatures
 from labelwise.project.round import Round
-from labelwise.types import ImageOutputs
+from labelwise.types import ImageOutputs, Rects
+from labelwise.types.overlap import nearest
 
 
 class FrozenTable:
@@ -51,3 +52,15 @@ def of_model(now: Round) -> ImageOutputs:
 def of_selectors(now: Round) -> ImageOutputs:
     """What selectors see."""
     return frozen(now.context) if now.run.frozen_selection else now.image_outputs
+
+
+def of_boxes(context: Context, boxes: Rects) -> tuple[Float32[np.ndarray, "n D"], Float64[np.ndarray, " n"]]:
+    """Of every box of the pool the frozen feature of the proposal that overlaps it most, and the IoU; zeros where none
+    does.
+    """
+    objects = context.objects("pool")
+    row, overlap = nearest(boxes.offsets, boxes.xyxy, Rects(objects.offsets, objects.boxes))
+    features = objects.features[np.maximum(row, 0)] if len(objects) else np.zeros((len(row), objects.features.shape[1]))
+    features = features.astype(np.float32)
+    features[row < 0] = 0
+    return features, overlap

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from labelwise import files
+from labelwise.models.frozen import FrozenDetector
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
-from labelwise.stages import classification, image_features
+from labelwise.stages import classification, frozen_detector, image_features
 from labelwise.stages.checkpoints import ensemble
 
 
@@ -69,6 +70,9 @@ def _classify(now: Round, wanted: np.ndarray) -> None:
 def _detect(now: Round, wanted: np.ndarray) -> None:
     run, pool = now.run, now.pool
     model, *members = ensemble(now.before)
+    if isinstance(model, FrozenDetector):
+        frozen_detector.predict(now, model, wanted)
+        return
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
     scales = run.query.scales if now.unit.SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):

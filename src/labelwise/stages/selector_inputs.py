@@ -30,6 +30,8 @@ def makers(now: Round, expected: int) -> Makers:
     run, pool, known, scored = now.run, now.pool, now.known, now.scores
     unit = now.unit
 
+    kept = () if run.frozen_selection else ("features",)
+
     @cache
     def read_candidates(*columns: str) -> Candidates:
         candidates = gather(now, columns)
@@ -69,7 +71,16 @@ def makers(now: Round, expected: int) -> Makers:
         if unit.ONE_PER_IMAGE:
             pooled: np.ndarray = image_features.of_selectors(now).features[scored["image"][rows]]
             return pooled
-        return _means(read_candidates("features"), rows)
+        if run.frozen_selection:
+            return _means(read_candidates(), rows, frozen_boxes())
+        found = read_candidates("features")
+        return _means(found, rows, found.column("features"))
+
+    @cache
+    def frozen_boxes() -> np.ndarray:
+        """The frozen feature of every detection."""
+        every = now.detections()
+        return image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
 
     return {
         "labels": labels,
@@ -83,7 +94,7 @@ def makers(now: Round, expected: int) -> Makers:
         "labelled_images": lambda _: np.flatnonzero(now.covered),
         "features": features,
         "labelled_features": lambda _: _labelled_features(now),
-        "box_offsets": lambda rows: _members(read_candidates("features"), rows)[0],
+        "box_offsets": lambda rows: _members(read_candidates(*kept), rows)[0],
         **{row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at},
     }
 
@@ -104,10 +115,10 @@ def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return offsets, found.members[at]
 
 
-def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
-    """Mean feature of the detections of each candidate; every box and region has at least one."""
+def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray:
+    """Mean feature of the detections of each candidate, of those of all; every box and region has at least one."""
     offsets, members = _members(found, rows)
-    features: np.ndarray = found.column("features")[members]
+    features: np.ndarray = every[members]
     if len(rows):
         features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
     return features
@@ -119,7 +130,12 @@ def _labelled_features(now: Round) -> np.ndarray:
         said = image_features.of_selectors(now)
         labelled: np.ndarray = said.features[now.covered & said.seen]
         return labelled
-    found, known = now.detections(["features"]), now.known.annotations
+    known = now.known.annotations
+    if now.run.frozen_selection:
+        features, overlap = image_features.of_boxes(now.context, Rects(known.offsets, known.xyxy))
+        frozen: np.ndarray = features[overlap >= 0.5]
+        return frozen
+    found = now.detections(["features"])
     annotated = Rects(known.offsets, known.xyxy)
     matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
     return matched

@@ -12,9 +12,10 @@ from torch import nn
 
 from labelwise import files
 from labelwise.config.sections import Train
+from labelwise.models.frozen import FrozenDetector
 from labelwise.models.head import Head
 from labelwise.project.round import Round
-from labelwise.stages import classification
+from labelwise.stages import classification, frozen_detector
 from labelwise.stages.checkpoints import (
     FIRST,
     TEACHER,
@@ -64,7 +65,10 @@ def train(now: Round) -> None:
 def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
     """The entries whose image can be read, and number and message of the images that cannot."""
     rule, images, targets = now.run.train, now.context.images("pool"), now.targets
-    failed = dict(images.warm(np.unique(targets.images)))
+    if now.run.reads_objects:
+        failed = {i: m for i, m in now.context.objects("pool").failed.items() if i in set(targets.images.tolist())}
+    else:
+        failed = dict(images.warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
     return TrainingSet(images, targets, rows, Augment.of(rule), teacher(now)), failed
 
@@ -77,7 +81,11 @@ def _fingerprint(now: Round, failed: Collection[int]) -> str:
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
     how += f" {run.labels.model_dump_json()}" if run.train.teacher is not None else ""
     how += f" without {sorted(failed)}" if failed else ""
-    how += f" {run.features.model_dump_json(exclude={'folder'})}" if run.reads_features and run.features else ""
+    how += (
+        f" {run.features.model_dump_json(exclude={'folder'})}"
+        if run.features and (run.reads_features or run.reads_objects)
+        else ""
+    )
     return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
 
@@ -90,6 +98,11 @@ def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, finger
 def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
     run = now.run
     model = build_model(now, member)
+    info: dict[str, Any]
+    if isinstance(model, FrozenDetector):
+        info = frozen_detector.solve(now, model, member.stream)
+        _write(now, member, model, fingerprint, info)
+        return info
     if isinstance(model, Head) and model.solved and isinstance(data, FeatureSet):
         return _solve(now, data, member, model, fingerprint)
     rule, source = _begin(now, model, member)
@@ -104,7 +117,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
     with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        info: dict[str, Any] = fit(
+        info = fit(
             model,
             data,
             rule,
