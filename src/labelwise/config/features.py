@@ -31,8 +31,8 @@ class Features(Section):
     """Where they are kept, shared by all projects that name it; none: in the project folder. A comparison shares its
     own."""
     objects: str | None = None
-    """Detectors: `yolox_nano` (`labelwise weights yolox_nano` fetches it) or a file of its weights proposes objects, and
-    the body looks at their crops; none: the body looks at whole images."""
+    """Detectors: what proposes objects, whose crops the body looks at: `yolox_nano` (`labelwise weights yolox_nano`
+    fetches it) or a file of its weights; none: the body looks at whole images."""
     objects_most: int = Field(10, ge=1, le=300)
     """So many proposals of an image are kept, the best first."""
     objects_px: int = Field(416, ge=32, le=4096)

@@ -1,8 +1,8 @@
 """A frozen detector that proposes objects, and a frozen body that looks at their crops: the other `Looker`.
 
 Of every image `objects_most` rows are kept, best first: corners in pixels of the original image, objectness, and the
-body's feature of the crop, `objects_margin` times as wide and as high as the box, squeezed into a square. An image with fewer proposals
-has rows of zeros.
+body's feature of the crop, `objects_margin` times as wide and as high as the box, squeezed into a square. An image with
+fewer proposals has rows of zeros.
 
 Source: measured in docs/results.md ("A frozen detector"): selection for detection sees objects, not frames.
 Fails when: the detector does not propose the objects, as may be where they are dense, or smaller than about 8 px.

@@ -1,4 +1,4 @@
-"""What train, predict and evaluate do with a detector that reads the objects of `features.objects` (`models/frozen`)."""
+"""What train, predict and evaluate do with a detector that reads the objects of `features.objects`."""
 
 from __future__ import annotations
 

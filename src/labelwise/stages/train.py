@@ -98,11 +98,10 @@ def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, finger
 def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
     run = now.run
     model = build_model(now, member)
-    info: dict[str, Any]
     if isinstance(model, FrozenDetector):
-        info = frozen_detector.solve(now, model, member.stream)
-        _write(now, member, model, fingerprint, info)
-        return info
+        said = frozen_detector.solve(now, model, member.stream)
+        _write(now, member, model, fingerprint, said)
+        return said
     if isinstance(model, Head) and model.solved and isinstance(data, FeatureSet):
         return _solve(now, data, member, model, fingerprint)
     rule, source = _begin(now, model, member)
@@ -117,7 +116,7 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
     with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        info = fit(
+        info: dict[str, Any] = fit(
             model,
             data,
             rule,

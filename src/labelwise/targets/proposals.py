@@ -1,6 +1,6 @@
 """What proposals learn from targets: each is an object of a class, background, or ignored.
 
-As an anchor of a trained detector: a proposal is the object that it overlaps most if the IoU is at least 0.5, and carries
+As an anchor of a trained detector: a proposal is the object that it overlaps most if the IoU is at least 0.5, and has
 that box's weights; of two equal overlaps the first counts. Below 0.3 it is background, if at least half of it lies in
 the entry's `negatives` and less than half in an `ignore` rectangle. Everything else is ignored, as is a proposal whose
 box has no weight. Where an image has several entries (crops of it), a proposal is an object if it is in any of them,
@@ -55,7 +55,8 @@ def match(targets: Targets, proposals: Rects) -> Lesson:
 def _inside(offsets: np.ndarray, here: np.ndarray, rects: Rects) -> Bool[np.ndarray, " n"]:
     """Whether at least half of a proposal lies in one of the rectangles of its entry."""
     share: Float64[np.ndarray, " n"] = highest(offsets, here, rects, share_pairs)
-    return np.greater_equal(share, INSIDE)
+    inside: np.ndarray = share >= INSIDE
+    return inside
 
 
 def _once(
