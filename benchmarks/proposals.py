@@ -22,18 +22,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torchvision  # noqa: E402
+import numpy as np
+import torch
+import torchvision
 
-from labelwise.data import find  # noqa: E402
-from labelwise.data.image_reader import Images  # noqa: E402
-from labelwise.models import yolox_files  # noqa: E402
-from labelwise.models.proposals import proposals  # noqa: E402
-from labelwise.models.yolox import YoloxNano  # noqa: E402
-from labelwise.types import Pool, image_of  # noqa: E402
-from labelwise.types.disk import replacing  # noqa: E402
-from labelwise.types.overlap import iou_pairs, pairs  # noqa: E402
+from labelwise.data import find
+from labelwise.data.image_reader import Images
+from labelwise.models import yolox_files
+from labelwise.models.proposals import proposals
+from labelwise.models.yolox import YoloxNano
+from labelwise.types import Pool, image_of
+from labelwise.types.disk import replacing
+from labelwise.types.overlap import iou_pairs, pairs
 
 SPLITS = {
     "fod_a": {"train": ("train",), "test": ("test",)},
@@ -66,7 +66,10 @@ def first_hit(
         )
         cpu += time.process_time() - began
         made += len(found)
-        offsets, true = found.offsets.numpy(), np.concatenate([truth.xyxy[truth.offsets[i] : truth.offsets[i + 1]] for i in rows])
+        offsets, true = (
+            found.offsets.numpy(),
+            np.concatenate([truth.xyxy[truth.offsets[i] : truth.offsets[i + 1]] for i in rows]),
+        )
         a, b = pairs(np.concatenate([[0], np.cumsum(np.diff(truth.offsets)[rows])]), offsets)
         good = iou_pairs(true[a], found.boxes.numpy()[b]) >= 0.5
         hit = np.full(len(true), max(COUNTS))

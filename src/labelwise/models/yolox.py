@@ -244,4 +244,4 @@ def fold(model: YoloxNano) -> YoloxNano:
     for module in folded.modules():
         if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-    return folded.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    return folded.to(memory_format=torch.channels_last)

@@ -175,10 +175,10 @@ def _copy(origin: str, target: Path, progress: Progress | None) -> str:
 
 
 def _offline(entry: Entry, origin: str, setting: str, error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
     from_list = "" if origin == entry.url else f" (it comes from {entry.url})"
     return (
-        f"cannot fetch {entry.file} from {origin}{from_list}: {reason}. Nothing was kept. Download that file where there "
-        f'is a network and set {setting} = "path/to/{entry.file}", or put it into the cache with '
+        f"cannot fetch {entry.file} from {origin}{from_list}: {reason}. Nothing was kept. Download that file where "
+        f'there is a network and set {setting} = "path/to/{entry.file}", or put it into the cache with '
         f"`labelwise weights {entry.name} --from FILE-OR-FOLDER-OR-URL`"
     )
