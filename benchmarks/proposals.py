@@ -3,9 +3,10 @@
     LABELWISE_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/proposals.py
 
 Needs the folder with `fod_a`, `bccd`, `aquarium` and `weights/yolox_nano_coco.safetensors` (or --weights yolox_nano).
-The order of the proposals ("objectness", not "confidence") was chosen on fod_a's pool (`--split train`); the test splits
-are read with that choice, at two sizes; nms_iou 0.6 is what the notes used and was not tuned. A box counts as found when one of the best k proposals of its image
-overlaps it by IoU 0.5. No seed: nothing is drawn. Seconds are processor time of one thread, decoding apart.
+The order of the proposals ("objectness", not "confidence") was chosen on fod_a's pool (`--split train`); the test
+splits are read with that choice, at two sizes; nms_iou 0.6 is what was used before and was not tuned. A box counts as
+found when one of the best k proposals of its image overlaps it by IoU 0.5. No seed: nothing is drawn. Seconds are
+processor time of one thread, decoding apart.
 """
 
 from __future__ import annotations

@@ -18,9 +18,10 @@ import torch
 import torchvision
 from typer.testing import CliRunner
 
-from labelwise import cli, weights
+from labelwise import cli, config, weights
 from labelwise.errors import LabelwiseError
 from labelwise.models import _weights, retinanet, yolox, yolox_files
+from labelwise.project import opening
 from labelwise.weights import cache, known
 
 OFFLINE = "http://127.0.0.1:9"
@@ -235,10 +236,14 @@ MODELS = {
 MODELS["faster_rcnn_mobilenet_v3_large_320"] = "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights"
 
 
-@pytest.mark.parametrize("name", [*known.of_kind("body"), *known.of_kind("detector")])
+MODELS["raft_small"], MODELS["raft_large"] = "Raft_Small_Weights", "Raft_Large_Weights"
+
+
+@pytest.mark.parametrize("name", [row.name for row in known.KNOWN.values() if row.kind in ("body", "detector", "flow")])
 def test_addresses_are_torchvisions(name: str) -> None:
     if name in MODELS:
-        theirs = torchvision.models.get_weight(f"{MODELS[name]}.COCO_V1")
+        word = MODELS[name] + (".DEFAULT" if "raft" in name else ".COCO_V1")
+        theirs = torchvision.models.get_weight(word)
     else:
         theirs = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     row = known.find(name)
@@ -286,3 +291,18 @@ def test_a_detector_by_name_is_read_as_coco(put: Put, tmp_path: Path) -> None:
     torch.manual_seed(1)
     put("retinanet_resnet50", as_bytes({"backbone.body.conv1.weight": torch.zeros(2)}, tmp_path))
     assert _weights.read("retinanet_resnet50", "retinanet", "resnet50").frozen_norms
+
+
+def test_a_setting_of_a_run_takes_a_name(put: Put, cache_folder: Path, tmp_path: Path) -> None:
+    """What becomes a path in run.toml: of tracks.flow_weights, whose file is looked for when the project is opened."""
+    row = put("raft_small", b"flow")
+    run_ = config.parse(
+        {
+            "name": "x",
+            "data": {"scenes": {}},
+            "tracks": {"preset": "raft_small", "flow_weights": "raft_small"},
+        },
+        "",
+    )
+    resolved = opening.resolve_paths(run_, tmp_path)
+    assert resolved.tracks.flow_weights == str(cache_folder / row.file)

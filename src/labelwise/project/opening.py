@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config, files
+from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
 from labelwise.data import find, hold_back, long_tail
 from labelwise.data._frames import Frames
@@ -61,9 +61,9 @@ def resolve_paths(run: Run, folder: Path) -> Run:
     """Paths made absolute, so that the project can be opened from anywhere."""
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model, tracks = run.model, run.tracks
-    weights = model.settings.get("weights", "none")
-    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
-        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
+    given = model.settings.get("weights", "none")
+    if "/" in given or given.endswith((".pth", ".pt", ".safetensors")):
+        model = model.model_copy(update={"weights": _file("model.weights", given, '"none" trains from scratch')})
     if tracks.flow_weights is not None:
         file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
         tracks = tracks.model_copy(update={"flow_weights": file})
@@ -72,9 +72,11 @@ def resolve_paths(run: Run, folder: Path) -> Run:
 
 
 def _file(key: str, given: str, otherwise: str) -> str:
-    """The absolute path of a file that a setting names."""
+    """The absolute path of a file that a setting names, by its path or by its name of `labelwise weights`."""
     places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
     found = next((p for p in places if p.exists()), None)
+    if found is None and weights.is_file(given):
+        found = weights.path_of(given, key)
     if found is None:
         raise LabelwiseError(
             f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "

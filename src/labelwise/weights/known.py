@@ -12,7 +12,7 @@ from typing import Literal
 
 from labelwise.errors import LabelwiseError
 
-Kind = Literal["yolox", "body", "detector", "package"]
+Kind = Literal["yolox", "body", "detector", "flow", "package"]
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
@@ -57,6 +57,7 @@ def _lite(number: int, size_mb: float) -> Entry:
 
 _IMAGENET = "a classifier's or detector's body, ImageNet"
 _COCO = "whole detector, COCO"
+_FLOW = "optical flow: tracks.flow_weights"
 _ROWS = (
     Entry(
         "yolox_nano",
@@ -84,6 +85,8 @@ _ROWS = (
         74.239,
         _COCO,
     ),
+    _torchvision("raft_small", "flow", "raft_small_C_T_V2", "01064c6d", 3.821, _FLOW),
+    _torchvision("raft_large", "flow", "raft_large_C_T_SKHT_V2", "ff5fadd5", 20.129, _FLOW),
     _lite(0, 18.8),
     _lite(1, 21.9),
     _lite(2, 24.7),
@@ -95,6 +98,11 @@ KNOWN: dict[str, Entry] = {row.name: row for row in _ROWS}
 def of_kind(kind: Kind) -> tuple[str, ...]:
     """Names of that kind."""
     return tuple(name for name, row in KNOWN.items() if row.kind == kind)
+
+
+def is_file(name: str) -> bool:
+    """Whether a known file, and not a package, has that name."""
+    return name in KNOWN and bool(KNOWN[name].url)
 
 
 def find(name: str) -> Entry:
