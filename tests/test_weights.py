@@ -300,6 +300,7 @@ def test_a_setting_of_a_run_takes_a_name(put: Put, cache_folder: Path, tmp_path:
         {
             "name": "x",
             "data": {"scenes": {}},
+            "predict": {"views": ["flip"]},
             "tracks": {"preset": "raft_small", "flow_weights": "raft_small"},
         },
         "",
