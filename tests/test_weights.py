@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import os
 import re
 import sys
 import threading
@@ -22,6 +23,7 @@ from labelwise import cli, config, weights
 from labelwise.errors import LabelwiseError
 from labelwise.models import _weights, retinanet, yolox, yolox_files
 from labelwise.project import opening
+from labelwise.types import disk
 from labelwise.weights import cache, known
 
 OFFLINE = "http://127.0.0.1:9"
@@ -307,3 +309,14 @@ def test_a_setting_of_a_run_takes_a_name(put: Put, cache_folder: Path, tmp_path:
     )
     resolved = opening.resolve_paths(run_, tmp_path)
     assert resolved.tracks.flow_weights == str(cache_folder / row.file)
+
+
+def test_the_part_of_a_killed_fetch_goes(put: Put, cache_folder: Path) -> None:
+    row = put("yolox_nano", b"abc")
+    cache_folder.mkdir(parents=True)
+    old, new = (disk.temporary(cache_folder / row.file) for _ in range(2))
+    old.write_bytes(b"a")
+    new.write_bytes(b"ab")  # another process may be writing it
+    os.utime(old, (1e9, 1e9))
+    weights.fetch(row)
+    assert sorted(p.name for p in cache_folder.iterdir()) == sorted([new.name, row.file])

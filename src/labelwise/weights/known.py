@@ -17,6 +17,7 @@ Kind = Literal["yolox", "body", "detector", "flow", "package"]
 _TORCHVISION = "https://download.pytorch.org/models/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 _LITE = "labelwise[features]"
+_SETTINGS = {"body": "model.weights", "detector": "model.weights", "flow": "tracks.flow_weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Entry:
     sha256: str = ""
     package: str = ""
     extra: str = ""
+
+    @property
+    def setting(self) -> str:
+        """The setting that takes the file, for messages."""
+        return _SETTINGS.get(self.kind, "weights")
 
     @property
     def file(self) -> str:
