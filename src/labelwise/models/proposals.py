@@ -78,7 +78,7 @@ def proposals(
     """
     if size_px < 1 or count < 1 or not 0 <= nms_iou <= 1:
         raise LabelwiseError(
-            f"proposals: size_px = {size_px}, count = {count}, nms_iou = {nms_iou}; expected at least 1, at least 1 and "
+            f"proposals: size_px = {size_px}, count = {count}, nms_iou = {nms_iou}; expected at least 1, at least 1, "
             "0 to 1"
         )
     device = next(model.parameters()).device

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config, files
-from labelwise import weights as known_weights
+from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
 from labelwise.data import find, hold_back, long_tail
@@ -66,9 +65,9 @@ def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
     """
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model, tracks = run.model, run.tracks
-    weights = model.settings.get("weights", "none")
-    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
-        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
+    given = model.settings.get("weights", "none")
+    if "/" in given or given.endswith((".pth", ".pt", ".safetensors")):
+        model = model.model_copy(update={"weights": _file("model.weights", given, '"none" trains from scratch')})
     if tracks.flow_weights is not None:
         file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
         tracks = tracks.model_copy(update={"flow_weights": file})
@@ -79,20 +78,22 @@ def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
 
 def _resolve_features(rule: Features, folder: Path | None) -> Features:
     kept = rule.folder if rule.folder is not None else None if folder is None else str(folder)
-    weights = rule.weights
-    if weights not in ("pretrained", "none"):
-        weights = _file("features.weights", weights, '"pretrained": those of the body\'s package or hub')
+    given = rule.weights
+    if given not in ("pretrained", "none"):
+        given = _file("features.weights", given, '"pretrained": those of the body\'s package or hub')
     objects = rule.objects
-    if objects is not None and objects not in known_weights.of_kind("yolox"):
+    if objects is not None and objects not in weights.of_kind("yolox"):
         objects = _file("features.objects", objects, "yolox_nano, which `labelwise weights yolox_nano` fetches")
     absolute = None if kept is None else str(Path(kept).expanduser().resolve())
-    return rule.model_copy(update={"weights": weights, "objects": objects, "folder": absolute})
+    return rule.model_copy(update={"weights": given, "objects": objects, "folder": absolute})
 
 
 def _file(key: str, given: str, otherwise: str) -> str:
-    """The absolute path of a file that a setting names."""
+    """The absolute path of a file that a setting names, by its path or by its name of `labelwise weights`."""
     places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
     found = next((p for p in places if p.exists()), None)
+    if found is None and weights.is_file(given):
+        found = weights.path_of(given, key)
     if found is None:
         raise LabelwiseError(
             f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "

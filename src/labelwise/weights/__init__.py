@@ -11,4 +11,5 @@ from labelwise.weights.cache import path_of as path_of
 from labelwise.weights.known import KNOWN as KNOWN
 from labelwise.weights.known import Entry as Entry
 from labelwise.weights.known import find as find
+from labelwise.weights.known import is_file as is_file
 from labelwise.weights.known import of_kind as of_kind

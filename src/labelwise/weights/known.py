@@ -12,11 +12,12 @@ from typing import Literal
 
 from labelwise.errors import LabelwiseError
 
-Kind = Literal["yolox", "body", "detector", "package"]
+Kind = Literal["yolox", "body", "detector", "flow", "package"]
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 _LITE = "labelwise[features]"
+_SETTINGS = {"body": "model.weights", "detector": "model.weights", "flow": "tracks.flow_weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Entry:
     extra: str = ""
 
     @property
+    def setting(self) -> str:
+        """The setting that takes the file, for messages."""
+        return _SETTINGS.get(self.kind, "weights")
+
+    @property
     def file(self) -> str:
         """Name of the file in the cache: the last part of its address."""
         return self.url.rsplit("/", 1)[-1]
@@ -57,6 +63,7 @@ def _lite(number: int, size_mb: float) -> Entry:
 
 _IMAGENET = "a classifier's or detector's body, ImageNet"
 _COCO = "whole detector, COCO"
+_FLOW = "optical flow: tracks.flow_weights"
 _ROWS = (
     Entry(
         "yolox_nano",
@@ -84,9 +91,11 @@ _ROWS = (
         74.239,
         _COCO,
     ),
-    _lite(0, 18.6),
-    _lite(1, 21.6),
-    _lite(2, 24.4),
+    _torchvision("raft_small", "flow", "raft_small_C_T_V2", "01064c6d", 3.821, _FLOW),
+    _torchvision("raft_large", "flow", "raft_large_C_T_SKHT_V2", "ff5fadd5", 20.129, _FLOW),
+    _lite(0, 18.8),
+    _lite(1, 21.9),
+    _lite(2, 24.7),
 )
 KNOWN: dict[str, Entry] = {row.name: row for row in _ROWS}
 """A row for each name, in the order of the table."""
@@ -95,6 +104,11 @@ KNOWN: dict[str, Entry] = {row.name: row for row in _ROWS}
 def of_kind(kind: Kind) -> tuple[str, ...]:
     """Names of that kind."""
     return tuple(name for name, row in KNOWN.items() if row.kind == kind)
+
+
+def is_file(name: str) -> bool:
+    """Whether a known file, and not a package, has that name."""
+    return name in KNOWN and bool(KNOWN[name].url)
 
 
 def find(name: str) -> Entry:
