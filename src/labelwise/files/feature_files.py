@@ -48,7 +48,7 @@ class FeatureFolder:
             return
         for path in self._parts:
             try:
-                with np.load(path) as part:
+                with path.open("rb") as file, np.load(file) as part:
                     found = part["keys"], part["features"]
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
                 continue
