@@ -67,8 +67,7 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
-            pooled: np.ndarray = image_features.of_selectors(now).features[scored["image"][rows]]
-            return pooled
+            return image_features.of_selectors(now, scored["image"][rows])
         return _means(read_candidates("features"), rows)
 
     return {
@@ -116,9 +115,7 @@ def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
     if now.unit.ONE_PER_IMAGE:
-        said = image_features.of_selectors(now)
-        labelled: np.ndarray = said.features[now.covered & said.seen]
-        return labelled
+        return image_features.labelled_of_selectors(now)
     found, known = now.detections(["features"]), now.known.annotations
     annotated = Rects(known.offsets, known.xyxy)
     matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
