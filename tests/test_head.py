@@ -17,6 +17,7 @@ from labelwise.models.head import build
 from labelwise.project import opening
 from labelwise.project.round import Round
 from labelwise.stages import checkpoints, image_features
+from labelwise.study.compare import Comparison
 from labelwise.train import fit_linear
 from labelwise.train.feature_set import FeatureSet
 from labelwise.train.fit import fit
@@ -268,6 +269,15 @@ def test_a_long_tail_keeps_the_features_of_the_whole(shared: tuple[Path, Path], 
     assert list(loop.run(opened)) == [0, 1]
     assert len(opened.pool) < 24 == len(opened.features("pool").table)
     opened.project.close()
+
+
+def test_the_runs_of_a_comparison_share_their_features(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = (*COMMON, f'data.root="{shared[0].as_posix()}"', "labels.policy=background")
+    (tmp_path / "data.toml").write_text('name = "d"\n[data]\nroot = "x"\n[query]\nunit = "image"\nscore = "entropy"\n')
+    both = Comparison(tmp_path / "c", f"{tmp_path / 'data.toml'}", ("random_image", "badge"), (0, 1), settings)
+    assert {both.config(m, s).features.folder for m in both.methods for s in both.seeds} == {
+        str(tmp_path / "c/_features")
+    }
 
 
 @pytest.mark.parametrize(
