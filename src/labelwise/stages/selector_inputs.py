@@ -69,8 +69,7 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
-            pooled: np.ndarray = image_features.of_selectors(now).features[scored["image"][rows]]
-            return pooled
+            return image_features.of_selectors(now, scored["image"][rows])
         if run.frozen_selection:
             return _means(read_candidates(), rows, frozen_boxes())
         found = read_candidates("features")
@@ -127,9 +126,7 @@ def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
     if now.unit.ONE_PER_IMAGE:
-        said = image_features.of_selectors(now)
-        labelled: np.ndarray = said.features[now.covered & said.seen]
-        return labelled
+        return image_features.labelled_of_selectors(now)
     known = now.known.annotations
     if now.run.frozen_selection:
         features, overlap = image_features.of_boxes(now.context, Rects(known.offsets, known.xyxy))
