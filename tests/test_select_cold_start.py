@@ -181,6 +181,7 @@ def test_typiclust_makes_the_picks_of_the_plain_loop(kind, n, m, budget, most):
                 np.random.default_rng(5),
                 max_clusters=most,
                 neighbours=7,
+                small=5,
                 normalise=False,
                 explain=True,
             )
@@ -206,6 +207,24 @@ def test_typiclust_prefers_large_clusters_without_labels():
     every = typiclust.select(x, known, 63, np.random.default_rng(1), normalise=False, max_clusters=4)
     assert sorted(every.tolist()) == list(range(63))
     assert every[-3:].min() >= 60, "the small cluster comes last"
+
+
+def test_small_clusters_of_typiclust_scale_with_the_pool():
+    x = make("normal", 120, 3)
+    for n, most, small in ((120, 30, 1), (120, 6, 2), (120, 2, 5), (8, 500, 1)):
+
+        def picks(small, n=n, most=most):
+            rng = np.random.default_rng(3)
+            return typiclust.select(x[:n], x[:0], 40, rng, max_clusters=most, small=small, normalise=False).tolist()
+
+        assert picks(None) == picks(small)
+    crowd, pairs = np.zeros((60, 2)), np.float64([[9, 0], [9, 0.1], [0, 9], [0, 9.1], [9, 9], [9, 9.1]])
+    both = np.concatenate([crowd + 0.01 * np.random.default_rng(0).standard_normal((60, 2)), pairs]).astype(np.float32)
+    rows = {
+        s: typiclust.select(both, both[:0], 8, np.random.default_rng(0), small=s, normalise=False) for s in (None, 5)
+    }
+    assert {int(row - 60) // 2 for row in rows[None] if row >= 60} == {0, 1, 2}, "each pair gets its label"
+    assert (rows[5] < 60).all(), "the paper's bound puts the pairs off"
 
 
 def test_typiclust_with_mini_batches_is_the_same_twice_and_normalises():

@@ -45,19 +45,23 @@ class Coverage:
     """How far the reference rows are covered, and bounds on what every row would add."""
 
     def __init__(
-        self, x: np.ndarray, reference: np.ndarray, weight: np.ndarray, covered: np.ndarray, width: float
+        self, x: np.ndarray, reference: np.ndarray, weight: np.ndarray, squared: np.ndarray, width: float
     ) -> None:
+        """Of the rows x, `reference` (row numbers) are to be covered, each counting `weight`, not all 0; a labelled row
+        covers them from a `squared` distance, infinite where there is none.
+        """
         n, columns = x.shape
-        self.x, self.reference = x, reference
-        self.weight = weight
-        self.covered, self.synced = covered, covered.copy()
-        self.origin = x[:: n // 1024 + 1].mean(axis=0, dtype=np.float64)
+        self.x, self.reference, self.weight = x, reference, weight
+        self.origin = x[:: n // 1024 + 1].mean(axis=0, dtype=np.float64).astype(np.float32).astype(np.float64)
         self.norm = np.empty(n)
         for part in parts(n, CANDIDATE_BLOCK):
             y = x[part] - self.origin
             self.norm[part] = np.einsum("nd,nd->n", y, y)
         largest = float(self.norm.max(initial=0))
-        self.sharpness = 1 / max(width**2, NARROWEST**2 * largest, 1e-300)
+        self.width = max(width, NARROWEST * largest**0.5)
+        self.sharpness = 1 / self.width**2
+        self.covered = np.exp(-self.sharpness * squared)
+        self.synced = self.covered.copy()
         self.quantum = QUANTUM * float(weight.sum())
         self.work: type[np.floating] = np.float32
         if not (self._rounding(np.float32) < 0.01 and self.sharpness * max(largest, 1) < 1e30):
@@ -87,7 +91,8 @@ class Coverage:
     def _kernel(self, rows: np.ndarray, other: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Kernel values of some reference rows with some candidates, within a factor of the spread."""
         exponent = product(self._side(self.reference[rows], other.dtype.type), other.T)
-        return np.exp(exponent, out=exponent if out is None else out)
+        kernel: np.ndarray = np.exp(exponent, out=exponent if out is None else out)
+        return kernel
 
     def _bounds(
         self, rows: np.ndarray, work: type[np.floating], held: np.ndarray | None = None, lower: bool = True
@@ -139,7 +144,8 @@ class Coverage:
     def _contenders(self) -> np.ndarray:
         """The rows of the list that may be the best of it."""
         reached = (self.low - self.drift).max(initial=-np.inf)
-        return self.rows[(self.high + self.drift >= reached) & (self.high > -np.inf)]
+        rows: np.ndarray = self.rows[(self.high + self.drift >= reached) & (self.high > -np.inf)]
+        return rows
 
     def _lower(self, rows: np.ndarray, changed: np.ndarray) -> None:
         """Takes from the bounds of these rows what they lost for sure, since the last time, at the changed ones."""
@@ -202,7 +208,9 @@ class Coverage:
         if at < len(self.rows) and self.rows[at] == row:
             near = self.kernel[:, at]
         else:
-            near = self._kernel(np.arange(len(self.reference)), self._side(np.array([row]), self.work, other=True))[:, 0]
+            near = self._kernel(np.arange(len(self.reference)), self._side(np.array([row]), self.work, other=True))[
+                :, 0
+            ]
         active = np.flatnonzero(near >= self._thresholds(self.covered, self.spread, self.work)[0])
         squared = np.empty(len(active))
         centre = self.x[row].astype(np.float64)
@@ -241,11 +249,13 @@ def _between(kernel: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
     """How much of the way from low to high every kernel value covers; overwrites `kernel`."""
     np.minimum(kernel, high[:, None], out=kernel)
     kernel -= low[:, None]
-    return np.maximum(kernel, 0, out=kernel)
+    between: np.ndarray = np.maximum(kernel, 0, out=kernel)
+    return between
 
 
 def _first_of_copies(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Of equal rows the first."""
     some = np.ascontiguousarray(x[rows]) + 0.0  # -0 becomes 0
     whole = some.view(np.dtype((np.void, some.dtype.itemsize * some.shape[1])))[:, 0]
-    return rows[np.sort(np.unique(whole, return_index=True)[1])]
+    first: np.ndarray = rows[np.sort(np.unique(whole, return_index=True)[1])]
+    return first

@@ -9,15 +9,16 @@ Source: Bae, Noh, Sutherland, Generalized Coverage for More Robust Low-Budget Ac
 2407.12212): MaxHerding, even weights, width 1 on rows of length 1. Bae, Oliveira, Sutherland, Uncertainty Herding, ICLR
 2025 (arXiv 2412.20644): the weight is an uncertainty (1 - margin), the width the smallest distance between two labelled
 rows. `width = 1.0` and `weight = "even"` are the first, `width = "labelled"` and `weight = "scores"` the second.
-Differs from the paper: the coverage is measured on at most `reference` evenly spaced rows of the pool (the authors draw
-at most 35,000 rows, candidates and reference alike; here every row stays a candidate). Labelled rows are no reference:
+Differs from the paper: of a pool of more than 6,000 rows some, evenly spaced, stand for all where the coverage is
+measured (`reference`); the authors draw at most 35,000 rows, candidates and reference alike, here every row stays a
+candidate. Labelled rows are no reference:
 they are covered wholly and add nothing. Copies among the labelled rows do not count for the width. Probabilities are
 not brought to a temperature that fits held-back labels; use a score of calibrated ones.
 Fails when: the features do not show the classes; rows of positive features that are not centred are all alike (`centre`
-helps). `width = "labelled"` and two near-copies among the labelled rows: the kernel is then so narrow that a row covers
-little but itself, which leaves the order to the weights, and to nothing without them. A width much smaller than the
-distances within the reference: rows that are no reference gain nothing; set `reference` to none. Many labels: once all
-is covered a coverage says little; weigh it.
+helps). With `width = "labelled"` two near-copies among the labelled rows make the kernel so narrow that a row covers
+little but itself, which leaves the order to the weights, and to nothing without them. With a width much smaller than
+the distances within the reference, rows that are no reference gain nothing; set a larger `reference`. With many labels
+all is covered, and coverage says little: weigh it.
 
 The picks are those of the plain loop over all rows and reference rows in float64, gains counted to 12 digits of the
 largest possible coverage, equal ones: the lower row. How that is fast: `select/_coverage.py`.
@@ -54,6 +55,12 @@ PREFIX_STABLE = True
 WIDTH = 1.0
 """Where the labelled rows or the pool give no width (the paper's, on rows of length 1)."""
 
+LEAST = 2000
+"""Least rows of the reference, without a setting."""
+
+PAIRS = 40_000_000
+"""Pairs of a row and a reference row, without a setting."""
+
 SAMPLE = 1000
 """Rows between which the median distance is taken."""
 
@@ -66,7 +73,7 @@ def select(
     *,
     width: float | Literal["labelled", "median"] = WIDTH,
     weight: Literal["even", "scores"] = "even",
-    reference: int | None = 2000,
+    reference: int | None = None,
     normalise: bool = True,
     centre: bool = False,
     explain: bool = False,
@@ -81,8 +88,9 @@ def select(
         width: of the Gaussian kernel, in the unit of the features; "labelled": the smallest distance above 0 between
             two labelled rows, 1 where there is none; "median": that of the distances in the pool.
         weight: whether all rows count alike, or by their scores.
-        reference: so many evenly spaced rows stand for the pool where it is larger; none: all rows do, which is slow
-            (time grows with the square of the pool).
+        reference: so many evenly spaced rows stand for the pool where it is larger; none: all rows of a pool of up to
+            6,000, of a larger one as many as make 40 million pairs with the pool, and at least 2,000. More cost time
+            in proportion: a number as large as the pool is the whole objective, the square of the pool.
         normalise: give every feature row length 1, as the paper does.
         centre: take the pool's mean from all rows before that.
         explain: return what each pick added as "score" (in rows of the pool), the share "covered" of the possible
@@ -96,16 +104,15 @@ def select(
     _check(scores, features, width, weight, reference)
     rows, gain, covered = np.zeros(k, np.int64), np.zeros(k), np.ones(k)
     x, known = _points(features, labelled_features, normalise, centre)
-    sigma = _width(x, known, width)
-    if k:
-        stand = np.arange(len(x)) if reference is None else _spaced(len(x), reference)
-        counts = scores[stand].astype(np.float64) if weight == "scores" else np.ones(len(stand))
-        counts *= len(x) / len(stand)
-        found, before = 0, np.exp(-nearest(x[stand], known) / sigma**2) if len(known) else np.zeros(len(stand))
-        if counts.any():
-            start = float((counts * before).sum())
-            found = _greedy(Coverage(x, stand, counts, before, sigma), rows, gain)
-            covered = (start + np.cumsum(gain)) / counts.sum()
+    found, sigma = 0, _width(x, known, width)
+    stand = _spaced(len(x), max(LEAST, PAIRS // max(len(x), 1)) if reference is None else reference)
+    counts = (scores[stand] if weight == "scores" else np.ones(len(stand))) * (len(x) / max(len(stand), 1))
+    if k and counts.any():
+        coverage = Coverage(x, stand, counts.astype(np.float64), nearest(x[stand], known), sigma)
+        sigma, start = coverage.width, float((counts * coverage.covered).sum())
+        found = _greedy(coverage, rows, gain)
+        covered = (start + np.cumsum(gain)) / counts.sum()
+    if found < k:
         left = np.delete(np.arange(len(x)), rows[:found])
         rows[found:] = left[np.asarray(kcenter.select(x[left], np.concatenate([known, x[rows[:found]]]), k - found))]
     return (rows, {"score": gain, "covered": covered, "width": np.full(k, sigma)}) if explain else rows
@@ -178,7 +185,7 @@ def _check(scores: np.ndarray, features: np.ndarray, width: float | str, weight:
     if width not in ("labelled", "median") and not (isinstance(width, float | int) and 0 < width < np.inf):
         raise LabelwiseError(f'herding: width is {width!r}; expected a finite number above 0, "labelled" or "median"')
     if reference is not None and reference < 1:
-        raise LabelwiseError(f"herding: reference is {reference}; expected at least 1, or none for all rows")
+        raise LabelwiseError(f"herding: reference is {reference}; expected at least 1, or none for the rule")
     if weight == "scores":
         if len(scores) != len(features):
             raise LabelwiseError(f"scores: expected one per row of features ({len(features)}), got {len(scores)}")
