@@ -76,7 +76,7 @@ def agree(x, known, budget, scores=None, reference=None, **given_settings) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("n", "columns", "m", "budget"), [(90, 5, 6, 40), (70, 1, 0, 80), (1, 3, 0, 1), (1, 3, 2, 2)])
+@pytest.mark.parametrize(("n", "columns", "m", "budget"), [(60, 5, 6, 25), (50, 1, 0, 55), (1, 3, 0, 1), (1, 3, 2, 2)])
 def test_the_picks_are_those_of_the_plain_loop(kind, n, columns, m, budget, monkeypatch):
     both = make(kind, n + m, columns)
     x, known = both[m:], both[:m]
@@ -95,13 +95,13 @@ def test_the_picks_are_those_of_the_plain_loop(kind, n, columns, m, budget, monk
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(
-    st.integers(1, 60), st.integers(1, 6), st.integers(0, 4), st.integers(0, 60), st.sampled_from(KINDS),
-    st.sampled_from([0.01, 0.3, 1.0, 10.0, "labelled", "median"]), st.booleans(), st.integers(1, 80), st.integers(0, 99),
+    st.integers(1, 60), st.integers(1, 6), st.integers(0, 4), st.integers(1, 60), st.sampled_from(KINDS),
+    st.sampled_from([0.01, 0.3, 1.0, 10.0, "labelled", "median"]), st.booleans(), st.integers(1, 80), st.integers(0, 9),
 )  # fmt: skip
 def test_any_small_pool_gives_the_picks_of_the_plain_loop(n, d, m, budget, kind, width, weigh, reference, seed):
     both = make(kind, n + m, d, seed)
     scores = np.random.default_rng(seed).integers(0, 3, n) / 2 if weigh else None
-    agree(both[m:], both[:m], max(budget, 1), scores, reference, width=width, normalise=bool(seed % 2))
+    agree(both[m:], both[:m], budget, scores, reference, width=width, normalise=bool(seed % 2))
 
 
 def test_short_lists_and_loose_bounds_change_no_pick(monkeypatch):
