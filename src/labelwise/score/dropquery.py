@@ -5,7 +5,7 @@ view `dropout`, asked M times (the paper: 3). A row whose class changes in more 
 of these `select/kmeans.py` takes those nearest to the centres of clusters (`above = 0.5`).
 
 Source: Gupte, Aklilu, Nirschl, Yeung-Levy, Revisiting Active Learning in the Era of Vision Foundation Models, TMLR 2024
-(arXiv 2401.14555), section 4 ("DropQuery").
+(arXiv 2401.14555), DropQuery; read beside the authors' code.
 Differs from the paper: nothing where whole images are classified. Of boxes, a pass that lacks a counterpart counts as a
 changed one: the box itself is in doubt.
 Fails when: the head was trained without dropout and few features carry a class: nearly all change, or none. M passes

@@ -6,7 +6,7 @@ mean over the boxes of i, weighted by confidence; the two directions are average
 from k-center greedy seeds; the medoids are the picks.
 
 Source: Yang, Huang, Crowley, Plug and Play Active Learning for Object Detection (PPAL), CVPR 2024 (arXiv 2211.11612),
-section 3.4, Eq. 6 to 8 and Algorithm 1. The first stage leaves 4 times the budget to it: `score/calibrated_uncertainty`
+category conditioned matching similarity; read beside the authors' code. The first stage leaves 4 budgets to it: `score/calibrated_uncertainty`
 and `[{name = "top", keep = 4}, "category_matching"]`.
 Differs from the paper: the authors' code sets the distance of the k-th box of one image to the k-th box of every other
 one to 0, of all pairs of images (meant for the diagonal), so that images of one object are all alike; not here. The
@@ -80,8 +80,8 @@ def select(
     _check(box_features, len(box_probs))
     if n > MOST_IMAGES:
         raise LabelwiseError(
-            f"category_matching: {n:,} images, at most {MOST_IMAGES:,}: all are compared with all. Let a selector before "
-            'it keep fewer: select = [{name = "top", keep = 4}, "category_matching"]'
+            f"category_matching: {n:,} images, at most {MOST_IMAGES:,}: all are compared with all. Let a selector "
+            'before it keep fewer: select = [{name = "top", keep = 4}, "category_matching"]'
         )
     away = distances(box_offsets, box_probs, box_scores, box_features)
     medoids = _medoids(away, _seeds(away, scores, k))

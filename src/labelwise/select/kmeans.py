@@ -4,7 +4,7 @@ With `above` only rows of a higher score are clustered: a score narrows the pool
 the picks diverse. What is missing (fewer candidates, or fewer clusters than picks) follows by falling score.
 
 Source: Gupte, Aklilu, Nirschl, Yeung-Levy, Revisiting Active Learning in the Era of Vision Foundation Models, TMLR 2024
-(arXiv 2401.14555), section 4 ("DropQuery": `above = 0.5` and `score/dropquery.py`); without `above` it is the plain
+(arXiv 2401.14555), DropQuery: `above = 0.5` and `score/dropquery.py`; without `above` it is the plain
 clustering of the pool, with which that paper starts ("centroid initialisation").
 Differs from the paper: k-means is scikit-learn's (mini-batches above 50 clusters), not FAISS'; the paper leaves open
 what follows when there are fewer candidates than picks, its code fails there.
@@ -63,7 +63,7 @@ def select(
     if len(features) != len(scores):
         raise LabelwiseError(f"features: expected one row per score ({len(scores)}), got {len(features)}")
     x, _ = points(features, features[:0], normalise)
-    rows = np.arange(len(scores)) if above is None else np.flatnonzero(significant(scores) > significant(above))
+    rows = np.arange(len(scores)) if above is None else np.flatnonzero(significant(scores) > above)
     centres, size = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if k and len(rows):
         label = clusters(x[rows], k, int(rng.integers(2**31)))
@@ -80,7 +80,7 @@ def select(
 
 def _nearest(x: np.ndarray, label: np.ndarray) -> tuple[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]]:
     """The row nearest to the mean of each cluster that holds any, and the cluster's size."""
-    ids, own, size = np.unique(label, return_inverse=True, return_counts=True)
+    _, own, size = np.unique(label, return_inverse=True, return_counts=True)
     order = np.argsort(own, kind="stable")
     starts = np.cumsum(size) - size
     mean = np.add.reduceat(x[order].astype(np.float64), starts, axis=0) / size[:, None]

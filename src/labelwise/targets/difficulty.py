@@ -4,15 +4,16 @@ An object's quality is p^ξ · IoU^(1 - ξ) of the detection that serves it best
 class; 0 where no detection overlaps it. A class' difficulty is 1 minus the mean quality of its objects.
 
 Source: Yang, Huang, Crowley, Plug and Play Active Learning for Object Detection, CVPR 2024 (arXiv 2211.11612), section
-3.3, Eq. 1 and 2; ξ = 0.6.
+3.3; ξ = 0.6 is that of the authors' code.
 Differs from the paper: it is measured once, on the round's detections in the wholly labelled images, not as a moving
 average over positive anchors while training; so that any detector has it.
 Fails when: few objects of a class are labelled, and the model has learnt these by heart: the class then looks easy.
 
 Worked by hand: the object of class 0 is found with p = 1 and IoU 1, that of class 1 is missed, class 2 has none.
 
->>> box = np.array([[0.0, 0, 2, 2], [5, 5, 6, 6]])
->>> found = Detections(np.array([0, 1]), box[:1], np.array([[1.0, 0, 0]]), np.array([1.0]), np.zeros((1, 0)))
+>>> box = np.array([[0, 0, 2, 2], [5, 5, 6, 6]], np.float32)
+>>> probs = np.array([[1, 0, 0]], np.float32)
+>>> found = Detections(np.array([0, 1]), box[:1], probs, probs[:, 0], probs[:, :0])
 >>> difficulty(found, np.array([0, 2]), box, np.array([0, 1])).tolist()
 [0.0, 1.0, 1.0]
 """
