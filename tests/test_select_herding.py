@@ -151,7 +151,7 @@ def test_weights_move_the_picks_and_zeros_leave_them_to_distance():
     assert group[7][herding.select(scores, x, x[:0], 1, weight="scores", normalise=False)[0]]
     none = herding.select(np.zeros(60), x, x[:2], 9, weight="scores", normalise=False)
     assert none.tolist() == np.asarray(kcenter.select(x, x[:2], 9)).tolist()
-    assert herding.select(np.full(60, np.nan), x, x[:2], 3).shape == (3,), "scores that do not count are not looked at"
+    assert herding.select(-scores, x, x[:2], 3).tolist() == herding.select(scores, x, x[:2], 3).tolist(), "not weighed"
 
 
 def test_centred_rows_are_those_without_the_mean():

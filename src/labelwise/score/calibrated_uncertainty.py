@@ -4,8 +4,8 @@ Difficulty-calibrated uncertainty: -(s ln s + (1 - s) ln(1 - s)) of the confiden
 is the difficulty of the box's class and γ = e^(1/α) - 1, so that the factor runs from 1 to 1 + β.
 
 Source: Yang, Huang, Crowley, Plug and Play Active Learning for Object Detection (PPAL), CVPR 2024 (arXiv 2211.11612),
-section 3.3; α = 0.3 and β = 0.2 are those of the authors' code. An image's value is the sum over its boxes (`aggregate = "sum"`); the second stage is
-`select/category_matching.py`.
+section 3.3; α = 0.3 and β = 0.2 are those of the authors' code. An image's value is the sum over its boxes
+(`aggregate = "sum"`); the second stage is `select/category_matching.py`.
 Differs from the paper: the difficulty is that of `targets/difficulty.py`. Boxes below 16 pixels and long thin ones are
 not left out. The entropy is that of the confidence, yes or no, as in the authors' code.
 Fails when: images are crowded: the sum favours them, whatever they teach; or confidences are not calibrated.

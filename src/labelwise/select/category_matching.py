@@ -6,8 +6,8 @@ mean over the boxes of i, weighted by confidence; the two directions are average
 from k-center greedy seeds; the medoids are the picks.
 
 Source: Yang, Huang, Crowley, Plug and Play Active Learning for Object Detection (PPAL), CVPR 2024 (arXiv 2211.11612),
-category conditioned matching similarity; read beside the authors' code. The first stage leaves 4 budgets to it: `score/calibrated_uncertainty`
-and `[{name = "top", keep = 4}, "category_matching"]`.
+category conditioned matching similarity; read beside the authors' code. The first stage leaves 4 budgets to it:
+`score/calibrated_uncertainty` and `[{name = "top", keep = 4}, "category_matching"]`.
 Differs from the paper: the authors' code sets the distance of the k-th box of one image to the k-th box of every other
 one to 0, of all pairs of images (meant for the diagonal), so that images of one object are all alike; not here. The
 first seed is the image of highest score, not a random one, and no cluster is ever empty. Images without boxes are 0

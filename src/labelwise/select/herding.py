@@ -81,7 +81,7 @@ def select(
     """At most `budget` rows, each adding most to what the labelled rows and the picks before it cover.
 
     Args:
-        scores: how much a row counts when it is covered (>= 0), with `weight = "scores"`; else not looked at.
+        scores: how much a row counts when it is covered (>= 0), with `weight = "scores"`.
         features: one row per candidate.
         labelled_features: rows that cover from the start; may be none.
         budget: how many rows to pick.
@@ -100,7 +100,7 @@ def select(
         LabelwiseError: a feature or score that is not finite, a score below 0 (row named), columns that disagree, a
             setting out of range.
     """
-    k = check(scores if weight == "scores" else np.zeros(len(features)), budget)
+    k = check(scores, budget)
     _check(scores, features, width, weight, reference)
     rows, gain, covered = np.zeros(k, np.int64), np.zeros(k), np.ones(k)
     x, known = _points(features, labelled_features, normalise, centre)
@@ -186,9 +186,9 @@ def _check(scores: np.ndarray, features: np.ndarray, width: float | str, weight:
         raise LabelwiseError(f'herding: width is {width!r}; expected a finite number above 0, "labelled" or "median"')
     if reference is not None and reference < 1:
         raise LabelwiseError(f"herding: reference is {reference}; expected at least 1, or none for the rule")
+    if len(scores) != len(features):
+        raise LabelwiseError(f"scores: expected one per row of features ({len(features)}), got {len(scores)}")
     if weight == "scores":
-        if len(scores) != len(features):
-            raise LabelwiseError(f"scores: expected one per row of features ({len(features)}), got {len(scores)}")
         bad = np.flatnonzero(scores < 0)
         if len(bad):
             raise LabelwiseError(
