@@ -29,9 +29,8 @@ def test_the_share_of_changed_predictions_is_that_of_a_loop(classes):
     for row in range(50):
         changed = 0
         for v in range(3):
-            changed += iou[v, row] == 0 or list(views[v, row]).index(max(views[v, row])) != list(p[row]).index(
-                max(p[row])
-            )
+            one, own = list(views[v, row]), list(p[row])
+            changed += iou[v, row] == 0 or one.index(max(one)) != own.index(max(own))
         want.append(changed / 3)
     np.testing.assert_array_equal(dropquery.score(p, views, iou), want)
     assert dropquery.score(p[:0], views[:, :0], iou[:, :0]).shape == (0,)
@@ -124,11 +123,8 @@ def test_the_difficulty_of_a_class_is_that_of_a_loop(images, detections, objects
 
 def test_uncertainty_rises_with_the_difficulty_of_the_class():
     rng = np.random.default_rng(0)
-    s, labels, d = (
-        np.append(rng.random(40, np.float32), [0, 1]),
-        np.append(rng.integers(0, 4, 40), [0, 1]),
-        rng.random(4),
-    )
+    s, labels = np.append(rng.random(40, np.float32), [0, 1]), np.append(rng.integers(0, 4, 40), [0, 1])
+    d = rng.random(4)
     for alpha, beta in ((0.3, 0.2), (1.0, 0.0), (0.05, 3.0)):
         want = []
         for p, c in zip(s.astype(float), labels, strict=True):
