@@ -11,8 +11,8 @@ what follows when there are fewer candidates than picks, its code fails there.
 Fails when: the features do not show the classes; or the score puts more rows above the line than the head can tell
 apart: then it is the clustering of the whole pool. Labelled rows play no part.
 
-k-means runs in one thread and is seeded by one number from `rng`. A centre is the mean of its cluster in float64;
-equal distances (to 12 digits): the lower row. Picks are in the order of their clusters' size, the larger first.
+k-means runs in one thread and starts from the rows of `kmeans_plusplus`. A centre is the mean of its cluster in
+float64; equally near (to 9 digits): the lower row. Picks are in the order of their clusters' size, the larger first.
 
 Worked by hand: rows 0, 1, 2 (mean 1) and 10, 13, 14 (mean 12.33); the last row is below the line.
 
@@ -25,14 +25,21 @@ Worked by hand: rows 0, 1, 2 (mean 1) and 10, 13, 14 (mean 12.33); the last row 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
+from labelwise.select import kmeans_plusplus
 from labelwise.select._order import best, check, significant
 from labelwise.select.typiclust import clusters, points
 from labelwise.types import LabelwiseError
 
 PREFIX_STABLE = False
 """The number of clusters is the budget."""
+
+JITTER = 1e-7
+"""Rows are moved by about this share of their size before they are clustered: ties fall the same way everywhere."""
+
+TIE = 1e-9
+"""Squared distances that differ by less than this share are equal."""
 
 
 def select(
@@ -66,7 +73,7 @@ def select(
     rows = np.arange(len(scores)) if above is None else np.flatnonzero(significant(scores) > above)
     centres, size = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if k and len(rows):
-        label = clusters(x[rows], k, int(rng.integers(2**31)))
+        label = _clusters(x[rows], k, rng)
         nearest, size = _nearest(x[rows], label)
         order = np.lexsort((nearest, -size))
         centres, size = rows[nearest[order]], size[order]
@@ -78,6 +85,19 @@ def select(
     return picks, {"score": scores[picks].astype(np.float64), "size": np.append(size, np.zeros(len(more), np.int64))}
 
 
+def _clusters(x: np.ndarray, k: int, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    """The cluster of every row, at most k; copies are in one."""
+    plain = np.ascontiguousarray(x) + np.zeros((), x.dtype)  # -0 becomes 0
+    whole = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1])))[:, 0]
+    _, first, own = np.unique(whole, return_index=True, return_inverse=True)
+    if len(first) <= k:
+        return own.astype(np.int64)
+    wide: Float64[np.ndarray, "n D"] = x.astype(np.float64)
+    moves = rng.standard_normal((len(first), x.shape[1]), np.float32)
+    wide += (JITTER * np.sqrt(np.square(wide).mean())) * moves[own]
+    return clusters(wide, k, wide[np.asarray(kmeans_plusplus.select(np.ones(len(x)), x, k, rng))])
+
+
 def _nearest(x: np.ndarray, label: np.ndarray) -> tuple[Int64[np.ndarray, " c"], Int64[np.ndarray, " c"]]:
     """The row nearest to the mean of each cluster that holds any, and the cluster's size."""
     _, own, size = np.unique(label, return_inverse=True, return_counts=True)
@@ -85,7 +105,7 @@ def _nearest(x: np.ndarray, label: np.ndarray) -> tuple[Int64[np.ndarray, " c"],
     starts = np.cumsum(size) - size
     mean = np.add.reduceat(x[order].astype(np.float64), starts, axis=0) / size[:, None]
     away = x[order] - mean[own[order]]
-    squared = significant(np.einsum("nd,nd->n", away, away))
-    by = np.lexsort((order, squared, own[order]))
-    nearest: np.ndarray = order[by[starts]]
+    squared = np.einsum("nd,nd->n", away, away)
+    limit = np.minimum.reduceat(squared, starts) * (1 + TIE)  # the two rows of a cluster of two are equally near
+    nearest: np.ndarray = np.minimum.reduceat(np.where(squared <= limit[own[order]], order, len(x)), starts)
     return nearest, size
