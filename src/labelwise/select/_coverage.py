@@ -3,7 +3,7 @@
 The gain of a row c is sum over the reference rows x of w(x) max(exp(-|x - c|^2 / width^2) - covered(x), 0), and
 covered(x) is the largest kernel value of x with a labelled or picked row. Gains only fall (the coverage is submodular),
 so an old upper bound stays one. Beside the features this holds the kernel between the reference and a short list of
-rows of high bounds, at most half the features' size, and 40 bytes a row.
+rows of high bounds, about a quarter of the features' size, and 40 bytes a row.
 
 The gains that decide are those of the formula in float64, on the differences of the rows, with a sum over all reference
 rows in their order, and count to a whole number of quanta of 2^-40 of the largest possible coverage; equal: the lower
@@ -12,10 +12,13 @@ row. Matrix products only say which rows come into question, with a proven bound
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 from labelwise.select._product import product
 
@@ -25,7 +28,7 @@ QUANTUM = 2.0**-40
 NARROWEST = 1e-5
 """Least width, as a share of the largest distance of a row from the origin: below it rows differ by rounding alone."""
 
-REFERENCE_BLOCK = 512
+REFERENCE_BLOCK = 256
 """Reference rows in a block: their sums in float32 stay within `SUMS`."""
 
 CANDIDATE_BLOCK = 2048
@@ -45,13 +48,19 @@ class Coverage:
     """How far the reference rows are covered, and bounds on what every row would add."""
 
     def __init__(
-        self, x: np.ndarray, reference: np.ndarray, weight: np.ndarray, squared: np.ndarray, width: float
+        self,
+        x: np.ndarray,
+        reference: np.ndarray,
+        weight: np.ndarray,
+        squared: np.ndarray,
+        width: float,
+        threads: int = 1,
     ) -> None:
         """Of the rows x, `reference` (row numbers) are to be covered, each counting `weight`, not all 0; a labelled row
-        covers them from a `squared` distance, infinite where there is none.
+        covers them from a `squared` distance, infinite where there is none. Blocks are done on so many `threads`.
         """
         n, columns = x.shape
-        self.x, self.reference, self.weight = x, reference, weight
+        self.x, self.reference, self.weight, self.threads = x, reference, weight, threads
         self.origin = x[:: n // 1024 + 1].mean(axis=0, dtype=np.float64).astype(np.float32).astype(np.float64)
         self.norm = np.empty(n)
         for part in parts(n, CANDIDATE_BLOCK):
@@ -67,7 +76,7 @@ class Coverage:
         if not (self._rounding(np.float32) < 0.01 and self.sharpness * max(largest, 1) < 1e30):
             self.work = np.float64
         self.spread = float(np.exp(min(self._rounding(self.work), 30.0)))
-        self.length = int(np.clip(n * columns // (2 * max(1, len(reference))), 16, max(n // 8, 256)))
+        self.length = int(np.clip(n * columns // (4 * max(1, len(reference))), 16, max(n // 8, 256)))
         self.above = np.full(n, np.inf)  # bound on the gain; -inf: picked
         self.rows = np.zeros(0, np.int64)
         self.stale, self.moved = True, False
@@ -103,7 +112,8 @@ class Coverage:
         weight = self.weight.astype(work)
         under, over = self._thresholds(self.covered, spread, work)
         every = np.arange(len(self.reference))
-        for some in parts(len(rows), CANDIDATE_BLOCK):
+
+        def of(some: slice) -> None:
             other = self._side(rows[some], work, other=True)
             for part in parts(len(every), REFERENCE_BLOCK):
                 kernel = self._kernel(every[part], other, None if held is None else held[part, some])
@@ -112,7 +122,19 @@ class Coverage:
                     low[some] += product(weight[part], np.maximum(more, 0, out=more))
                 more = np.subtract(kernel, under[part, None], out=kernel if held is None else None)
                 high[some] += product(weight[part], np.maximum(more, 0, out=more))
+
+        self._side_by_side(of, len(rows))
         return low / spread * (1 - SUMS), high * spread * (1 + SUMS)
+
+    def _side_by_side(self, work: Callable[[slice], None], n: int) -> None:
+        """Does all blocks of candidates; each is one thread's."""
+        blocks = list(parts(n, CANDIDATE_BLOCK))
+        if min(len(blocks), self.threads) < 2:
+            for some in blocks:
+                work(some)
+            return
+        with ThreadPoolExecutor(min(len(blocks), self.threads)) as pool:
+            list(pool.map(work, blocks))
 
     @staticmethod
     def _thresholds(covered: np.ndarray, spread: float, work: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
@@ -152,11 +174,14 @@ class Coverage:
         old = self._thresholds(self.synced[changed], self.spread, self.work)[1]
         new = np.maximum(self._thresholds(self.covered[changed], 1 / self.spread, self.work)[0], old)
         weight = self.weight[changed].astype(self.work)
-        for some in parts(len(rows), CANDIDATE_BLOCK):
+
+        def of(some: slice) -> None:
             other, lost = self._side(rows[some], self.work, other=True), np.zeros(len(rows[some]))
             for part in parts(len(changed), REFERENCE_BLOCK):
                 lost += product(weight[part], _between(self._kernel(changed[part], other), old[part], new[part]))
             self.above[rows[some]] -= lost / self.spread * (1 - SUMS)
+
+        self._side_by_side(of, len(rows))
 
     def best(self) -> tuple[int, float]:
         """The row of the largest gain, the lower of equal ones, and its gain by the formula; a whole of quanta."""
@@ -238,6 +263,14 @@ class Coverage:
             self.low -= product(weight[part], _between(held, before[1][part], after[1][part])) / self.spread
         if inside:
             self.low[at] = self.high[at] = -np.inf
+
+
+@contextmanager
+def one_product_a_thread() -> Iterator[int]:
+    """Inside it a product takes one thread: blocks run side by side instead, on as many threads as the BLAS had."""
+    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, "blas"):
+        yield threads
 
 
 def parts(n: int, step: int) -> Iterator[slice]:

@@ -40,7 +40,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from labelwise.select import kcenter
-from labelwise.select._coverage import Coverage, parts
+from labelwise.select._coverage import Coverage, one_product_a_thread, parts
 from labelwise.select._order import check
 from labelwise.select._product import product
 from labelwise.select.kcenter import _distinct as distinct
@@ -108,9 +108,11 @@ def select(
     stand = _spaced(len(x), max(LEAST, PAIRS // max(len(x), 1)) if reference is None else reference)
     counts = (scores[stand] if weight == "scores" else np.ones(len(stand))) * (len(x) / max(len(stand), 1))
     if k and counts.any():
-        coverage = Coverage(x, stand, counts.astype(np.float64), nearest(x[stand], known), sigma)
-        sigma, start = coverage.width, float((counts * coverage.covered).sum())
-        found = _greedy(coverage, rows, gain)
+        counts, away = counts.astype(np.float64), nearest(x[stand], known)
+        with one_product_a_thread() as threads:
+            coverage = Coverage(x, stand, counts, away, sigma, threads)
+            sigma, start = coverage.width, float((counts * coverage.covered).sum())
+            found = _greedy(coverage, rows, gain)
         covered = (start + np.cumsum(gain)) / counts.sum()
     if found < k:
         left = np.delete(np.arange(len(x)), rows[:found])
