@@ -31,7 +31,7 @@ NARROWEST = 1e-5
 REFERENCE_BLOCK = 256
 """Reference rows in a block: their sums in float32 stay within `SUMS`."""
 
-CANDIDATE_BLOCK = 2048
+CANDIDATE_BLOCK = 1024
 """Candidates in a block."""
 
 SUMS = 300 * 2.0**-24
@@ -233,9 +233,10 @@ class Coverage:
         if at < len(self.rows) and self.rows[at] == row:
             near = self.kernel[:, at]
         else:
-            near = self._kernel(np.arange(len(self.reference)), self._side(np.array([row]), self.work, other=True))[
-                :, 0
-            ]
+            every, other = np.arange(len(self.reference)), self._side(np.array([row]), self.work, other=True)
+            near = np.concatenate(
+                [self._kernel(every[part], other)[:, 0] for part in parts(len(every), REFERENCE_BLOCK)]
+            )
         active = np.flatnonzero(near >= self._thresholds(self.covered, self.spread, self.work)[0])
         squared = np.empty(len(active))
         centre = self.x[row].astype(np.float64)

@@ -108,7 +108,7 @@ def select(
     stand = _spaced(len(x), max(LEAST, PAIRS // max(len(x), 1)) if reference is None else reference)
     counts = (scores[stand] if weight == "scores" else np.ones(len(stand))) * (len(x) / max(len(stand), 1))
     if k and counts.any():
-        counts, away = counts.astype(np.float64), nearest(x[stand], known)
+        counts, away = counts.astype(np.float64), nearest(x if len(stand) == len(x) else x[stand], known)
         with one_product_a_thread() as threads:
             coverage = Coverage(x, stand, counts, away, sigma, threads)
             sigma, start = coverage.width, float((counts * coverage.covered).sum())
