@@ -171,7 +171,7 @@ def test_a_large_pool_is_covered_where_a_part_of_it_stands_for_all():
     assert why["covered"][-1] == pytest.approx(kernel.max(axis=1).mean(), rel=1e-5)
 
 
-def test_memory_stays_below_twice_the_features(monkeypatch):
+def test_memory_stays_below_two_and_a_half_times_the_features(monkeypatch):
     import tracemalloc
 
     for name in ("CANDIDATE_BLOCK", "REFERENCE_BLOCK"):
