@@ -34,6 +34,17 @@ def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[i
 
 
 @dataclass
+class Decoded:
+    """Images that were decoded: per split and scale, and as one array per split. Runs of one process on the same pool
+    may share them (`shared`, see `kept_pools`).
+    """
+
+    images: dict[tuple[str, float], Images] = field(default_factory=dict)
+    pixels: dict[str, Pixels] = field(default_factory=dict)
+    shared: bool = False
+
+
+@dataclass
 class Context:
     """One run in one project folder.
 
@@ -52,31 +63,34 @@ class Context:
     absent: Mapping[int, str] = field(default_factory=dict)
     readable: set[int] = field(default_factory=set)
     seen: Instant | None = None
-    _images: dict[tuple[str, float], Images] = field(default_factory=dict)
-    _pixels: dict[str, Pixels] = field(default_factory=dict)
+    decoded: Decoded = field(default_factory=Decoded)
 
     def images(self, which: str, scale: float = 1.0) -> Images:
         """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
-        if (which, scale) not in self._images:
+        if (which, scale) not in self.decoded.images:
             pool = self.pool if which == "pool" or self.test is None else self.test
             budget = int(self.run.data.cache_gb * 1e9 / 2) if scale == 1 else 0
             size_px = round(self.run.data.image_size_px * scale)
-            self._images[which, scale] = Images(pool, size_px, cache_bytes=budget)
-        return self._images[which, scale]
+            self.decoded.images[which, scale] = Images(pool, size_px, cache_bytes=budget)
+        return self.decoded.images[which, scale]
 
     def pixels(self, which: str) -> Pixels:
         """The "pool" or the "test" split as one array of squares: what a classifier looks at."""
-        if which not in self._pixels:
+        if which not in self.decoded.pixels:
             pool = self.pool if which == "pool" or self.test is None else self.test
             most = self.run.data.cache_gb * 1e9 / 2
             with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
-                self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
-        return self._pixels[which]
+                self.decoded.pixels[which] = load_pixels(
+                    pool, self.run.data.image_size_px, most_bytes=most, progress=advance
+                )
+        return self.decoded.pixels[which]
 
     def drop_images(self) -> None:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""
-        self._images.clear()
-        self._pixels.clear()
+        if self.decoded.shared:
+            self.decoded = Decoded()
+        self.decoded.images.clear()
+        self.decoded.pixels.clear()
         self.readable.clear()
 
     def known(self) -> Labels:
@@ -91,7 +105,7 @@ class Context:
             changed["pool"] = replace(self.pool, classes=classes)
             changed["test"] = None if self.test is None else replace(self.test, classes=classes)
         if run.data != self.run.data:
-            changed |= {"_images": {}, "_pixels": {}}
+            changed["decoded"] = Decoded()
         return replace(self, **changed)
 
     def see_classes(self) -> None:
