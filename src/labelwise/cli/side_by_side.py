@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labelwise.cli.console import SetOption, app, bar, open_project, out, tell
-from labelwise.cli.projects import write_report
 from labelwise.cli.studies import on_terminal
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
+    from labelwise.report.results import RunResult
     from labelwise.study.compare import Comparison
 
 
@@ -25,8 +26,11 @@ def compare(
         list[str] | None,
         typer.Argument(help="Method recipes; the first is the baseline. With --units: the one data recipe."),
     ] = None,
-    data: Annotated[str, typer.Option("--data", help="The data recipe that all of them run on.")] = "scenes",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of each.")] = 3,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="The data recipe that all run on [default: scenes]; several (repeat): a ranking."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of each; no verdict below 8.")] = 3,
     folder: Annotated[
         Path | None, typer.Option(help="Where the runs go [default: runs/compare/DATA; runs/units/DATA].")
     ] = None,
@@ -39,7 +43,12 @@ def compare(
     bounds: Annotated[
         bool, typer.Option("--bounds", help="Adds no new label and everything labelled: each method's share of that.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one torch thread each.")] = 2,
+    effect: Annotated[
+        float, typer.Option(min=0, help="Points: a 95 % interval that is wider calls nothing better or worse.")
+    ] = 10.0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes, each with one thread for arithmetic [default: the cores].")
+    ] = None,
     settings: SetOption = None,
     background: Annotated[bool, typer.Option("--background", help="Go on without this terminal.")] = False,
 ) -> None:
@@ -49,45 +58,97 @@ def compare(
     score, from the same start at equal seconds of annotation, between no new label and everything labelled (--bounds).
     It ends with a verdict: which unit pays, and why. A round has the seconds that the data recipe's own budget would
     cost as random whole images; --set budget.per_round=[600,600] sets others.
-    `labelwise compare bccd --units --seeds 6`
+    `labelwise compare bccd --units --seeds 8`
 
-    Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 3`
+    With several --data it ranks the methods over them, with critical differences: `--data mnist --data cifar10`.
+
+    Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 8`
     """
     from labelwise.study.compare import Comparison, in_background, label
 
-    names = recipes or []
+    names, beds, given = recipes or [], data or ["scenes"], tuple(settings or ())
     if units:
-        if len(names) > 1:
+        if len(names) > 1 or len(beds) > 1:
             raise LabelwiseError(
-                f"compare --units takes one data recipe, not {len(names)}: `labelwise compare {data} --units`. Methods "
-                "of your own are compared without --units"
+                f"compare --units takes one data recipe, not {max(len(names), len(beds))}: `labelwise compare "
+                f"{beds[0]} --units`. Methods of your own are compared without --units"
             )
-        data = names[0] if names else data
-    chosen = folder or Path("runs") / ("units" if units else "compare") / label(data)
+        beds = names or beds
+    if len({label(bed) for bed in beds}) < len(beds):
+        raise LabelwiseError(f"compare: a data recipe is given twice: {', '.join(beds)}")
+    root = Path("runs") / ("units" if units else "compare")
+    places = [folder or root / label(bed) if len(beds) == 1 else (folder or root) / label(bed) for bed in beds]
     if units:
         from labelwise.study import unit_runs
 
-        comparison = unit_runs.comparison(chosen, data, range(seeds), settings or [], bar)
-        comparison = replace(comparison, all_data=all_data)
+        made = unit_runs.comparison(places[0], beds[0], range(seeds), settings or [], bar)
+        comparisons = [replace(made, all_data=all_data)]
     else:
-        every = tuple(range(seeds))
-        comparison = Comparison(chosen, data, tuple(names), every, tuple(settings or ()), all_data, bounds)
-    total = comparison.check()
+        comparisons = [
+            Comparison(place, bed, tuple(names), tuple(range(seeds)), given, all_data, bounds)
+            for place, bed in zip(places, beds, strict=True)
+        ]
+    total, report = sum(one.check() for one in comparisons), places[0] / "report.html"
+    if len(beds) > 1:
+        report = (folder or root) / "ranking.html"
     if background:
-        arguments = ["compare", *names, "--data", data, "--seeds", str(seeds), "--folder", str(chosen)]
+        arguments = ["compare", *names, *(part for bed in beds for part in ("--data", bed)), "--seeds", str(seeds)]
+        arguments += ["--folder", str(folder or (places[0] if len(beds) == 1 else root)), "--effect", str(effect)]
         arguments += ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
-        arguments += ["--jobs", str(jobs), *(part for value in settings or () for part in ("--set", value))]
-        number, log = in_background(arguments, chosen), chosen / "compare.log"
-        out.print(
-            f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {chosen / 'report.html'}"
-        )
+        arguments += ["--jobs", str(jobs)] if jobs else []
+        arguments += [part for value in given for part in ("--set", value)]
+        number, log = in_background(arguments, report.parent), report.parent / "compare.log"
+        out.print(f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {report}")
         return
-    with _resumable_comparison(), bar(f"{len(comparison.methods)} methods x {seeds} seeds: rounds", total) as advance:
-        comparison.run(jobs, advance)
+    with _resumable_comparison(), bar(f"{len(comparisons[0].methods)} methods x {seeds} seeds: rounds", total) as step:
+        for one in comparisons:
+            one.run(jobs or cores(), step)
     if units:
-        write_verdict(comparison, chosen / "report.html")
-    else:
-        write_report(comparison.projects(), chosen / "report.html", label(names[0]))
+        write_verdict(comparisons[0], report)
+        return
+    beds_results = {bed: _report(one, label(names[0]), effect) for bed, one in zip(beds, comparisons, strict=True)}
+    if len(beds) > 1:
+        _write_ranking(report, beds_results)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _report(comparison: Comparison, baseline: str, effect: float) -> list[RunResult]:
+    """Writes the report of a comparison, with the gallery of the first seed of every method; gives its results."""
+    from labelwise.project import opening
+    from labelwise.project.kept_pools import KeptPools
+    from labelwise.report import page
+    from labelwise.study import history
+
+    kept = KeptPools()
+    results: list[RunResult] = []
+    with bar("read the results", len(comparison.projects())) as advance:
+        for folder in comparison.projects():
+            opened = opening.start(folder, None, kept=kept)
+            first = opened.run.name not in {result.name for result in results}
+            results.append(history.run_result(opened, gallery=12 if first else 0))
+            opened.project.close()
+            advance(1)
+    output = comparison.folder / "report.html"
+    title = results[0].name if len({result.name for result in results}) == 1 else "Comparison"
+    page.write(output, results, title=title, baseline=baseline, effect=effect)
+    for line in page.conclusions(results, baseline):
+        tell(line)
+    out.print(f"Report: {output}")
+    return results
+
+
+def _write_ranking(output: Path, results: Mapping[str, Sequence[RunResult]]) -> None:
+    """Writes the ranking over several data sets, and says it."""
+    from labelwise.report import ranking
+
+    found = ranking.write(output, results)
+    for line in found.sentences:
+        tell(line)
+    out.print(f"Report: {output}")
 
 
 def write_verdict(comparison: Comparison, output: Path) -> None:
