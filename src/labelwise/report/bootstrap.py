@@ -47,15 +47,16 @@ def bootstrap(statistic: Statistic, n: int, *, confidence: float = 0.95, resampl
     def of_resamples(rows: np.ndarray, axis: int) -> np.ndarray:
         return statistic(np.atleast_2d(rows))
 
-    drawn = stats.bootstrap(
-        (np.arange(n),),
-        of_resamples,
-        n_resamples=resamples,
-        batch=max(1, 2_000_000 // (n * n)),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).bootstrap_distribution
+    with np.errstate(invalid="ignore"):  # SciPy's own standard error, where some are infinite
+        drawn = stats.bootstrap(
+            (np.arange(n),),
+            of_resamples,
+            n_resamples=resamples,
+            batch=max(1, 2_000_000 // (n * n)),
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(SEED),
+        ).bootstrap_distribution
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")  # never between a number and infinity
     return Estimate(value, float(low), float(high), n)

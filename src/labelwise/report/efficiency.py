@@ -80,7 +80,7 @@ def _part(groups: Sequence[Group], base: Group, metric: str) -> Part | None:
             share, pairs = reach.share_needed(found.own, found.base), len(found.seeds)
             cells.append(share_needed(share.value, share.low, share.high))
             if cost == "cost_queries":
-                level = reach.ends(found.base)
+                level = reach.level_of(found.base)
                 sentences.append(conclusion(group.name, base.name, named, level, cost, share))
                 if found.missing:
                     sentences[-1] += f"; without the seeds {reach.text_of(found.missing)}: not finished by both"

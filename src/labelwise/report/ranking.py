@@ -48,8 +48,8 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranks:
-    """`each`: ranks [data sets, methods]; `mean`: over the data sets; `p`: of Friedman's test (NaN for two methods, whom
-    it cannot tell); `ties`: first and last place, in the order of mean ranks, of groups that do not differ.
+    """`each`: ranks [data sets, methods]; `mean`: over the data sets; `p`: of Friedman's test (NaN for two methods);
+    `ties`: first and last place, in the order of mean ranks, of methods that do not differ.
     """
 
     each: Float64[np.ndarray, "data methods"]
@@ -85,9 +85,8 @@ def rank(values: Float64[np.ndarray, "data methods"]) -> Ranks:
     if k > 2:
         same = bool((each == each[:, :1]).all())
         p = 1.0 if same else float(stats.friedmanchisquare(*values.T).pvalue)
-    critical = (
-        float(stats.studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
-    )
+    q = float(stats.studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2)
+    critical = q * math.sqrt(k * (k + 1) / (6 * n))
     return Ranks(each, mean, p, critical, _ties(np.sort(mean), critical))
 
 
@@ -113,20 +112,19 @@ def ranking(results: Mapping[str, Sequence[RunResult]]) -> Ranking:
         few += [f"{data} ({plural(len(common), 'seed')})"]
     names = [name for name in next(iter(values.values()), {}) if all(name in own for own in values.values())]
     table = np.array([[own[name] for name in names] for own in values.values()], np.float64).reshape(len(values), -1)
-    found = rank(table)
-    order = np.argsort(found.mean, kind="stable")
+    ranks = rank(table)
+    order = np.argsort(ranks.mean, kind="stable")
     rows = [
-        [names[m], f"{found.mean[m]:.2f}", *(f"{table[d, m]:.1f} ({found.each[d, m]:g})" for d in range(len(values)))]
+        [names[m], f"{ranks.mean[m]:.2f}", *(f"{table[d, m]:.1f} ({ranks.each[d, m]:g})" for d in range(len(values)))]
         for m in order
     ]
     heads = ["Run", "Mean rank", *(f"{data}, {metrics[data]}" for data in values)]
     note = (
         f"Mean over the rounds after the first and the seeds that all have, with the rank (1 is best). Seeds: "
-        f"{join_words(few)}. Critical difference of mean ranks {found.critical:.2f} (Nemenyi, 0.05)."
+        f"{join_words(few)}. Critical difference of mean ranks {ranks.critical:.2f} (Nemenyi, 0.05)."
     )
-    return Ranking(
-        _sentences(found, names, order), Table("Ranks over the data sets", heads, rows, note), diagram(found, names)
-    )
+    shown = Table("Ranks over the data sets", heads, rows, note)
+    return Ranking(_sentences(ranks, names, order), shown, diagram(ranks, names))
 
 
 def _sentences(found: Ranks, names: Sequence[str], order: np.ndarray) -> list[str]:

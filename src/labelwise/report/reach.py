@@ -107,7 +107,8 @@ def share_needed(own: Curves, base: Curves) -> Estimate:
         cost, value = _means(base, rows)
         spent = cost[:, -1]
         reached = first_reach(*_means(own, rows), value[:, -1])
-        return np.divide(reached, spent, out=np.full(len(rows), np.nan), where=spent > 0)
+        share: np.ndarray = np.divide(reached, spent, out=np.full(len(rows), np.nan), where=spent > 0)
+        return share
 
     return bootstrap(statistic, len(own.cost))
 
@@ -134,7 +135,7 @@ def height(cost: np.ndarray, value: np.ndarray, low: float, high: float) -> floa
     return float(np.trapezoid(np.interp(x, cost, value), x) / (high - low))
 
 
-def ends(base: Curves) -> float:
+def level_of(base: Curves) -> float:
     """The mean last value of the baseline: the level."""
     return float(base.value[:, -1].mean())
 

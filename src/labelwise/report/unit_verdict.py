@@ -91,10 +91,8 @@ def _verdict(
     width = max(float(p.overall.high[0] - p.overall.low[0]) for p in sound.values())
     why = why_no_verdict(min(p.n for p in sound.values()), width)
     if why:
-        return [
-            f"No verdict on the unit: {why.removeprefix('no verdict').lstrip(': ')}; give more (--seeds 8).",
-            *lines,
-        ]
+        why = why.removeprefix("no verdict").lstrip(": ")
+        return [f"No verdict on the unit {why}. Give more seeds (--seeds 8); what has been run is kept.", *lines]
     better = [name for name, p in sound.items() if p.overall.low[0] > 0]
     worse = [name for name, p in sound.items() if p.overall.high[0] < 0]
     own = unit_of[base.name]
