@@ -100,7 +100,7 @@ def html(
         style=Markup((HERE / "style.css").read_text("utf-8")),
         sentences=[*(sentences(found) if decides else sentences(found)[:1]), *_conclusions(gains)],
         tiles=tiles(found[0]) if len(found) == 1 else [],
-        overview=tables.overview([*found, *bounds]) if len(found) > 1 else None,
+        overview=tables.overview(found, bounds) if len(found) > 1 else None,
         relative=whole and tables.relative(found, whole),
         skipped=tables.skipped(found),
         curves=chart and Markup(chart),

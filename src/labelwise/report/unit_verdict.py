@@ -86,7 +86,7 @@ def _verdict(
         return [f"No verdict on the unit. {room.sentence}"]
     sound = {name: p for name, p in paired.items() if p is not None}
     if len(sound) < len(paired) or not sound:
-        return ["No verdict on the unit: one seed has no interval. Give more (--seeds 6); what has been run is kept."]
+        return ["No verdict on the unit: one seed has no interval. Give more (--seeds 8); what has been run is kept."]
     lines = [verdict(p, name, base.name, base.metric) + "." for name, p in sound.items()]
     width = max(float(p.overall.high[0] - p.overall.low[0]) for p in sound.values())
     why = why_no_verdict(min(p.n for p in sound.values()), width)

@@ -1,6 +1,6 @@
 """The greedy oracle: a line above which no selector of images can be expected, for models that train in milliseconds.
 
-It knows the labels of the pool. One image after the other it takes that candidate which, labelled and trained on, raises
+It knows the labels of the pool. One image after the other it takes the candidate that, labelled and trained on, raises
 the accuracy on a held-back part of the pool most; among equal ones that with the highest mean log-probability of the
 true classes there, then the lower number. The test part is never looked at, so what it reaches there is honest; and the
 held-back part is not asked about.
