@@ -106,24 +106,23 @@ def score(n):
 
 
 def test_a_worker_that_dies_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lab_of_tests.py").write_text(DIES)
+    (tmp_path / "lab_of_tests").mkdir()
+    (tmp_path / "lab_of_tests" / "__init__.py").touch()
+    (tmp_path / "lab_of_tests" / "dies.py").write_text(DIES)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    (tmp_path / "dies.toml").write_text('[query]\nscore = "lab_of_tests.score"\n')
+    (tmp_path / "dies.toml").write_text('[query]\nscore = "lab_of_tests.dies"\n')
     wanted = comparison(tmp_path / "c", f"random+{tmp_path / 'dies.toml'}", "random", seeds=(0,))
-    with pytest.raises(
-        LabelwiseError, match=r"1 of 2 runs failed.*random\+dies_seed0: its process ended .exit code -9"
-    ):
+    with pytest.raises(LabelwiseError, match=r"1 of 2 runs failed.*dies_seed0: its process ended .exit code -9"):
         wanted.run(1, lambda _: None)
     assert compare.is_finished(wanted.project("random", 0)), "in another process"
     assert not compare.is_finished(wanted.projects()[0])
-    begun = (wanted.project("random", 0) / "ledger.sqlite").stat().st_mtime_ns
-    (wanted.folder / "random+dies_seed0/ledger.sqlite").write_bytes(b"damage" * 1000)
-    with pytest.raises(
-        LabelwiseError, match=r"random\+dies_seed0 stopped: .*Its log .*random\+dies_seed0\.log says more"
-    ):
+    ledger = wanted.project("random", 0) / "ledger.sqlite"
+    before = ledger.stat().st_mtime_ns
+    (wanted.projects()[0] / "ledger.sqlite").write_bytes(b"damage" * 1000)
+    with pytest.raises(LabelwiseError, match=r"dies_seed0 stopped: .*Its log .*dies_seed0\.log says more"):
         wanted.run(1, lambda _: None)
-    assert (wanted.project("random", 0) / "ledger.sqlite").stat().st_mtime_ns == begun, "finished: not run again"
+    assert ledger.stat().st_mtime_ns == before, "finished: not run again"
 
 
 def test_a_comparison_goes_to_a_worker_as_it_is(tmp_path: Path) -> None:

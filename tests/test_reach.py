@@ -1,4 +1,4 @@
-"""What a budget buys: shares of the baseline's budget, areas, bootstrap intervals; each against hand or a plain loop."""
+"""What a budget buys: shares of the baseline's budget, areas, bootstrap intervals; by hand or by a plain loop."""
 
 from __future__ import annotations
 
@@ -124,9 +124,8 @@ def test_the_section_has_shares_and_areas_on_three_axes_and_rare_classes_apart()
     assert efficiency.efficiency(groups([curve(n, 0, [1], [None]) for n in "ab"]), "a") is None
     short = [curve("a", 0, [10, 20], [0.1, 0.2]), curve("b", 0, [10, 20], [0.1, 0.2]), curve("b", 1, [10], [0.1])]
     shown = efficiency.efficiency(groups(short), "a")
-    assert shown is not None and shown.parts[0].tables[1].rows[0][1] == "15.0", (
-        "a run that has just begun hides nothing"
-    )
+    assert shown is not None
+    assert shown.parts[0].tables[1].rows[0][1] == "15.0", "a run that has just begun hides nothing"
     rare = [
         RunResult(n, 0, ("a", "b"), [RoundResult(0, 1, 1, 1, 1.0, quality=0.5, per_class={"b": q})], rare_classes=["b"])
         for n, q in (("x", 0.2), ("y", 0.3))

@@ -64,20 +64,14 @@ def compare(
 
     Example: `labelwise compare random_image random u_cb_tspl mural --data bccd --seeds 8`
     """
-    from labelwise.study.compare import Comparison, in_background, label
+    from labelwise.study.compare import Comparison, label
 
     names, beds, given = recipes or [], data or ["scenes"], tuple(settings or ())
-    if units:
-        if len(names) > 1 or len(beds) > 1:
-            raise LabelwiseError(
-                f"compare --units takes one data recipe, not {max(len(names), len(beds))}: `labelwise compare "
-                f"{beds[0]} --units`. Methods of your own are compared without --units"
-            )
-        beds = names or beds
+    beds = _one_bed(names, beds) if units else beds
     if len({label(bed) for bed in beds}) < len(beds):
         raise LabelwiseError(f"compare: a data recipe is given twice: {', '.join(beds)}")
-    root = Path("runs") / ("units" if units else "compare")
-    places = [folder or root / label(bed) if len(beds) == 1 else (folder or root) / label(bed) for bed in beds]
+    root = folder or Path("runs") / ("units" if units else "compare")
+    places = [folder if folder and len(beds) == 1 else root / label(bed) for bed in beds]
     if units:
         from labelwise.study import unit_runs
 
@@ -88,17 +82,14 @@ def compare(
             Comparison(place, bed, tuple(names), tuple(range(seeds)), given, all_data, bounds)
             for place, bed in zip(places, beds, strict=True)
         ]
-    total, report = sum(one.check() for one in comparisons), places[0] / "report.html"
-    if len(beds) > 1:
-        report = (folder or root) / "ranking.html"
+    total = sum(one.check() for one in comparisons)
+    report = root / "ranking.html" if len(beds) > 1 else places[0] / "report.html"
     if background:
-        arguments = ["compare", *names, *(part for bed in beds for part in ("--data", bed)), "--seeds", str(seeds)]
-        arguments += ["--folder", str(folder or (places[0] if len(beds) == 1 else root)), "--effect", str(effect)]
-        arguments += ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
-        arguments += ["--jobs", str(jobs)] if jobs else []
-        arguments += [part for value in given for part in ("--set", value)]
-        number, log = in_background(arguments, report.parent), report.parent / "compare.log"
-        out.print(f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {report}")
+        options = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
+        options += ["--folder", str(places[0] if len(beds) == 1 else root), "--effect", str(effect)]
+        options += [*(["--jobs", str(jobs)] if jobs else []), *(part for value in given for part in ("--set", value))]
+        options += ["--seeds", str(seeds), *(part for bed in beds for part in ("--data", bed))]
+        _go_on(["compare", *([] if units else names), *options], report, total)
         return
     with _resumable_comparison(), bar(f"{len(comparisons[0].methods)} methods x {seeds} seeds: rounds", total) as step:
         for one in comparisons:
@@ -106,9 +97,27 @@ def compare(
     if units:
         write_verdict(comparisons[0], report)
         return
-    beds_results = {bed: _report(one, label(names[0]), effect) for bed, one in zip(beds, comparisons, strict=True)}
+    results = {bed: _report(one, label(names[0]), effect) for bed, one in zip(beds, comparisons, strict=True)}
     if len(beds) > 1:
-        _write_ranking(report, beds_results)
+        _write_ranking(report, results)
+
+
+def _one_bed(names: list[str], beds: list[str]) -> list[str]:
+    """The data recipe of `--units`."""
+    if len(names) > 1 or len(beds) > 1:
+        raise LabelwiseError(
+            f"compare --units takes one data recipe, not {max(len(names), len(beds))}: `labelwise compare {beds[0]} "
+            "--units`. Methods of your own are compared without --units"
+        )
+    return names or beds
+
+
+def _go_on(arguments: list[str], report: Path, total: int) -> None:
+    """Goes on without this terminal."""
+    from labelwise.study.compare import in_background
+
+    number, log = in_background(arguments, report.parent), report.parent / "compare.log"
+    out.print(f"Process {number} runs {total} rounds. Its log: {log}; its report, when done: {report}")
 
 
 def cores() -> int:
@@ -143,9 +152,9 @@ def _report(comparison: Comparison, baseline: str, effect: float) -> list[RunRes
 
 def _write_ranking(output: Path, results: Mapping[str, Sequence[RunResult]]) -> None:
     """Writes the ranking over several data sets, and says it."""
-    from labelwise.report import ranking
+    from labelwise.report import critical_difference
 
-    found = ranking.write(output, results)
+    found = critical_difference.write(output, results)
     for line in found.sentences:
         tell(line)
     out.print(f"Report: {output}")

@@ -14,6 +14,7 @@ Estimate(value=3.0, low=3.0, high=3.0, n=10)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ def bootstrap(statistic: Statistic, n: int, *, confidence: float = 0.95, resampl
     def of_resamples(rows: np.ndarray, axis: int) -> np.ndarray:
         return statistic(np.atleast_2d(rows))
 
-    with np.errstate(invalid="ignore"):  # SciPy's own standard error, where some are infinite
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of SciPy's own interval, where some are infinite or all equal
         drawn = stats.bootstrap(
             (np.arange(n),),
             of_resamples,

@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -90,6 +91,13 @@ class Worker:
             raise EOFError
         return line
 
+    def close(self) -> None:
+        """Closes what connects it, once it has ended."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what it no longer took
+                    pipe.close()
+
     @property
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -135,6 +143,7 @@ class Workers:
                 worker.process.terminate()
         for worker in self.every:
             worker.process.wait()
+            worker.close()
 
 
 def run(

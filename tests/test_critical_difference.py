@@ -8,26 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.report import ranking
+from labelwise.report import critical_difference
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.types import LabelwiseError
 
 
-def test_the_example_of_the_paper() -> None:
-    """Demsar 2006, Table 6: four classifiers on 14 data sets, mean ranks 3.143, 2.000, 2.893, 1.964; CD(0.05) = 1.25."""
-    auc = """.763 .768 .771 .798  .599 .591 .590 .569  .954 .971 .968 .967  .628 .661 .654 .657  .882 .888 .886 .898
-    .936 .931 .916 .931  .661 .668 .609 .685  .583 .583 .563 .625  .775 .838 .866 .875  1 1 1 1  .940 .962 .965 .962
-    .619 .666 .614 .669  .972 .981 .9751 .975  .957 .978 .946 .970"""
-    found = ranking.rank(np.array(auc.split(), float).reshape(14, 4))
-    assert found.mean == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
-    assert found.critical == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=2e-3)
-    assert found.p == pytest.approx(0.0259, abs=2e-3), "chi square 9.28 of 3 degrees"
+def test_critical_values_of_the_paper_and_a_test_by_hand() -> None:
+    """Demsar 2006, Table 5 (a): q of 2 to 5 methods; section 3.2.4: CD 1.25 of 4 methods on 14 data sets, rounded."""
+    for k, q in ((2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728)):
+        found = critical_difference.rank(np.tile(np.arange(k, dtype=float), (14, 1)))
+        assert found.critical == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 14)), abs=1e-3)
+    # ranks 1 2 3, 1 3 2, 2 1 3: sums 4, 6, 8; 12 / (3 * 3 * 4) * (16 + 36 + 64) - 3 * 3 * 4 = 2.667; p = exp(-1.333)
+    found = critical_difference.rank(np.array([[9.0, 8, 7], [9, 7, 8], [8, 9, 7]]))
+    assert found.mean == pytest.approx([4 / 3, 2, 8 / 3]) and found.p == pytest.approx(np.exp(-4 / 3))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_ties_against_all_groups(seed: int) -> None:
     """The bars are the largest groups of neighbours within the critical difference."""
-    found = ranking.rank(np.random.default_rng(seed).integers(0, 4, (6, 7)).astype(float))
+    found = critical_difference.rank(np.random.default_rng(seed).integers(0, 4, (6, 7)).astype(float))
     mean = np.sort(found.mean)
     pairs = [(a, b) for a, b in itertools.combinations(range(7), 2) if mean[b] - mean[a] <= found.critical + 1e-9]
     largest = [(a, b) for a, b in pairs if not any(c <= a and b <= d and (c, d) != (a, b) for c, d in pairs)]
@@ -35,13 +34,13 @@ def test_ties_against_all_groups(seed: int) -> None:
 
 
 def test_all_equal_two_methods_and_what_cannot_be_ranked() -> None:
-    same = ranking.rank(np.ones((3, 4)))
+    same = critical_difference.rank(np.ones((3, 4)))
     assert same.mean.tolist() == [2.5] * 4 and same.p == 1 and same.ties == ((0, 3),)
-    two = ranking.rank(np.array([[1.0, 2.0]] * 5))
+    two = critical_difference.rank(np.array([[1.0, 2.0]] * 5))
     assert np.isnan(two.p) and two.critical == pytest.approx(1.96 * np.sqrt(6 / 30), abs=1e-3) and two.ties == ()
     for bad in (np.ones((1, 3)), np.ones((3, 1)), np.full((2, 2), np.nan), np.ones(3)):
         with pytest.raises(LabelwiseError, match="expected at least two of each"):
-            ranking.rank(bad)
+            critical_difference.rank(bad)
 
 
 def results(names: str, seeds: int, lift: float = 0.0) -> list[RunResult]:
@@ -55,12 +54,12 @@ def results(names: str, seeds: int, lift: float = 0.0) -> list[RunResult]:
 def test_the_page_has_methods_that_every_data_set_has_and_common_seeds(tmp_path: Path) -> None:
     lacking = [run for run in results("abcd", 3) if not (run.name == "b" and run.seed == 2)]
     given = {f"set{k}": results("abc", 2) for k in range(7)} | {"last": lacking}
-    found = ranking.write(tmp_path / "ranking.html", given)
+    found = critical_difference.write(tmp_path / "ranking.html", given)
     assert [row[:2] for row in found.table.rows] == [["c", "1.00"], ["b", "2.00"], ["a", "3.00"]]
     assert "set0 (2 seeds)" in found.table.note and "last (2 seeds)" in found.table.note
     assert found.sentences[0] == "Lowest mean rank over 8 data sets: c (1.00 of 3)."
     assert "Further behind than the critical difference, 1.17: a" in found.sentences[1]
     text = (tmp_path / "ranking.html").read_text("utf-8")
     assert "<svg" in text and "critical difference 1.17" in text
-    equal = ranking.ranking({"x": results("ab", 1), "y": results("ba", 1)})
+    equal = critical_difference.ranking({"x": results("ab", 1), "y": results("ba", 1)})
     assert "No method is further behind" in equal.sentences[1]
