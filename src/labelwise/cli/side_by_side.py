@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,31 +76,28 @@ def compare(
     if units:
         from labelwise.study import unit_runs
 
-        made = unit_runs.comparison(places[0], beds[0], range(seeds), settings or [], bar)
+        made = unit_runs.comparison(places[0], beds[0], range(seeds), given, bar)
         comparisons = [replace(made, all_data=all_data)]
     else:
-        comparisons = [
-            Comparison(place, bed, tuple(names), tuple(range(seeds)), given, all_data, bounds)
-            for place, bed in zip(places, beds, strict=True)
-        ]
+        fixed = tuple(names), tuple(range(seeds)), given, all_data, bounds
+        comparisons = [Comparison(place, bed, *fixed) for place, bed in zip(places, beds, strict=True)]
     total = sum(one.check() for one in comparisons)
     report = root / "ranking.html" if len(beds) > 1 else places[0] / "report.html"
     if background:
-        options = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
-        options += ["--folder", str(places[0] if len(beds) == 1 else root), "--effect", str(effect)]
-        options += [*(["--jobs", str(jobs)] if jobs else []), *(part for value in given for part in ("--set", value))]
-        options += ["--seeds", str(seeds), *(part for bed in beds for part in ("--data", bed))]
-        _go_on(["compare", *([] if units else names), *options], report, total)
+        switches = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
+        switches += ["--jobs", str(jobs)] if jobs else []
+        place = places[0] if len(beds) == 1 else root
+        repeated = [("--data", bed) for bed in beds] + [("--set", value) for value in given]
+        options = [("--folder", str(place)), ("--effect", str(effect)), ("--seeds", str(seeds)), *repeated]
+        _go_on(["compare", *([] if units else names), *switches, *chain.from_iterable(options)], report, total)
         return
     with _resumable_comparison(), bar(f"{len(comparisons[0].methods)} methods x {seeds} seeds: rounds", total) as step:
         for one in comparisons:
             one.run(jobs or cores(), step)
     if units:
         write_verdict(comparisons[0], report)
-        return
-    results = {bed: _report(one, label(names[0]), effect) for bed, one in zip(beds, comparisons, strict=True)}
-    if len(beds) > 1:
-        _write_ranking(report, results)
+    else:
+        _write_reports(dict(zip(beds, comparisons, strict=True)), label(names[0]), effect, report)
 
 
 def _one_bed(names: list[str], beds: list[str]) -> list[str]:
@@ -148,6 +146,13 @@ def _report(comparison: Comparison, baseline: str, effect: float) -> list[RunRes
         tell(line)
     out.print(f"Report: {output}")
     return results
+
+
+def _write_reports(comparisons: Mapping[str, Comparison], baseline: str, effect: float, ranking: Path) -> None:
+    """Writes the report of every data set, and of several the ranking over them."""
+    results = {bed: _report(one, baseline, effect) for bed, one in comparisons.items()}
+    if len(results) > 1:
+        _write_ranking(ranking, results)
 
 
 def _write_ranking(output: Path, results: Mapping[str, Sequence[RunResult]]) -> None:

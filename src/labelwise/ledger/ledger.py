@@ -275,7 +275,7 @@ class Ledger:
     # ---- what is known --------------------------------------------------------------------------------------------
 
     def labels(self, pool: Pool, seen: Instant | None = None) -> Labels:
-        """All that is known of the pool (or was, at an instant), in its order, without what was superseded or withdrawn."""
+        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn."""
         with self.read() as connection:
             return self._last.read(connection, pool, self.where, seen)
 
