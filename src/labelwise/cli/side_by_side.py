@@ -67,10 +67,8 @@ def compare(
     """
     from labelwise.study.compare import Comparison, label
 
-    names, beds, given = recipes or [], data or ["scenes"], tuple(settings or ())
-    beds = _one_bed(names, beds) if units else beds
-    if len({label(bed) for bed in beds}) < len(beds):
-        raise LabelwiseError(f"compare: a data recipe is given twice: {', '.join(beds)}")
+    names, given = recipes or [], tuple(settings or ())
+    beds = _beds(names, data or ["scenes"], units)
     root = folder or Path("runs") / ("units" if units else "compare")
     places = [folder if folder and len(beds) == 1 else root / label(bed) for bed in beds]
     if units:
@@ -86,9 +84,9 @@ def compare(
     if background:
         switches = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
         switches += ["--jobs", str(jobs)] if jobs else []
-        place = places[0] if len(beds) == 1 else root
+        place = str(places[0] if len(beds) == 1 else root)
         repeated = [("--data", bed) for bed in beds] + [("--set", value) for value in given]
-        options = [("--folder", str(place)), ("--effect", str(effect)), ("--seeds", str(seeds)), *repeated]
+        options = [("--folder", place), ("--effect", str(effect)), ("--seeds", str(seeds)), *repeated]
         _go_on(["compare", *([] if units else names), *switches, *chain.from_iterable(options)], report, total)
         return
     with _resumable_comparison(), bar(f"{len(comparisons[0].methods)} methods x {seeds} seeds: rounds", total) as step:
@@ -100,14 +98,18 @@ def compare(
         _write_reports(dict(zip(beds, comparisons, strict=True)), label(names[0]), effect, report)
 
 
-def _one_bed(names: list[str], beds: list[str]) -> list[str]:
-    """The data recipe of `--units`."""
-    if len(names) > 1 or len(beds) > 1:
+def _beds(names: list[str], beds: list[str], units: bool) -> list[str]:
+    """The data recipes; with --units it is the one name."""
+    from labelwise.study.compare import label
+
+    if units and (len(names) > 1 or len(beds) > 1):
         raise LabelwiseError(
             f"compare --units takes one data recipe, not {max(len(names), len(beds))}: `labelwise compare {beds[0]} "
             "--units`. Methods of your own are compared without --units"
         )
-    return names or beds
+    if len({label(bed) for bed in beds}) < len(beds):
+        raise LabelwiseError(f"compare: a data recipe is given twice: {', '.join(beds)}")
+    return names or beds if units else beds
 
 
 def _go_on(arguments: list[str], report: Path, total: int) -> None:
