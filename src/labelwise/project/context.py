@@ -17,7 +17,10 @@ from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
+from labelwise.project.kept_features import Extraction, FrozenFeatures
+from labelwise.project.objects import FrozenObjects, Objects, objects_of
 from labelwise.project.project_folder import Project
+from labelwise.project.whole_images import WholeImages
 from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -35,12 +38,14 @@ def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[i
 
 @dataclass
 class Decoded:
-    """Images that were decoded: per split and scale, and as one array per split. Runs of one process on the same pool
-    may share them (`shared`, see `kept_pools`).
+    """Images that were decoded: per split and scale, and as one array per split; their frozen features and objects.
+    Runs of one process on the same pool may share them (`shared`, see `kept_pools`).
     """
 
     images: dict[tuple[str, float], Images] = field(default_factory=dict)
     pixels: dict[str, Pixels] = field(default_factory=dict)
+    features: dict[str, FrozenFeatures] = field(default_factory=dict)
+    objects: dict[str, FrozenObjects] = field(default_factory=dict)
     shared: bool = False
 
 
@@ -85,12 +90,43 @@ class Context:
                 )
         return self.decoded.pixels[which]
 
+    def features(self, which: str) -> FrozenFeatures:
+        """The frozen features of the "pool" or of the "test" split, computed if they are not kept yet.
+
+        Raises:
+            LabelwiseError: the config has no section `features`.
+        """
+        if which not in self.decoded.features:
+            rule = self.run.features
+            if rule is None:
+                raise LabelwiseError("there are no frozen features: set for example features.body=efficientnet_lite0")
+            folder = self.project.folder / "features" if rule.folder is None else Path(rule.folder)
+            whole = WholeImages(rule, self.run.classifies, self.device)
+            found = Extraction(
+                whole if rule.objects is None else Objects(rule, self.device), folder, rule.pca, self.bar
+            )
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            self.decoded.features[which] = found.features(which, pool, self.pool)
+        return self.decoded.features[which]
+
+    def objects(self, which: str) -> FrozenObjects:
+        """The objects that a frozen detector proposes in the "pool" or the "test" split, computed if need be."""
+        if which not in self.decoded.objects:
+            self.decoded.objects[which] = objects_of(self.features(which))
+        return self.decoded.objects[which]
+
+    def unreadable(self, which: str) -> Mapping[int, str]:
+        """Of a classifier: the images of the "pool" or the "test" split that it cannot look at, and why."""
+        return self.features(which).failed if self.run.reads_features else self.pixels(which).failed
+
     def drop_images(self) -> None:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""
         if self.decoded.shared:
             self.decoded = Decoded()
         self.decoded.images.clear()
         self.decoded.pixels.clear()
+        self.decoded.features.clear()
+        self.decoded.objects.clear()
         self.readable.clear()
 
     def known(self) -> Labels:
@@ -104,7 +140,7 @@ class Context:
             classes = self.pool.classes[: seen.classes]
             changed["pool"] = replace(self.pool, classes=classes)
             changed["test"] = None if self.test is None else replace(self.test, classes=classes)
-        if run.data != self.run.data:
+        if run.data != self.run.data or run.features != self.run.features:
             changed["decoded"] = Decoded()
         return replace(self, **changed)
 

@@ -63,5 +63,7 @@ def _key(run: Run, root: Path, splits: tuple[str, str]) -> str:
     """All that a pool hangs on; the seed only where it draws the long tail."""
     seed = run.seed if run.data.imbalance is not None else None
     start = run.budget.start_images, run.budget.start
-    parts = [run.data.model_dump_json(), str(root.resolve()), splits, start, seed, run.model.name, run.needs_clips]
+    features = None if run.features is None else run.features.model_dump_json()
+    what = [run.data.model_dump_json(), features, str(root.resolve()), splits]
+    parts = [*what, start, seed, run.model.name, run.train.accelerator, run.needs_clips]
     return json.dumps(parts)
