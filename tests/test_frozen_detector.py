@@ -18,7 +18,7 @@ from labelwise.models.yolox import YoloxNano
 from labelwise.project import opening
 from labelwise.project.objects import FrozenObjects
 from labelwise.stages.frozen_detector import detect
-from labelwise.targets.proposals import match
+from labelwise.targets.proposal_labels import match
 from labelwise.types import Rects, Targets
 from labelwise.types.overlap import iou_pairs, nearest, share_pairs
 

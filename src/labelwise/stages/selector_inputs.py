@@ -70,16 +70,7 @@ def makers(now: Round, expected: int) -> Makers:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
             return image_features.of_selectors(now, scored["image"][rows])
-        if run.frozen_selection:
-            return _means(read_candidates(), rows, frozen_boxes())
-        found = read_candidates("features")
-        return _means(found, rows, found.column("features"))
-
-    @cache
-    def frozen_boxes() -> np.ndarray:
-        """The frozen feature of every detection."""
-        every = now.detections()
-        return image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
+        return _box_features(now, read_candidates, rows)
 
     return {
         "labels": labels,
@@ -121,6 +112,16 @@ def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray
     if len(rows):
         features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
     return features
+
+
+def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: np.ndarray) -> np.ndarray:
+    """The mean feature of the detections of each candidate: the model's, or the frozen ones."""
+    if now.run.frozen_selection:
+        every = now.detections()
+        frozen = image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
+        return _means(read_candidates(), rows, frozen)
+    found = read_candidates("features")
+    return _means(found, rows, found.column("features"))
 
 
 def _labelled_features(now: Round) -> np.ndarray:
