@@ -12,7 +12,8 @@ from labelwise.cli.console import app as app
 from labelwise.cli.console import err, plain
 from labelwise.errors import LabelwiseError
 
-for kind in ("runs", "projects", "settings", "data", "side_by_side", "studies", "unavailable", "web", "transfer"):
+KINDS = ("demo", "runs", "projects", "settings", "data", "side_by_side", "studies", "unavailable", "web", "transfer")
+for kind in KINDS:
     importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order
 
 

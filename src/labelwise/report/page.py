@@ -22,6 +22,7 @@ from labelwise.report.gallery import galleries
 from labelwise.report.headroom import headroom, without_bounds
 from labelwise.report.reliability import reliabilities
 from labelwise.report.results import RunResult
+from labelwise.report.showcase import Showcase
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.unit_verdict import UnitVerdict
 from labelwise.report.wording import duration, join_words, plural, points
@@ -48,10 +49,11 @@ def write(
     title: str,
     baseline: str | None = None,
     units: UnitVerdict | None = None,
+    first: Showcase | None = None,
 ) -> None:
     """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`."""
     path = Path(path)
-    document = html(runs, title=title, baseline=baseline, units=units).encode("utf-8", "backslashreplace")
+    document = html(runs, title=title, baseline=baseline, units=units, first=first).encode("utf-8", "backslashreplace")
     try:
         with in_one_step(path) as partial:
             partial.write_bytes(document)
@@ -62,9 +64,14 @@ def write(
 
 
 def html(
-    runs: Sequence[RunResult], *, title: str, baseline: str | None = None, units: UnitVerdict | None = None
+    runs: Sequence[RunResult],
+    *,
+    title: str,
+    baseline: str | None = None,
+    units: UnitVerdict | None = None,
+    first: Showcase | None = None,
 ) -> str:
-    """The page as text; `units`: which unit of a question pays, where runs were made to tell."""
+    """The page as text; `units`: which unit of a question pays; `first`: what opens the page, before all else."""
     found = groups(runs)
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
@@ -82,6 +89,7 @@ def html(
     chart = curves.learning_curves(found)
     return environment.get_template("page.html.j2").render(
         title=title,
+        first=first,
         style=Markup((HERE / "style.css").read_text("utf-8")),
         sentences=sentences(found) if decides else sentences(found)[:1],
         tiles=tiles(found[0]) if len(found) == 1 else [],

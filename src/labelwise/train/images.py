@@ -71,6 +71,11 @@ class ImageSet:
         """Which images are wholly looked over: an image of a class is."""
         return np.ones(len(self), np.bool_)
 
+    @property
+    def occupied(self) -> Bool[np.ndarray, " m"]:
+        """Which images show something: an image of a class does."""
+        return np.ones(len(self), np.bool_)
+
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Images float [b, 3, h, w] in 0..1, and their labels and weights; one image comes twice (for batch norms)."""
         indices = np.repeat(indices, 2) if len(indices) == 1 else indices
