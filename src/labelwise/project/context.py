@@ -17,7 +17,10 @@ from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
+from labelwise.project.kept_features import Extraction, FrozenFeatures
+from labelwise.project.objects import FrozenObjects, Objects, objects_of
 from labelwise.project.project_folder import Project
+from labelwise.project.whole_images import WholeImages
 from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -54,6 +57,8 @@ class Context:
     seen: Instant | None = None
     _images: dict[tuple[str, float], Images] = field(default_factory=dict)
     _pixels: dict[str, Pixels] = field(default_factory=dict)
+    _features: dict[str, FrozenFeatures] = field(default_factory=dict)
+    _objects: dict[str, FrozenObjects] = field(default_factory=dict)
 
     def images(self, which: str, scale: float = 1.0) -> Images:
         """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
@@ -73,10 +78,41 @@ class Context:
                 self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
         return self._pixels[which]
 
+    def features(self, which: str) -> FrozenFeatures:
+        """The frozen features of the "pool" or of the "test" split, computed if they are not kept yet.
+
+        Raises:
+            LabelwiseError: the config has no section `features`.
+        """
+        if which not in self._features:
+            rule = self.run.features
+            if rule is None:
+                raise LabelwiseError("there are no frozen features: set for example features.body=efficientnet_lite0")
+            folder = self.project.folder / "features" if rule.folder is None else Path(rule.folder)
+            whole = WholeImages(rule, self.run.classifies, self.device)
+            found = Extraction(
+                whole if rule.objects is None else Objects(rule, self.device), folder, rule.pca, self.bar
+            )
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            self._features[which] = found.features(which, pool, self.pool)
+        return self._features[which]
+
+    def objects(self, which: str) -> FrozenObjects:
+        """The objects that a frozen detector proposes in the "pool" or the "test" split, computed if need be."""
+        if which not in self._objects:
+            self._objects[which] = objects_of(self.features(which))
+        return self._objects[which]
+
+    def unreadable(self, which: str) -> Mapping[int, str]:
+        """Of a classifier: the images of the "pool" or the "test" split that it cannot look at, and why."""
+        return self.features(which).failed if self.run.reads_features else self.pixels(which).failed
+
     def drop_images(self) -> None:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""
         self._images.clear()
         self._pixels.clear()
+        self._features.clear()
+        self._objects.clear()
         self.readable.clear()
 
     def known(self) -> Labels:
@@ -90,8 +126,8 @@ class Context:
             classes = self.pool.classes[: seen.classes]
             changed["pool"] = replace(self.pool, classes=classes)
             changed["test"] = None if self.test is None else replace(self.test, classes=classes)
-        if run.data != self.run.data:
-            changed |= {"_images": {}, "_pixels": {}}
+        if run.data != self.run.data or run.features != self.run.features:
+            changed |= {"_images": {}, "_pixels": {}, "_features": {}, "_objects": {}}
         return replace(self, **changed)
 
     def see_classes(self) -> None:

@@ -81,7 +81,7 @@ class Comparison:
         names = self.data if method is None else f"{self.data}+{way.recipe}"
         extra = ["budget.per_round=[]"] if method is None else []
         run = config.load(catalog.recipe_files(names), [f"seed={seed}", *way.settings, *self.settings, *extra])
-        return opening.resolve_paths(run, self.folder)
+        return opening.resolve_paths(run, self.folder, self.folder / "_features")
 
     def check(self) -> int:
         """The number of rounds in all; raises if a recipe is faulty, before anything is run."""
@@ -97,7 +97,7 @@ class Comparison:
             for part, own, start in (
                 ("data", run.data, common.data),
                 ("budget.start_images", run.budget.start_images, common.budget.start_images),
-                ("budget.start", run.budget.start, common.budget.start),
+                ("budget.start", (run.budget.start, run.start_step), (common.budget.start, common.start_step)),
                 ("cost", run.cost, common.cost),
             ):
                 if own != start:
@@ -143,7 +143,7 @@ class Comparison:
         asked = ["query.unit=image", "query.score=random", "query.select=top", "labels.policy=background"]
         asked += ["budget.unit=images", f"budget.per_round=[{', '.join(per_round)}]"]
         run = config.load(catalog.recipe_files(self.data), [f"seed={seed}", *self.settings, *asked])
-        return opening.resolve_paths(run, self.folder).model_copy(update={"name": name})
+        return opening.resolve_paths(run, self.folder, self.folder / "_features").model_copy(update={"name": name})
 
     def run(self, jobs: int, progress: Callable[[int], None]) -> None:
         """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
