@@ -1,16 +1,16 @@
 r"""A watch camera of mostly empty frames: what does a question find, and how many questions does a level take?
 
-    python benchmarks/patrol.py --seeds 0 1 2 3 4 5 6 7 --jobs 2 --set train.threads=1
-    python benchmarks/patrol.py --seeds 0 1 2 3 4 5 6 7 --at-once 8 --jobs 2 --set train.threads=1 \
+    python benchmarks/patrol.py --seeds 1 2 3 4 5 6 7 8 --jobs 2 --set train.threads=1
+    python benchmarks/patrol.py --seeds 1 2 3 4 5 6 7 8 --at-once 8 --jobs 2 --set train.threads=1 \
         --set train.accelerator=cpu                                       # on 16 cores: some 6 minutes
-    python benchmarks/patrol.py --seeds 0 1 2 3 4 5 6 7 --summary         # the tables, from what is there
+    python benchmarks/patrol.py --seeds 1 2 3 4 5 6 7 8 --summary         # the tables, from what is there
 
 A seed has its own frames (`data.patrol.seed`), start images, first model. All rows of a seed go on from that model and
 train the same number of steps, between *no new label* and *everything labelled*. Every run is a labelwise project below
 --runs: killed, the same command continues. Results in benchmarks/results: patrol.csv, a line for each row, seed and
 round; patrol_summary.csv, paired differences to random images with Student's t intervals over seeds, and what random's
 AP50 after its last round cost, in questions and in annotation seconds, as a share of what it cost at random.
-Constants were chosen on generator seed 100.
+Constants were chosen on generator seed 100; seed 0, the demo, was looked at meanwhile and is left out.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def told(seed: int) -> Callable[[int], None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(8)))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(1, 9)))
     parser.add_argument("--rows", type=int, default=3, help="so many of the methods, in their order")
     parser.add_argument("--jobs", type=int, default=1, help="runs of a seed at a time")
     parser.add_argument("--at-once", type=int, default=1, help="seeds at a time")

@@ -23,8 +23,8 @@ DATA, RANDOM, SCORE = "patrol", "random", "entropy"
 WAYS = (Way(RANDOM, "random_image"), Way(SCORE, "entropy_sum_image"))
 FIRST = 24
 """Questions of each that are shown."""
-EVIDENCE = "This is one run of one seed: it shows how it works and proves nothing."
-"""What the benchmark says."""
+EVIDENCE = "This is one run of one seed: it shows how it works and proves nothing. Many seeds: benchmarks/patrol.py."
+"""What is said of one run; with the benchmark's figure and interval once benchmarks/results/patrol.csv is there."""
 
 
 @dataclass(frozen=True)
