@@ -123,8 +123,8 @@ def write(
 def timeline(rng: np.random.Generator, n: int, busy: int, stay: tuple[int, int]) -> Int64[np.ndarray, " n"]:
     """The visit of each frame, numbered as they come; -1: none. `busy` frames have one.
 
-    >>> timeline(np.random.default_rng(0), 8, 4, (2, 2)).tolist()
-    [0, 0, -1, -1, -1, 1, 1, -1]
+    >>> timeline(np.random.default_rng(0), 8, 4, (2, 2)).tolist()  # two visits of two frames
+    [-1, -1, -1, -1, 0, 0, 1, 1]
     """
     lengths = rng.integers(stay[0], stay[1] + 1, busy // stay[0] + 1)
     ends = np.minimum(np.cumsum(lengths), busy)

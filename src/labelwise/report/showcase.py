@@ -83,14 +83,15 @@ class Saving:
 def saving(score: RunResult, chance: RunResult, cost: str) -> Saving:
     """What the level of `chance` after its last round cost both; `cost`: a field of `RoundResult`.
 
-    One question more in each round: 20 AP50 for 4 against 30 for 4, so that 20 are reached halfway, after 2.
+    A round of four questions: from 10 to 30 AP50 by the score, to 20 at random; 20 are reached halfway, after two.
 
     >>> from labelwise.report.results import RoundResult
     >>> def run(*qualities):
     ...     rows = enumerate(qualities)
     ...     return RunResult("r", 0, (), [RoundResult(i, 0, 10 + 4 * i, 0, 0.0, quality=q) for i, q in rows])
-    >>> saving(run(0.1, 0.3), run(0.1, 0.2), "cost_queries")
-    Saving(level=0.2, asked=2.0, at_random=4.0)
+    >>> found = saving(run(0.1, 0.3), run(0.1, 0.2), "cost_queries")
+    >>> found.level, round(found.asked, 6), found.at_random
+    (0.2, 2.0, 4.0)
     """
     level = chance.rounds[-1].quality
     if level is None:
