@@ -35,7 +35,7 @@ def advise(
 
     Of a detection project with two rounds or more it tells whether whole images, regions or boxes bring the most clean
     boxes for the time of people, and why: objects an image, recall and precision of the pseudo boxes, hit rate.
-    `labelwise advise --project demo`
+    `labelwise advise --project demo/entropy`
 
     Of a classification budget it tells whether active learning is expected to beat random, with the evidence.
 
