@@ -150,7 +150,8 @@ class Project:
                 is how a project without any model begins.
             budget: number of questions.
             unit: a file of `labelwise/units`: "box", "region" or "image".
-            score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy.
+            score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy;
+                random where they are features of images alone.
             select: one file of `labelwise/select`, or a chain of them.
             threshold: least confidence of a candidate box.
             aggregate: how box scores become those of an image or region.
@@ -165,6 +166,9 @@ class Project:
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget)
             table = foreign.read(predictions, self.pool)
+            if foreign.are_features(predictions):
+                score = score or "random"
+                arguments.check_without_boxes(score, select, unit)
             score = score or ("entropy" if table.views is None else "consistency")
             arguments.check_inputs("score", score, table, unit)
             arguments.check_inputs("select", select, table, unit)
