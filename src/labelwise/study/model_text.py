@@ -1,0 +1,152 @@
+"""What `model_choice` found, in plain words: the verdict, its reason, when to look again, and a table.
+
+>>> from labelwise.study.model_choice import Evidence, decide
+>>> recall = {10: Estimate(0.32, 0.2, 0.45, 200), 100: Estimate(0.89, 0.8, 0.95, 200)}
+>>> found = Evidence(15, 200, "images", "frozen", "retinanet", recall, 100, 0.8, Estimate(0.43, 0.3, 0.56, 5), 0.4,
+...     Estimate(0.78, 0.7, 0.86, 5), Estimate(0.35, 0.2, 0.5, 5))
+>>> print("\\n".join(sentences(found, decide(found))))
+Take the trained detector (retinanet) now: on images held back it has 35.0 [20.0, 50.0] points of AP50 more than the \
+frozen one, 78.0 against 43.0.
+The frozen one cannot have more than about 80.0: the best 100 proposals hold 89 % [80, 95] of the objects (32 % within \
+10), and what is not proposed no label lets it find. From half as many images it has 40.0.
+"""
+
+from __future__ import annotations
+
+import math
+
+from labelwise.report.tables import Table
+from labelwise.report.wording import DASH, plural, points
+from labelwise.study.model_choice import Evidence, Verdict, is_promising, proposals_wanted
+from labelwise.study.unit_choice import Estimate
+from labelwise.study.unit_text import interval
+
+
+def sentences(found: Evidence, verdict: Verdict) -> list[str]:
+    """Which detector to take and why; the ceiling of the frozen one; when to look again."""
+    names = {"frozen": "the frozen detector", "trained": f"the trained detector ({found.name})"}
+    take = names[verdict.take]
+    if found.trained is None or found.gain is None:
+        first = f"{_by_recall(found, take)} That is expected and not measured: add --train, one training a fold."
+    elif verdict.because == "equal":
+        first = (
+            f"Stay with {take}: on {found.apart} held back the two cannot be told apart, frozen "
+            f"{points(found.frozen.value)} and trained {points(found.trained.value)} AP50 (difference "
+            f"{_signed(found.gain)})."
+        )
+    else:
+        better, sign = ("trained", 1) if verdict.take == "trained" else ("frozen", -1)
+        gain = _points(found.gain if sign > 0 else _negative(found.gain))
+        values = {"trained": points(found.trained.value), "frozen": points(found.frozen.value)}
+        other = "frozen" if better == "trained" else "trained"
+        first = (
+            f"Take {take} now: on {found.apart} held back it has {gain} points of AP50 more than the {other} one, "
+            f"{values[better]} against {values[other]}."
+        )
+    return [first, _ceiling(found), *_again(found, verdict), *_wanted(found, verdict)]
+
+
+def _by_recall(found: Evidence, take: str) -> str:
+    few, most = min(found.recall), max(found.recall)
+    said = f"the best {few} proposals hold {interval(found.recall[few], 100)} of the objects"
+    if is_promising(found.recall):
+        return f"Take {take} now: {said}, so they are few and salient."
+    if proposals_wanted(found.recall) > few:
+        return (
+            f"Take {take} now: {said} where the best {most} hold {interval(found.recall[most], 100)}: they stand dense."
+        )
+    return f"Take {take} now: {said}, and more proposals hold no more: the frozen detector does not see the rest."
+
+
+def _ceiling(found: Evidence) -> str:
+    few = min(found.recall)
+    at = min((count for count in found.recall if count >= found.kept), default=max(found.recall))
+    beside = "" if at == few else f" ({100 * found.recall[few].value:.0f} % within {few})"
+    line = (
+        f"The frozen one cannot have more than about {points(found.ceiling)}: the best {found.kept} proposals hold "
+        f"{interval(found.recall[at], 100)} of the objects{beside}, and what is not proposed no label lets it find."
+    )
+    if math.isfinite(found.half):
+        line += f" From half as many images it has {points(found.half)}."
+    return line
+
+
+def _again(found: Evidence, verdict: Verdict) -> list[str]:
+    if verdict.again is None:
+        return []
+    return [
+        f"Look again after {plural(verdict.again, 'further labelled image')} ({found.images + verdict.again} in all): "
+        "change over when the trained one is above the frozen one by more than the interval of the difference."
+    ]
+
+
+def _wanted(found: Evidence, verdict: Verdict) -> list[str]:
+    """How the frozen detector is set where the project has another one, or too few proposals."""
+    wanted = proposals_wanted(found.recall)
+    if verdict.take == "trained" or (found.has == "frozen" and wanted <= found.kept):
+        return []
+    if found.has == "frozen":
+        return [f"More proposals hold more objects: --set features.objects_most={wanted} (it has {found.kept})."]
+    most = f" --set features.objects_most={wanted}" if wanted != min(found.recall) else ""
+    return [f"A project with it: `labelwise init FOLDER --data DATA --model frozen{most}`."]
+
+
+def table(found: Evidence) -> Table:
+    """What was measured."""
+    rows = [
+        [f"Objects among the best {count} proposals", interval(one, 100), plural(one.n, "object")]
+        for count, one in found.recall.items()
+    ]
+    held = f"{plural(found.frozen.n, 'fold')} of {found.apart}"
+    rows.append(
+        ["Ceiling of the frozen detector's AP50", points(found.ceiling), f"recall within {found.kept}, by class"]
+    )
+    rows.append(["AP50 of the frozen detector", _points(found.frozen), held])
+    rows.append(["- from half as many images", points(found.half), held])
+    if found.trained is not None and found.gain is not None:
+        rows.append([f"AP50 of the trained detector ({found.name})", _points(found.trained), held])
+        rows.append(["- more than the frozen one", _signed(found.gain), "fold by fold"])
+    caption = f"What {plural(found.images, 'labelled image')} show, in points"
+    return Table(caption, ["", "Value [95 % interval]", "Seen in"], rows, text=True)
+
+
+def for_init(images: int, recall: dict[int, Estimate], name: str, *, frozen: bool) -> str:
+    """One line: which detector a new project has, and what the recall of the proposals says of it.
+
+    >>> sure = {10: Estimate(0.98, 0.93, 1.0, 60), 30: Estimate(1.0, 0.95, 1.0, 60), 100: Estimate(1.0, 0.95, 1.0, 60)}
+    >>> for_init(32, sure, "retinanet", frozen=False)  # doctest: +ELLIPSIS
+    'Detector: retinanet, which is trained. 98 % [93, 100] of the objects of 32 images are among the best 10 ...'
+    """
+    few, wanted = min(recall), proposals_wanted(recall)
+    seen = (
+        f"{interval(recall[few], 100)} of the objects of {plural(images, 'image')} are among the best {few} proposals"
+    )
+    if wanted > few:
+        seen += f" of a frozen detector, {interval(recall[wanted], 100)} among the best {wanted}"
+    else:
+        seen += " of a frozen detector"
+    if is_promising(recall):
+        advice = "so it does from few labels" + ("" if frozen else " (--model frozen takes it)")
+    else:
+        advice = "so that it misses many" + (" (without --model frozen one is trained)" if frozen else "")
+    if frozen and wanted > few:
+        advice += f"; --set features.objects_most={wanted} finds more"
+    head = "frozen, as --model says." if frozen else f"{name}, which is trained."
+    return f"Detector: {head} {seen}, {advice}"
+
+
+def _points(estimate: Estimate) -> str:
+    """A share in points, with its interval where there is one."""
+    if not math.isfinite(estimate.value):
+        return DASH
+    if not math.isfinite(estimate.low):
+        return f"{points(estimate.value)} (no interval)"
+    return f"{points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]"
+
+
+def _signed(estimate: Estimate) -> str:
+    return ("+" if estimate.value > 0 else "") + _points(estimate)
+
+
+def _negative(estimate: Estimate) -> Estimate:
+    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
