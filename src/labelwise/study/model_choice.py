@@ -78,21 +78,25 @@ def ceiling(rank: Int64[np.ndarray, " objects"], truth: Boxes, count: int) -> fl
     return float(np.mean(found[every > 0] / every[every > 0])) if len(truth) else float("nan")
 
 
-def proposals_wanted(recall: Mapping[int, Estimate]) -> int:
-    """The fewest proposals whose recall is not below that of the most by more than its own interval.
+def proposals_wanted(rank: Int64[np.ndarray, " objects"], truth: Boxes) -> int:
+    """The fewest proposals of `WITHIN` to which those up to the most add no object in more than chance.
 
-    >>> sparse = {10: Estimate(0.98, 0.93, 1.0, 60), 100: Estimate(1.0, 0.95, 1.0, 60)}
-    >>> dense = {10: Estimate(0.32, 0.2, 0.45, 200), 100: Estimate(0.89, 0.8, 0.95, 200)}
-    >>> proposals_wanted(sparse), proposals_wanted(dense)
+    >>> truth = Boxes.from_rows(np.arange(8), np.tile([0, 0, 9, 9], (8, 1)), np.zeros(8, int), 8)
+    >>> proposals_wanted(np.array([0] * 7 + [50]), truth), proposals_wanted(np.array([0] * 4 + [50] * 4), truth)
     (10, 100)
     """
-    most = recall[max(recall)].value
-    return min((count for count in recall if recall[count].high >= most), default=max(recall))
+    n = len(truth.offsets) - 1
+    every = np.bincount(truth.image, minlength=n)
+    for count in WITHIN[:-1]:
+        later = np.bincount(truth.image[(rank >= count) & (rank < WITHIN[-1])], minlength=n)
+        if share_by_image(later, every).low <= 0:
+            return count
+    return WITHIN[-1]
 
 
-def is_promising(recall: Mapping[int, Estimate]) -> bool:
+def is_promising(recall: Mapping[int, Estimate], wanted: int) -> bool:
     """Whether recall alone lets one expect that the frozen detector does: the best few hold what all do, and most."""
-    return proposals_wanted(recall) == min(recall) and recall[min(recall)].low > 0.5
+    return wanted == min(recall) and recall[min(recall)].low > 0.5
 
 
 def over_folds(pooled: float, folds: Float64[np.ndarray, " folds"]) -> Estimate:
@@ -124,6 +128,7 @@ class Evidence:
         has: the detector of the project.
         name: of the trained one.
         recall: of the proposals, by how many of an image.
+        wanted: the fewest of these that hold what the most do.
         kept: proposals of an image that the frozen detector has.
         ceiling: of its AP50.
         frozen: its AP50 on what is held back.
@@ -138,6 +143,7 @@ class Evidence:
     has: Detector
     name: str
     recall: Mapping[int, Estimate]
+    wanted: int
     kept: int
     ceiling: float
     frozen: Estimate
@@ -161,12 +167,12 @@ def decide(found: Evidence) -> Verdict:
     """Which detector to take; see the top of this file.
 
     >>> recall = {10: Estimate(0.98, 0.93, 1.0, 60), 100: Estimate(1.0, 0.95, 1.0, 60)}
-    >>> few = Evidence(60, 63, "clips", "frozen", "retinanet", recall, 10, 0.98, Estimate(0.36, 0.3, 0.42, 5))
+    >>> few = Evidence(60, 63, "clips", "frozen", "retinanet", recall, 10, 10, 0.98, Estimate(0.36, 0.3, 0.42, 5))
     >>> decide(few)
     Verdict(take='frozen', because='recall', again=None)
     """
     if found.gain is None:
-        return Verdict("frozen" if is_promising(found.recall) else "trained", "recall", None)
+        return Verdict("frozen" if is_promising(found.recall, found.wanted) else "trained", "recall", None)
     if found.gain.low > 0:
         return Verdict("trained", "measured", None)
     if found.gain.high < 0:

@@ -2,7 +2,7 @@
 
 >>> from labelwise.study.model_choice import Evidence, decide
 >>> recall = {10: Estimate(0.32, 0.2, 0.45, 200), 100: Estimate(0.89, 0.8, 0.95, 200)}
->>> found = Evidence(15, 200, "images", "frozen", "retinanet", recall, 100, 0.8, Estimate(0.43, 0.3, 0.56, 5), 0.4,
+>>> found = Evidence(15, 200, "images", "frozen", "retinanet", recall, 100, 100, 0.8, Estimate(0.43, 0.3, 0.56, 5), 0.4,
 ...     Estimate(0.78, 0.7, 0.86, 5), Estimate(0.35, 0.2, 0.5, 5))
 >>> print("\\n".join(sentences(found, decide(found))))
 Take the trained detector (retinanet) now: on images held back it has 35.0 [20.0, 50.0] points of AP50 more than the \
@@ -14,10 +14,11 @@ The frozen one cannot have more than about 80.0: the best 100 proposals hold 89 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from labelwise.report.tables import Table
 from labelwise.report.wording import DASH, plural, points
-from labelwise.study.model_choice import Evidence, Verdict, is_promising, proposals_wanted
+from labelwise.study.model_choice import Evidence, Verdict, is_promising
 from labelwise.study.unit_choice import Estimate
 from labelwise.study.unit_text import interval
 
@@ -49,9 +50,9 @@ def sentences(found: Evidence, verdict: Verdict) -> list[str]:
 def _by_recall(found: Evidence, take: str) -> str:
     few, most = min(found.recall), max(found.recall)
     said = f"the best {few} proposals hold {interval(found.recall[few], 100)} of the objects"
-    if is_promising(found.recall):
+    if is_promising(found.recall, found.wanted):
         return f"Take {take} now: {said}, so they are few and salient."
-    if proposals_wanted(found.recall) > few:
+    if found.wanted > few:
         return (
             f"Take {take} now: {said} where the best {most} hold {interval(found.recall[most], 100)}: they stand dense."
         )
@@ -82,11 +83,14 @@ def _again(found: Evidence, verdict: Verdict) -> list[str]:
 
 def _wanted(found: Evidence, verdict: Verdict) -> list[str]:
     """How the frozen detector is set where the project has another one, or too few proposals."""
-    wanted = proposals_wanted(found.recall)
-    if verdict.take == "trained" or (found.has == "frozen" and wanted <= found.kept):
-        return []
+    wanted = found.wanted
     if found.has == "frozen":
-        return [f"More proposals hold more objects: --set features.objects_most={wanted} (it has {found.kept})."]
+        more = (
+            f"More proposals hold more objects: --set features.objects_most={wanted} (this project has {found.kept})."
+        )
+        return [more] if wanted > found.kept else []
+    if verdict.take == "trained":
+        return []
     most = f" --set features.objects_most={wanted}" if wanted != min(found.recall) else ""
     return [f"A project with it: `labelwise init FOLDER --data DATA --model frozen{most}`."]
 
@@ -110,14 +114,14 @@ def table(found: Evidence) -> Table:
     return Table(caption, ["", "Value [95 % interval]", "Seen in"], rows, text=True)
 
 
-def for_init(images: int, recall: dict[int, Estimate], name: str, *, frozen: bool) -> str:
+def for_init(images: int, recall: Mapping[int, Estimate], wanted: int, name: str, *, frozen: bool) -> str:
     """One line: which detector a new project has, and what the recall of the proposals says of it.
 
     >>> sure = {10: Estimate(0.98, 0.93, 1.0, 60), 30: Estimate(1.0, 0.95, 1.0, 60), 100: Estimate(1.0, 0.95, 1.0, 60)}
-    >>> for_init(32, sure, "retinanet", frozen=False)  # doctest: +ELLIPSIS
+    >>> for_init(32, sure, 10, "retinanet", frozen=False)  # doctest: +ELLIPSIS
     'Detector: retinanet, which is trained. 98 % [93, 100] of the objects of 32 images are among the best 10 ...'
     """
-    few, wanted = min(recall), proposals_wanted(recall)
+    few = min(recall)
     seen = (
         f"{interval(recall[few], 100)} of the objects of {plural(images, 'image')} are among the best {few} proposals"
     )
@@ -125,7 +129,7 @@ def for_init(images: int, recall: dict[int, Estimate], name: str, *, frozen: boo
         seen += f" of a frozen detector, {interval(recall[wanted], 100)} among the best {wanted}"
     else:
         seen += " of a frozen detector"
-    if is_promising(recall):
+    if is_promising(recall, wanted):
         advice = "so it does from few labels" + ("" if frozen else " (--model frozen takes it)")
     else:
         advice = "so that it misses many" + (" (without --model frozen one is trained)" if frozen else "")

@@ -52,8 +52,9 @@ def of_project(
     )
     rank = model_choice.first_hit(shown, seen.truth)
     recall = {count: recall_within(rank, seen.truth, count) for count in WITHIN}
+    wanted = model_choice.proposals_wanted(rank, seen.truth)
     if given is None:
-        rule = rule.model_copy(update={"objects_most": model_choice.proposals_wanted(recall)})
+        rule = rule.model_copy(update={"objects_most": wanted})
     objects = model_folds.objects_in(context, seen, rule)
     targets = model_folds.targets_of(seen, known, POLICY)
     head = dict(run.model.settings) if run.reads_objects else {}
@@ -66,6 +67,7 @@ def of_project(
         has="frozen" if run.reads_objects else "trained",
         name=other.model.name,
         recall=recall,
+        wanted=wanted,
         kept=rule.objects_most,
         ceiling=model_choice.ceiling(rank, seen.truth, rule.objects_most),
         frozen=over_folds(pooled, folds),
@@ -81,17 +83,19 @@ def of_project(
 def _runs(context: Context, recipe: str | None, settings: Sequence[str], *, train: bool) -> tuple[Run, Run]:
     """The project's run with the settings laid over it, and the run whose detector is trained."""
     before = context.run
-    foreign = recipe is not None or before.reads_objects
-    of_training = [one for one in settings if one.startswith(("model", "train"))] if foreign else []
+    apart = recipe is not None or before.reads_objects
+    of_training = [one for one in settings if one.startswith(("model", "train"))] if apart else []
     own = [one for one in settings if one not in of_training]
     raw = config.layers([], own, before.model_dump(mode="json", exclude_none=True))
     folder = context.project.folder
     run = opening.resolve_paths(config.parse(raw, "--set"), folder)
-    if foreign:
-        name = recipe or TRAINED
-        other = config.layers(catalog.recipe_files(name), of_training)
+    other = before.model_dump(mode="json", exclude_none=True)
+    if apart:
+        other = config.layers(catalog.recipe_files(recipe or TRAINED), of_training)
+    if apart or run.reads_objects:
         raw |= {key: other[key] for key in ("model", "train") if key in other}
-        raw["data"] |= {k: v for k, v in other.get("data", {}).items() if k == "image_size_px" and recipe is not None}
+    if recipe is not None and "image_size_px" in other.get("data", {}):
+        raw["data"]["image_size_px"] = other["data"]["image_size_px"]
     raw |= {"query": {"score": "random", "select": "top"}, "labels": {"policy": POLICY}, "predict": {}}
     raw["budget"] = {"start_images": 1, "unit": "queries", "per_round": []}
     raw["own_detector"] = False
@@ -103,8 +107,10 @@ def _runs(context: Context, recipe: str | None, settings: Sequence[str], *, trai
 
 def of_data(
     pool: Pool, rule: Features, device: str = "cpu", bar: Bar = silent
-) -> tuple[int, dict[int, Estimate]] | None:
-    """How many images were looked at, and the recall of the proposals in them; None: they hold no object.
+) -> tuple[int, dict[int, Estimate], int] | None:
+    """How many images were looked at, the recall of the proposals in them and how many of these are wanted.
+
+    None: the images hold no object.
 
     Args:
         pool: with annotations; up to `IMAGES` of its images are drawn.
@@ -119,4 +125,5 @@ def of_data(
     rank = model_choice.first_hit(
         model_folds.propose(some, rule.objects or "", rule.objects_px, max(WITHIN), device, bar), some.truth
     )
-    return len(some), {count: recall_within(rank, some.truth, count) for count in WITHIN}
+    recall = {count: recall_within(rank, some.truth, count) for count in WITHIN}
+    return len(some), recall, model_choice.proposals_wanted(rank, some.truth)
