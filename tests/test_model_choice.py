@@ -142,7 +142,7 @@ def pool_of(n: int, clips: Clips | None = None) -> tuple[Pool, Labels]:
 
 def test_folds_take_whole_clips() -> None:
     video = np.repeat(np.arange(6), 3)
-    clips = Clips(tuple(f"v{k}" for k in range(6)), video, np.tile(np.arange(3), 6))
+    clips = Clips(tuple(f"v{k}" for k in range(6)), video, np.tile(np.arange(3), 6), np.zeros(18))
     pool, known = pool_of(18, clips)
     seen = model_folds.seen_of(pool, known, "", 0)
     assert seen.rows.tolist() == list(range(17)) and seen.folds == 5
