@@ -20,9 +20,9 @@ from labelwise.bodies.frozen_body import IMAGENET, RAW01, FrozenBody
 from labelwise.config.features import Features
 from labelwise.data import long_tail
 from labelwise.files.feature_files import FeatureFolder
-from labelwise.project import kept_features
 from labelwise.project.context import silent
-from labelwise.project.kept_features import Extraction, basis, keys_of, prepared, random_crop
+from labelwise.project.kept_features import Extraction, basis, keys_of, prepared
+from labelwise.project.whole_images import WholeImages, random_crop
 from labelwise.types import LabelwiseError, Pool
 
 RULE = Features(body="shufflenet_v2_x0_5", weights="none", size_px=32)
@@ -34,8 +34,8 @@ def pool_of(n: int, seed: int = 0) -> Pool:
     return Pool(Path("x"), ("a",), tuple(f"{i}.png" for i in range(n)), size, size, pixels=pixels)
 
 
-def extraction(folder: Path, rule: Features = RULE, bar=silent) -> Extraction:
-    return Extraction(rule, folder, centre=True, device="cpu", bar=bar)
+def extraction(folder: Path, rule: Features = RULE, bar=silent, shard: int = 512) -> Extraction:
+    return Extraction(WholeImages(rule, True, "cpu", shard=shard), folder, rule.pca, bar)
 
 
 class Titles:
@@ -310,20 +310,19 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import test_features as t
-from labelwise.project import kept_features
-kept_features.SHARD_IMAGES = 4
-quick = kept_features._run_body
+from labelwise.project.whole_images import WholeImages
+quick = WholeImages.run
 def slow(*arguments):
     time.sleep(0.15)
     return quick(*arguments)
-kept_features._run_body = slow
-pool = t.pool_of(40)
-t.extraction(Path(sys.argv[1])).features("pool", pool, pool)
+WholeImages.run = slow
+pool = t.pool_of(24)
+t.extraction(Path(sys.argv[1]), shard=4).features("pool", pool, pool)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
-def test_a_killed_computation_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
+def test_a_killed_computation_goes_on_where_it_was(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path / "k"), str(Path(__file__).parent)])
     until = time.monotonic() + 60
     while len(list((tmp_path / "k").glob("*/*/part-*.npz"))) < 2:
@@ -332,12 +331,11 @@ def test_a_killed_computation_goes_on_where_it_was(tmp_path: Path, monkeypatch) 
     child.kill()
     child.wait()
     parts = sorted((tmp_path / "k").glob("*/*/part-*.npz"))
-    assert 2 <= len(parts) < 10 and not list((tmp_path / "k").glob("*/*/about.json"))
+    assert 2 <= len(parts) < 6 and not list((tmp_path / "k").glob("*/*/about.json"))
     parts[0].write_bytes(parts[0].read_bytes()[:100])  # what a crash of the machine may leave
-    monkeypatch.setattr(kept_features, "SHARD_IMAGES", 4)
-    bar, pool = Titles(), pool_of(40)
+    bar, pool = Titles(), pool_of(24)
     found = extraction(tmp_path / "k", bar=bar).features("pool", pool, pool)
-    assert bar.opened == [f"frozen features of {40 - 4 * (len(parts) - 1)} images of the pool"]
+    assert bar.opened == [f"frozen features of {24 - 4 * (len(parts) - 1)} images of the pool"]
     fresh = extraction(tmp_path / "fresh").features("pool", pool, pool)
-    assert np.allclose(found.of(np.arange(40)), fresh.of(np.arange(40)), atol=1e-4)
+    assert np.allclose(found.of(np.arange(24)), fresh.of(np.arange(24)), atol=1e-4)
     assert not list((tmp_path / "k").glob("*/*/part-*.npz"))

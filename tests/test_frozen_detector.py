@@ -18,7 +18,7 @@ from labelwise.models.yolox import YoloxNano
 from labelwise.project import opening
 from labelwise.project.objects import FrozenObjects
 from labelwise.stages.frozen_detector import detect
-from labelwise.targets.proposals import match
+from labelwise.targets.proposal_labels import match
 from labelwise.types import Rects, Targets
 from labelwise.types.overlap import iou_pairs, nearest, share_pairs
 
@@ -216,7 +216,7 @@ def test_a_run_with_a_frozen_detector(tmp_path: Path, detector: Path, more: tupl
 
 def test_selectors_of_another_detector_see_the_objects(tmp_path: Path, detector: Path) -> None:
     own = ("query.unit=box", "budget.unit=queries", "budget.per_round=[4]", 'query.features="frozen"')
-    small = ("model={name=\"retinanet\", backbone=\"shufflenet_v2_x0_5\"}", "train.steps=2", "data.image_size_px=64")
+    small = ('model={name="retinanet", backbone="shufflenet_v2_x0_5"}', "train.steps=2", "data.image_size_px=64")
     metrics = run(tmp_path / "p", settings_of(detector, *own, *small))
     assert len(metrics) == 2
 

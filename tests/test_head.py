@@ -12,11 +12,15 @@ from sklearn.svm import LinearSVC
 from test_recipes_images import data_set
 
 from labelwise import config, loop
+from labelwise.config.sections import Train
 from labelwise.models.head import build
 from labelwise.project import opening
 from labelwise.project.round import Round
 from labelwise.stages import checkpoints, image_features
+from labelwise.study.compare import Comparison
+from labelwise.train import fit_linear
 from labelwise.train.feature_set import FeatureSet
+from labelwise.train.fit import fit
 from labelwise.types import LabelwiseError
 
 COMMON = [
@@ -146,6 +150,42 @@ def test_a_batch_draws_among_the_kept_views(kept: int) -> None:
     assert more.inputs(np.array([3, 0]))[:, 0].tolist() == [10, 70]
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+@pytest.mark.parametrize("schedule", ["one_cycle", "step"])
+def test_the_quick_training_of_a_linear_layer_takes_the_steps_of_the_loop(kept: int, schedule: str) -> None:
+    rng = np.random.default_rng(0)
+
+    class Random(Table):
+        table = rng.normal(size=(30, 1 + kept, 5)).astype(np.float32)
+
+        def views(self, images: np.ndarray) -> np.ndarray:
+            return self.table[images]
+
+    data = FeatureSet(Random(30, kept), np.arange(3, 26), rng.integers(0, 4, 23), rng.uniform(0.2, 1, 23), None)
+    rule = Train(
+        epochs=5,
+        batch_size=8,
+        optimiser="sgd",
+        lr=0.5,
+        weight_decay=0.1,
+        schedule=schedule,
+        step_epochs=(2,),
+        clip_norm=0.3,
+    )
+    trained, said, seen = [], [], []
+    for train in (fit, fit_linear.fit):
+        torch.manual_seed(1)
+        model = build(4, 5, kind="linear")
+        said.append(train(model, data, rule, seed=3, round_number=2, after_epoch=lambda _, e: seen.append(e)))
+        trained.append(model.head)
+    assert seen == [*range(5), *range(5)]
+    assert torch.allclose(trained[0].weight, trained[1].weight, atol=1e-5)
+    assert torch.allclose(trained[0].bias, trained[1].bias, atol=1e-5)
+    for name in ("steps", "epochs", "loss", "loss_first", "loss_last"):
+        assert said[0][name] == pytest.approx(said[1][name], abs=1e-5)
+    assert not fit_linear.possible(build(4, 5, dropout=0.1), rule) and fit_linear.possible(model, rule)
+
+
 # ------------------------------------------------------------------------------------------------------------ the loop
 
 
@@ -202,7 +242,8 @@ def test_a_classifier_selects_on_frozen_features_and_covers_at_the_start(
     for step in range(1, 10):  # of the farthest-first traversal from the image nearest to the mean
         far = ((features[:, None] - features[asked[:step]]) ** 2).sum(axis=2).min(axis=1)
         assert far[asked[step]] == pytest.approx(far.max(), abs=1e-6)
-    assert np.array_equal(image_features.of_selectors(now).features, features)
+    assert np.array_equal(image_features.of_selectors(now, np.arange(24)), features)
+    assert np.array_equal(image_features.labelled_of_selectors(now), features[now.covered])
     opened.project.close()
 
 
@@ -230,6 +271,15 @@ def test_a_long_tail_keeps_the_features_of_the_whole(shared: tuple[Path, Path], 
     opened.project.close()
 
 
+def test_the_runs_of_a_comparison_share_their_features(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = (*COMMON, f'data.root="{shared[0].as_posix()}"', "labels.policy=background")
+    (tmp_path / "data.toml").write_text('name = "d"\n[data]\nroot = "x"\n[query]\nunit = "image"\nscore = "entropy"\n')
+    both = Comparison(tmp_path / "c", f"{tmp_path / 'data.toml'}", ("random_image", "badge"), (0, 1), settings)
+    assert {both.config(m, s).features.folder for m in both.methods for s in both.seeds} == {
+        str(tmp_path / "c/_features")
+    }
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -242,7 +292,8 @@ def test_a_long_tail_keeps_the_features_of_the_whole(shared: tuple[Path, Path], 
     ],
 )
 def test_what_does_not_go_together_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:
-    raw = '[data]\nroot = "x"\n[query]\nunit = "image"\nscore = "entropy"\nselect = "top"\n[labels]\npolicy = "background"\n'
+    raw = '[data]\nroot = "x"\n[query]\nunit = "image"\nscore = "entropy"\nselect = "top"\n'
+    raw += '[labels]\npolicy = "background"\n'
     frozen = '[model]\nname = "head"\n'
     if "features=none" not in settings:
         frozen += '[features]\nbody = "resnet18"\n'

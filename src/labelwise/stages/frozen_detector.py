@@ -13,7 +13,7 @@ from labelwise import files
 from labelwise.models.frozen import FrozenDetector
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
-from labelwise.targets.proposals import match
+from labelwise.targets.proposal_labels import match
 from labelwise.types import Detections, ImageOutputs, Rects, image_of, offsets_of
 
 

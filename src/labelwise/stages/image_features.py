@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 from torch import Tensor
 
 from labelwise.project.context import Context
@@ -37,11 +37,17 @@ class FrozenTable:
 
 def frozen(context: Context) -> ImageOutputs:
     """The frozen features of the pool; `seen` where an image has them."""
-    found = context.features("pool")
-    n = len(found.rows)
-    seen = found.rows >= 0
-    seen[[i for i in found.failed if i < n]] = False
+    found, seen = context.features("pool"), readable(context)
+    n = len(seen)
     return ImageOutputs(found.of(np.arange(n)), np.zeros(n, np.float32), seen)
+
+
+def readable(context: Context) -> Bool[np.ndarray, " images"]:
+    """The images of the pool that have frozen features."""
+    found = context.features("pool")
+    seen: np.ndarray = found.rows >= 0
+    seen[list(found.failed)] = False
+    return seen
 
 
 def of_model(now: Round) -> ImageOutputs:
@@ -49,9 +55,18 @@ def of_model(now: Round) -> ImageOutputs:
     return frozen(now.context) if now.run.reads_features else now.image_outputs
 
 
-def of_selectors(now: Round) -> ImageOutputs:
-    """What selectors see."""
-    return frozen(now.context) if now.run.frozen_selection else now.image_outputs
+def of_selectors(now: Round, images: np.ndarray) -> Float32[np.ndarray, "n D"]:
+    """What selectors see of these images."""
+    if now.run.frozen_selection:
+        return now.context.features("pool").of(images)
+    said: np.ndarray = now.image_outputs.features[images]
+    return said
+
+
+def labelled_of_selectors(now: Round) -> Float32[np.ndarray, "m D"]:
+    """What selectors see of the wholly labelled images that can be read."""
+    seen = readable(now.context) if now.run.frozen_selection else now.image_outputs.seen
+    return of_selectors(now, np.flatnonzero(now.covered & seen))
 
 
 def of_boxes(context: Context, boxes: Rects) -> tuple[Float32[np.ndarray, "n D"], Float64[np.ndarray, " n"]]:

@@ -74,9 +74,8 @@ def _first(now: Round) -> np.ndarray:
 
 def _covering(now: Round, step: Step, amount: int, rng: np.random.Generator) -> np.ndarray:
     """Images that cover the frozen features of the pool, the first pick first."""
-    said = image_features.frozen(now.context)
-    rows = np.flatnonzero(now.pool.available & said.seen)
-    features = said.features[rows]
+    rows = np.flatnonzero(now.pool.available & image_features.readable(now.context))
+    features = now.context.features("pool").of(rows)
     menu = {"features": features, "labelled_features": features[:0], "budget": min(amount, len(rows)), "rng": rng}
     picked: np.ndarray = rows[catalog.find("select", step.name).call(menu, step.settings)]
     return picked

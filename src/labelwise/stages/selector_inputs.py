@@ -69,18 +69,8 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
-            pooled: np.ndarray = image_features.of_selectors(now).features[scored["image"][rows]]
-            return pooled
-        if run.frozen_selection:
-            return _means(read_candidates(), rows, frozen_boxes())
-        found = read_candidates("features")
-        return _means(found, rows, found.column("features"))
-
-    @cache
-    def frozen_boxes() -> np.ndarray:
-        """The frozen feature of every detection."""
-        every = now.detections()
-        return image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
+            return image_features.of_selectors(now, scored["image"][rows])
+        return _box_features(now, read_candidates, rows)
 
     return {
         "labels": labels,
@@ -124,12 +114,20 @@ def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray
     return features
 
 
+def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: np.ndarray) -> np.ndarray:
+    """The mean feature of the detections of each candidate: the model's, or the frozen ones."""
+    if now.run.frozen_selection:
+        every = now.detections()
+        frozen = image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
+        return _means(read_candidates(), rows, frozen)
+    found = read_candidates("features")
+    return _means(found, rows, found.column("features"))
+
+
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
     if now.unit.ONE_PER_IMAGE:
-        said = image_features.of_selectors(now)
-        labelled: np.ndarray = said.features[now.covered & said.seen]
-        return labelled
+        return image_features.labelled_of_selectors(now)
     known = now.known.annotations
     if now.run.frozen_selection:
         features, overlap = image_features.of_boxes(now.context, Rects(known.offsets, known.xyxy))

@@ -29,7 +29,7 @@ from labelwise.stages.checkpoints import (
     write_model,
 )
 from labelwise.stages.online_labels import teacher
-from labelwise.train import failure
+from labelwise.train import failure, fit_linear
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.feature_set import FeatureSet
@@ -116,9 +116,10 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
     with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        info: dict[str, Any] = fit(
+        quick = isinstance(model, Head) and fit_linear.possible(model, rule)
+        info: dict[str, Any] = (fit_linear.fit if quick else fit)(
             model,
-            data,
+            data,  # type: ignore[arg-type]
             rule,
             seed=run.seed if member == FIRST else int(seeds.integers(2**31)),
             round_number=now.number,

@@ -53,11 +53,15 @@ class FeatureSet(ImageSet):
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Features float [b, D], and their labels and weights."""
-        kept = self.views.shape[1] - 1
-        view = rng.integers(1, kept + 1, len(indices)) if kept else np.zeros(len(indices), np.int64)
+        view = self.draw_views(len(indices), rng)
         rows = torch.from_numpy(np.asarray(indices)).to(self.views.device)
         features = self.views[rows, torch.from_numpy(view).to(self.views.device)]
         return features, {"labels": self.labels[rows], "weights": self.weights[rows]}
+
+    def draw_views(self, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " count"]:
+        """Numbers of views: each one of the kept ones at random, 0 (the image itself) where none are."""
+        kept = self.views.shape[1] - 1
+        return rng.integers(1, kept + 1, count) if kept else np.zeros(count, np.int64)
 
     def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features [s, D], labels and weights of all entries for a solver; views share the weight of their image."""
