@@ -293,7 +293,7 @@ FEATURES = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
 
 
 @pytest.mark.parametrize("as_table", [False, True])
-@pytest.mark.parametrize("select", ["kcenter", "typiclust", "probcover"])
+@pytest.mark.parametrize("select", ["kcenter", "typiclust", "probcover", "herding"])
 def test_features_of_images_alone_are_enough_to_ask_about_images(
     project: labelwise.Project, select: str, as_table: bool
 ) -> None:
