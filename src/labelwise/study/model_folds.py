@@ -31,7 +31,7 @@ from labelwise.project.round import Round
 from labelwise.stages.checkpoints import build_model
 from labelwise.stages.frozen_detector import detect
 from labelwise.targets import partial
-from labelwise.targets.proposals import match
+from labelwise.targets.proposal_labels import match
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import fit
