@@ -88,7 +88,7 @@ def detector_lines(made: NewProject) -> list[str]:
 def status(project: ProjectOption = Path()) -> None:
     """Shows what is done, what it cost and what comes next.
 
-    Example: `labelwise status --project demo`
+    Example: `labelwise status --project demo/entropy`
     """
     opened = open_project(project)
     from labelwise import loop

@@ -46,7 +46,7 @@ def advise(
 
     Of a detection project with two rounds or more it tells whether whole images, regions or boxes bring the most clean
     boxes for the time of people, and why: objects an image, recall and precision of the pseudo boxes, hit rate.
-    `labelwise advise --project demo`
+    `labelwise advise --project demo/entropy`
 
     With `--models` it tells which detector to take now, a frozen one or one that is trained, and when to change over:
     by the recall of the proposals on what is labelled so far, and by both detectors on images held back of it.

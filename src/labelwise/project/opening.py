@@ -17,10 +17,11 @@ from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
-from labelwise.generated import roads, scenes
+from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability
-from labelwise.project.context import Bar, Context, clips_of, silent
+from labelwise.project.context import Bar, Context, Decoded, clips_of, silent
+from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers
@@ -29,8 +30,16 @@ Read = Callable[[Path, str | None, str | None], Pool]
 """Reads a split of a data set in a format, as `find.read` does."""
 
 
-def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
+def start(
+    folder: Path,
+    recipe: str | None,
+    settings: Sequence[str] = (),
+    bar: Bar = silent,
+    kept: KeptPools | None = None,
+) -> Context:
     """Opens the project in `folder`; makes it first when a recipe is given and it is not there yet.
+
+    `kept`: the pools that this process has read for other projects.
 
     Raises:
         LabelwiseError: no project and no recipe; a project with other settings than those given; a faulty config.
@@ -42,7 +51,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
         run = config.load(folder / "run.toml", settings)
         if settings:
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
-        return _open(Project.open(folder, run.ledger), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar, kept)
     run = resolve_paths(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
@@ -52,10 +61,10 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
                 f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
-        return _open(Project.open(folder, run.ledger), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar, kept)
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
-    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
+    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
 
 
 def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
@@ -102,7 +111,7 @@ def _file(key: str, given: str, otherwise: str) -> str:
     return str(found.resolve())
 
 
-def _open(project: Project, run: Run, bar: Bar) -> Context:
+def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Context:
     data = run.data
     root = project.folder / "data" if data.generated else data.folder()
     if data.generated and not (root.exists() and any(root.iterdir())):
@@ -110,7 +119,8 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    context = Context(project, run, *_pools_of(project, run, root, splits), bar)
+    read, decoded = _pools_of(project, run, root, splits, kept)
+    context = Context(project, run, *read, bar, decoded=decoded)
     context.absent = context.pool.unavailable
     for pool in (context.pool, context.test):
         writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
@@ -121,12 +131,18 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     return context
 
 
-def _pools_of(project: Project, run: Run, root: Path, splits: tuple[str, str]) -> tuple[Pool, Pool | None, int]:
+def _pools_of(
+    project: Project, run: Run, root: Path, splits: tuple[str, str], kept: KeptPools | None
+) -> tuple[Pools, Decoded]:
     """`pools`, with the pool in the order of the ledger's images, and those of them that are gone."""
     known = image_files.known(project.ledger)
     names = [name for name, _, _ in known]
-    pool, test, first = pools(run, root, *splits, names)
-    return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
+
+    def read() -> Pools:
+        pool, test, first = pools(run, root, *splits, names)
+        return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
+
+    return (read(), Decoded()) if kept is None else kept.find(run, root, splits, names, read)
 
 
 def _generate(run: Run, root: Path, bar: Bar) -> None:
@@ -134,6 +150,11 @@ def _generate(run: Run, root: Path, bar: Bar) -> None:
     if run.data.roads is not None:
         with bar("generate road scenes", roads.expected_frames(**run.data.roads)) as advance:
             roads.write(root, **run.data.roads, progress=advance)
+        return
+    if run.data.patrol is not None:
+        given = run.data.patrol
+        with bar("generate frames", int(given.get("train", 1600)) + int(given.get("test", 240))) as advance:
+            patrol.write(root, **given, progress=advance)
         return
     settings = run.data.scenes or {}
     with bar("generate scenes", int(settings.get("train", 300)) + int(settings.get("test", 100))) as advance:

@@ -181,7 +181,7 @@ def _resolve(
     between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
     between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
     raw = config.layers(paths, settings, between)
-    for generated in ("scenes", "roads"):
+    for generated in ("scenes", "roads", "patrol"):
         raw["data"].pop(generated, None)
     foreign = {"pool_split", "test_split"} - set(start.data) - set(config.layers([], settings).get("data", {}))
     raw["data"]["root"] = start.data["root"]
