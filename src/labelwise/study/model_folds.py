@@ -24,7 +24,7 @@ from labelwise.models import frozen as head
 from labelwise.models import yolox_files
 from labelwise.models.proposals import proposals
 from labelwise.predict.detect import predict_detections
-from labelwise.project.context import Bar, Context, silent
+from labelwise.project.context import Bar, Context, Decoded, silent
 from labelwise.project.kept_features import FrozenFeatures, prepared
 from labelwise.project.objects import PLACE, FrozenObjects, Objects, objects_of
 from labelwise.project.round import Round
@@ -219,7 +219,7 @@ def frozen_held(
 def trained_held(context: Context, seen: Seen, targets: Targets) -> Held:
     """The run's detector on every fold, trained on the others from the start."""
     run = context.run
-    apart = replace(context, pool=seen.pool, test=None, _images={}, _pixels={}, _features={}, _objects={})
+    apart = replace(context, pool=seen.pool, test=None, decoded=Decoded())
     now, images, held = Round(apart, 0), apart.images("pool"), Held(seen)
     readable = ~np.isin(np.arange(len(seen.pool)), list(images.warm(np.arange(len(seen.pool)))))
     for fold, rows in _trainings(seen, targets, readable):

@@ -12,7 +12,7 @@ from labelwise.config import Run
 from labelwise.config.features import Features
 from labelwise.data.long_tail import subset
 from labelwise.project import frozen_weights, opening
-from labelwise.project.context import Bar, Context, silent
+from labelwise.project.context import Bar, Context, Decoded, silent
 from labelwise.study import model_choice, model_folds
 from labelwise.study.model_choice import WITHIN, Evidence, over_folds, recall_within
 from labelwise.study.unit_choice import Estimate
@@ -44,7 +44,7 @@ def of_project(
     run, other = _runs(context, recipe, settings, train=train)
     given = run.features if run.features is not None and run.features.objects is not None else None
     rule = given or frozen_weights.needed()
-    context = replace(context, run=run, _images={}, _pixels={}, _features={}, _objects={})
+    context = replace(context, run=run, decoded=Decoded())
     known = context.known()
     seen = model_folds.seen_of(context.pool, known, run.data.group, run.seed)
     shown = model_folds.propose(
@@ -75,7 +75,7 @@ def of_project(
     )
     if not train:
         return found
-    own, own_folds = model_folds.trained_held(replace(context, run=other, _images={}), seen, targets).ap50()
+    own, own_folds = model_folds.trained_held(replace(context, run=other), seen, targets).ap50()
     gain = over_folds(own - pooled, own_folds - folds)
     return replace(found, trained=over_folds(own, own_folds), gain=gain)
 
