@@ -169,10 +169,11 @@ def decide(found: Evidence) -> Verdict:
     >>> recall = {10: Estimate(0.98, 0.93, 1.0, 60), 100: Estimate(1.0, 0.95, 1.0, 60)}
     >>> few = Evidence(60, 63, "clips", "frozen", "retinanet", recall, 10, 10, 0.98, Estimate(0.36, 0.3, 0.42, 5))
     >>> decide(few)
-    Verdict(take='frozen', because='recall', again=None)
+    Verdict(take='frozen', because='recall', again=60)
     """
     if found.gain is None:
-        return Verdict("frozen" if is_promising(found.recall, found.wanted) else "trained", "recall", None)
+        does = is_promising(found.recall, found.wanted)
+        return Verdict("frozen", "recall", found.images) if does else Verdict("trained", "recall", None)
     if found.gain.low > 0:
         return Verdict("trained", "measured", None)
     if found.gain.high < 0:

@@ -7,8 +7,8 @@
 >>> print("\\n".join(sentences(found, decide(found))))
 Take the trained detector (retinanet) now: on images held back it has 35.0 [20.0, 50.0] points of AP50 more than the \
 frozen one, 78.0 against 43.0.
-The frozen one cannot have more than about 80.0: the best 100 proposals hold 89 % [80, 95] of the objects (32 % within \
-10), and what is not proposed no label lets it find. From half as many images it has 40.0.
+Its proposals limit the frozen one to about 80.0: the best 100 hold 89 % [80, 95] of the objects (32 % within 10), and \
+what is not proposed no label lets it find. From half as many images it has 40.0.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ def _ceiling(found: Evidence) -> str:
     few = min(found.recall)
     at = min((count for count in found.recall if count >= found.kept), default=max(found.recall))
     beside = "" if at == few else f" ({100 * found.recall[few].value:.0f} % within {few})"
+    hold = f"the best {found.kept} hold {interval(found.recall[at], 100)} of the objects{beside}"
     line = (
-        f"The frozen one cannot have more than about {points(found.ceiling)}: the best {found.kept} proposals hold "
-        f"{interval(found.recall[at], 100)} of the objects{beside}, and what is not proposed no label lets it find."
+        f"Its proposals limit the frozen one to about {points(found.ceiling)}: {hold}, and what is not proposed "
+        "no label lets it find."
     )
+    if points(found.ceiling) == points(1.0):
+        line = f"Proposals do not limit the frozen one: {hold}."
     if math.isfinite(found.half):
         line += f" From half as many images it has {points(found.half)}."
     return line
