@@ -84,6 +84,8 @@ def measured(low: float, high: float, **changed: object) -> Evidence:
     [
         (measured(0.1, 0.5), Verdict("trained", "measured", None), "Take the trained detector (retinanet) now"),
         (measured(-0.5, -0.1), Verdict("frozen", "measured", 15), "Look again after 15 further labelled images (30 in"),
+        (measured(-0.5, -0.1), Verdict("frozen", "measured", 15), "features.objects_most = 100 in run.toml"),
+        (measured(0.1, 0.5, has="frozen"), Verdict("trained", "measured", None), "set model.name = retinanet in run"),
         (measured(-0.1, 0.2), Verdict("trained", "equal", 8), "Stay with the trained detector (retinanet)"),
         (measured(-0.1, 0.2, has="frozen"), Verdict("frozen", "equal", 8), "Look again after 8 further"),
         (measured(-np.inf, np.inf), Verdict("trained", "equal", 8), "cannot be told apart"),
@@ -110,6 +112,7 @@ def test_the_rule_and_its_words(found: Evidence, verdict: Verdict, says: str) ->
 
 def test_one_fold_tells_no_interval_and_unknown_folds_count_not() -> None:
     assert over_folds(0.3, np.array([0.3, np.nan])) == Estimate(0.3, -np.inf, np.inf, 1)
+    assert over_folds(0.5, np.array([0.0, 1.0]), share=True) == Estimate(0.5, 0.0, 1.0, 2)
     four = over_folds(0.5, np.array([0.4, 0.6, np.nan, 0.4, 0.6]))
     spread = np.std([0.4, 0.6, 0.4, 0.6], ddof=1) * 3.182446 * np.sqrt(1 / 4 + 1 / 3)
     assert (four.low, four.high, four.n) == (pytest.approx(0.5 - spread), pytest.approx(0.5 + spread), 4)

@@ -99,8 +99,10 @@ def is_promising(recall: Mapping[int, Estimate], wanted: int) -> bool:
     return wanted == min(recall) and recall[min(recall)].low > 0.5
 
 
-def over_folds(pooled: float, folds: Float64[np.ndarray, " folds"]) -> Estimate:
+def over_folds(pooled: float, folds: Float64[np.ndarray, " folds"], *, share: bool = False) -> Estimate:
     """A pooled figure with the interval that its values on the folds tell, known ones alone (not NaN).
+
+    `share`: it is one, and so its interval lies within 0 and 1.
 
     Two folds at 0 and 1: a standard deviation of 0.707, times t = 12.71 and sqrt(1 / 2 + 1).
 
@@ -114,7 +116,8 @@ def over_folds(pooled: float, folds: Float64[np.ndarray, " folds"]) -> Estimate:
         return Estimate(pooled, -np.inf, np.inf, n)
     t = float(stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1))
     half = t * float(known.std(ddof=1)) * float(np.sqrt(1 / n + 1 / (n - 1)))
-    return Estimate(pooled, pooled - half, pooled + half, n)
+    low, high = pooled - half, pooled + half
+    return Estimate(pooled, max(low, 0.0), min(high, 1.0), n) if share else Estimate(pooled, low, high, n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ Take the trained detector (retinanet) now: on images held back it has 35.0 [20.0
 frozen one, 78.0 against 43.0.
 Its proposals limit the frozen one to about 80.0: the best 100 hold 89 % [80, 95] of the objects (32 % within 10), and \
 what is not proposed no label lets it find. From half as many images it has 40.0.
+To change over, set model.name = retinanet in run.toml, then `labelwise redo ROUND train` for the last round and \
+`labelwise run`.
 """
 
 from __future__ import annotations
@@ -85,17 +87,18 @@ def _again(found: Evidence, verdict: Verdict) -> list[str]:
 
 
 def _wanted(found: Evidence, verdict: Verdict) -> list[str]:
-    """How the frozen detector is set where the project has another one, or too few proposals."""
-    wanted = found.wanted
-    if found.has == "frozen":
-        more = (
-            f"More proposals hold more objects: --set features.objects_most={wanted} (this project has {found.kept})."
-        )
-        return [more] if wanted > found.kept else []
-    if verdict.take == "trained":
-        return []
-    most = f" --set features.objects_most={wanted}" if wanted != min(found.recall) else ""
-    return [f"A project with it: `labelwise init FOLDER --data DATA --model frozen{most}`."]
+    """How the project is changed over, and how many proposals the frozen detector should have."""
+    lines, redo = [], "then `labelwise redo ROUND train` for the last round and `labelwise run`"
+    most = "" if found.wanted == min(found.recall) else f", features.objects_most = {found.wanted}"
+    if found.has != verdict.take and verdict.because == "measured":
+        model = found.name if verdict.take == "trained" else f"frozen, features.body and features.objects{most}"
+        lines.append(f"To change over, set model.name = {model} in run.toml, {redo}.")
+    elif found.has != verdict.take and verdict.take == "frozen":
+        lines.append(f"A new project with it: `labelwise init FOLDER --data DATA --model frozen`{most}.")
+    if found.has == "frozen" and found.wanted > found.kept:
+        more = f"More proposals hold more objects: --set features.objects_most={found.wanted}"
+        lines.append(f"{more} (this project has {found.kept}).")
+    return lines
 
 
 def table(found: Evidence) -> Table:

@@ -70,14 +70,14 @@ def of_project(
         wanted=wanted,
         kept=rule.objects_most,
         ceiling=model_choice.ceiling(rank, seen.truth, rule.objects_most),
-        frozen=over_folds(pooled, folds),
+        frozen=over_folds(pooled, folds, share=True),
         half=half,
     )
     if not train:
         return found
     own, own_folds = model_folds.trained_held(replace(context, run=other), seen, targets).ap50()
     gain = over_folds(own - pooled, own_folds - folds)
-    return replace(found, trained=over_folds(own, own_folds), gain=gain)
+    return replace(found, trained=over_folds(own, own_folds, share=True), gain=gain)
 
 
 def _runs(context: Context, recipe: str | None, settings: Sequence[str], *, train: bool) -> tuple[Run, Run]:
