@@ -136,7 +136,7 @@ def for_init(images: int, recall: Mapping[int, Estimate], wanted: int, name: str
     else:
         seen += " of a frozen detector"
     if is_promising(recall, wanted):
-        advice = "so it does from few labels" + ("" if frozen else " (--model frozen takes it)")
+        advice = "so that it works from few labels" + ("" if frozen else " (--model frozen takes it)")
     else:
         advice = "so that it misses many" + (" (without --model frozen one is trained)" if frozen else "")
     if frozen and wanted > few:
