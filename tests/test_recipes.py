@@ -20,6 +20,7 @@ DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_ima
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
 DATA_LAYERS |= {"cifar10_frozen", "mnist_frozen", "classes_frozen"}
 DATA_LAYERS |= {"drones", "roads", "starter_classes", "starter_frames"}
+DATA_LAYERS |= {"starter_frozen", "fod_a_frozen"}
 VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
 VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese", "random_r_propagate"}
 """tests/test_video_flow.py runs these."""
