@@ -82,8 +82,8 @@ def load_model(now: Round, member: Member = FIRST) -> nn.Module:
     except RuntimeError as error:
         raise LabelwiseError(
             f"{now.folder.checkpoint(member.suffix)} holds another model than {now.run.model.name} as it is set now: "
-            f"the settings of the model have changed since round {now.number} was trained. Train it again with `labelwise "
-            f"redo {now.number} train --project {now.context.project.folder}`, or take the change back"
+            f"its settings have changed since round {now.number} was trained. Train it again with `labelwise redo "
+            f"{now.number} train --project {now.context.project.folder}`, or take the change back"
         ) from error
     return model.to(now.context.device).eval()
 
