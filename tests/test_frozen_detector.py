@@ -143,7 +143,7 @@ def test_few_labels_still_give_a_distribution(labels: list[int]) -> None:
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(LabelwiseError, match="training proposal 1"):
+    with pytest.raises(LabelwiseError, match="training row 1"):
         model_of(np.array([[0.0], [np.nan]]), np.array([0, 1]))
 
 
