@@ -21,7 +21,6 @@ import argparse
 import csv
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -149,7 +148,9 @@ def differences(group: Group, base: Group | None, quantity: str) -> Iterator[dic
 def over_teacher(group: Group, more: More) -> Iterator[dict[str, object]]:
     """How far the model with pseudo labels (B) is above its own teacher (A, trained on the answers alone)."""
     own = table(group, "accuracy")[:, 1:]
-    known = [[more[run.name, run.seed, r].get("teacher_accuracy", np.nan) for r in group.rounds[1:]] for run in group.runs]
+    known = [
+        [more[run.name, run.seed, r].get("teacher_accuracy", np.nan) for r in group.rounds[1:]] for run in group.runs
+    ]
     for line, _ in by_round(own, 100 * np.array(known), group.rounds[1:]):
         yield {"row": group.name, "against": "its teacher", "quantity": "accuracy", "labels": ""} | line
 
@@ -191,7 +192,9 @@ def write(path: Path, found: Sequence[dict[str, object]], note: str) -> None:
 
 def note_of(name: str, one: Set | None, seeds: Sequence[int]) -> str:
     """What a CSV's figures hold for: command, commit, seeds, machine, versions."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE
+    )
     cpus = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
     cpu = cpus[0].split(":")[-1].strip() if cpus else "unknown CPU"
     out = [f"command: benchmarks/claims.py {name} --seeds {len(seeds)}", f"commit: {commit.stdout.strip()}"]
@@ -256,10 +259,10 @@ def kcenter_lambdas(now: Round) -> tuple[np.ndarray, np.ndarray, float]:
     detections, features = now.detections(), now.context.features("pool")
     rows = now.scores["image"]
     probs = detections.probs[detections.offsets[rows]]
-    annotated = now.ledger.annotation_rows(until_round=now.number - 1)
-    budget, counts = int(now.budget), np.bincount(annotated["label"], minlength=len(now.pool.classes))
-    wanted = target(counts, budget)
-    open_, known = features.of(np.asarray(rows)), features.of(np.asarray(annotated["image"]))
+    annotated = now.ledger.annotation_rows(until_round=now.number - 1)["label"]
+    budget = int(now.budget)
+    wanted = target(np.bincount(annotated, minlength=len(now.pool.classes)), budget)
+    open_, known = features.of(np.asarray(rows)), features.of(np.setdiff1d(np.arange(len(now.pool)), rows))
 
     def far(lam: float) -> float:
         picks = balance_kcenter.select(open_, known, probs, wanted, budget, lam=lam)
@@ -296,8 +299,8 @@ def main() -> None:
         note = note_of(name, one, made.seeds) + ("" if given.summary else f"# wall time: {ran - began:.0f} s\n")
         write(HERE / "results" / f"claims_{name}_runs.csv", list(lines(runs, more)), note)
         write(HERE / "results" / f"claims_{name}.csv", found, note)
-        print(f"\n{name}: {one.claims}; {len(made.seeds)} seeds; {ran - began:.0f} s, {time.perf_counter() - ran:.0f} s to read\n")
-        print(markdown(found), flush=True)
+        took = f"{ran - began:.0f} s, {time.perf_counter() - ran:.0f} s to read"
+        print(f"\n{name}: {one.claims}; {len(made.seeds)} seeds; {took}\n\n{markdown(found)}", flush=True)
 
 
 if __name__ == "__main__":

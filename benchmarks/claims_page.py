@@ -3,9 +3,9 @@
     uv run python benchmarks/claims_page.py           # writes; the verdicts are written by hand
     uv run python benchmarks/claims_page.py --check   # says which figures differ
 
-A cell asks by a comment that ends it or a part of it: <!-- low: herding - random_image, accuracy, mean --> stands behind
-"+8.5 (7.7 to 9.3; 50)", the paired difference with its Student's t interval and the seeds; without a baseline
-<!-- low: herding, accuracy, 4 --> stands behind mean and standard deviation. What was not run says "not run".
+A cell asks by a comment: <!-- low: herding - random_image, accuracy, mean --> stands behind "+8.5 (7.7 to 9.3; 50)",
+the paired difference with its Student's t interval and the seeds; <!-- low: herding, accuracy, 4 --> behind mean and
+standard deviation. What was not run says "not run".
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "claims.md"
-WANTED = re.compile(r"(?P<before>[^|<>]*?)<!-- (?P<set>[\w.]+): (?P<row>\w+)(?: - (?P<base>[\w ]+))?, (?P<quantity>\w+), (?P<round>\w+) -->")
+VALUE = r"(?:not run|[+\N{MINUS SIGN}]?\d[\d.]* (?:± (?:[\d.]+|nan) )?\([^()|]*\)) ?"
+WANTED = re.compile(
+    rf"(?P<value>{VALUE})?<!-- (?P<set>[\w.]+): (?P<row>\w+)(?: - (?P<base>[\w ]+))?, "
+    r"(?P<quantity>\w+), (?P<round>\w+) -->"
+)
+"""A figure, if there is one yet, and the comment that asks for it."""
 
 
 @cache
@@ -43,7 +48,7 @@ def figure(table: tuple[dict[str, str], ...], row: str, base: str | None, quanti
     """
     wanted = {"row": row, "quantity": quantity, "round": number} | ({} if base is None else {"against": base})
     found = next((one for one in table if all(one[k] == v for k, v in wanted.items())), None)
-    if found is None or (base is not None and not found["minus"]):
+    if found is None or (base is not None and not found.get("minus")):
         return "not run"
     places = 2 if quantity.endswith("_l1") else 1
     if base is None:
@@ -59,9 +64,7 @@ def filled(page: str) -> str:
 
     def put(asked: re.Match[str]) -> str:
         value = figure(lines(asked["set"]), asked["row"], asked["base"], asked["quantity"], asked["round"])
-        label = re.match(r".*: ", asked["before"])
-        start = label[0] if label else " "
-        return start + value + asked[0][len(asked["before"]) :]
+        return f"{value} {asked[0][len(asked['value'] or '') :]}"
 
     return WANTED.sub(put, page)
 
