@@ -55,7 +55,7 @@ def comparison(name: str, one: Set, runs: Path, seeds: Sequence[int]) -> Compari
     """The comparison of a set; all sets share the frozen features."""
     methods, folder = tuple(way.name for way in one.ways), runs.absolute()
     settings = (*one.settings, f"features.folder={folder / '_features'}")
-    return Comparison(folder / name, one.data, methods, tuple(seeds), settings, ways=one.ways)
+    return Comparison(folder / name, one.data, methods, tuple(seeds), settings, one.all_data, ways=one.ways)
 
 
 More = dict[tuple[str, int, int], dict[str, float]]
@@ -117,14 +117,14 @@ def table(group: Group, quantity: str) -> np.ndarray:
 def summarise(runs: Sequence[RunResult], more: More, one: Set) -> Iterator[dict[str, object]]:
     """One line per method, baseline, quantity and round, and for the mean of the rounds after the first."""
     by_name = {group.name: group for group in groups(runs)}
-    asked = [(row, base) for base in one.against for row in by_name if row != base]
+    asked = [(way.name, base) for base in one.against for way in one.ways if way.name != base]
     asked += [couple for couple in one.pairs if couple not in asked]
     for name, group in by_name.items():
         own = [base for row, base in asked if row == name and base in by_name]
         for base in own or [""]:
             for quantity in QUANTITIES:
                 yield from differences(group, by_name.get(base), quantity)
-        if any("teacher_accuracy" in more[name, run.seed, 1] for run in group.runs):
+        if any("teacher_accuracy" in more.get((name, run.seed, 1), {}) for run in group.runs):
             yield from over_teacher(group, more)
 
 

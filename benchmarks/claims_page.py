@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "claims.md"
 VALUE = r"(?:not run|[+\N{MINUS SIGN}]?\d[\d.]* (?:± (?:[\d.]+|nan) )?\([^()|]*\)) ?"
 WANTED = re.compile(
-    rf"(?P<value>{VALUE})?<!-- (?P<set>[\w.]+): (?P<row>\w+)(?: - (?P<base>[\w ]+))?, "
+    rf"(?P<value>{VALUE})?<!-- (?P<set>[\w.]+): (?P<row>[\w ]+?)(?: - (?P<base>[\w ]+))?, "
     r"(?P<quantity>\w+), (?P<round>\w+) -->"
 )
 """A figure, if there is one yet, and the comment that asks for it."""

@@ -26,7 +26,8 @@ LAM = {"entropy": 0.6, "bald": 0.6, "vaal": 0.6, "kcenter": 0.5}
 class Set:
     """What one set runs, and what is compared with what.
 
-    `against`: baselines of every other method. `pairs`: further (method, baseline) pairs.
+    `against`: baselines of every other method. `pairs`: further (method, baseline) pairs. `all_data`: a model of the
+    whole pool as well, once per seed.
     """
 
     claims: str
@@ -36,6 +37,7 @@ class Set:
     seeds: int
     against: tuple[str, ...] = ("random_image",)
     pairs: tuple[tuple[str, str], ...] = ()
+    all_data: bool = False
 
 
 def plain(*recipes: str) -> tuple[Way, ...]:
@@ -109,6 +111,7 @@ SETS = {
         SHARES,
         seeds=16,
         pairs=tuple(("dispersion", other) for other in ("margin_image", "bald_image", "coreset_image", "vaal")),
+        all_data=True,
     ),
     "teacher": Set(
         "001 Fig. 3.8",
@@ -122,7 +125,11 @@ SETS = {
         SHARES,
         seeds=16,
         against=("random_image", "entropy_warm", "ceal"),
-        pairs=tuple((f"teacher_dispersion_{share}", f"teacher_entropy_{share}") for share in (10, 25)),
+        pairs=tuple(
+            (f"teacher_dispersion_{share}", other)
+            for share in (10, 25)
+            for other in (f"teacher_entropy_{share}", "coreset_image")
+        ),
     ),
     "balance_0.1": imbalanced(0.1),
     "balance_0.3": imbalanced(0.3),
