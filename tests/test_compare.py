@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from labelwise.project.opening import start
-from labelwise.report import efficiency, headroom, page, tables
+from labelwise.report import headroom, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups
 from labelwise.study import compare, history
@@ -97,10 +97,37 @@ def test_a_recipe_file_of_ones_own_can_be_compared(tmp_path: Path) -> None:
     assert wanted.project(f"random+{mine}", 0) == tmp_path / "c" / "random+mine_seed0"
 
 
-def test_a_failed_run_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare.sys, "executable", "false")
-    with pytest.raises(LabelwiseError, match=r"log .*_start_seed0\.log"):
-        comparison(tmp_path / "c", "random", seeds=(0,)).run(1, lambda _: None)
+DIES = """
+import os, signal
+
+def score(n):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_dies_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab_of_tests").mkdir()
+    (tmp_path / "lab_of_tests" / "__init__.py").touch()
+    (tmp_path / "lab_of_tests" / "dies.py").write_text(DIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    (tmp_path / "dies.toml").write_text('[query]\nscore = "lab_of_tests.dies"\n')
+    wanted = comparison(tmp_path / "c", f"random+{tmp_path / 'dies.toml'}", "random", seeds=(0,))
+    with pytest.raises(LabelwiseError, match=r"1 of 2 runs failed.*dies_seed0: its process ended .exit code -9"):
+        wanted.run(1, lambda _: None)
+    assert compare.is_finished(wanted.project("random", 0)), "in another process"
+    assert not compare.is_finished(wanted.projects()[0])
+    ledger = wanted.project("random", 0) / "ledger.sqlite"
+    before = ledger.stat().st_mtime_ns
+    (wanted.projects()[0] / "ledger.sqlite").write_bytes(b"damage" * 1000)
+    with pytest.raises(LabelwiseError, match=r"dies_seed0 stopped: .*Its log .*dies_seed0\.log says more"):
+        wanted.run(1, lambda _: None)
+    assert ledger.stat().st_mtime_ns == before, "finished: not run again"
+
+
+def test_a_comparison_goes_to_a_worker_as_it_is(tmp_path: Path) -> None:
+    whole = Comparison(tmp_path, "scenes", ("a",), (0, 3), ("x=1",), ways=(compare.Way("a", "random", ("y=2",)),))
+    assert Comparison.from_json(whole.as_json()) == whole
 
 
 def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -120,19 +147,6 @@ def curve(name: str, seed: int, boxes: list[int], quality: list[float | None]) -
         for k, (b, v) in enumerate(zip(boxes, quality, strict=True))
     ]
     return RunResult(name, seed, ("a",), rounds)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_area_and_cost_against_a_fine_grid(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    cost, value = np.cumsum(rng.integers(1, 50, 6)).astype(float), rng.random(6) * 100
-    grid = np.linspace(cost[0], cost[-1], 200_001)
-    height = np.interp(grid, cost, value)
-    assert efficiency.area(cost, value, cost[0], cost[-1]) == pytest.approx(height.mean(), abs=1e-2)
-    level = float(rng.uniform(0, 100))
-    at = np.flatnonzero(height >= level)
-    got = efficiency.cost_to_reach(cost, value, level)
-    assert np.isnan(got) if not len(at) else got == pytest.approx(grid[at[0]], abs=1e-2)
 
 
 def test_the_share_of_all_data_by_hand() -> None:
@@ -171,37 +185,6 @@ def test_a_bed_without_headroom_says_so_and_one_bound_alone_says_nothing() -> No
     assert headroom.headroom(groups(bounded(0.55)[:4])) is None
     assert headroom.headroom(groups([curve(r.name, r.seed, [1], [None]) for r in bounded(0.5)])) is None
     assert [g.name for g in headroom.without_bounds(groups(bounded(0.5)))] == ["u"]
-
-
-def test_a_level_at_the_start_or_never_and_an_empty_range() -> None:
-    cost, value = np.array([10.0, 20.0]), np.array([50.0, 60.0])
-    assert efficiency.cost_to_reach(cost, value, 40) == 10
-    assert np.isnan(efficiency.cost_to_reach(cost, value, 70))
-    assert np.isnan(efficiency.area(cost, value, 20, 20))
-    assert efficiency.savings(np.array([1.0, np.nan]), np.array([1.0, 1.0])) is None
-
-
-def test_the_section_says_what_is_saved_and_who_never_gets_there() -> None:
-    runs = []
-    for seed in range(3):
-        runs.append(curve("random", seed, [100, 200, 300], [0.3, 0.4 + seed / 100, 0.5 + seed / 100]))
-        runs.append(curve("good", seed, [100, 200, 300], [0.3, 0.52 + seed / 100, 0.6]))
-        runs.append(curve("poor", seed, [100, 200, 300], [0.3, 0.3, 0.51 if seed else 0.3]))
-    found = efficiency.efficiency(groups(runs), "random")
-    assert found is not None and found.level == pytest.approx(50), "what every seed of the baseline reaches"
-    assert found.verdicts[0].startswith("good needs ") and "fewer boxes than random" in found.verdicts[0]
-    assert found.verdicts[1] == "poor reaches AP50 50.0 in 2 of 3 seeds, random in 3 of 3", (
-        "no ratio of the lucky seeds"
-    )
-    area, cost = found.tables
-    assert [row[0] for row in area.rows] == ["random", "good", "poor"]
-    assert "(2 of 3)" in cost.rows[2][1] and "(" not in cost.rows[0][1]
-    assert efficiency.efficiency(groups(runs[:1]), "random") is None
-    nothing = [curve(name, 0, [1], [None]) for name in ("a", "b")]
-    assert efficiency.efficiency(groups(nothing), "a") is None
-    short = [curve("a", 0, [10, 20], [0.1, 0.2]), curve("b", 0, [10, 20], [0.1, 0.2]), curve("b", 1, [10], [0.1])]
-    shown = efficiency.efficiency(groups(short), "a")
-    assert shown is not None and shown.tables[0].rows[0][1] == "15.0", "a run that has just begun hides nothing"
 
 
 def test_methods_that_would_start_elsewhere_are_refused(tmp_path: Path) -> None:

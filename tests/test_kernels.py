@@ -22,6 +22,7 @@ KERNELS = ("Haswell", "SkylakeX", "Zen")
 OLDER = ("Nehalem", "Sandybridge")
 NUMERIC = (
     *("select", "select_balance", "select_cold_start", "select_diversity", "select_image", "select_quota"),
+    *("select_herding", "frontier"),
     *("score", "score_image", "tracks_graph", "labels", "labels_partial", "labels_windows"),
     *("evaluate_detection", "predict_match"),
 )

@@ -204,3 +204,15 @@ def test_folded_norms_are_estimated_once_and_change_nothing():
     with torch.no_grad():
         loaded.train().backbone(5 * image)
     assert torch.equal(loaded.backbone.body["stage3"][0].branch2[1].weight, norm.weight)
+
+
+def test_a_classifier_takes_a_file_that_wants_raw_images():
+    from labelwise.models import classifier
+
+    usual = classifier.build(3, backbone="resnet18").eval()
+    raw = classifier.build(3, backbone="resnet18", weights_input="raw01").eval()
+    raw.load_state_dict(usual.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(usual(images)[1], raw((images - usual.mean) / usual.std)[1], atol=1e-5)
+        assert not torch.allclose(usual(images)[1], raw(images)[1], atol=1e-3)

@@ -20,7 +20,7 @@ METHODS = [
     *("random_image", "confidence_image", "entropy_image", "margin_image", "coreset_image", "vaal", "mc_dropout"),
     *("ensemble", "bald_image", "dispersion", "misclassified", "svm_margin", "badge", "typiclust", "probcover"),
     *("coreset_milp", "entropy_cb", "entropy_cb_pseudo", "bald_cb", "vaal_cb", "kcenter_cb", "teacher_dispersion"),
-    *("teacher_entropy", "ceal"),
+    *("teacher_entropy", "ceal", "herding", "uncertainty_herding", "dropquery", "margin_kcenter"),
 ]
 COMMON = [
     "model.name=classifier",

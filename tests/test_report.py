@@ -295,13 +295,14 @@ def test_a_large_gallery_stays_a_small_file_and_says_what_is_left_out() -> None:
 
 @pytest.mark.usefixtures("tables_only")
 def test_comparison_pairs_by_seed_and_leaves_out_the_common_start() -> None:
-    u = [run("u", s, [0.4, 0.50 + 0.01 * s, 0.60]) for s in (0, 1, 2)]
-    cb = [run("cb", s, [0.4, 0.52 + 0.01 * s, 0.62]) for s in (2, 1, 5)]  # seeds 1 and 2 are common
+    u = [run("u", s, [0.4, 0.50 + 0.01 * s, 0.60]) for s in range(9)]
+    cb = [run("cb", s, [0.4, 0.52 + 0.01 * s, 0.62]) for s in (2, 1, *range(3, 9), 15)]  # seeds 1 to 8 are common
     found = parsed([*u, *cb], baseline="u")
     head, row = found.tables["Difference in AP50 to u"]
     assert head == ["Run", "Pairs", "Round 1", "Round 2", "Mean of rounds"]
-    assert row == ["cb", "2", *["+2.0 [+2.0, +2.0]"] * 3]
-    assert "cb is 2.0 AP50 better than u, 95 % CI 2.0 to 2.0 (2 seeds)" in found.text
+    assert row == ["cb", "8", *["+2.0 [+2.0, +2.0]"] * 3]
+    assert "cb is 2.0 AP50 better than u, 95 % CI 2.0 to 2.0 (8 seeds)" in found.text
+    assert "Only common seeds are paired; left out, with u against cb: 0, 15" in found.text
     assert "cb against u: 1 common seed(s)" in parsed([*u, cb[0]]).text
     with pytest.raises(LabelwiseError, match="Did you mean 'cb'"):
         parsed([*u, *cb], baseline="cbb")
@@ -318,11 +319,16 @@ def test_paired_interval_covers_a_true_difference_as_often_as_it_says() -> None:
 
 
 def test_paired_says_better_worse_or_that_nothing_can_be_said() -> None:
-    a = np.array([[1.0], [1.2], [0.8]])
-    assert verdict(pair(a, 0 * a), "A", "B") == "A is 1.0 AP50 better than B, 95 % CI 0.5 to 1.5 (3 seeds)"
-    assert verdict(pair(0 * a, a), "A", "B") == "A is 1.0 AP50 worse than B, 95 % CI 0.5 to 1.5 (3 seeds)"
-    b = np.array([[1.0], [-1.0], [0.3]])
-    assert verdict(pair(b, 0 * b), "A", "B").startswith("A against B: no difference that 3 seeds can show (mean +0.1")
+    # deviations -0.2, 0, 0.2 three times: s = sqrt(0.24 / 8), t(0.975; 8) = 2.306: 2.306 * 0.1732 / 3 = 0.133
+    a = np.array([[1.0], [1.2], [0.8]] * 3)
+    assert verdict(pair(a, 0 * a), "A", "B") == "A is 1.0 AP50 better than B, 95 % CI 0.9 to 1.1 (9 seeds)"
+    assert verdict(pair(0 * a, a), "A", "B") == "A is 1.0 AP50 worse than B, 95 % CI 0.9 to 1.1 (9 seeds)"
+    b = np.array([[1.0], [-1.0], [0.3]] * 3)
+    assert verdict(pair(b, 0 * b), "A", "B").startswith("A against B: no difference that 9 seeds can show (mean +0.1")
+    narrow = verdict(pair(a, 0 * a), "A", "B", effect=0.2)
+    assert narrow.endswith("no verdict: the interval is 0.3 points wide, more than the effect of 0.2")
+    few = verdict(pair(a[:7], 0 * a[:7]), "A", "B")
+    assert few.endswith("(7 seeds); no verdict below 8 paired seeds") and "better" not in few
     for bad in (np.ones((1, 2)), np.ones((2, 0)), np.full((2, 2), np.nan), np.ones(3)):
         with pytest.raises(LabelwiseError, match=r"expected"):
             pair(bad, bad)

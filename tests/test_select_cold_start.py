@@ -181,6 +181,7 @@ def test_typiclust_makes_the_picks_of_the_plain_loop(kind, n, m, budget, most):
                 np.random.default_rng(5),
                 max_clusters=most,
                 neighbours=7,
+                small=5,
                 normalise=False,
                 explain=True,
             )
@@ -200,12 +201,29 @@ def test_typiclust_prefers_large_clusters_without_labels():
         np.float32
     )
     known = np.float32([[0, 0]])
-    rows, why = typiclust.select(x, known, 3, np.random.default_rng(1), normalise=False, explain=True)
+    rows, why = typiclust.select(x, known, 3, np.random.default_rng(1), small=5, normalise=False, explain=True)
     assert [int(np.searchsorted(np.cumsum(sizes), row, side="right")) for row in rows] == [1, 2, 0]
     assert why["size"].tolist() == [20, 10, 31] and why["labelled"].tolist() == [0, 0, 1]
-    every = typiclust.select(x, known, 63, np.random.default_rng(1), normalise=False, max_clusters=4)
+    every = typiclust.select(x, known, 63, np.random.default_rng(1), small=5, normalise=False, max_clusters=4)
     assert sorted(every.tolist()) == list(range(63))
     assert every[-3:].min() >= 60, "the small cluster comes last"
+
+
+def test_small_clusters_of_typiclust_scale_with_the_pool():
+    x = make("normal", 120, 3)
+    for n, most, small in ((120, 30, 1), (120, 6, 2), (120, 2, 5), (8, 500, 1)):
+
+        def picks(small, n=n, most=most):
+            rng = np.random.default_rng(3)
+            return typiclust.select(x[:n], x[:0], 40, rng, max_clusters=most, small=small, normalise=False).tolist()
+
+        assert picks(None) == picks(small)
+    crowd, pairs = np.random.default_rng(0), np.float64([[9, 0], [9, 0.1], [0, 9], [0, 9.1], [9, 9], [9, 9.1]])
+    both = np.concatenate([0.01 * crowd.standard_normal((60, 2)), pairs]).astype(np.float32)
+    rng = np.random.default_rng
+    rule, paper = (typiclust.select(both, both[:0], 4, rng(0), small=s, normalise=False) for s in (None, 5))
+    assert set((rule[rule >= 60] - 60) // 2) == {0, 1, 2}, "each pair gets its label"
+    assert (paper < 60).all(), "the paper's bound puts the pairs off"
 
 
 def test_typiclust_with_mini_batches_is_the_same_twice_and_normalises():

@@ -66,6 +66,8 @@ def test_help_and_list_load_neither_torch_nor_numpy(tmp_path: Path) -> None:
     assert not loaded("--help", among=(*HEAVY, "numpy", "pydantic", "sqlalchemy"), cwd=tmp_path)
     assert not loaded("--version", among=(*HEAVY, "numpy", "pydantic", "sqlalchemy"), cwd=tmp_path)
     assert not loaded("list", among=(*HEAVY, "numpy"), cwd=tmp_path)
+    assert not loaded("weights", "--help", among=(*HEAVY, "numpy"), cwd=tmp_path)
+    assert not loaded("weights", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from labelwise.project.round import Round
 from labelwise.report import headroom, page
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.unit_verdict import unit_verdict
-from labelwise.study import unit_evidence, unit_runs, unit_text
+from labelwise.study import unit_evidence, unit_runs, unit_text, workers
+from labelwise.study.compare import Task
 from labelwise.study.unit_choice import (
     Estimate,
     Evidence,
@@ -264,8 +265,8 @@ def test_advise_says_what_is_missing(projects: dict[str, Path], tmp_path: Path) 
 # ---------------------------------------------------------------------------------------------- compare --units
 
 
-def bounded(box: float, low: float = 0.5, high: float = 0.7, seeds: int = 3, seconds: float = 100.0) -> list[RunResult]:
-    """Runs of two rounds; whole images reach 0.6, the second seed is two points higher everywhere."""
+def bounded(box: float, low: float = 0.5, high: float = 0.7, seeds: int = 9, seconds: float = 100.0) -> list[RunResult]:
+    """Runs of two rounds; whole images reach 0.6, every second of three seeds is two points higher, the third four."""
     names = {"random_image": 0.6, "box": box, headroom.NO_NEW_LABEL: low, headroom.EVERYTHING_LABELLED: high}
     return [
         RunResult(
@@ -274,7 +275,9 @@ def bounded(box: float, low: float = 0.5, high: float = 0.7, seeds: int = 3, sec
             ("a",),
             [
                 RoundResult(0, 10, 5, 5, 50.0, quality=0.4),
-                RoundResult(1, 30, 45, 5, 50 + (seconds if name == "box" else 100.0), quality=quality + 0.02 * seed),
+                RoundResult(
+                    1, 30, 45, 5, 50 + (seconds if name == "box" else 100.0), quality=quality + 0.02 * (seed % 3)
+                ),
             ],
         )
         for name, quality in names.items()
@@ -290,8 +293,8 @@ def test_the_verdict_and_its_table_by_hand() -> None:
     assert found.sentences[0] == "At equal seconds the unit that pays is the box, asked by box."
     assert found.sentences[-1] == "Because." and "5.0 AP50 better than random_image" in found.sentences[1]
     table = found.tables[0].rows
-    assert table[0] == ["random_image", "image", "62.0 ± 2.0", "–", "50 %", "20", "40", "100 s"]
-    assert table[1] == ["box", "box", "67.0 ± 2.0", "+5.0 [+5.0, +5.0]", "75 %", "20", "40", "100 s"]
+    assert table[0] == ["random_image", "image", "62.0 ± 1.7", "–", "50 %", "20", "40", "100 s"]
+    assert table[1] == ["box", "box", "67.0 ± 1.7", "+5.0 [+5.0, +5.0]", "75 %", "20", "40", "100 s"]
     assert "Which unit pays" in page.html(bounded(0.65), title="t", units=found)
     worse = unit_verdict(bounded(0.55), UNIT_OF, "random_image").sentences[0]
     assert worse.startswith("At equal seconds the unit that pays is the image")
@@ -303,8 +306,10 @@ def test_there_is_no_verdict_without_headroom_bounds_or_seeds() -> None:
     small = unit_verdict(bounded(0.58, high=0.59), UNIT_OF, "random_image").sentences[0]
     assert small.startswith("No verdict on the unit.") and "Less than 10 points" in small
     single = unit_verdict(bounded(0.65, seeds=1), UNIT_OF, "random_image").sentences[0]
-    assert "--seeds 6" in single
-    assert "missing" in unit_verdict(bounded(0.65)[:6], UNIT_OF, "random_image").sentences[0]
+    assert "--seeds 8" in single
+    few = unit_verdict(bounded(0.65, seeds=7), UNIT_OF, "random_image").sentences
+    assert few[0].startswith("No verdict on the unit below 8 paired seeds.") and "better" not in few[1]
+    assert "missing" in unit_verdict(bounded(0.65)[:18], UNIT_OF, "random_image").sentences[0]
     assert "no round" in unit_verdict([], UNIT_OF, "random_image").sentences[0]
     off = unit_verdict(bounded(0.65, seconds=50.0), UNIT_OF, "random_image").sentences
     assert any("Seconds are not equal" in line and "box 50 s" in line for line in off)
@@ -339,14 +344,16 @@ def test_compare_units_refuses_what_would_make_the_ways_alike(tmp_path: Path) ->
 
 
 def test_compare_units_ends_with_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The projects run in this process: a process of its own for each would only load torch nine times."""
+    """The projects run in this process: another would only load torch again."""
 
-    def process(self: unit_runs.Comparison, folder: Path) -> None:
-        context = opening.start(folder, None)
-        list(loop.run(context))
-        context.project.close()
+    def here(text: str, tasks: tuple[list[Task], list[Task]], *_: object) -> None:
+        comparison = unit_runs.Comparison.from_json(text)
+        for task in (*tasks[0], *tasks[1]):
+            context = opening.start(comparison.prepare(task), None)
+            list(loop.run(context))
+            context.project.close()
 
-    monkeypatch.setattr(unit_runs.Comparison, "_process", process)
+    monkeypatch.setattr(workers, "run", here)
     folder = tmp_path / "c"
     given = asked("budget.per_round=[40]")
     shown = call("compare", "scenes", "--units", "--seeds", "1", "--jobs", "1", "--folder", str(folder), *given)

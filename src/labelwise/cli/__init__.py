@@ -12,7 +12,18 @@ from labelwise.cli.console import app as app
 from labelwise.cli.console import err, plain
 from labelwise.errors import LabelwiseError
 
-for kind in ("runs", "projects", "settings", "data", "side_by_side", "studies", "unavailable", "web", "transfer"):
+for kind in (
+    "runs",
+    "projects",
+    "settings",
+    "data",
+    "side_by_side",
+    "studies",
+    "unavailable",
+    "web",
+    "transfer",
+    "weights",
+):
     importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order
 
 

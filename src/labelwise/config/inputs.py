@@ -109,6 +109,8 @@ _SCORE = (
     Input("view_boxes", "V n 4", "boxes", "amount", "corners of its match under every view, in pixels of the image",
           at="views.boxes", column="view_boxes", task="detection", from_arrays=False),
     _COUNTS,
+    Input("difficulty", "C", "whole", "share", "how badly labelled objects of every class are found",
+          needs=("labelled",), task="detection", from_arrays=False),
     Input("offsets", "images+1", "images", "offsets", "where the boxes of every image begin"),
     Input("predicted_loss", "images", "images", "amount", "loss that the model predicts for itself",
           at="per_image.predicted_loss", column="predicted_loss", task="detection", from_arrays=False),

@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 import yaml
@@ -85,6 +85,7 @@ def _sentence(error: Any, raw: Mapping[str, Any]) -> str:
         model: Any = Run
         for part in location[:-1]:
             model = model.model_fields[part].annotation
+            model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # may be absent
         unknown = catalog.unknown(
             "key" + (f" in [{'.'.join(location[:-1])}]" if location[:-1] else ""),
             location[-1],

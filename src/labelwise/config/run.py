@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
-from labelwise.config.choice import Choice, MethodOf
+from labelwise.config.choice import Choice, MethodOf, Step
+from labelwise.config.features import Features
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
 from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import AskRule, Budget, Data, Predict, QueryRule, Section, TrackRule, Train
@@ -31,6 +32,8 @@ class Run(Section):
     data: Data
     model: Annotated[Choice, MethodOf("models", "retinanet")] = Choice(name="retinanet")
     """What is trained (`labelwise list models`)."""
+    features: Features | None = None
+    """Features of a network that is never trained, computed once; none: there are none."""
     train: Train = Train()
     predict: Predict = Predict()
     query: QueryRule = QueryRule()
@@ -73,6 +76,7 @@ class Run(Section):
             found.append("train.teacher would replace the boxes that labels.propagate lends; set one of the two")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
+        found += self._features_missing()
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
         if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
@@ -90,6 +94,34 @@ class Run(Section):
             )
         if self.needs_consistency and not self.predict.views:
             found.append("the label policy compares views of the image (Eq. 4); set predict.views")
+        return found
+
+    def _features_missing(self) -> list[str]:
+        """What is wrong with frozen features."""
+        found, body = [], 'set for example features.body = "efficientnet_lite0"'
+        wanted = {
+            f"{self.model.name} is trained on frozen features": self.reads_features or self.reads_objects,
+            'query.features = "frozen" looks at frozen features': self.query.features == "frozen",
+            'budget.start = "coverage" covers frozen features': self.budget.start == "coverage",
+        }
+        if self.features is None:
+            found += [f"{what}; {body}" for what, there in wanted.items() if there]
+        if self.features is not None and self.features.objects is None:
+            objects = 'set for example features.objects = "yolox_nano"'
+            if self.reads_objects:
+                found.append(f"{self.model.name} names proposed objects; {objects}")
+            elif self.query.features == "frozen" and not units.find(self.query.unit).ONE_PER_IMAGE:
+                found.append(
+                    f'query.features = "frozen" of whole images does not go with query.unit = {self.query.unit!r}; '
+                    f"{objects}, or ask about images"
+                )
+        if self.features is not None and self.features.objects is not None and self.classifies:
+            found.append("features.objects are of detectors; a classifier looks at whole images: remove it")
+        if self.reads_objects and self.needs_views and (self.predict.views or self.train.members == 1):
+            found.append(f"{self.model.name} sees no views of an image; take a score and a label policy without views")
+        recorded = self.needs("history") or (self.labels.teacher is not None and self.labels.teacher.by == "dispersion")
+        if self.reads_features and recorded and self.model.settings.get("kind", "logistic") != "linear":
+            found.append('label dispersion follows a training over its epochs; set model.kind = "linear"')
         return found
 
     def _not_for_a_classifier(self) -> list[str]:
@@ -124,6 +156,31 @@ class Run(Section):
     def classifies(self) -> bool:
         """Whether the model gives one class per image, not boxes (its file says `TASK = "classification"`)."""
         return bool(catalog.find("models", self.model.name).constant("TASK", "detection") == "classification")
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the model is trained on frozen features, not on images (its file says `READS = "features"`)."""
+        return bool(catalog.find("models", self.model.name).constant("READS", "images") == "features")
+
+    @property
+    def reads_objects(self) -> bool:
+        """Whether the model is trained on proposed objects, not on images (its file says `READS = "objects"`)."""
+        return bool(catalog.find("models", self.model.name).constant("READS", "images") == "objects")
+
+    @property
+    def frozen_selection(self) -> bool:
+        """Whether selectors see the frozen features of images."""
+        return self.query.features == "frozen" or self.reads_features or self.reads_objects
+
+    @property
+    def start_step(self) -> Step | None:
+        """The selector of the first images; None: they are drawn."""
+        if self.budget.start != "coverage":
+            return None
+        last = self.query.select[-1]
+        needed = set(catalog.find("select", last.name).inputs)
+        alone = "features" in needed and needed <= {"features", "labelled_features", "budget", "rng"}
+        return last if alone else Step(name="kcenter")
 
     @property
     def metric(self) -> str:
@@ -165,7 +222,13 @@ class Run(Section):
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
         one_per_image = units.find(self.query.unit).ONE_PER_IMAGE
-        return frozenset(one.needed(one_per_image) for one in self.rows if one.column not in ("", *_WITH_VIEWS))
+        rows = [one for one in self.rows if one.column not in ("", *_WITH_VIEWS) and not self._frozen(one)]
+        return frozenset(one.needed(one_per_image) for one in rows)
+
+    def _frozen(self, one: Input) -> bool:
+        """Whether an input is made of frozen features: the model need not give it."""
+        of_selectors = self.frozen_selection and one in _FEATURES_OF_SELECTORS
+        return of_selectors or (self.reads_features and one.column in _FEATURE_COLUMNS)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -185,7 +248,7 @@ class Run(Section):
     @property
     def needs_labelled(self) -> bool:
         """Whether predict must look at images that are wholly labelled, too."""
-        return self.needs("labelled")
+        return any("labelled" in one.needs and not self._frozen(one) for one in self.rows)
 
     @property
     def needs_tracks(self) -> bool:
@@ -200,6 +263,9 @@ class Run(Section):
 
 _WITH_VIEWS = ("view_probs", "view_iou")
 """Columns that come unasked where views are made."""
+
+_FEATURE_COLUMNS = ("features", "image_features")
+_FEATURES_OF_SELECTORS = tuple(INPUTS["select"][name] for name in ("features", "labelled_features"))
 
 
 def _of_views(one: Input) -> bool:

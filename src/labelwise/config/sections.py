@@ -55,6 +55,9 @@ class Data(Section):
     """Settings of generated road scenes, in place of `root`."""
     most_images: int | None = Field(None, ge=1)
     """A pool of so many images, drawn at random, the same for every seed."""
+    sample: int | None = Field(None, ge=1)
+    """A pool of so many images, drawn by the run's seed from those that `most_images` leaves; frozen features are kept
+    of all of these, for every seed; none: all."""
     imbalance: float | None = Field(None, gt=0, le=1)
     """Of half of the classes only this share of the pool's images stays (classification; 001, section 4.5.1)."""
     image_size_px: int = Field(256, ge=8, le=4096)
@@ -132,6 +135,9 @@ class QueryRule(Section):
     """Lifts box scores to images and regions."""
     scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
     """Magnifications at which region candidates are looked for; the region is as large as the image at 1."""
+    features: Literal["model", "frozen"] | None = None
+    """What selectors that look at features see of whole images: "model": the features of the trained model; "frozen":
+    those of the section `features`, centred and of unit length; none: "model"."""
     tau_frequency: tuple[float, float] = (0.8, 0.1)
     """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
 
@@ -172,7 +178,7 @@ class TrackRule(Section):
     preset: Literal["ultrafast", "fast", "medium", "raft_small", "raft_large"] = "ultrafast"
     """Of the DIS flow; `raft_small` and `raft_large` need `flow_weights`."""
     flow_weights: str | None = None
-    """A file of torchvision's weights for RAFT."""
+    """A file of torchvision's weights for RAFT, or its name of `labelwise weights`: raft_small, raft_large."""
     flow_px: int = Field(640, ge=64)
     """The longest side of the frames that the flow looks at."""
 
@@ -210,8 +216,9 @@ class Budget(Section):
 
     start_images: int | float = Field(0.05, gt=0)
     """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
-    start: Literal["random", "balanced"] = "random"
-    """Drawn at random, or from every class equally many (for study: 001, section 4.5.1)."""
+    start: Literal["random", "balanced", "coverage"] = "random"
+    """Drawn at random, or from every class equally many (for study: 001, section 4.5.1), or such that they cover the
+    pool's frozen features: by the last selector of `query.select` where it needs features alone, else by k-center."""
     unit: Annotated[Literal["boxes", "queries", "images", "seconds"], BeforeValidator(of_frames)] = "boxes"
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)

@@ -43,7 +43,7 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
 
     def fill(i: int) -> None:
         try:
-            squares[i] = _square(image_reader.pixels_of(pool, i), size_px)
+            squares[i] = square(image_reader.pixels_of(pool, i), size_px)
         except LabelwiseError as error:
             failed[i] = str(error)
 
@@ -53,7 +53,8 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
     return Pixels(squares, dict(sorted(failed.items())))
 
 
-def _square(pixels: np.ndarray, size_px: int) -> UInt8[np.ndarray, "3 size size"]:
+def square(pixels: np.ndarray, size_px: int) -> UInt8[np.ndarray, "3 size size"]:
+    """The central square of an image [h, w, 3], resized."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2

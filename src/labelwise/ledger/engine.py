@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 from labelwise.ledger.ledger_errors import damage_error, readable_errors, readable_rows
 from labelwise.ledger.schema import APPEND_ONLY, LATER, SCHEMA_VERSION, meta, metadata
 from labelwise.types import LabelwiseError
-from labelwise.types.disk import make_private, to_json
+from labelwise.types.disk import forces, make_private, to_json
 
 BUSY_MS = 30_000
 
@@ -35,7 +35,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
     for pragma in (
         f"busy_timeout = {BUSY_MS}",
         "journal_mode = WAL",
-        "synchronous = FULL",  # an answer that was accepted survives a power cut
+        f"synchronous = {'FULL' if forces() else 'OFF'}",  # FULL: an answer that was accepted survives a power cut
         "foreign_keys = ON",
         "recursive_triggers = ON",  # INSERT OR REPLACE must fire the append-only triggers as well
     ):

@@ -104,7 +104,8 @@ def write(
         if states is not None and before != dict(states):
             connection.execute(sa.delete(t.unavailable))
             _insert(connection, states)
-    ledger.see_sizes()
+    if sizes:
+        ledger.see_sizes()
 
 
 def mark(ledger: Ledger, states: Mapping[str, Unavailable]) -> None:

@@ -32,19 +32,23 @@ class Instant:
         return condition & (table.c.round <= self.round) if "round" in table.c else condition
 
 
+_TABLES = {
+    "annotations": t.annotation_table,
+    "coverage": t.coverage,
+    "background": t.background,
+    "answers": t.answers,
+    "queries": t.queries,
+}
+_NEWEST = sa.select(
+    *(
+        sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0)).scalar_subquery().label(name)
+        for name, table in _TABLES.items()
+    ),
+    sa.select(sa.func.count()).select_from(t.images).scalar_subquery().label("images"),
+)
+
+
 def instant(connection: sa.Connection, round_number: int, classes: int, time: str) -> Instant:
     """The present one, limited to the rounds up to `round_number`."""
-    tables = {
-        "annotations": t.annotation_table,
-        "coverage": t.coverage,
-        "background": t.background,
-        "answers": t.answers,
-        "queries": t.queries,
-    }
-    newest = [
-        sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0)).scalar_subquery().label(name)
-        for name, table in tables.items()
-    ]
-    many = sa.select(sa.func.count()).select_from(t.images).scalar_subquery().label("images")
-    row = connection.execute(sa.select(*newest, many)).mappings().one()
-    return Instant(round_number, classes=classes, time=time, **{name: int(row[name]) for name in (*tables, "images")})
+    row = connection.execute(_NEWEST).mappings().one()
+    return Instant(round_number, classes=classes, time=time, **{name: int(row[name]) for name in (*_TABLES, "images")})

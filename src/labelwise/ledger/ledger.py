@@ -21,7 +21,7 @@ from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.ledger.costs import costs
 from labelwise.ledger.current_answers import CURRENT, UNANSWERED
-from labelwise.ledger.current_labels import read_annotations, read_labels
+from labelwise.ledger.current_labels import LastLabels, read_annotations
 from labelwise.ledger.engine import one_instant, open_engine
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger_errors import readable_errors, readable_rows
@@ -50,6 +50,7 @@ class Ledger:
     def __init__(self, engine: sa.Engine, where: str) -> None:
         self.engine = engine
         self.where = where
+        self._last = LastLabels()
         self._sizes: dict[str, tuple[int, int]] = {}  # kept until `see_sizes`: it hardly ever changes
         # SQLite writes one at a time, and whoever finds it busy sleeps and looks again: here its threads queue instead
         sqlite = engine.dialect.name == "sqlite"
@@ -274,12 +275,9 @@ class Ledger:
     # ---- what is known --------------------------------------------------------------------------------------------
 
     def labels(self, pool: Pool, seen: Instant | None = None) -> Labels:
-        """All that is known of the pool, in the pool's order; superseded and withdrawn annotations are left out.
-
-        With `seen`, what was known at that instant.
-        """
+        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn."""
         with self.read() as connection:
-            return read_labels(connection, pool, self.where, seen)
+            return self._last.read(connection, pool, self.where, seen)
 
     def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
         """The current annotations as columns `id`, `image` (names), `xyxy`, `label`, `round`, oldest first.

@@ -20,7 +20,7 @@ from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.ledger_errors import damage_error
 from labelwise.types import LabelwiseError
-from labelwise.types.disk import in_one_step, readable_errors, sync
+from labelwise.types.disk import forces, in_one_step, readable_errors, sync
 
 COPY = "ledger.copy.sqlite"
 """The copy's name in the project folder: made when a round has been answered."""
@@ -99,8 +99,11 @@ def _other_rows(ledger: Ledger, rounds: int) -> list[str]:
 
 
 def make_copy(ledger: Ledger, folder: Path, round_number: int) -> None:
-    """Copies the ledger of a round that was answered; the copy before is replaced by a whole one that was compared."""
-    if not is_file(ledger):
+    """Copies the ledger of a round that was answered; the copy before is replaced by a whole one that was compared.
+
+    A run that can be repeated has none (`disk.without_force`).
+    """
+    if not is_file(ledger) or not forces():
         return
     compare(ledger, round_number)
     path = folder / COPY

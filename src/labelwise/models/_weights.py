@@ -16,6 +16,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from labelwise import weights as known_weights
 from labelwise.types import LabelwiseError
 
 Architecture = Literal["retinanet", "faster_rcnn", "classifier"]
@@ -30,6 +31,9 @@ _COCO = {
 }
 _CLASS_HEADS = ("head.classification_head.cls_logits.", "roi_heads.box_predictor.")
 _WRAPPERS = ("state_dict", "model")
+_DETECTORS = known_weights.of_kind("detector")
+"""Files of torchvision's detectors, by the names of `labelwise weights`."""
+_KNOWN = (*known_weights.of_kind("body"), *_DETECTORS)
 
 
 class Source:
@@ -85,7 +89,7 @@ class Source:
 
 
 def read(weights: str, detector: Architecture, backbone: str) -> Source:
-    """Reads "none", "imagenet", "coco", or the file of that path.
+    """Reads "none", "imagenet", "coco", a name of `labelwise weights`, or the file of that path.
 
     Raises:
         LabelwiseError: the hub cannot be reached or has no such weights; the file cannot be read.
@@ -95,10 +99,12 @@ def read(weights: str, detector: Architecture, backbone: str) -> Source:
     if weights in ("imagenet", "coco"):
         return _source(f"{weights} ({backbone})", _download(weights, detector, backbone))
     path = Path(weights).expanduser()
+    if not path.is_file() and weights in _KNOWN:
+        path = known_weights.path_of(weights, "weights", among=_KNOWN)
     if not path.is_file():
         raise LabelwiseError(
             f'weights = {weights!r}: there is no such file; expected "none", "imagenet", "coco" or the path of a .pth '
-            "or .safetensors file"
+            "or .safetensors file, or a body or detector that `labelwise weights` lists"
         )
     try:
         read_tensors: Any = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
@@ -107,7 +113,7 @@ def read(weights: str, detector: Architecture, backbone: str) -> Source:
             f"weights {path}: cannot be read as tensors ({type(error).__name__}); expected a state dict saved "
             "by torch.save (it is read with weights_only=True) or a .safetensors file"
         ) from error
-    return _source(str(path), read_tensors)
+    return _source(f"coco ({weights})" if weights in _DETECTORS else str(path), read_tensors)
 
 
 def _unpickle(path: Path) -> Any:
@@ -152,9 +158,11 @@ def _hub_url(weights: str, detector: Architecture, backbone: str) -> str:
 
 
 def _download(weights: str, detector: Architecture, backbone: str) -> Any:
-    """From torchvision's hub; kept in torch's own cache, whose hash is checked."""
+    """What `labelwise weights` put into the cache; else from torchvision's hub, kept and checked in torch's own."""
     url = _hub_url(weights, detector, backbone)
     try:
+        if (kept := known_weights.kept(url)) is not None:
+            return _unpickle(kept)
         with redirect_stdout(sys.stderr):  # torch announces the download on stdout, which belongs to the command
             return torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=False, check_hash=True, weights_only=True

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from labelwise.models import _weights
-from labelwise.models._backbones import BackboneName, body, width_of
+from labelwise.models._backbones import BackboneName, WeightsInput, body, width_of
 from labelwise.types import LabelwiseError
 
 TASK: Literal["classification"] = "classification"
@@ -124,6 +124,7 @@ def build(
     frozen: bool = False,
     mean: Triple = (0.485, 0.456, 0.406),
     std: Triple = (0.229, 0.224, 0.225),
+    weights_input: WeightsInput = "imagenet",
 ) -> nn.Module:
     """A classifier with random weights, or with the body of a file.
 
@@ -131,13 +132,14 @@ def build(
         n_classes: C.
         backbone: `small` (four convolutions of `width` to 8 `width` channels, for a CPU), `resnet18_cifar`, or one of
             torchvision's networks.
-        weights: "none", "imagenet" (torchvision's hub), or a file of tensors by torchvision's names, such as
-            `labelwise pretrain` writes.
+        weights: "none", "imagenet" (torchvision's hub), a name of `labelwise weights`, or a file of tensors by
+            torchvision's names, such as `labelwise pretrain` writes.
         width: channels of the first convolution of `small`.
         dropout: probability before the linear layer; needed by the view `dropout` (BALD).
         frozen: trains the linear layer alone (001, section 5.4).
         mean: what is taken from the input in 0..1, per channel.
         std: what it is divided by then.
+        weights_input: "raw01" for a file that was trained on images as they come, in 0..1 (mean and std are not used).
     """
     if backbone == "small":
         layers, features = _small(width // 4 * 4), 8 * (width // 4 * 4)
@@ -147,6 +149,8 @@ def build(
         layers["maxpool"] = nn.Identity()  # type: ignore[operator]
     else:
         layers, features = body(backbone), width_of(backbone)
+    if weights_input == "raw01":
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     model = Classifier(layers, features, n_classes, dropout, mean, std)
     _weights.read(weights, "classifier", "resnet18" if backbone == "resnet18_cifar" else backbone).load_into(model)
     if frozen:

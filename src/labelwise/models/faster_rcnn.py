@@ -218,8 +218,9 @@ def build(
     Args:
         n_classes: number of classes C.
         backbone: the convolutional body.
-        weights: "none", "imagenet" or "coco" (torchvision's hub), or the path of a .pth or .safetensors file. The body
-            must fit; of a whole detector also what else has this model's shapes, never the class head.
+        weights: "none", "imagenet" or "coco" (torchvision's hub), a name of `labelwise weights`, or the path of a .pth
+            or .safetensors file. The body must fit; of a whole detector also what else has this model's shapes, never
+            the class head.
         weights_input: how the backbone's training normalised its images.
         activation: "auto" is leaky_relu for a file whose batch norms are all folded (NanoDet), else relu.
         fpn_channels: width of the pyramid.

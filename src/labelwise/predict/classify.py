@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from labelwise.predict.detect import Sink, Summary
@@ -20,10 +21,24 @@ from labelwise.predict.passes import ViewChoice, dropping_out, views_of
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views, offsets_of
 
 
+class Inputs(Protocol):
+    """What a classifier looks at, image by image of the pool: uint8 [images, 3, h, w], or features float [_, D]."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
 @torch.inference_mode()
 def classify(
     model: nn.Module,
-    squares: UInt8[Tensor, "images 3 h w"],
+    squares: Inputs,
     wanted: Int64[np.ndarray, " wanted"],
     writer: Sink,
     *,
@@ -42,7 +57,7 @@ def classify(
 
     Args:
         model: `TASK = "classification"` (`models.classifier`), in evaluation mode.
-        squares: all images of the pool, where the model is or on the CPU.
+        squares: all images of the pool (or their frozen features), where the model is or on the CPU.
         wanted: which to predict; the others get no detection.
         writer: takes detections shard by shard.
         size_px: width and height of every image.
@@ -85,7 +100,7 @@ def classify(
 @torch.inference_mode()
 def distributions(
     model: nn.Module,
-    squares: Tensor,
+    squares: Inputs,
     wanted: np.ndarray,
     batch_size: int,
     stream: tuple[int, ...] | None = None,
@@ -105,12 +120,13 @@ def distributions(
     return np.concatenate(probs)[:n], np.concatenate(features)[:n].astype(np.float32)
 
 
-def batches(model: nn.Module, squares: Tensor, wanted: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-    """The wanted images as float batches in 0..1, where the model is."""
+def batches(model: nn.Module, squares: Inputs, wanted: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+    """The wanted images as float batches in 0..1 (features as they are), where the model is."""
     device = next(model.parameters()).device
     for start in range(0, len(wanted), batch_size):
         rows = torch.from_numpy(wanted[start : start + batch_size]).to(squares.device)
-        yield squares[rows].to(device).float().div_(255)
+        found = squares[rows].to(device)
+        yield found.float().div_(255) if squares.dtype == torch.uint8 else found
 
 
 def _detections(
@@ -142,7 +158,7 @@ def _detections(
 
 @torch.inference_mode()
 def classes(
-    model: nn.Module, squares: UInt8[Tensor, "images 3 h w"], wanted: Int64[np.ndarray, " wanted"], batch_size: int
+    model: nn.Module, squares: Inputs, wanted: Int64[np.ndarray, " wanted"], batch_size: int
 ) -> Int64[np.ndarray, " wanted"]:
     """The most probable class of the wanted images, the model being left as it was found."""
     training = model.training

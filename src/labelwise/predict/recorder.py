@@ -15,10 +15,10 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from jaxtyping import Int64, UInt8
-from torch import Tensor, nn
+from jaxtyping import Int64
+from torch import nn
 
-from labelwise.predict.classify import classes
+from labelwise.predict.classify import Inputs, classes
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Recorder:
     """
 
     path: Path
-    squares: UInt8[Tensor, "images 3 h w"]
+    squares: Inputs
     wanted: Int64[np.ndarray, " wanted"]
     n_classes: int
     epochs: int

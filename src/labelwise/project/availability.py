@@ -100,7 +100,7 @@ def unreadable(context: Context, images: Iterable[int]) -> set[int]:
     if not len(wanted):
         return set()
     if context.run.classifies:
-        said = context.pixels("pool").failed
+        said = context.unreadable("pool")
         failed = {i: said[i] for i in wanted.tolist() if i in said}
     else:
         failed = dict(context.images("pool").warm(wanted))

@@ -10,7 +10,15 @@ from labelwise.ledger import records
 from labelwise.project import repair
 from labelwise.project.context import Context
 
-NO_MATTER = ("name", "data.root", "data.cache_gb", "data.frames_gb", "ask.poll_s", "train.checkpoint_every_s")
+NO_MATTER = (
+    "name",
+    "data.root",
+    "data.cache_gb",
+    "data.frames_gb",
+    "features.folder",
+    "ask.poll_s",
+    "train.checkpoint_every_s",
+)
 """Settings that change no result."""
 
 

@@ -17,7 +17,10 @@ from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
+from labelwise.project.kept_features import Extraction, FrozenFeatures
+from labelwise.project.objects import FrozenObjects, Objects, objects_of
 from labelwise.project.project_folder import Project
+from labelwise.project.whole_images import WholeImages
 from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -31,6 +34,19 @@ def say_nothing(_line: str) -> None:
 def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
     """No progress bar."""
     return nullcontext(lambda _n: None)
+
+
+@dataclass
+class Decoded:
+    """Images that were decoded: per split and scale, and as one array per split; their frozen features and objects.
+    Runs of one process on the same pool may share them (`shared`, see `kept_pools`).
+    """
+
+    images: dict[tuple[str, float], Images] = field(default_factory=dict)
+    pixels: dict[str, Pixels] = field(default_factory=dict)
+    features: dict[str, FrozenFeatures] = field(default_factory=dict)
+    objects: dict[str, FrozenObjects] = field(default_factory=dict)
+    shared: bool = False
 
 
 @dataclass
@@ -52,31 +68,65 @@ class Context:
     absent: Mapping[int, str] = field(default_factory=dict)
     readable: set[int] = field(default_factory=set)
     seen: Instant | None = None
-    _images: dict[tuple[str, float], Images] = field(default_factory=dict)
-    _pixels: dict[str, Pixels] = field(default_factory=dict)
+    decoded: Decoded = field(default_factory=Decoded)
 
     def images(self, which: str, scale: float = 1.0) -> Images:
         """The resized images of the "pool" or of the "test" split, decoded once; at another `scale` never kept."""
-        if (which, scale) not in self._images:
+        if (which, scale) not in self.decoded.images:
             pool = self.pool if which == "pool" or self.test is None else self.test
             budget = int(self.run.data.cache_gb * 1e9 / 2) if scale == 1 else 0
             size_px = round(self.run.data.image_size_px * scale)
-            self._images[which, scale] = Images(pool, size_px, cache_bytes=budget)
-        return self._images[which, scale]
+            self.decoded.images[which, scale] = Images(pool, size_px, cache_bytes=budget)
+        return self.decoded.images[which, scale]
 
     def pixels(self, which: str) -> Pixels:
         """The "pool" or the "test" split as one array of squares: what a classifier looks at."""
-        if which not in self._pixels:
+        if which not in self.decoded.pixels:
             pool = self.pool if which == "pool" or self.test is None else self.test
             most = self.run.data.cache_gb * 1e9 / 2
             with self.bar(f"read {len(pool)} images of the {which}", len(pool)) as advance:
-                self._pixels[which] = load_pixels(pool, self.run.data.image_size_px, most_bytes=most, progress=advance)
-        return self._pixels[which]
+                self.decoded.pixels[which] = load_pixels(
+                    pool, self.run.data.image_size_px, most_bytes=most, progress=advance
+                )
+        return self.decoded.pixels[which]
+
+    def features(self, which: str) -> FrozenFeatures:
+        """The frozen features of the "pool" or of the "test" split, computed if they are not kept yet.
+
+        Raises:
+            LabelwiseError: the config has no section `features`.
+        """
+        if which not in self.decoded.features:
+            rule = self.run.features
+            if rule is None:
+                raise LabelwiseError("there are no frozen features: set for example features.body=efficientnet_lite0")
+            folder = self.project.folder / "features" if rule.folder is None else Path(rule.folder)
+            whole = WholeImages(rule, self.run.classifies, self.device)
+            found = Extraction(
+                whole if rule.objects is None else Objects(rule, self.device), folder, rule.pca, self.bar
+            )
+            pool = self.pool if which == "pool" or self.test is None else self.test
+            self.decoded.features[which] = found.features(which, pool, self.pool)
+        return self.decoded.features[which]
+
+    def objects(self, which: str) -> FrozenObjects:
+        """The objects that a frozen detector proposes in the "pool" or the "test" split, computed if need be."""
+        if which not in self.decoded.objects:
+            self.decoded.objects[which] = objects_of(self.features(which))
+        return self.decoded.objects[which]
+
+    def unreadable(self, which: str) -> Mapping[int, str]:
+        """Of a classifier: the images of the "pool" or the "test" split that it cannot look at, and why."""
+        return self.features(which).failed if self.run.reads_features else self.pixels(which).failed
 
     def drop_images(self) -> None:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""
-        self._images.clear()
-        self._pixels.clear()
+        if self.decoded.shared:
+            self.decoded = Decoded()
+        self.decoded.images.clear()
+        self.decoded.pixels.clear()
+        self.decoded.features.clear()
+        self.decoded.objects.clear()
         self.readable.clear()
 
     def known(self) -> Labels:
@@ -90,8 +140,8 @@ class Context:
             classes = self.pool.classes[: seen.classes]
             changed["pool"] = replace(self.pool, classes=classes)
             changed["test"] = None if self.test is None else replace(self.test, classes=classes)
-        if run.data != self.run.data:
-            changed |= {"_images": {}, "_pixels": {}}
+        if run.data != self.run.data or run.features != self.run.features:
+            changed["decoded"] = Decoded()
         return replace(self, **changed)
 
     def see_classes(self) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise import catalog, config, files
+from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
+from labelwise.config.features import Features
 from labelwise.data import find, hold_back, long_tail
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
@@ -19,7 +20,8 @@ from labelwise.errors import LabelwiseError, no_project
 from labelwise.generated import roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability
-from labelwise.project.context import Bar, Context, clips_of, silent
+from labelwise.project.context import Bar, Context, Decoded, clips_of, silent
+from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers
@@ -28,8 +30,16 @@ Read = Callable[[Path, str | None, str | None], Pool]
 """Reads a split of a data set in a format, as `find.read` does."""
 
 
-def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: Bar = silent) -> Context:
+def start(
+    folder: Path,
+    recipe: str | None,
+    settings: Sequence[str] = (),
+    bar: Bar = silent,
+    kept: KeptPools | None = None,
+) -> Context:
     """Opens the project in `folder`; makes it first when a recipe is given and it is not there yet.
+
+    `kept`: the pools that this process has read for other projects.
 
     Raises:
         LabelwiseError: no project and no recipe; a project with other settings than those given; a faulty config.
@@ -41,7 +51,7 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
         run = config.load(folder / "run.toml", settings)
         if settings:
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
-        return _open(Project.open(folder, run.ledger), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar, kept)
     run = resolve_paths(config.load(catalog.recipe_files(recipe), settings), folder)
     if there:
         before = config.load(folder / "run.toml")
@@ -51,30 +61,48 @@ def start(folder: Path, recipe: str | None, settings: Sequence[str] = (), bar: B
                 f"{folder} holds another run (different: {', '.join(changed)}). Continue it with `labelwise run "
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
-        return _open(Project.open(folder, run.ledger), run, bar)
+        return _open(Project.open(folder, run.ledger), run, bar, kept)
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
-    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar)
+    return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
 
 
-def resolve_paths(run: Run, folder: Path) -> Run:
-    """Paths made absolute, so that the project can be opened from anywhere."""
+def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
+    """Paths made absolute, so that the project can be opened from anywhere.
+
+    `features`: where frozen features are kept unless the run says so itself; None: in the project.
+    """
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model, tracks = run.model, run.tracks
-    weights = model.settings.get("weights", "none")
-    if "/" in weights or weights.endswith((".pth", ".pt", ".safetensors")):
-        model = model.model_copy(update={"weights": _file("model.weights", weights, '"none" trains from scratch')})
+    given = model.settings.get("weights", "none")
+    if "/" in given or given.endswith((".pth", ".pt", ".safetensors")):
+        model = model.model_copy(update={"weights": _file("model.weights", given, '"none" trains from scratch')})
     if tracks.flow_weights is not None:
         file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
         tracks = tracks.model_copy(update={"flow_weights": file})
-    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks})
+    frozen = None if run.features is None else _resolve_features(run.features, features)
+    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks, "features": frozen})
     return config.parse(changed.model_dump(exclude_none=True), str(folder))
 
 
+def _resolve_features(rule: Features, folder: Path | None) -> Features:
+    kept = rule.folder if rule.folder is not None else None if folder is None else str(folder)
+    given = rule.weights
+    if given not in ("pretrained", "none"):
+        given = _file("features.weights", given, '"pretrained": those of the body\'s package or hub')
+    objects = rule.objects
+    if objects is not None and objects not in weights.of_kind("yolox"):
+        objects = _file("features.objects", objects, "yolox_nano, which `labelwise weights yolox_nano` fetches")
+    absolute = None if kept is None else str(Path(kept).expanduser().resolve())
+    return rule.model_copy(update={"weights": given, "objects": objects, "folder": absolute})
+
+
 def _file(key: str, given: str, otherwise: str) -> str:
-    """The absolute path of a file that a setting names."""
+    """The absolute path of a file that a setting names, by its path or by its name of `labelwise weights`."""
     places = [Path(given), Path(os.environ.get("LABELWISE_DATA", ".")) / given]
     found = next((p for p in places if p.exists()), None)
+    if found is None and weights.is_file(given):
+        found = weights.path_of(given, key)
     if found is None:
         raise LabelwiseError(
             f"{key} = {given!r}: no such file here or under $LABELWISE_DATA; give another with --set {key}=PATH "
@@ -83,7 +111,7 @@ def _file(key: str, given: str, otherwise: str) -> str:
     return str(found.resolve())
 
 
-def _open(project: Project, run: Run, bar: Bar) -> Context:
+def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Context:
     data = run.data
     root = project.folder / "data" if data.generated else data.folder()
     if data.generated and not (root.exists() and any(root.iterdir())):
@@ -91,7 +119,8 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    context = Context(project, run, *_pools_of(project, run, root, splits), bar)
+    read, decoded = _pools_of(project, run, root, splits, kept)
+    context = Context(project, run, *read, bar, decoded=decoded)
     context.absent = context.pool.unavailable
     for pool in (context.pool, context.test):
         writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
@@ -102,12 +131,18 @@ def _open(project: Project, run: Run, bar: Bar) -> Context:
     return context
 
 
-def _pools_of(project: Project, run: Run, root: Path, splits: tuple[str, str]) -> tuple[Pool, Pool | None, int]:
+def _pools_of(
+    project: Project, run: Run, root: Path, splits: tuple[str, str], kept: KeptPools | None
+) -> tuple[Pools, Decoded]:
     """`pools`, with the pool in the order of the ledger's images, and those of them that are gone."""
     known = image_files.known(project.ledger)
     names = [name for name, _, _ in known]
-    pool, test, first = pools(run, root, *splits, names)
-    return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
+
+    def read() -> Pools:
+        pool, test, first = pools(run, root, *splits, names)
+        return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
+
+    return (read(), Decoded()) if kept is None else kept.find(run, root, splits, names, read)
 
 
 def _generate(run: Run, root: Path, bar: Bar) -> None:
@@ -149,15 +184,13 @@ def pools(
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
     if run.needs_clips:
         clips_of(pool)
-    if data.most_images is not None and pool.clips is not None:
-        raise LabelwiseError("data.most_images draws single images; for videos set data.stride_frames instead")
+    for key in ("most_images", "sample"):
+        if getattr(data, key) is not None and pool.clips is not None:
+            raise LabelwiseError(f"data.{key} draws single images; for videos set data.stride_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
         drawn = np.random.default_rng(0).permutation(len(pool))
         pool = long_tail.subset(pool, np.sort(_fill_up(known, pool, drawn, data.most_images)))
-    first = run.budget.first(len(pool))
-    if data.imbalance is not None:
-        rows = _fill_up(known, pool, np.zeros(0, np.int64), 0) if known else _thin_out(pool, run, first)
-        pool = long_tail.subset(pool, rows)
+    pool, first = _of_the_seed(pool, run, known)
     if run.classifies and not pool.one_class_per_image and pool.truth is not None:
         raise LabelwiseError(
             f"{root}: {run.model.name} classifies whole images, but this data set has boxes. Take a detector "
@@ -171,6 +204,21 @@ def pools(
     if run.classifies and len(pool.classes) == 0:
         raise LabelwiseError(f'{root}: no classes are known; for a folder of classes set data.format = "classes"')
     return pool, test, first
+
+
+def _of_the_seed(pool: Pool, run: Run, known: Sequence[str]) -> tuple[Pool, int]:
+    """The part of a pool that the run's seed draws, and how many images the first round labels."""
+    whole, data = pool, run.data
+    if data.sample is not None and data.sample < len(pool):
+        drawn = np.random.default_rng([run.seed, 7]).permutation(len(pool))
+        pool = long_tail.subset(pool, np.sort(_fill_up(known, pool, drawn, data.sample)))
+    first = run.budget.first(len(pool))
+    if data.imbalance is not None:
+        rows = _fill_up(known, pool, np.zeros(0, np.int64), 0) if known else _thin_out(pool, run, first)
+        pool = long_tail.subset(pool, rows)
+    if run.features is not None and len(pool) < len(whole):
+        pool = replace(pool, whole=whole)
+    return pool, first
 
 
 def _pool(run: Run, root: Path, split: str | None, known: Sequence[str], read: Read) -> Pool:

@@ -14,7 +14,12 @@ t(0.975; 2) = 4.3027, so 2 -+ 2.484. Round 2: 4, 4, 4. Averaged over rounds, per
 >>> p.rounds.mean.tolist(), p.rounds.low.round(3).tolist(), p.rounds.high.round(3).tolist()
 ([2.0, 4.0], [-0.484, 4.0], [4.484, 4.0])
 >>> verdict(p, "CB", "U", "AP50")
-'CB is 3.0 AP50 better than U, 95 % CI 1.8 to 4.2 (3 seeds)'
+'CB against U: mean +3.0 AP50, 95 % CI +1.8 to +4.2 (3 seeds); no verdict below 8 paired seeds'
+
+Nine seeds, three times these:
+
+>>> verdict(pair(np.tile(a, (3, 1)), np.tile(b, (3, 1))), "CB", "U", "AP50")
+'CB is 3.0 AP50 better than U, 95 % CI 2.7 to 3.3 (9 seeds)'
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
+from labelwise.report.wording import EFFECT, why_no_verdict
 from labelwise.types import LabelwiseError
 
 
@@ -89,16 +95,21 @@ def _interval(difference: Float64[np.ndarray, "seeds k"], confidence: float) -> 
     return Interval(mean, mean - half, mean + half)
 
 
-def verdict(comparison: Paired, a: str, b: str, metric: str = "AP50") -> str:
-    """The overall difference in plain words; "better" or "worse" only where the interval excludes zero."""
+def verdict(comparison: Paired, a: str, b: str, metric: str = "AP50", effect: float = EFFECT) -> str:
+    """The overall difference in plain words: "better" or "worse" where the interval excludes zero, "no difference"
+    where it does not; neither below `wording.ENOUGH_PAIRS` seeds or with an interval wider than `effect` points.
+    """
     (mean,), (low,), (high,) = comparison.overall.mean, comparison.overall.low, comparison.overall.high
-    share = f"{comparison.confidence * 100:g} % CI"
+    share, seeds = f"{comparison.confidence * 100:g} % CI", f"({comparison.n} seeds)"
+    why = why_no_verdict(comparison.n, high - low, effect)
+    if why:
+        return f"{a} against {b}: mean {sign(mean)} {metric}, {share} {sign(low)} to {sign(high)} {seeds}; {why}"
     if low <= 0 <= high:
         inner = f"mean {sign(mean)} {metric}, {share} {sign(low)} to {sign(high)}"
         return f"{a} against {b}: no difference that {comparison.n} seeds can show ({inner})"
     word, ends = ("better", (low, high)) if mean > 0 else ("worse", (-high, -low))
     interval = f"{share} {ends[0]:.1f} to {ends[1]:.1f}"
-    return f"{a} is {abs(mean):.1f} {metric} {word} than {b}, {interval} ({comparison.n} seeds)"
+    return f"{a} is {abs(mean):.1f} {metric} {word} than {b}, {interval} {seeds}"
 
 
 def sign(value: float) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 
 from labelwise.report.comparison import Paired, pair, sign, verdict
 from labelwise.report.curves import differences, metrics_of
+from labelwise.report.reach import text_of
 from labelwise.report.spread import Group, values
 from labelwise.report.tables import Table
-from labelwise.report.wording import DASH, join_words
+from labelwise.report.wording import DASH, EFFECT, join_words
 from labelwise.types import LabelwiseError
 
 
@@ -34,8 +35,8 @@ class Contrast:
     parts: Sequence[Part]
 
 
-def contrast(groups: Sequence[Group], baseline: str | None) -> Contrast | None:
-    """None for fewer than two names. The first name is the baseline unless one is chosen."""
+def contrast(groups: Sequence[Group], baseline: str | None, effect: float = EFFECT) -> Contrast | None:
+    """None for fewer than two names. The first name is the baseline unless one is chosen; `effect`: see `verdict`."""
     names = [g.name for g in groups]
     if baseline is not None and baseline not in names:
         near = difflib.get_close_matches(baseline, names, n=1)
@@ -50,15 +51,24 @@ def contrast(groups: Sequence[Group], baseline: str | None) -> Contrast | None:
         compared = [(g.name, *_pairs(g, base, metric)) for g in others]
         sound = [(name, p) for name, p, _ in compared if isinstance(p, Paired)]
         verdicts = [
-            verdict(p, name, base.name, base.name_of(metric))
+            verdict(p, name, base.name, base.name_of(metric), effect)
             if isinstance(p, Paired)
             else f"{name} against {base.name}: {p}"
             for name, p, _ in compared
         ]
+        if (alone := _alone(base, others)) and verdicts:
+            verdicts.append(alone)
         named = base.name_of(metric)
         chart = differences(sound, base.name, named) if sound else None
         parts.append(Part(named, verdicts, chart, _table(compared, base.name, named) if sound else None))
     return Contrast(base.name, parts)
+
+
+def _alone(base: Group, others: Sequence[Group]) -> str:
+    """Which seeds are paired with nothing; empty where all methods have the same."""
+    missing = {g.name: set(g.seeds) ^ set(base.seeds) for g in others}
+    parts = [f"{name}: {text_of(sorted(seeds))}" for name, seeds in missing.items() if seeds]
+    return f"Only common seeds are paired; left out, with {base.name} against {'; '.join(parts)}" if parts else ""
 
 
 def _pairs(group: Group, base: Group, metric: str) -> tuple[Paired | str, list[int]]:

@@ -50,8 +50,10 @@ def metrics_of(groups: Sequence[Group]) -> list[str]:
     return [m for m in METRICS if any(np.isfinite(values(g, m)).any() for g in groups)]
 
 
-def learning_curves(groups: Sequence[Group]) -> str | None:
-    """One row of panels per metric, one column per cost; None where nothing was measured."""
+def learning_curves(groups: Sequence[Group], full: Group | None = None) -> str | None:
+    """One row of panels per metric, one column per cost; None where nothing was measured. `full`: everything labelled,
+    drawn as a level line at its last value.
+    """
     metrics = metrics_of(groups)
     if not metrics:
         return None
@@ -66,6 +68,8 @@ def learning_curves(groups: Sequence[Group]) -> str | None:
             for ax, (cost, cost_name) in zip(row, COSTS.items(), strict=True):
                 for i, group in enumerate(groups):
                     _draw(ax, curve(group, metric, cost), i, group.name, scale if cost == "cost_seconds" else 1.0)
+                if full is not None and full.rounds and np.isfinite(level := _last(full, metric)):
+                    ax.axhline(level, color=MUTED, lw=1.2, linestyle=(0, (1, 2)), label=short(full.name, 44))
                 ax.set_xlabel(f"{cost_name} [{unit}]" if cost == "cost_seconds" else cost_name)
                 ax.margins(x=0.05, y=0.08)
                 ax.locator_params(axis="x", nbins=6)
@@ -76,6 +80,11 @@ def learning_curves(groups: Sequence[Group]) -> str | None:
         names = ", ".join(groups[0].name_of(m) for m in metrics)
         label = f"Learning curves: {names} against boxes, questions and annotation time. The numbers are in the tables."
         return inline(figure, key="curves", label=label)
+
+
+def _last(group: Group, metric: str) -> float:
+    """The mean of the last round, in points."""
+    return 100 * float(spread(values(group, metric)[:, -1:])[0][0])
 
 
 def _draw(ax: Axes, c: Curve, i: int, name: str, scale: float) -> None:

@@ -16,19 +16,22 @@ from markupsafe import Markup
 
 from labelwise.report import curves, histograms, informativeness, tables
 from labelwise.report.contrast import contrast
-from labelwise.report.efficiency import efficiency
+from labelwise.report.efficiency import Efficiency, efficiency
 from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
-from labelwise.report.headroom import headroom, without_bounds
+from labelwise.report.headroom import EVERYTHING_LABELLED, headroom, without_bounds
 from labelwise.report.reliability import reliabilities
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.unit_verdict import UnitVerdict
-from labelwise.report.wording import duration, join_words, plural, points
+from labelwise.report.wording import EFFECT, duration, join_words, plural, points
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import in_one_step
 
 HERE = Path(__file__).parent
+
+MOST_CONCLUSIONS = 12
+"""Methods whose conclusions are told in the summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,14 @@ def write(
     title: str,
     baseline: str | None = None,
     units: UnitVerdict | None = None,
+    effect: float = EFFECT,
 ) -> None:
-    """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`."""
+    """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`. An interval
+    wider than `effect` points calls no difference one.
+    """
     path = Path(path)
-    document = html(runs, title=title, baseline=baseline, units=units).encode("utf-8", "backslashreplace")
+    text = html(runs, title=title, baseline=baseline, units=units, effect=effect)
+    document = text.encode("utf-8", "backslashreplace")
     try:
         with in_one_step(path) as partial:
             partial.write_bytes(document)
@@ -62,16 +69,23 @@ def write(
 
 
 def html(
-    runs: Sequence[RunResult], *, title: str, baseline: str | None = None, units: UnitVerdict | None = None
+    runs: Sequence[RunResult],
+    *,
+    title: str,
+    baseline: str | None = None,
+    units: UnitVerdict | None = None,
+    effect: float = EFFECT,
 ) -> str:
     """The page as text; `units`: which unit of a question pays, where runs were made to tell."""
     found = groups(runs)
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
-    room, found = headroom(found), without_bounds(found) or found
+    room, bounds = headroom(found), [g for g in found if g not in without_bounds(found)]
+    found = without_bounds(found) or found
     decides = room is None or room.is_enough  # else no method is called better or worse
-    versus = contrast(found, baseline)  # refuses a baseline that is none of the runs
+    versus = contrast(found, baseline, effect)  # refuses a baseline that is none of the runs
     versus = versus if decides else None
+    gains = efficiency(found, versus.baseline) if versus is not None else None
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -79,13 +93,14 @@ def html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    chart = curves.learning_curves(found)
+    full = next((g for g in bounds if g.name == EVERYTHING_LABELLED), whole)
+    chart = curves.learning_curves(found, full)
     return environment.get_template("page.html.j2").render(
         title=title,
         style=Markup((HERE / "style.css").read_text("utf-8")),
-        sentences=sentences(found) if decides else sentences(found)[:1],
+        sentences=[*(sentences(found) if decides else sentences(found)[:1]), *_conclusions(gains)],
         tiles=tiles(found[0]) if len(found) == 1 else [],
-        overview=tables.overview(found) if len(found) > 1 else None,
+        overview=tables.overview(found, bounds) if len(found) > 1 else None,
         relative=whole and tables.relative(found, whole),
         skipped=tables.skipped(found),
         curves=chart and Markup(chart),
@@ -94,7 +109,7 @@ def html(
         headroom=room,
         units=units,
         contrast=versus,
-        efficiency=versus and efficiency(found, versus.baseline),
+        efficiency=gains,
         histograms=[h for i, g in enumerate(found) if (h := _histogram(g, i))],
         reliabilities=reliabilities(found),
         galleries=galleries(found),
@@ -108,6 +123,18 @@ def html(
         settings=tables.settings(found),
         versions=tables.versions(found),
     )
+
+
+def conclusions(runs: Sequence[RunResult], baseline: str) -> list[str]:
+    """How much of the baseline's budget each method needs, a sentence each."""
+    found = [g for g in without_bounds(groups(runs)) if not g.is_all_data]
+    return _conclusions(efficiency(found, baseline)) if any(g.name == baseline for g in found) else []
+
+
+def _conclusions(gains: Efficiency | None) -> list[str]:
+    """How much of the baseline's budget each method needs, of the first metric."""
+    lines = list(gains.parts[0].sentences) if gains else []
+    return [f"{line}." for line in lines[:MOST_CONCLUSIONS]]
 
 
 def _analyses(found: Sequence[Group]) -> list[informativeness.Analysis]:

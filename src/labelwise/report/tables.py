@@ -77,16 +77,19 @@ def rounds(group: Group) -> Table:
     return Table(f"{group.name}: numbers of every round", ["Round", *names.values()], rows, note)
 
 
-def overview(groups: Sequence[Group]) -> Table:
-    """The quality by name and round (000, Table 1) and what it cost in all; the best mean of a round is stressed."""
+def overview(groups: Sequence[Group], bounds: Sequence[Group] = ()) -> Table:
+    """The quality by name and round (000, Table 1) and what it cost in all; the best mean of a round is stressed, among
+    the methods: `bounds` (everything labelled) are rows as well.
+    """
     numbers = sorted({r for g in groups for r in g.rounds})
     means = np.full((len(groups), len(numbers)), np.nan)
     rows = []
-    for i, group in enumerate(groups):
+    for i, group in enumerate([*groups, *bounds]):
         mean, _, _ = spread(values(group, "quality"))
         own = dict(zip(group.rounds, _column(group, "quality"), strict=True))
         for r, m in zip(group.rounds, mean, strict=True):
-            means[i, numbers.index(r)] = m
+            if i < len(groups):
+                means[i, numbers.index(r)] = m
         cost = [count(round(v)) if math.isfinite(v) else DASH for v in final(group, "cost_boxes", "cost_queries")]
         time = duration(final(group, "cost_seconds")[0])
         rows.append([group.name, str(len(group.runs)), *(own.get(r, DASH) for r in numbers), *cost, time])

@@ -2,8 +2,8 @@
 
 Every way of asking (a unit, at random or by a score) is paired by seed with random whole images: the mean over the
 rounds after the first. A unit pays if one of its ways is better and the 95 % interval excludes 0; whole images pay if
-every way of asking anything else is worse. Below `headroom.ENOUGH` points of headroom, or with one seed, there is
-no verdict.
+every way of asking anything else is worse. Below `headroom.ENOUGH` points of headroom, below `wording.ENOUGH_PAIRS`
+seeds, or where an interval is wider than `wording.EFFECT` there is no verdict.
 Source: our own; see `report.headroom` and `report.comparison`.
 Differs from the paper: 000, 002 and 003 compare units at equal boxes.
 Fails when: nothing is corrected for the number of ways (five intervals); a ranking ends before the seconds are spent
@@ -22,7 +22,7 @@ from labelwise.report.headroom import EVERYTHING_LABELLED, NO_NEW_LABEL, headroo
 from labelwise.report.results import RunResult
 from labelwise.report.spread import Group, groups, values
 from labelwise.report.tables import Table
-from labelwise.report.wording import DASH, count, duration, join_words, plural
+from labelwise.report.wording import DASH, count, duration, join_words, plural, why_no_verdict
 
 OFF = 0.1
 """By so large a part may seconds differ from those of the baseline before it is said."""
@@ -86,8 +86,13 @@ def _verdict(
         return [f"No verdict on the unit. {room.sentence}"]
     sound = {name: p for name, p in paired.items() if p is not None}
     if len(sound) < len(paired) or not sound:
-        return ["No verdict on the unit: one seed has no interval. Give more (--seeds 6); what has been run is kept."]
+        return ["No verdict on the unit: one seed has no interval. Give more (--seeds 8); what has been run is kept."]
     lines = [verdict(p, name, base.name, base.metric) + "." for name, p in sound.items()]
+    width = max(float(p.overall.high[0] - p.overall.low[0]) for p in sound.values())
+    why = why_no_verdict(min(p.n for p in sound.values()), width)
+    if why:
+        why = why.removeprefix("no verdict").lstrip(": ")
+        return [f"No verdict on the unit {why}. Give more seeds (--seeds 8); what has been run is kept.", *lines]
     better = [name for name, p in sound.items() if p.overall.low[0] > 0]
     worse = [name for name, p in sound.items() if p.overall.high[0] < 0]
     own = unit_of[base.name]

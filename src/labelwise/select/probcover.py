@@ -11,7 +11,10 @@ about that share of the pool, and neither labels nor the number of classes are n
 most 2,000 evenly spaced rows, and k-means starts from farthest rows, so that nothing is random. The paper leaves open
 what follows when all is covered.
 Fails when: δ does not fit: balls that span classes leave small classes without a label, tiny balls hold single rows and
-the picks are nearly arbitrary. All pairs of rows are compared: the time grows with the square of the pool.
+the picks are nearly arbitrary. Near-copies (frames of a video) fill the quantile: on FOD-A's frames the default picks
+8.5 points below random, with `classes` 3.2 below; on CIFAR-10 it is 10.4 above, with `classes` 6.6. No rule fits both;
+`herding`, whose kernel falls off smoothly, needs none. All pairs of rows are compared: the time grows with the square
+of the pool.
 
 The ball graph has exactly the pairs whose distance by the formula of `kcenter` is at most δ (the paper's closed ball),
 whatever the block size: a matrix product finds the pairs, those within its rounding of δ are computed once more. Equal

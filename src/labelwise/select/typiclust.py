@@ -10,7 +10,9 @@ made for few labels.
 Differs from the paper: as in the authors' code, neighbours are sought among the unlabelled rows of the cluster, and
 are at most half of these; the clusters take turns when there are more picks than clusters. Unlike that code, the
 distance is not squared (the paper's Eq. 4), an exhausted cluster is skipped, and clusters of at most `small` rows
-follow when the others have no rows left, so that no row is picked twice.
+follow when the others have no rows left, so that no row is picked twice. `small` is a tenth of the mean cluster, from 1
+to the paper's 5, which is meant for 50,000 images: where a cluster holds fewer than about 10 rows on average, 5 puts
+off half of them, the rare classes among these.
 Fails when: the features do not separate the classes (they should be self-supervised), or labels are plenty: typical
 rows are then the ones that the model knows.
 
@@ -51,6 +53,9 @@ FULL = 50
 BATCH = 5000
 """Rows of a mini-batch, and least rows that its first centres are drawn from."""
 
+LARGEST_SMALL = 5
+"""The paper's bound on small clusters."""
+
 NEAREST = 1e-5
 """Added to the mean distance, so that the typicality of copies is finite."""
 
@@ -69,7 +74,7 @@ def select(
     *,
     max_clusters: int = 500,
     neighbours: int = 20,
-    small: int = 5,
+    small: int | None = None,
     normalise: bool = True,
     explain: bool = False,
 ) -> Int64[np.ndarray, " k"] | tuple[Int64[np.ndarray, " k"], dict[str, np.ndarray]]:
@@ -82,7 +87,8 @@ def select(
         rng: gives the seed of k-means.
         max_clusters: most clusters; there are min(m + budget, max_clusters).
         neighbours: K of the typicality; at most half of the cluster's unlabelled rows.
-        small: clusters of at most so many rows wait until the others are used up.
+        small: clusters of at most so many rows wait until the others are used up (the paper: 5); none: a tenth of the
+            mean cluster's rows, labelled ones included, from 1 to 5.
         normalise: give every feature row length 1, as the paper does.
         explain: return each pick's typicality as "score", its "cluster", and the cluster's "size" and number of
             "labelled" rows.
@@ -91,7 +97,8 @@ def select(
         LabelwiseError: a feature that is not finite (row named), columns that disagree, a setting out of range.
     """
     k = check(np.zeros(len(features)), budget)
-    for name, value, least in (("max_clusters", max_clusters, 1), ("neighbours", neighbours, 1), ("small", small, 0)):
+    limits = (("max_clusters", max_clusters, 1), ("neighbours", neighbours, 1), ("small", small or 0, 0))
+    for name, value, least in limits:
         if value < least:
             raise LabelwiseError(f"typiclust: {name} is {value}; expected at least {least}")
     x, known = points(features, labelled_features, normalise)
@@ -100,12 +107,18 @@ def select(
     if k:
         wanted = min(len(known) + k, max_clusters)
         cluster = clusters(np.concatenate([x, known]), wanted, int(rng.integers(2**31)))
-        _pick(x, cluster, neighbours, small, rows, score)
+        some = _small(len(cluster) / wanted) if small is None else small
+        _pick(x, cluster, neighbours, some, rows, score)
     if not explain:
         return rows
     size, labelled = np.bincount(cluster), np.bincount(cluster[len(x) :], minlength=cluster.max(initial=0) + 1)
     own = cluster[rows]
     return rows, {"score": score, "cluster": own, "size": size[own], "labelled": labelled[own]}
+
+
+def _small(mean: float) -> int:
+    """How many rows a small cluster holds at most, by the rows of a mean one."""
+    return min(max(int(mean / 10), 1), LARGEST_SMALL)
 
 
 def _pick(x: np.ndarray, cluster: np.ndarray, neighbours: int, small: int, rows: np.ndarray, score: np.ndarray) -> None:

@@ -52,18 +52,20 @@ class Checkpoint:
         files.write_tensors(self.path, dict(tensors), dict(metadata))
 
 
-def new_model(run: Run, n_classes: int, stream: list[int]) -> nn.Module:
-    """The configured model; its random weights depend on `stream`."""
+def new_model(run: Run, n_classes: int, stream: list[int], width: int = 0) -> nn.Module:
+    """The configured model; its random weights depend on `stream`. `width`: columns of what a head looks at."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
         method = catalog.find("models", run.model.name)
-        model: nn.Module = method.call({"n_classes": n_classes}, run.model.settings)
+        model: nn.Module = method.call({"n_classes": n_classes, "width": width}, run.model.settings)
         return model
 
 
 def build_model(now: Round, member: Member = FIRST, n_classes: int | None = None) -> nn.Module:
     """A fresh model of the configured kind; its random weights depend on (seed, round, member) alone."""
-    return new_model(now.run, n_classes or len(now.pool.classes), [now.run.seed, now.number, 2, *member.stream])
+    width = now.context.features("pool").width if now.run.reads_features or now.run.reads_objects else 0
+    stream = [now.run.seed, now.number, 2, *member.stream]
+    return new_model(now.run, n_classes or len(now.pool.classes), stream, width)
 
 
 def load_model(now: Round, member: Member = FIRST) -> nn.Module:

@@ -13,12 +13,14 @@ from labelwise import files
 from labelwise.config import Run
 from labelwise.config.label_rule import TeacherRule
 from labelwise.evaluate import accuracy
-from labelwise.predict.classify import distributions
+from labelwise.predict.classify import Inputs, distributions
 from labelwise.predict.recorder import Recorder
 from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.score import dispersion, entropy
 from labelwise.select._balance_target import Lambdas, propose_lambda, target
+from labelwise.stages import image_features
+from labelwise.train.feature_set import FeatureSet
 from labelwise.train.fit import Data
 from labelwise.train.images import ImageSet, one_per_image
 from labelwise.types import LabelwiseError, Pool
@@ -59,7 +61,7 @@ def menu(now: Round) -> dict[str, Any]:
             raise LabelwiseError(f"score {run.query.score.name!r} looks at the true classes; this pool has none")
         found["truth_classes"] = pool.truth.labels
     if {"image_features", "labelled_classes"} & run.inputs:
-        known, said = now.known, now.image_outputs
+        known, said = now.known, image_features.of_model(now)
         labelled = np.flatnonzero(now.covered & said.seen)
         labelled = labelled[np.diff(known.annotations.offsets)[labelled] == 1]
         found["image_features"] = said.features
@@ -80,8 +82,17 @@ def lambdas(now: Round) -> Lambdas:
     return propose_lambda(scores["score"], probs, target(counts, budget), budget)
 
 
-def squares(context: Context, which: str) -> torch.Tensor:
-    """The images as one tensor, on the GPU that will train on them if they take half of it at most."""
+def inputs(context: Context, which: str) -> Inputs:
+    """What a classifier looks at: the images as one array, or their frozen features."""
+    if context.run.reads_features:
+        return image_features.FrozenTable(context.features(which))
+    return torch.from_numpy(context.pixels(which).squares)
+
+
+def squares(context: Context, which: str) -> Any:
+    """`inputs`; images on the GPU that will train on them if they take half of it at most."""
+    if context.run.reads_features:
+        return inputs(context, which)
     found = torch.from_numpy(context.pixels(which).squares)
     wants_gpu = context.run.train.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     fits = wants_gpu and found.nbytes < torch.cuda.mem_get_info()[0] / 2
@@ -91,9 +102,10 @@ def squares(context: Context, which: str) -> torch.Tensor:
 def training_set(now: Round) -> tuple[ImageSet, dict[int, str]]:
     """The labelled images that can be read, and number and message of those that cannot."""
     numbers, labels, weights = one_per_image(now.targets)
-    failed = {i: m for i, m in now.context.pixels("pool").failed.items() if i in set(numbers.tolist())}
+    failed = {i: m for i, m in now.context.unreadable("pool").items() if i in set(numbers.tolist())}
     rows = np.flatnonzero(~np.isin(numbers, list(failed)) & (weights > 0))
-    return ImageSet(squares(now.context, "pool"), numbers[rows], labels[rows], weights[rows], now.run.train), failed
+    kind = FeatureSet if now.run.reads_features else ImageSet
+    return kind(squares(now.context, "pool"), numbers[rows], labels[rows], weights[rows], now.run.train), failed
 
 
 def records(run: Run, *, teacher: bool) -> bool:
@@ -109,9 +121,9 @@ def with_pseudo_labels(
     """The training set with the teacher's surest predictions on what is not labelled, and how many of them are right
     (where the ground truth is known). They are written, so that the next round asks about the remaining images.
     """
-    pool, pixels, seed = now.pool, now.context.pixels("pool"), now.run.seed
-    wanted = np.setdiff1d(np.flatnonzero(~now.covered), list(pixels.failed))
-    probs, _ = distributions(teacher, torch.from_numpy(pixels.squares), wanted, now.run.predict.batch_size)
+    pool, seed = now.pool, now.run.seed
+    wanted = np.setdiff1d(np.flatnonzero(~now.covered), list(now.context.unreadable("pool")))
+    probs, _ = distributions(teacher, inputs(now.context, "pool"), wanted, now.run.predict.batch_size)
     unsure = dispersion.score(now.history[:, wanted]) if rule.by == "dispersion" else entropy.score(probs)
     chance = np.random.default_rng([seed, now.number, 6]).random(len(wanted))
     sure = np.lexsort((chance, entropy.score(probs), unsure))[: round(rule.share * len(pool))]
@@ -125,7 +137,7 @@ def with_pseudo_labels(
 
 def recorder(now: Round, data: Data, epochs: int) -> Recorder:
     """Records the predictions of what is not labelled yet, epoch by epoch, for the next round."""
-    wanted = np.setdiff1d(np.flatnonzero(~now.covered), list(now.context.pixels("pool").failed))
+    wanted = np.setdiff1d(np.flatnonzero(~now.covered), list(now.context.unreadable("pool")))
     return Recorder(
         now.folder.history,
         data.squares if isinstance(data, ImageSet) else squares(now.context, "pool"),
@@ -142,13 +154,11 @@ def evaluate(now: Round, model: nn.Module) -> dict[str, Any]:
     test = now.test
     if test is None or test.truth is None:
         return {}
-    pixels = now.context.pixels("test")
-    seen = np.setdiff1d(np.arange(len(test)), list(pixels.failed))
-    now.info["skipped"] = [(test.names[i], message) for i, message in pixels.failed.items()]
+    failed = now.context.unreadable("test")
+    seen = np.setdiff1d(np.arange(len(test)), list(failed))
+    now.info["skipped"] = [(test.names[i], message) for i, message in failed.items()]
     if not len(seen):
         return {}
     with now.context.bar(now.title("evaluate"), len(seen)) as advance:
-        probs, _ = distributions(
-            model, torch.from_numpy(pixels.squares), seen, now.run.predict.batch_size, report=advance
-        )
+        probs, _ = distributions(model, inputs(now.context, "test"), seen, now.run.predict.batch_size, report=advance)
     return accuracy.evaluate(probs, test.truth.labels[seen], test.classes)

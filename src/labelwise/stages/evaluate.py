@@ -8,9 +8,10 @@ import numpy as np
 
 from labelwise import files
 from labelwise.evaluate import detection
+from labelwise.models.frozen import FrozenDetector
 from labelwise.predict.detect import predict_detections
 from labelwise.project.round import Round
-from labelwise.stages import classification
+from labelwise.stages import classification, frozen_detector
 from labelwise.stages.checkpoints import TEACHER, load_model
 
 
@@ -30,9 +31,13 @@ def _detector(now: Round) -> dict[str, Any]:
     test = now.test
     if test is None or test.truth is None:
         return {}
+    model = load_model(now)
+    if isinstance(model, FrozenDetector):
+        found = frozen_detector.on_test(now, model, detection.MIN_SCORE)
+        return dict(detection.evaluate(found, test.truth, test.crowd, test.classes))
     with now.context.bar(now.title("evaluate"), len(test)) as advance:
         found, summary = predict_detections(
-            load_model(now),
+            model,
             now.context.images("test"),
             np.arange(len(test)),
             n_images=len(test),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from labelwise import files
+from labelwise.models.frozen import FrozenDetector
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
+from labelwise.stages import classification, frozen_detector, image_features
 from labelwise.stages.checkpoints import ensemble
 
 
@@ -27,7 +28,7 @@ def predict(now: Round) -> None:
     else:
         _detect(now, wanted)
     if "labelled_probability" in run.inputs:
-        said = now.image_outputs
+        said = image_features.of_model(now)
         value = np.ones(len(pool), np.float32)  # an image that cannot be read is never worth asking
         value[said.seen] = labelled_probability(
             said.features[said.seen], now.covered[said.seen], seed=[run.seed, now.number]
@@ -39,16 +40,16 @@ def predict(now: Round) -> None:
 
 
 def _classify(now: Round, wanted: np.ndarray) -> None:
-    run, pool, pixels = now.run, now.pool, now.context.pixels("pool")
+    run, pool, failed = now.run, now.pool, now.context.unreadable("pool")
     model, *members = ensemble(now.before)
-    wanted = np.setdiff1d(wanted, list(pixels.failed))
+    wanted = np.setdiff1d(wanted, list(failed))
     with (
         files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer,
         now.context.bar(now.title("predict"), len(wanted)) as advance,
     ):
         summary = classify(
             model,
-            torch.from_numpy(pixels.squares),
+            classification.inputs(now.context, "pool"),
             wanted,
             writer,
             size_px=np.stack([pool.width_px, pool.height_px], axis=1),
@@ -62,13 +63,16 @@ def _classify(now: Round, wanted: np.ndarray) -> None:
             names=pool.names,
             progress=advance,
         )
-    now.info["skipped"] = [(pool.names[i], message) for i, message in pixels.failed.items()]
+    now.info["skipped"] = [(pool.names[i], message) for i, message in failed.items()]
     now.info["images_per_s"] = summary.images_per_s
 
 
 def _detect(now: Round, wanted: np.ndarray) -> None:
     run, pool = now.run, now.pool
     model, *members = ensemble(now.before)
+    if isinstance(model, FrozenDetector):
+        frozen_detector.predict(now, model, wanted)
+        return
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
     scales = run.query.scales if now.unit.SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):

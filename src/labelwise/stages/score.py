@@ -13,6 +13,7 @@ from labelwise.project.round import Round
 from labelwise.stages import classification, tracking
 from labelwise.stages.candidates import gather, in_shards
 from labelwise.stages.checkpoints import load_model
+from labelwise.targets.difficulty import difficulty
 from labelwise.units import Candidates
 
 
@@ -37,9 +38,20 @@ def _menu(now: Round) -> dict[str, Any]:
     menu: dict[str, Any] = {"rng": np.random.default_rng([run.seed, now.number]), "counts": annotated}
     if "labelled_probability" in run.inputs:
         menu["labelled_probability"] = now.labelled_probability
+    if "difficulty" in run.inputs:
+        menu["difficulty"] = _difficulty(now)
     if run.classifies:
         menu |= classification.menu(now)
     return menu | tracking.errors_per_image(now, lambda: load_model(now.before))
+
+
+def _difficulty(now: Round) -> np.ndarray:
+    """Of every class, by what this round's model finds in the images that are wholly labelled."""
+    known = now.known.annotations
+    count = np.diff(known.offsets)
+    offsets = np.concatenate([[0], np.cumsum(count * now.covered)])
+    wholly = np.repeat(now.covered, count)
+    return difficulty(now.detections(), offsets, known.xyxy[wholly], known.labels[wholly])
 
 
 def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:

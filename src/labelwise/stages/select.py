@@ -8,7 +8,7 @@ from labelwise import catalog, files, units
 from labelwise.config.choice import Step
 from labelwise.project import availability
 from labelwise.project.round import Round
-from labelwise.stages import classification, selector_inputs
+from labelwise.stages import classification, image_features, selector_inputs
 from labelwise.stages.selector_inputs import Makers
 
 RANKED = 20_000
@@ -59,7 +59,9 @@ def _first(now: Round) -> np.ndarray:
     run, amount = now.run, now.context.first_images
     while True:
         pool, rng = now.pool, np.random.default_rng([run.seed, 0, 1])
-        if run.budget.start == "balanced":
+        if run.start_step is not None:
+            image = _covering(now, run.start_step, amount, rng)
+        elif run.budget.start == "balanced":
             image = classification.balanced(pool, amount, rng)
         else:
             order = rng.permutation(len(pool))
@@ -68,6 +70,15 @@ def _first(now: Round) -> np.ndarray:
             break
     now.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
     return image
+
+
+def _covering(now: Round, step: Step, amount: int, rng: np.random.Generator) -> np.ndarray:
+    """Images that cover the frozen features of the pool, the first pick first."""
+    rows = np.flatnonzero(now.pool.available & image_features.readable(now.context))
+    features = now.context.features("pool").of(rows)
+    menu = {"features": features, "labelled_features": features[:0], "budget": min(amount, len(rows)), "rng": rng}
+    picked: np.ndarray = rows[catalog.find("select", step.name).call(menu, step.settings)]
+    return picked
 
 
 def _rank(

@@ -12,6 +12,7 @@ from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
+from labelwise.stages import image_features
 from labelwise.stages.candidates import gather
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError, Rects
@@ -28,6 +29,8 @@ def makers(now: Round, expected: int) -> Makers:
     """
     run, pool, known, scored = now.run, now.pool, now.known, now.scores
     unit = now.unit
+
+    kept = () if run.frozen_selection else ("features",)
 
     @cache
     def read_candidates(*columns: str) -> Candidates:
@@ -66,9 +69,8 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
-            pooled: np.ndarray = now.image_outputs.features[scored["image"][rows]]
-            return pooled
-        return _means(read_candidates("features"), rows)
+            return image_features.of_selectors(now, scored["image"][rows])
+        return _box_features(now, read_candidates, rows)
 
     return {
         "labels": labels,
@@ -82,7 +84,7 @@ def makers(now: Round, expected: int) -> Makers:
         "labelled_images": lambda _: np.flatnonzero(now.covered),
         "features": features,
         "labelled_features": lambda _: _labelled_features(now),
-        "box_offsets": lambda rows: _members(read_candidates("features"), rows)[0],
+        "box_offsets": lambda rows: _members(read_candidates(*kept), rows)[0],
         **{row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at},
     }
 
@@ -103,22 +105,35 @@ def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return offsets, found.members[at]
 
 
-def _means(found: Candidates, rows: np.ndarray) -> np.ndarray:
-    """Mean feature of the detections of each candidate; every box and region has at least one."""
+def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray:
+    """Mean feature of the detections of each candidate, of those of all; every box and region has at least one."""
     offsets, members = _members(found, rows)
-    features: np.ndarray = found.column("features")[members]
+    features: np.ndarray = every[members]
     if len(rows):
         features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
     return features
 
 
+def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: np.ndarray) -> np.ndarray:
+    """The mean feature of the detections of each candidate: the model's, or the frozen ones."""
+    if now.run.frozen_selection:
+        every = now.detections()
+        frozen = image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
+        return _means(read_candidates(), rows, frozen)
+    found = read_candidates("features")
+    return _means(found, rows, found.column("features"))
+
+
 def _labelled_features(now: Round) -> np.ndarray:
     """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
     if now.unit.ONE_PER_IMAGE:
-        said = now.image_outputs
-        labelled: np.ndarray = said.features[now.covered & said.seen]
-        return labelled
-    found, known = now.detections(["features"]), now.known.annotations
+        return image_features.labelled_of_selectors(now)
+    known = now.known.annotations
+    if now.run.frozen_selection:
+        features, overlap = image_features.of_boxes(now.context, Rects(known.offsets, known.xyxy))
+        frozen: np.ndarray = features[overlap >= 0.5]
+        return frozen
+    found = now.detections(["features"])
     annotated = Rects(known.offsets, known.xyxy)
     matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
     return matched

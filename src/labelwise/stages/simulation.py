@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from labelwise.ask import cost as costs
@@ -81,23 +79,28 @@ def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:
     """Which ground-truth boxes have been annotated, bool [truth]: each annotation marks that of highest IoU (all such,
     where the ground truth lists an object twice).
     """
-    out = np.zeros(len(truth), bool)
     a, t = pairs(annotations.offsets, truth.offsets)
     iou = iou_pairs(annotations.xyxy[a], truth.xyxy[t])
     iou[annotations.labels[a] != truth.labels[t]] = 0
-    best = np.full(len(annotations), SAME_OBJECT)
-    np.maximum.at(best, a, iou)
-    out[t[iou >= best[a]]] = True
-    return out
+    return _best(iou, a, t, len(annotations), len(truth))
 
 
 def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> None:
     """Notes in `annotated` [truth] the ground-truth boxes that an answer has just annotated."""
     span = slice(int(truth.offsets[image]), int(truth.offsets[image + 1]))
-    here = Boxes(np.array([0, span.stop - span.start]), truth.xyxy[span], truth.labels[span])
-    annotated[span] |= _annotated(here, _boxes(answer.boxes, answer.labels))
+    objects, given = span.stop - span.start, len(answer.boxes)
+    if objects and given:
+        a, t = np.divmod(np.arange(given * objects), objects)
+        boxes, labels = np.array(answer.boxes, np.float32), np.array(answer.labels)
+        iou = iou_pairs(boxes[a], truth.xyxy[span][t])
+        iou[labels[a] != truth.labels[span][t]] = 0
+        annotated[span] |= _best(iou, a, t, given, objects)
 
 
-def _boxes(boxes: Sequence[tuple[float, float, float, float]], labels: Sequence[int]) -> Boxes:
-    xyxy = np.array(boxes, np.float32).reshape(-1, 4)
-    return Boxes(np.array([0, len(xyxy)]), xyxy, np.array(labels, np.int64))
+def _best(iou: np.ndarray, a: np.ndarray, t: np.ndarray, n_annotations: int, n_truth: int) -> np.ndarray:
+    """Which ground-truth boxes are the best of an annotation, given the overlap of every pair (a, t)."""
+    out = np.zeros(n_truth, bool)
+    best = np.full(n_annotations, SAME_OBJECT)
+    np.maximum.at(best, a, iou)
+    out[t[iou >= best[a]]] = True
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import nn
 
 from labelwise import files
 from labelwise.config.sections import Train
+from labelwise.models.frozen import FrozenDetector
+from labelwise.models.head import Head
 from labelwise.project.round import Round
-from labelwise.stages import classification
+from labelwise.stages import classification, frozen_detector
 from labelwise.stages.checkpoints import (
     FIRST,
     TEACHER,
@@ -26,9 +29,10 @@ from labelwise.stages.checkpoints import (
     write_model,
 )
 from labelwise.stages.online_labels import teacher
-from labelwise.train import failure
+from labelwise.train import failure, fit_linear
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
+from labelwise.train.feature_set import FeatureSet
 from labelwise.train.fit import fit
 from labelwise.train.images import ImageSet
 from labelwise.train.schedule import plan_of
@@ -61,7 +65,10 @@ def train(now: Round) -> None:
 def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
     """The entries whose image can be read, and number and message of the images that cannot."""
     rule, images, targets = now.run.train, now.context.images("pool"), now.targets
-    failed = dict(images.warm(np.unique(targets.images)))
+    if now.run.reads_objects:
+        failed = {i: m for i, m in now.context.objects("pool").failed.items() if i in set(targets.images.tolist())}
+    else:
+        failed = dict(images.warm(np.unique(targets.images)))
     rows = np.flatnonzero(~np.isin(targets.images, list(failed)))
     return TrainingSet(images, targets, rows, Augment.of(rule), teacher(now)), failed
 
@@ -74,6 +81,11 @@ def _fingerprint(now: Round, failed: Collection[int]) -> str:
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
     how += f" {run.labels.model_dump_json()}" if run.train.teacher is not None else ""
     how += f" without {sorted(failed)}" if failed else ""
+    how += (
+        f" {run.features.model_dump_json(exclude={'folder'})}"
+        if run.features and (run.reads_features or run.reads_objects)
+        else ""
+    )
     return hashlib.sha256(how.encode() + now.folder.targets.read_bytes()).hexdigest()
 
 
@@ -86,6 +98,12 @@ def _train_once(now: Round, data: TrainingSet | ImageSet, member: Member, finger
 def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint: str) -> dict[str, Any]:
     run = now.run
     model = build_model(now, member)
+    if isinstance(model, FrozenDetector):
+        said = frozen_detector.solve(now, model, member.stream)
+        _write(now, member, model, fingerprint, said)
+        return said
+    if isinstance(model, Head) and model.solved and isinstance(data, FeatureSet):
+        return _solve(now, data, member, model, fingerprint)
     rule, source = _begin(now, model, member)
     unfinished = Checkpoint(now.folder.training(member.suffix))
     plan = plan_of(len(data), rule)
@@ -98,9 +116,10 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
     with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        info: dict[str, Any] = fit(
+        quick = isinstance(model, Head) and fit_linear.possible(model, rule)
+        info: dict[str, Any] = (fit_linear.fit if quick else fit)(
             model,
-            data,
+            data,  # type: ignore[arg-type]
             rule,
             seed=run.seed if member == FIRST else int(seeds.integers(2**31)),
             round_number=now.number,
@@ -118,13 +137,33 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
         recorder.finish(files.write_bytes)
         info["record_s"] = recorder.seconds
     info |= _judge(now, model, data, info.pop("loss_first"), info.pop("loss_last"), info["steps"], source)
-    kept = {name: value for name, value in info.items() if name not in CLOCKS}
-    facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
-    write_model(now, member, model, facts)
+    _write(now, member, model, fingerprint, info)
     unfinished.path.unlink(missing_ok=True)
     if recorder is not None:
         recorder.remove()
     return info
+
+
+def _solve(now: Round, data: FeatureSet, member: Member, model: Head, fingerprint: str) -> dict[str, Any]:
+    """Trains a head in one go; members of an ensemble after the first, each on a bootstrap sample of the images."""
+    features, labels, weights = data.samples()
+    if member.stream and member != TEACHER:
+        rng = np.random.default_rng([now.run.seed, now.number, 8, *member.stream])
+        times = np.bincount(rng.integers(0, len(data), len(data)), minlength=len(data))
+        weights = weights * np.repeat(times, len(weights) // len(data))
+    some = weights > 0
+    begun = time.perf_counter()
+    info: dict[str, Any] = model.solve(features[some], labels[some], weights[some])
+    info["images_per_s"] = len(data) / max(time.perf_counter() - begun, 1e-9)
+    _write(now, member, model, fingerprint, info)
+    return info
+
+
+def _write(now: Round, member: Member, model: nn.Module, fingerprint: str, info: dict[str, Any]) -> None:
+    """Keeps a trained model with what the training says of itself."""
+    kept = {name: value for name, value in info.items() if name not in CLOCKS}
+    facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
+    write_model(now, member, model, facts)
 
 
 def _begin(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[str, Any] | None]:

@@ -1,21 +1,24 @@
 """Several methods side by side: the same data, start set, first model, budget and training; several seeds each.
 
-Every (method, seed) is an ordinary project; `labelwise run -p` of each runs in a process of its own. Killed, the whole
-continues where it was. Round 0 (random images, first model) is run once per seed and copied to all methods that train
-the same model; a method with another model (dropout, loss head, ensemble) starts from the same images with its own.
+Every (method, seed) is an ordinary project. Worker processes (`workers`) run one project after the other, so that what
+all of them need is loaded, read and decoded once. Killed, the whole continues where it was. Round 0 (random images,
+first model) is run once per seed and copied to all methods that train the same model; a method with another model
+(dropout, loss head, ensemble) starts from the same images with its own.
+
+What is written is not forced to the disk (`types.disk.without_force`): a comparison can be repeated.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -27,12 +30,16 @@ from labelwise.ledger import records
 from labelwise.ledger.ledger import Ledger
 from labelwise.project import opening
 from labelwise.project.project_folder import LEDGER, Project
+from labelwise.study import workers
 from labelwise.types import LabelwiseError
 
 NO_NEW_LABEL, EVERYTHING_LABELLED = "no new label", "everything labelled"
 """The rows that bound a comparison; `report.headroom` knows them by these names."""
 
-OWN = ("data", "cache", ".lock*", "report.html", "ledger.copy*")
+FINISHED = "finished"
+"""An empty file in the folder of a project all of whose rounds are done."""
+
+OWN = ("data", "cache", ".lock*", "report.html", FINISHED, "ledger.copy*")
 """What a copy of the shared start does not take over."""
 
 
@@ -43,6 +50,15 @@ class Way:
     name: str
     recipe: str
     settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One project to run: the common start of a seed, all its data, a method, a bound."""
+
+    kind: Literal["start", "method", "all data", "bound"]
+    name: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class Comparison:
         names = self.data if method is None else f"{self.data}+{way.recipe}"
         extra = ["budget.per_round=[]"] if method is None else []
         run = config.load(catalog.recipe_files(names), [f"seed={seed}", *way.settings, *self.settings, *extra])
-        return opening.resolve_paths(run, self.folder)
+        return opening.resolve_paths(run, self.folder, self.folder / "_features")
 
     def check(self) -> int:
         """The number of rounds in all; raises if a recipe is faulty, before anything is run."""
@@ -97,7 +113,7 @@ class Comparison:
             for part, own, start in (
                 ("data", run.data, common.data),
                 ("budget.start_images", run.budget.start_images, common.budget.start_images),
-                ("budget.start", run.budget.start, common.budget.start),
+                ("budget.start", (run.budget.start, run.start_step), (common.budget.start, common.start_step)),
                 ("cost", run.cost, common.cost),
             ):
                 if own != start:
@@ -143,7 +159,7 @@ class Comparison:
         asked = ["query.unit=image", "query.score=random", "query.select=top", "labels.policy=background"]
         asked += ["budget.unit=images", f"budget.per_round=[{', '.join(per_round)}]"]
         run = config.load(catalog.recipe_files(self.data), [f"seed={seed}", *self.settings, *asked])
-        return opening.resolve_paths(run, self.folder).model_copy(update={"name": name})
+        return opening.resolve_paths(run, self.folder, self.folder / "_features").model_copy(update={"name": name})
 
     def run(self, jobs: int, progress: Callable[[int], None]) -> None:
         """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
@@ -162,26 +178,56 @@ class Comparison:
             ) from None
 
     def _run_all(self, jobs: int, progress: Callable[[int], None]) -> None:
-        seen = 0
-        pairs = [(method, seed) for seed in self.seeds for method in self.methods]
-        with ThreadPoolExecutor(jobs) as pool:
-            starts = {seed: pool.submit(self._run_start, seed) for seed in self.seeds}
-            runs = [pool.submit(self._run_method, method, seed, starts[seed]) for method, seed in pairs]
-            runs += [pool.submit(self._run_whole, seed, starts[seed]) for seed in self.seeds if self.all_data]
-            runs += [pool.submit(self._run_bound, n, seed, starts[seed]) for seed in self.seeds for n in self._bounds]
-            try:
-                while not all(done.done() for done in runs):
-                    time.sleep(1)
-                    done_now = self.rounds_done()
-                    progress(done_now - seen)
-                    seen = done_now
-            except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)  # what runs gets the same signal and rolls back
-                raise
-        progress(self.rounds_done() - seen)
-        failed = [str(error) for done in runs if (error := done.exception()) is not None]
-        if failed:
-            raise LabelwiseError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")
+        progress(self.rounds_done())
+        first = [Task("start", "", seed) for seed in self.seeds]
+        later = [Task("method", method, seed) for seed in self.seeds for method in self.methods]
+        later += [Task("all data", "", seed) for seed in self.seeds if self.all_data]
+        later += [Task("bound", name, seed) for seed in self.seeds for name in self._bounds]
+        workers.run(self.as_json(), (first, later), jobs, progress, os.environ.get("OMP_NUM_THREADS", "1"))
+
+    def as_json(self) -> str:
+        """The comparison as text, for a worker process."""
+        return json.dumps({**asdict(self), "folder": str(self.folder.absolute())})
+
+    @staticmethod
+    def from_json(text: str) -> Comparison:
+        """The comparison of `as_json`."""
+        given: dict[str, Any] = json.loads(text)
+        ways = tuple(Way(one["name"], one["recipe"], tuple(one["settings"])) for one in given.pop("ways"))
+        folder = Path(given.pop("folder"))
+        lists: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+        return Comparison(folder=folder, ways=ways, **lists)
+
+    def prepare(self, task: Task) -> Path:
+        """The project of a task, made if it is not there; the start of its seed must be done.
+
+        Raises:
+            LabelwiseError: there is one with other settings.
+        """
+        if task.kind == "start":
+            return self.begin(task.seed)
+        start, whole = self._start(task.seed), False
+        if task.kind == "method":
+            folder, run = self.project(task.name, task.seed), self.config(task.name, task.seed)
+            run = run.model_copy(update={"name": label(task.name)})
+            whole = self._same_start(run)
+        elif task.kind == "bound":
+            folder, run, whole = self._bound(task.name, task.seed), self.bound(task.name, task.seed), True
+        else:
+            folder, run = self._whole(task.seed), self.config(None, task.seed)
+            everything = run.budget.model_copy(update={"start_images": 1.0, "start": "random"})
+            run = run.model_copy(update={"name": "all data", "budget": everything})
+        if not (folder / "run.toml").exists():
+            self._make(folder, run, start, whole=whole)
+        self._refuse_other(folder, run)
+        return folder
+
+    def _same_start(self, run: Run) -> bool:
+        """Whether a method trains the model of the common start on what that is trained on."""
+        common = self.config(None, run.seed)
+        same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
+        same &= run.labels.propagate is None  # it trains on lent boxes from the first round on
+        return same and run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # while it trains
 
     def begin(self, seed: int) -> Path:
         """The project of the common start, made if it is not there; nothing is run."""
@@ -192,42 +238,9 @@ class Comparison:
         self._refuse_other(folder, run)
         return folder
 
-    def _run_start(self, seed: int) -> None:
-        self._process(self.begin(seed))
-
     def _refuse_other(self, folder: Path, run: Run) -> None:
         if config.load(folder / "run.toml") != run:
             raise LabelwiseError(f"{folder} holds a run with other settings; give another --folder, or delete it")
-
-    def _run_method(self, method: str, seed: int, start: Future[None]) -> None:
-        start.result()
-        folder, run = self.project(method, seed), self.config(method, seed).model_copy(update={"name": label(method)})
-        if not (folder / "run.toml").exists():
-            common = self.config(None, seed)
-            same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
-            same &= run.labels.propagate is None  # it trains on lent boxes from the first round on
-            same &= run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # recorded in training
-            self._make(folder, run, self._start(seed), whole=same)
-        self._refuse_other(folder, run)
-        self._process(folder)
-
-    def _run_whole(self, seed: int, start: Future[None]) -> None:
-        start.result()
-        folder, run = self._whole(seed), self.config(None, seed)
-        everything = run.budget.model_copy(update={"start_images": 1.0, "start": "random"})
-        run = run.model_copy(update={"name": "all data", "budget": everything})
-        if not (folder / "run.toml").exists():
-            self._make(folder, run, self._start(seed))
-        self._refuse_other(folder, run)
-        self._process(folder)
-
-    def _run_bound(self, name: str, seed: int, start: Future[None]) -> None:
-        start.result()
-        folder, run = self._bound(name, seed), self.bound(name, seed)
-        if not (folder / "run.toml").exists():
-            self._make(folder, run, self._start(seed), whole=True)
-        self._refuse_other(folder, run)
-        self._process(folder)
 
     def _make(self, folder: Path, run: Run, start: Path | None, *, whole: bool = False) -> None:
         """A new project, in one step: with the start's round 0 (`whole`), or with its generated data only."""
@@ -248,17 +261,10 @@ class Comparison:
         staging.link(partial / "cache", shared.resolve())
         partial.rename(folder)
 
-    def _process(self, folder: Path) -> None:
-        if (folder / "report.html").exists():  # a run's last act
-            return
-        log = folder.with_suffix(".log")
-        threads = os.environ.get("OMP_NUM_THREADS", "1")
-        command = [sys.executable, "-m", "labelwise", "run", "--project", str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        with log.open("a", encoding="utf-8") as output:
-            code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
-        if code:
-            raise LabelwiseError(f"{folder} stopped with exit code {code}; its log {log} says why")
+
+def is_finished(folder: Path) -> bool:
+    """Whether all rounds of a project are done; an earlier labelwise wrote its report last."""
+    return (folder / FINISHED).exists() or (folder / "report.html").exists()
 
 
 def label(recipe: str) -> str:

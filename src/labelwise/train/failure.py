@@ -80,7 +80,7 @@ def _one_class(model: nn.Module, data: ImageSet, most: int = 256) -> str | None:
     if len(rows) < LEAST_STEPS or len(np.unique(labels.numpy())) < 2:
         return None
     device = next(model.parameters()).device
-    images = data.squares[torch.from_numpy(data.numbers[rows]).to(data.squares.device)].to(device).float().div_(255)
+    images = data.inputs(rows).to(device)
     found = torch.cat([model(part)[0].argmax(1).cpu() for part in torch.split(images, 64)])
     same = len(np.unique(found.numpy())) == 1
     return f"it gives {len(rows)} of its own training images one class, all of them" if same else None

@@ -71,11 +71,15 @@ class ImageSet:
         """Which images are wholly looked over: an image of a class is."""
         return np.ones(len(self), np.bool_)
 
+    def inputs(self, rows: np.ndarray) -> Tensor:
+        """The images of the given entries as they are, float [n, 3, h, w] in 0..1."""
+        return self.squares[torch.from_numpy(self.numbers[rows]).to(self.squares.device)].float().div_(255)
+
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Images float [b, 3, h, w] in 0..1, and their labels and weights; one image comes twice (for batch norms)."""
         indices = np.repeat(indices, 2) if len(indices) == 1 else indices
         device = self.squares.device
-        images = self.squares[torch.from_numpy(self.numbers[indices]).to(device)].float().div_(255)
+        images = self.inputs(indices)
         rows = torch.from_numpy(np.asarray(indices)).to(device)
         images = augment(images, rng, flip=self.rule.flip, pad_px=self.rule.pad_px, jitter=self.rule.jitter)
         return images, {"labels": self.labels[rows], "weights": self.weights[rows]}

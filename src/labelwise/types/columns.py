@@ -18,16 +18,19 @@ def check(holds: bool, message: str) -> None:
 
 def check_column(owner: str, name: str, array: np.ndarray, dtype: Any, shape: tuple[int | None, ...]) -> None:
     """Refuses a column of another type or shape (None: any length)."""
-    expected = tuple("_" if s is None else s for s in shape)
-    fits = array.ndim == len(shape) and all(s is None or s == a for s, a in zip(shape, array.shape, strict=True))
-    check(fits, f"{owner}.{name}: expected shape {expected}, got {array.shape}")
-    check(array.dtype == dtype, f"{owner}.{name}: expected {np.dtype(dtype)}, got {array.dtype}")
+    if array.ndim != len(shape) or any(s is not None and s != a for s, a in zip(shape, array.shape, strict=True)):
+        expected = tuple("_" if s is None else s for s in shape)
+        raise LabelwiseError(f"{owner}.{name}: expected shape {expected}, got {array.shape}")
+    if array.dtype != dtype:
+        raise LabelwiseError(f"{owner}.{name}: expected {np.dtype(dtype)}, got {array.dtype}")
 
 
 def check_finite(owner: str, name: str, array: np.ndarray) -> None:
     """Refuses a table with a number that is not finite; names the row."""
-    bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)) if array.size else np.zeros(0, int)
-    check(len(bad) == 0, f"{owner}.{name}: row {bad[0] if len(bad) else ''} is not finite ({len(bad)} such rows)")
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+        raise LabelwiseError(f"{owner}.{name}: row {bad[0]} is not finite ({len(bad)} such rows)")
 
 
 def check_offsets(owner: str, name: str, offsets: np.ndarray, rows: int) -> None:

@@ -24,6 +24,27 @@ SUFFIX = ".labelwise-tmp"
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """No space left, and (where there is such a thing) none left for this user."""
 _POSIX = os.name == "posix"
+_without_force: list[bool] = []
+"""One entry for every `without_force` that is open."""
+
+
+@contextmanager
+def without_force() -> Iterator[None]:
+    """In this process nothing is forced to the disk: for runs that can simply be repeated, as those of a comparison.
+
+    Files are still put in their place in one step, so that a killed process leaves none half. Fails when: the power
+    goes; then what was written last may be lost or damaged.
+    """
+    _without_force.append(True)
+    try:
+        yield
+    finally:
+        _without_force.pop()
+
+
+def forces() -> bool:
+    """Whether what is written is forced to the disk (nearly always)."""
+    return not _without_force
 
 
 def temporary(path: Path) -> Path:
@@ -49,7 +70,7 @@ def sync(path: Path) -> None:
 
     Windows opens no folder, and forces only what is open for writing; a rename is in NTFS's own journal.
     """
-    if not _POSIX and path.is_dir():
+    if not forces() or (not _POSIX and path.is_dir()):
         return
     handle = os.open(path, os.O_RDONLY if _POSIX else os.O_RDWR)
     try:

@@ -86,6 +86,29 @@ def highest(
     return out
 
 
+def nearest(
+    offsets: Int64[np.ndarray, " images+1"], boxes: Float[np.ndarray, "n 4"], others: Rects
+) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Per box, the row of the other box of its image with the highest IoU, and that IoU; -1 and 0 where none overlaps.
+
+    Of equal IoU the first counts.
+
+    >>> others = Rects(np.array([0, 2]), np.array([[5.0, 5, 6, 6], [0, 0, 2, 1]]))
+    >>> row, iou = nearest(np.array([0, 2]), np.array([[0.0, 0, 2, 2], [8, 8, 9, 9]]), others)
+    >>> row.tolist(), iou.tolist()
+    ([1, -1], [0.5, 0.0])
+    """
+    row, overlap = np.full(len(boxes), -1), np.zeros(len(boxes))
+    a, b = pairs(offsets, others.offsets)
+    if len(a):
+        iou = iou_pairs(boxes[a], others.xyxy[b])
+        order = np.lexsort((b, -iou, a))
+        first = order[np.unique(a[order], return_index=True)[1]]
+        some = first[iou[first] > 0]
+        row[a[some]], overlap[a[some]] = b[some], iou[some]
+    return row, overlap
+
+
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """IoU of boxes `[..., 4]` whose leading axes broadcast."""
     shared = _shared(a, b)

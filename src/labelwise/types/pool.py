@@ -34,7 +34,8 @@ class Pool:
     ground-truth regions to ignore (COCO `iscrowd`, VOC `difficult`). `problems` is what the reader found wrong, and how
     it handled it. `pixels` are the decoded images, where the data set is an archive or an array and not image files.
     `unavailable` says of images that a project knows and that cannot be shown now (by number) why: they keep their
-    place and their labels, but are neither asked nor trained on.
+    place and their labels, but are neither asked nor trained on. `whole` is the pool of which this one is a part that
+    the run's seed draws: what is computed once for all seeds is computed of it.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Pool:
     clips: Clips | None = None
     frames: Callable[[int], np.ndarray] | None = None
     unavailable: Mapping[int, str] = field(default_factory=dict)
+    whole: Pool | None = None
 
     def __post_init__(self) -> None:
         check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")

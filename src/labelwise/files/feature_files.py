@@ -1,0 +1,100 @@
+"""Frozen features of a list of images on disk: a folder that is filled part by part, and read as one memory map.
+
+`features.npy` [images, views, D] float32 and `keys.npy` (what identifies every image and its content) are there once
+all is computed; `about.json`, written last, says which images failed. Until then `part-*.npz` hold what was computed
+so far, each with the keys of its images, so that a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt64
+
+from labelwise.files.formats import read_json
+from labelwise.types import LabelwiseError
+from labelwise.types.disk import replacing, write_json
+
+
+@dataclass(frozen=True)
+class FeatureFolder:
+    """The features of one list of images by one body."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is computed."""
+        return (self.path / "about.json").is_file()
+
+    @property
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob("part-*.npz"))
+
+    def keep(self, keys: UInt64[np.ndarray, " m"], features: Float32[np.ndarray, "m views D"]) -> None:
+        """Keeps a part of the features."""
+        number = max((int(path.stem[5:]) for path in self._parts), default=-1) + 1
+        with replacing(self.path / f"part-{number:06d}.npz") as partial, partial.open("wb") as file:
+            np.savez(file, keys=keys, features=features)
+
+    def computed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keys and features that are there: the whole, or part after part; a damaged part is left out."""
+        if self.finished:
+            yield np.load(self.path / "keys.npy"), np.load(self.path / "features.npy", mmap_mode="r")
+            return
+        for path in self._parts:
+            try:
+                with path.open("rb") as file, np.load(file) as part:
+                    found = part["keys"], part["features"]
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                continue
+            yield found
+
+    def finish(
+        self,
+        keys: UInt64[np.ndarray, " n"],
+        sources: Iterator[tuple[np.ndarray, np.ndarray]],
+        shape: tuple[int, int],
+        failed: Mapping[int, str],
+    ) -> None:
+        """Puts the features of `keys` into one file, from all `sources`; what is in none of them (`failed`) is 0."""
+        with replacing(self.path / "features.npy") as partial:
+            table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(keys), *shape))
+            for there, features in sources:
+                _, rows, columns = np.intersect1d(keys, there, return_indices=True)
+                table[rows] = features[columns]
+            table.flush()
+            del table
+        with replacing(self.path / "keys.npy") as partial, partial.open("wb") as file:
+            np.save(file, keys)
+        write_json(self.path / "about.json", {"failed": {str(row): why for row, why in failed.items()}})
+        for path in self._parts:
+            path.unlink(missing_ok=True)
+
+    def read(self) -> tuple[Float32[np.ndarray, "n views D"], dict[int, str]]:
+        """The features as a memory map, and of the images without (rows of zeros) why.
+
+        Raises:
+            LabelwiseError: the file is lost or damaged.
+        """
+        failed = {int(row): str(why) for row, why in read_json(self.path / "about.json")["failed"].items()}
+        return mapped(self.path / "features.npy"), failed
+
+
+def mapped(path: Path) -> np.ndarray:
+    """A file of an array, as a memory map.
+
+    Raises:
+        LabelwiseError: it is lost or damaged.
+    """
+    try:
+        table: np.ndarray = np.load(path, mmap_mode="r")
+        return table
+    except (OSError, ValueError) as error:
+        raise LabelwiseError(
+            f"{path} is lost or damaged ({error}). Remove the folder {path.parent}: its features are computed anew"
+        ) from error

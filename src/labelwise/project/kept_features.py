@@ -1,0 +1,308 @@
+"""Frozen features of the images of a project: computed once by a body that is never trained, kept, read as memory maps.
+
+`FOLDER/<body>/<images>/`: the body's part of the name depends on the body, its weights, its input and the views, the
+images' part on names and content of all images. What other lists of images have in common with this one is taken over
+from them, so that a pool that grew computes what is new. Several processes may share the folder: one computes, the
+others wait.
+
+A `Looker` is what looks: at whole images (`whole_images`) or at proposed objects (`objects`). Features are then
+centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
+`FrozenFeatures`. Where a pool is a part of a data set drawn by the run's seed (`Pool.whole`), all this is
+of the whole, so that runs of every seed share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Float32, Int64, UInt8, UInt64
+
+from labelwise import files
+from labelwise.data import image_reader
+from labelwise.files.feature_files import FeatureFolder, mapped
+from labelwise.types import LabelwiseError, Pool
+from labelwise.types.disk import readable_errors, remove_leftovers, replacing
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+BLOCK_ROWS = 4096
+"""Rows that are centred and reduced at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenFeatures:
+    """Features of a pool's images, centred and of unit length.
+
+    `table` [kept images, rows of an image, leading + D] is a memory map; `rows` gives the place of every image of the
+    pool in it, -1 where it has none; `failed` says of these why.
+    """
+
+    table: Float32[np.ndarray, "m rows columns"]
+    leading: int
+    rows: Int64[np.ndarray, " images"]
+    failed: Mapping[int, str]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.table.shape[2]) - self.leading
+
+    def of(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
+        """The features of these images; zeros of those that have none."""
+        return self.views(images)[:, 0]
+
+    def views(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows D"]:
+        """The features of these images and of their kept views, or of their objects."""
+        return self.everything(images)[:, :, self.leading :]
+
+    def everything(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows columns"]:
+        """All columns of these images; zeros of those that have none."""
+        rows = self.rows[images]
+        found = np.asarray(self.table[np.maximum(rows, 0)]) if len(self.table) else np.zeros((0, *self.table.shape[1:]))
+        found = found.astype(np.float32, copy=True)
+        found[rows < 0] = 0
+        return found
+
+
+class Looker(Protocol):
+    """A network that is never trained, and how it looks at one image.
+
+    `name`: of the folder of what it saw, told by network, weights and input. `what`: it sees, for a message. `leading`:
+    so many columns of a row come before its feature. `shard`: so many images are computed before they are kept.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def leading(self) -> int: ...
+
+    @property
+    def shard(self) -> int: ...
+
+    def begin(self) -> tuple[int, int]:
+        """Builds the network; how many rows an image has, and columns a row."""
+        ...
+
+    def read(self, shown: UInt8[np.ndarray, "h w 3"], key: int) -> np.ndarray:
+        """What the network is given of an image; `key` identifies the image."""
+        ...
+
+    def run(self, given: list[np.ndarray], advance: Callable[[int], None]) -> Float32[np.ndarray, "n rows columns"]:
+        """What the network says of some images."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How features are computed: by whom, in which folder they are kept, with which bar.
+
+    `pca`: how many principal components of the pool are left; None: all columns.
+    """
+
+    looker: Looker
+    folder: Path
+    pca: int | None
+    bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+    def features(self, which: str, pool: Pool, of_pool: Pool) -> FrozenFeatures:
+        """The features of the images of a pool, computed if they are not kept yet; centred by those of `of_pool`."""
+        basis_folder, mean, components = self._basis(of_pool)
+        whole = pool.whole or pool
+        folder = self._raw(which, whole)
+        raw, failed = folder.read()
+        name = hashlib.sha256(f"{basis_folder.path.name} {self.pca}".encode()).hexdigest()[:12]
+        path = folder.path / f"prepared-{name}.npy"
+        if not path.exists():
+            with FileLock(folder.path / "lock"):
+                if not path.exists():
+                    _prepare(path, raw, self.looker.leading, mean, components, failed)
+        number_of = whole.number_of
+        rows = np.array([number_of.get(one, -1) for one in pool.names], np.int64)
+        why = {i: failed[int(rows[i])] for i in np.flatnonzero(np.isin(rows, list(failed))).tolist()}
+        rows[list(why)] = -1
+        gone = {i: f"{pool.path(i)}: it has no features" for i in np.flatnonzero(rows < 0).tolist()}
+        return FrozenFeatures(
+            mapped(path), self.looker.leading, rows, dict(sorted({**gone, **why, **pool.unavailable}.items()))
+        )
+
+    def _basis(self, pool: Pool) -> tuple[FeatureFolder, np.ndarray, np.ndarray | None]:
+        """Mean of the pool's features, and their principal components [k, D]."""
+        folder = self._raw("pool", pool.whole or pool)
+        path = folder.path / f"basis-{self.pca}.safetensors"
+        if not path.exists():
+            with FileLock(folder.path / "lock"):
+                if not path.exists():
+                    raw, failed = folder.read()
+                    files.write_tensors(path, basis(raw[..., self.looker.leading :], failed, self.pca))
+        found, _ = files.read_tensors(path)
+        return folder, found["mean"], found.get("components")
+
+    def _raw(self, which: str, pool: Pool) -> FeatureFolder:
+        """What the network says, as it is."""
+        keys = keys_of(pool)
+        home = self.folder / self.looker.name
+        folder = FeatureFolder(home / hashlib.sha256(keys.tobytes()).hexdigest()[:16])
+        if folder.finished:
+            return folder
+        with readable_errors(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.path / "lock"):
+            if not folder.finished:
+                remove_leftovers(folder.path, below=False)
+                self._compute(which, pool, keys, folder)
+        return folder
+
+    def _compute(self, which: str, pool: Pool, keys: np.ndarray, folder: FeatureFolder) -> None:
+        others = [FeatureFolder(one) for one in sorted(folder.path.parent.iterdir()) if one != folder.path]
+        finished = [one for one in others if one.finished]
+
+        def sources() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            return chain.from_iterable(one.computed() for one in [*finished, folder])
+
+        there, shape = np.zeros(len(keys), bool), None
+        for known, features in sources():
+            there |= np.isin(keys, known[np.asarray(features).any(axis=(1, 2))])  # a row of zeros is one that failed
+            shape = features.shape[1:]
+        failed: dict[int, str] = {}
+        missing = np.flatnonzero(~there)
+        if len(missing) or shape is None:
+            shape = self._run(which, pool, keys, missing, folder, failed)
+        folder.finish(keys, sources(), shape, failed)
+
+    def _run(
+        self,
+        which: str,
+        pool: Pool,
+        keys: np.ndarray,
+        missing: np.ndarray,
+        folder: FeatureFolder,
+        failed: dict[int, str],
+    ) -> tuple[int, int]:
+        """Computes what is missing, shard by shard; while the network looks at one, the next is decoded."""
+        shape, size = self.looker.begin(), self.looker.shard
+
+        def read(image: int) -> np.ndarray | None:
+            try:
+                return self.looker.read(image_reader.pixels_of(pool, image), int(keys[image]))
+            except LabelwiseError as error:
+                failed[image] = str(error)
+                return None
+
+        title = f"{self.looker.what} of {len(missing)} images of the {which}"
+        with ThreadPoolExecutor(image_reader.THREADS) as threads, self.bar(title, len(missing)) as advance:
+            ahead = [threads.submit(read, i) for i in missing[:size].tolist()]
+            for start in range(0, len(missing), size):
+                here, shard = ahead, missing[start : start + size]
+                after = missing[start + size : start + 2 * size]
+                given = [one.result() for one in here]
+                ahead = [threads.submit(read, i) for i in after.tolist()]
+                seen = np.array([one is not None for one in given], bool)
+                found = self.looker.run([one for one in given if one is not None], advance)
+                if not np.isfinite(found).all():
+                    raise LabelwiseError(f"{self.looker.what} are not finite: the weights are broken or do not fit")
+                if seen.any():
+                    folder.keep(keys[shard[seen]], found.reshape(-1, *shape))
+                advance(int((~seen).sum()))
+        return shape
+
+
+def keys_of(pool: Pool) -> UInt64[np.ndarray, " images"]:
+    """What identifies every image and its content: 64 bits of name and pixels, or file size and time."""
+    states: dict[str, str] = {}
+
+    def state(name: str) -> str:
+        file = name if pool.frames is None else name.split("#")[0]
+        if file not in states:
+            try:
+                status = (pool.root / file).stat()
+                states[file] = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:
+                states[file] = "gone"
+        return states[file]
+
+    held = pool.pixels
+    digests = [
+        hashlib.blake2b(
+            state(name).encode() if held is None else held[i].tobytes(), digest_size=8, key=_key(name)
+        ).digest()
+        for i, name in enumerate(pool.names)
+    ]
+    return np.frombuffer(b"".join(digests), np.uint64).copy()
+
+
+def _key(name: str) -> bytes:
+    content = name.encode()
+    return content if len(content) <= 64 else hashlib.sha256(content).digest()
+
+
+def basis(raw: Float32[np.ndarray, "n views D"], failed: Mapping[int, str], pca: int | None) -> dict[str, np.ndarray]:
+    """`mean` [D] of the features, and with `pca` their `components` [k, D], the largest first; the largest number of a
+    component is positive. k is at most D and the number of images.
+    """
+    n, _, columns = raw.shape
+    seen = np.setdiff1d(np.arange(n), list(failed))
+    total = np.zeros(columns)
+    for start in range(0, len(seen), BLOCK_ROWS):
+        total += raw[seen[start : start + BLOCK_ROWS], 0].sum(axis=0, dtype=np.float64)
+    mean = total / max(len(seen), 1)
+    if pca is None:
+        return {"mean": mean}
+    moment = np.zeros((columns, columns))
+    for start in range(0, len(seen), BLOCK_ROWS):
+        block = raw[seen[start : start + BLOCK_ROWS], 0] - mean
+        moment += block.T @ block
+    _, vectors = np.linalg.eigh(moment)
+    components = vectors.T[::-1][: max(1, min(pca, columns, len(seen)))]
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+    return {"mean": mean, "components": components * np.where(largest < 0, -1, 1)}
+
+
+def _prepare(
+    path: Path,
+    raw: np.ndarray,
+    leading: int,
+    mean: np.ndarray,
+    components: np.ndarray | None,
+    failed: Mapping[int, str],
+) -> None:
+    """Writes features that are centred, reduced and of unit length; an image or row without features has zeros."""
+    columns = raw.shape[2] - leading if components is None else len(components)
+    with replacing(path) as partial:
+        shape = (*raw.shape[:2], leading + columns)
+        table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        for start in range(0, len(raw), BLOCK_ROWS):
+            some = np.asarray(raw[start : start + BLOCK_ROWS])
+            features = prepared(some[..., leading:], mean, components)
+            table[start : start + BLOCK_ROWS] = np.concatenate([some[..., :leading], features], axis=2)
+            table[start : start + BLOCK_ROWS][~some.any(axis=2)] = 0
+        table[list(failed)] = 0
+        table.flush()
+        del table
+
+
+def prepared(
+    raw: Float32[np.ndarray, "n views D"], mean: np.ndarray, components: np.ndarray | None
+) -> Float32[np.ndarray, "n views k"]:
+    """Features centred, reduced to the components, and of unit length (zeros stay zeros).
+
+    >>> prepared(np.array([[[4.0, 5.0]]], np.float32), np.array([1.0, 1.0]), None).tolist()
+    [[[0.6000000238418579, 0.800000011920929]]]
+    """
+    centred = raw - mean
+    reduced = centred if components is None else centred @ components.T
+    length = np.linalg.norm(reduced, axis=-1, keepdims=True)
+    out: np.ndarray = (reduced / np.maximum(length, 1e-12)).astype(np.float32)
+    return out

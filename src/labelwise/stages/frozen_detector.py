@@ -1,0 +1,101 @@
+"""What train, predict and evaluate do with a detector that reads the objects of `features.objects`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from labelwise import files
+from labelwise.models.frozen import FrozenDetector
+from labelwise.project.objects import FrozenObjects
+from labelwise.project.round import Round
+from labelwise.targets.proposal_labels import match
+from labelwise.types import Detections, ImageOutputs, Rects, image_of, offsets_of
+
+
+def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[str, Any]:
+    """Trains on the targets of the round; a further member of an ensemble on a bootstrap sample of the images."""
+    begun, targets, objects = time.perf_counter(), now.targets, now.context.objects("pool")
+    lesson = match(targets, Rects(objects.offsets, objects.boxes))
+    is_object = lesson.box >= 0
+    labels, weights = np.full(len(lesson.rows), model.n_classes), np.ones(len(lesson.rows))
+    labels[is_object] = targets.labels[lesson.box[is_object]]
+    weights[is_object] = targets.w_cls[lesson.box[is_object]]
+    if stream:
+        rng = np.random.default_rng([now.run.seed, now.number, 8, *stream])
+        times = np.bincount(rng.integers(0, len(now.pool), len(now.pool)), minlength=len(now.pool))
+        weights *= times[image_of(objects.offsets)[lesson.rows]]
+    some = weights > 0
+    info: dict[str, Any] = model.solve(objects.features[lesson.rows[some]], labels[some], weights[some])
+    boxes = lesson.box[is_object]
+    model.solve_shifts(
+        objects.features[lesson.rows[is_object]],
+        objects.boxes[lesson.rows[is_object]],
+        targets.boxes[boxes],
+        targets.w_box[boxes],
+    )
+    info |= {"objects": int(is_object.sum()), "background": int((~is_object).sum())}
+    info["images_per_s"] = len(targets) / max(time.perf_counter() - begun, 1e-9)
+    return info
+
+
+def detect(
+    model: FrozenDetector,
+    objects: FrozenObjects,
+    size_px: Int64[np.ndarray, "images 2"],
+    least: float,
+    *,
+    features: bool = False,
+) -> Detections:
+    """Detections on all images of a pool: its proposals of a confidence of at least `least`, cut to the image.
+
+    `size_px`: width and height of every image. `features`: whether they carry their features.
+    """
+    image = image_of(objects.offsets)
+    boxes, probs, scores = model.candidates(objects.features, objects.boxes, objects.objectness)
+    boxes = np.clip(boxes, 0, np.tile(size_px, 2)[image]).astype(np.float32)
+    good = (scores >= least) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    order = np.lexsort((np.arange(len(scores)), -scores, image))
+    order = order[good[order]]
+    offsets = offsets_of(image[order], objects.n_images)
+    kept = objects.features[order] if features else np.zeros((len(order), 0), np.float32)
+    return Detections(offsets, boxes[order], probs[order], scores[order], kept)
+
+
+def predict(now: Round, model: FrozenDetector, wanted: Int64[np.ndarray, " wanted"]) -> None:
+    """Writes the detections on the wanted images of the pool."""
+    run, pool, objects = now.run, now.pool, now.context.objects("pool")
+    size_px = np.stack([pool.width_px, pool.height_px], axis=1)
+    begun = time.perf_counter()
+    found = detect(model, objects, size_px, run.predict.min_score, features="features" in run.outputs)
+    is_wanted = np.zeros(len(pool), np.bool_)
+    is_wanted[wanted] = True
+    is_wanted[list(objects.failed)] = False
+    found = found.take(is_wanted[found.image])
+    if "image_features" in run.outputs:
+        found = _with_images(now, found, is_wanted)
+    with files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer:
+        writer.append(0, found)
+    now.info["skipped"] = [(pool.names[i], message) for i, message in objects.failed.items()]
+    now.info["images_per_s"] = len(wanted) / max(time.perf_counter() - begun, 1e-9)
+    now.info["without_area"] = 0
+
+
+def _with_images(now: Round, found: Detections, seen: Bool[np.ndarray, " images"]) -> Detections:
+    """With the feature of every image: that of its best proposal."""
+    features = now.context.features("pool").of(np.arange(len(seen)))
+    features[~seen] = 0
+    return replace(found, per_image=ImageOutputs(features, np.zeros(len(seen), np.float32), seen))
+
+
+def on_test(now: Round, model: FrozenDetector, least: float) -> Detections:
+    """The detections on the test images."""
+    test = now.test
+    assert test is not None
+    objects = now.context.objects("test")
+    now.info["skipped"] = [(test.names[i], message) for i, message in objects.failed.items()]
+    return detect(model, objects, np.stack([test.width_px, test.height_px], axis=1), least)
