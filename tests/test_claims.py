@@ -12,8 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import claims
 import claims_page
 from claims_sets import SETS
+from test_recipes_images import data_set
 
 from labelwise import catalog, config
+from labelwise.project import opening
+from labelwise.project.kept_pools import KeptPools
 from labelwise.report.results import Informativeness, RoundResult, RunResult
 
 ROOT = Path(__file__).parents[1]
@@ -112,3 +115,16 @@ def test_a_table_for_a_page() -> None:
     shown = claims.markdown(list(claims.summarise([*base, *own], more, SETS["low"]))).splitlines()
     assert shown[0] == "| method | 10 | 20 | minus random_image |"
     assert shown[2:] == ["| random_image | 50.00 | 60.00 |  |", "| margin_image | 50.00 | 62.00 |  |"]
+
+
+def test_a_process_that_keeps_pools_draws_a_sample_for_every_seed(tmp_path: Path) -> None:
+    data = data_set(tmp_path / "d")
+    settings = [f'data.root="{data.as_posix()}"', "data.format=arrays", "data.pool_split=train", "data.test_split=test"]
+    settings += ["data.sample=12", "model.name=classifier", "model.backbone=small", "budget.unit=images"]
+    kept, pools = KeptPools(), []
+    for seed in (0, 1, 0):
+        opened = opening.start(tmp_path / f"p{len(pools)}", "random_image", [*settings, f"seed={seed}"], kept=kept)
+        pools.append(opened.pool.names)
+        opened.project.close()
+    assert len(pools[0]) == len(pools[1]) == 12
+    assert pools[0] != pools[1] and pools[0] == pools[2]
