@@ -19,8 +19,8 @@ SHARES = (SMALL_POOL, LINEAR, "budget.start_images=600", "budget.per_round=[300,
 """10 % and 4 x 5 % of 6,000 images (001, sections 3.4.1, 3.5 and 4.5.1)."""
 
 LAM = {"entropy": 1.0, "bald": 0.2, "vaal": 0.1, "kcenter": 2.0}
-"""λ of each class-balanced method: the median of `claims.py lambdas` over seeds 1000 to 1002 (claims_lambdas.csv); 0.1 is
-the smallest that it tries."""
+"""λ of each class-balanced method: the median of `claims.py lambdas` over seeds 1000 to 1002 (claims_lambdas.csv); 0.1
+is the smallest that it tries."""
 
 
 @dataclass(frozen=True)
