@@ -213,7 +213,8 @@ def markdown(found: Sequence[dict[str, object]], quantity: str = "accuracy") -> 
     rows = list(dict.fromkeys(str(line["row"]) for line in chosen))
     bases = [b for b in dict.fromkeys(str(line["against"]) for line in chosen) if b]
     numbers = [n for n in dict.fromkeys(str(line["round"]) for line in chosen) if n != "mean"]
-    labels = {str(line["round"]): f"{float(line['labels']):.0f}" for line in chosen if line["round"] != "mean"}  # type: ignore[arg-type]
+    first = [line for line in chosen if line["row"] == rows[0] and line["round"] != "mean"]
+    labels = {str(line["round"]): f"{float(str(line['labels'])):.0f}" for line in first}
     out = ["| " + " | ".join(["method", *(labels[n] for n in numbers), *(f"minus {b}" for b in bases)]) + " |"]
     out += ["|---" * (1 + len(numbers) + len(bases)) + "|"]
     for row in rows:
