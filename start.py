@@ -1,6 +1,6 @@
 """Sets labelwise up on a machine that has nothing but Python >= 3.11 and a package index, then runs it.
 
-python3 start.py demo     all the set-up, then the main job: data, 3 rounds of box queries, report
+python3 start.py demo     all the set-up, then the main job: data, two ways to ask side by side, report
 python3 start.py test     lint, types and tests
 python3 start.py COMMAND  any labelwise command (see `python3 start.py --help`)
 """

@@ -287,3 +287,58 @@ def test_the_loop_does_not_train_in_its_place(project: labelwise.Project, tmp_pa
     result = CliRunner().invoke(app, [command, "--project", str(tmp_path / "mine")])
     assert isinstance(result.exception, LabelwiseError)
     assert "own detector" in str(result.exception) and "labelwise serve" in str(result.exception)
+
+
+FEATURES = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+@pytest.mark.parametrize("select", ["kcenter", "typiclust", "probcover", "herding"])
+def test_features_of_images_alone_are_enough_to_ask_about_images(
+    project: labelwise.Project, select: str, as_table: bool
+) -> None:
+    given: Any = {"image_features": FEATURES} if as_table else FEATURES
+    asked = project.ask(given, budget=3, unit="image", select=select)
+    assert [query.unit for query in asked] == ["image"] * 3
+    assert len({query.image for query in asked}) == 3
+    again = project.ask(given, budget=3, unit="image", select=select)
+    assert [query.id for query in again] == [query.id for query in asked]
+    for query in asked:
+        project.answer(query, boxes=[(2, 2, 22, 22)], labels=["cat"])
+    assert len(project.targets(policy="ignore")) == 3
+    project.finish()
+    rest = project.ask(given, budget=3, unit="image", select=select)
+    assert {query.image for query in rest} == set(project.images) - {query.image for query in asked}
+
+
+def test_kcenter_on_features_alone_takes_the_farthest(project: labelwise.Project) -> None:
+    first = project.ask(FEATURES, budget=1, unit="image", select="kcenter")[0]
+    project.answer(first)
+    project.finish()
+    here = FEATURES[project.images.index(first.image)]
+    second = project.ask(FEATURES, budget=1, unit="image", select="kcenter")[0]
+    assert project.images.index(second.image) == int(np.abs(FEATURES - here).argmax())
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        (FEATURES, {"unit": "box", "select": "kcenter"}, "take unit=\"image\", not 'box'"),
+        (FEATURES, {"unit": "image"}, "select 'balance_frequency' needs '.*hold no box: take one of .*kcenter"),
+        (FEATURES, {"unit": "image", "select": "kcenter", "score": "entropy"}, "score 'entropy' needs 'probs'"),
+        (
+            FEATURES[:4],
+            {"unit": "image", "select": "kcenter"},
+            r"image_features has shape \(4, 1\); expected .*\(6, D\)",
+        ),
+        (FEATURES * np.nan, {"unit": "image", "select": "kcenter"}, "expected finite numbers"),
+        (np.zeros((6, 0)), {"unit": "image", "select": "kcenter"}, "expected finite numbers"),
+        (np.array([["a"]] * 6), {"unit": "image", "select": "kcenter"}, "expected finite numbers"),
+    ],
+)
+def test_what_features_alone_cannot_do(
+    project: labelwise.Project, given: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LabelwiseError, match=message):
+        project.ask(given, budget=2, **settings)
+    assert project.open_queries() == []

@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 from labelwise import config, loop
 from labelwise.errors import LabelwiseError
 from labelwise.files import read_json
+from labelwise.files.round_files import STAGES
 from labelwise.models import frozen
 from labelwise.models.proposals import Proposals, crops
 from labelwise.models.yolox import YoloxNano
 from labelwise.project import opening
 from labelwise.project.objects import FrozenObjects
+from labelwise.project.round import Round
 from labelwise.stages.frozen_detector import detect
+from labelwise.stages.selector_inputs import makers
 from labelwise.targets.proposal_labels import match
 from labelwise.types import Rects, Targets
 from labelwise.types.overlap import iou_pairs, nearest, share_pairs
@@ -179,7 +182,10 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of YOLOX-nano with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "yolox.safetensors"
-    save_file({name: value.contiguous() for name, value in YoloxNano(2).state_dict().items()}, path)
+    model = YoloxNano(2)
+    with torch.no_grad():
+        model(torch.rand(8, 3, 64, 64))  # its norms learn what they see: else all cells say the same
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
     return path
 
 
@@ -237,3 +243,27 @@ def test_settings_that_do_not_go_together(settings: tuple[str, ...], message: st
         config.load(
             [], ["data.root=x", 'query.score="random"', 'query.select="top"', 'labels.policy="ignore"', *settings]
         )
+
+
+def asked(folder: Path, settings: list[str]) -> Round:
+    """Round 1 once its candidates are scored."""
+    context = opening.start(folder, "scenes", settings)
+    for name in (*STAGES, "predict", "score"):
+        loop.run_next(context, name)
+    return Round(context, 1)
+
+
+def test_a_box_has_the_feature_of_its_own_proposal(tmp_path: Path, detector: Path) -> None:
+    """Candidates are what the threshold leaves of the detections: each must keep its own feature."""
+    own = ('model={name="frozen", background=0}', "query.unit=box", "budget.unit=queries", "budget.per_round=[2]")
+    scores = asked(tmp_path / "all", settings_of(detector, *own)).detections().scores
+    now = asked(tmp_path / "p", settings_of(detector, *own, f"query.threshold={np.median(scores)}"))
+    rows = np.random.default_rng(0).permutation(len(now.scores["image"]))
+    objects = now.context.objects("pool")
+    everything = now.detections()
+    assert 0 < len(rows) < len(everything)
+    for row, feature in zip(rows, makers(now, 2)["features"](rows), strict=True):
+        corner = np.array([now.scores[name][row] for name in ("x1", "y1", "x2", "y2")], np.float32)
+        span = slice(*objects.offsets[now.scores["image"][row] : now.scores["image"][row] + 2])
+        same = np.abs(objects.boxes[span] - corner).max(axis=1) < 1e-3
+        assert any(np.allclose(feature, one, atol=1e-6) for one in objects.features[span][same])

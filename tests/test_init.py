@@ -24,7 +24,7 @@ from labelwise.config import keys, run_file
 from labelwise.data import coco, hold_back, recognise, roles, voc, yolo
 from labelwise.data.long_tail import subset
 from labelwise.generated import scenes
-from labelwise.project import opening, starter
+from labelwise.project import frozen_weights, opening, starter
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool
 
 SMALL = ["train.epochs=1", "train.min_steps=2", "train.max_steps=2", "model.weights=none", 'predict.views=["flip"]']
@@ -33,8 +33,9 @@ SMALL += ["data.image_size_px=64", "data.cache_gb=0.1"]
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A console on which no line breaks, whatever the terminal of who runs the tests."""
+    """A console on which no line breaks, whatever the terminal of who runs the tests; weights are nowhere at hand."""
     monkeypatch.setattr(console.out, "_width", 300)
+    monkeypatch.setattr(frozen_weights, "at_hand", lambda _name: None)
 
 
 def call(*arguments: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labelwise.data import find
-from labelwise.generated import scenes
+from labelwise.generated import _digits, scenes
 from labelwise.types import LabelwiseError
 
 
@@ -57,21 +57,21 @@ def test_one_class_holds_two_in_five_and_few_objects_stand_in_an_image(tmp_path:
 def test_an_outline_is_the_digit_without_its_inside() -> None:
     ink = np.zeros((40, 30), np.float32)
     ink[5:35, 5:25] = 1
-    line = scenes._outline(ink)
+    line = _digits.outline(ink)
     assert (line[5:7] == ink[5:7]).all() and (line[:, 23:] == ink[:, 23:]).all() and not line[7:33, 7:23].any()
 
 
 def test_train_and_test_share_no_scan_and_all_are_used() -> None:
-    train, test = scenes._scans(0)
+    train, test = _digits.scans(0)
     keys = [{scan.tobytes() for scans in part for scan in scans} for part in (train, test)]
     assert not keys[0] & keys[1]
     assert sum(len(scans) for part in (train, test) for scans in part) == 1797
-    other, _ = scenes._scans(1)
+    other, _ = _digits.scans(1)
     assert not all(np.array_equal(a, b) for a, b in zip(train, other, strict=True))
 
 
 def test_every_digit_can_be_seen_and_its_box_is_the_hull_of_its_ink() -> None:
-    train, _ = scenes._scans(0)
+    train, _ = _digits.scans(0)
     covered = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)

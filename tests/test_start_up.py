@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,8 +40,14 @@ finally:
 def loaded(*arguments: str, among: Iterable[str] = HEAVY, expected: int = 0, cwd: Path | None = None) -> set[str]:
     """Which of these packages a command, in a process of its own, has loaded when it ends."""
     script = (WATCHED if arguments[0] == "serve" else PLAIN) + RUN
+    nowhere = {"LABELWISE_DATA": os.devnull, "LABELWISE_CACHE": os.devnull}  # with weights at hand `init` measures
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, cwd=cwd
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=os.environ | nowhere,
     )
     assert done.stdout, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

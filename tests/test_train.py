@@ -97,6 +97,31 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_randomness_alone(
     assert not torch.equal(expected["linear.weight"], other["linear.weight"])
 
 
+def test_a_share_of_every_batch_holds_an_object_where_most_images_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = training_set()
+    offsets = np.array([0, 1, 1, 1, 1, 2, 2])
+    one = np.ones(2, np.float32)
+    targets = Targets(
+        np.arange(6), offsets, full.targets.boxes[:2], np.zeros(2, np.int64), one, one, np.zeros(2, np.int8),
+        full.targets.negatives, Rects.empty(6), full.targets.windows, np.ones(6, np.bool_),
+    )  # fmt: skip
+    data = TrainingSet(Source(), targets, np.array([5, 4, 2, 1, 0]), Augment())
+    assert data.occupied.tolist() == [False, True, False, False, True]
+    seen: list[int] = []
+    batch = data.batch
+
+    def noted(chosen: np.ndarray, rng: np.random.Generator) -> object:
+        seen.append(int(data.occupied[chosen].sum()))
+        return batch(chosen, rng)
+
+    monkeypatch.setattr(data, "batch", noted)
+    rule = RULE.model_copy(update={"steps": 6, "object_share": 0.75, "batch_size": 4})
+    fit(seeded(), data, rule, seed=0, round_number=0)
+    assert seen == [3] * 6
+    with pytest.raises(ValueError, match="both fill the batch"):
+        Train(object_share=0.5, whole_share=0.5)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

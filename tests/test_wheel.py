@@ -32,6 +32,7 @@ RECIPES = {path.stem for path in (ROOT / "recipes").glob("*.toml")}
 SCENES = (
     "data.scenes={train=12, test=4, classes=2, imbalance=1, size_px=64, scale=[0.3, 0.6], digits=[1, 2], crowding=0}"
 )
+FRAMES = "data.patrol={train=12, test=4, classes=2, imbalance=1, size_px=64, places=3, empty=0.5}"
 SMALL = ("data.image_size_px=64", "model.weights=none", "train.epochs=1")
 SHORT = ("train.min_steps=0", "train.max_steps=none", "train.steps=2")
 TINY = (SCENES, *SMALL, *SHORT, 'predict.views=["flip"]', "budget.start_images=4", "budget.per_round=[2]")
@@ -148,9 +149,13 @@ def test_it_lists_every_recipe(installed: Installed, empty: Path) -> None:
     assert list(empty.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [("demo", "it"), ("run", "scenes+random", "--project", "it")], ids=["demo", "run"])
-def test_it_runs_to_the_report(installed: Installed, empty: Path, words: tuple[str, ...]) -> None:
-    said = call(empty, installed.command, *words, *given(*TINY))
+@pytest.mark.parametrize(
+    ("words", "data"),
+    [(("demo", "it"), FRAMES), (("run", "scenes+random", "--project", "it"), SCENES)],
+    ids=["demo", "run"],
+)
+def test_it_runs_to_the_report(installed: Installed, empty: Path, words: tuple[str, ...], data: str) -> None:
+    said = call(empty, installed.command, *words, *given(data, *TINY[1:]))
     assert "round 1: AP50" in said
     assert "<svg" in (empty / "it" / "report.html").read_text(encoding="utf-8")
 

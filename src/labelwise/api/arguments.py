@@ -101,6 +101,35 @@ def check_inputs(
                 raise LabelwiseError(f"{folder} {name!r} needs {column!r}, which these predictions lack; add it")
 
 
+def check_without_boxes(score: Method, select: Method | Sequence[Method], unit: str) -> None:
+    """Refuses what looks at boxes, where predictions are features of images alone.
+
+    Raises:
+        LabelwiseError: a unit other than whole images, or a method that needs boxes or classes.
+    """
+    if not units.find(of_frames(unit)).ONE_PER_IMAGE:
+        raise LabelwiseError(
+            f'predictions of image features alone hold no box to ask about: take unit="image", not {unit!r}'
+        )
+    for folder, methods in (("score", score), ("select", select)):
+        for step in _steps(methods):
+            name = step if isinstance(step, str) else str(step.get("name"))
+            needs = next((row.name for row in inputs.rows_of(folder, name) if _of_boxes(row)), None)
+            if needs is None:
+                continue
+            rows = {other: inputs.rows_of(folder, other) for other in catalog.names(folder)}
+            usable = [n for n, has in rows.items() if not any(_of_boxes(row) or not row.from_arrays for row in has)]
+            raise LabelwiseError(
+                f"{folder} {name!r} needs {needs!r}, and predictions of image features alone hold no box: take one of "
+                f"{', '.join(usable)}, or give boxes too"
+            )
+
+
+def _of_boxes(row: inputs.Input) -> bool:
+    """Whether an input is made of predicted boxes."""
+    return row.axis in ("boxes", "images") or row.name in ("labels", "probs", "frequency", "scale", "box_offsets")
+
+
 def _has(predictions: Detections, column: str) -> bool:
     """Whether they hold the column, with classes or dimensions where it is of some."""
     row = inputs.INPUTS["score"][column]

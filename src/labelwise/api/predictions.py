@@ -5,7 +5,9 @@ A form is one of:
 * columns: a dict with `image` [n] (names in the pool, or pool numbers) and the columns below;
 * one dict per image: a list in the order of the pool, or a dict by image name;
 * a Parquet file with a row per box: `image`, `x1 y1 x2 y2`, and the columns below (`probs`, `features` as lists);
-* a folder of shards that labelwise wrote, or a `Detections` table.
+* a folder of shards that labelwise wrote, or a `Detections` table;
+* features of the images alone, as an array [images, D] or `{"image_features": array}`: no box is known then, and
+  selectors of whole images that look at features alone may ask (`kcenter`, `typiclust`).
 
 Columns: `boxes` [n, 4] xyxy in pixels of the image as displayed, and either `probs` [n, C] (the distribution over the
 classes, without background) or `scores` [n] and `labels` [n] (numbers or names). Optional: `scores` beside `probs`,
@@ -53,6 +55,9 @@ def read(predictions: Any, pool: Pool) -> Detections:
         return _table(_parquet(path), pool, str(path))
     if isinstance(predictions, Detections):
         return _check(predictions, pool)
+    if are_features(predictions):
+        features = predictions["image_features"] if isinstance(predictions, Mapping) else predictions
+        return _without_boxes(features, pool)
     if isinstance(predictions, Mapping) and not ("boxes" in predictions or "image" in predictions):
         return _table(_join(list(predictions.items())), pool, "predictions", per_image=True)
     if isinstance(predictions, Mapping):
@@ -68,6 +73,20 @@ def read(predictions: Any, pool: Pool) -> Detections:
         f"predictions: got {type(predictions).__name__}; expected a dict of columns, a list or dict with one entry per "
         "image, the path of a Parquet file, or Detections"
     )
+
+
+def are_features(predictions: Any) -> bool:
+    """Whether predictions are features of images alone: an array, or that column and no other."""
+    if isinstance(predictions, Mapping):
+        return set(predictions) == {"image_features"}
+    return hasattr(predictions, "ndim") and hasattr(predictions, "shape")
+
+
+def _without_boxes(features: Any, pool: Pool) -> Detections:
+    """A table of features of the images and of no box."""
+    no_box = np.zeros((0, 4), np.float32), np.zeros((0, len(pool.classes)), np.float32), np.zeros(0, np.float32)
+    said = _image_outputs(features, pool, "predictions")
+    return Detections(np.zeros(len(pool) + 1, np.int64), *no_box, np.zeros((0, 0), np.float32), None, None, said)
 
 
 def array(value: Any) -> np.ndarray:
@@ -175,7 +194,8 @@ def _image_outputs(features: Any, pool: Pool, where: str) -> ImageOutputs | None
     if features is None:
         return None
     values = array(features)
-    if values.ndim != 2 or len(values) != len(pool) or not np.isfinite(values).all():
+    fits = values.ndim == 2 and len(values) == len(pool) and values.shape[1] > 0 and values.dtype.kind in "fiub"
+    if not fits or not np.isfinite(values).all():
         raise LabelwiseError(
             f"{where}: image_features has shape {values.shape}; expected finite numbers ({len(pool)}, D), one row per "
             "image of the pool"

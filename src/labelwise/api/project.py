@@ -150,7 +150,7 @@ class Project:
                 is how a project without any model begins.
             budget: number of questions.
             unit: a file of `labelwise/units`: "box", "region" or "image".
-            score: a file of `labelwise/score`; None: consistency where the predictions have views, else entropy.
+            score: a file of `labelwise/score`; None: consistency of views, random without boxes, else entropy.
             select: one file of `labelwise/select`, or a chain of them.
             threshold: least confidence of a candidate box.
             aggregate: how box scores become those of an image or region.
@@ -165,7 +165,10 @@ class Project:
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget)
             table = foreign.read(predictions, self.pool)
-            score = score or ("entropy" if table.views is None else "consistency")
+            alone = foreign.are_features(predictions)
+            score = score or ("random" if alone else "entropy" if table.views is None else "consistency")
+            if alone:
+                arguments.check_without_boxes(score, select, unit)
             arguments.check_inputs("score", score, table, unit)
             arguments.check_inputs("select", select, table, unit)
             round_number = rounds.first_with_a_model(self._context)

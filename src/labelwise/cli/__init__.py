@@ -13,6 +13,7 @@ from labelwise.cli.console import err, plain
 from labelwise.errors import LabelwiseError
 
 for kind in (
+    "demo",
     "runs",
     "projects",
     "settings",

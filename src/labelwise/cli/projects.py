@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, plain, require_project, tell
+from labelwise.errors import LabelwiseError
+
+if TYPE_CHECKING:
+    from labelwise.project.starter import NewProject
 
 
 @app.command()
@@ -22,6 +26,9 @@ def init(
         str | None, typer.Option(help="Names of the classes of images without annotations: cat,dog")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe to start from, in place of the one that fits.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="frozen: a detector without training, for few and salient objects; or trained.")
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Makes a project of any folder of images or videos: a short run.toml to read and change before `labelwise run`.
@@ -35,13 +42,13 @@ def init(
     from labelwise.project import starter
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
-    made = starter.make(folder, data, recipe, names, settings or [], bar)
+    made = starter.make(folder, data, recipe, names, settings or [], bar, model)
     out.print(f"{data}: {made.found.format}", markup=False, soft_wrap=True)
     table = Table("split", "holds", "annotations")
     for row in recognise.describe(made.found):
         table.add_row(*map(plain, row))
     out.print(table)
-    for line in made.messages:
+    for line in [*made.messages, *(detector_lines(made) if recipe is None else [])]:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     pool, test = made.pool, made.test
     how = (
@@ -58,11 +65,30 @@ def init(
     out.print(f"Wrote {folder / 'run.toml'}. Next: {starter.next_step(folder, made)}", markup=False, soft_wrap=True)
 
 
+def detector_lines(made: NewProject) -> list[str]:
+    """Which detector a new project has and why; nothing where that cannot be measured."""
+    from labelwise.project import frozen_weights
+
+    weights, pool = frozen_weights.at_hand(frozen_weights.OBJECTS), made.pool
+    if weights is None or made.run.classifies or pool.truth is None or not len(pool.truth):
+        return []
+    from labelwise.config.features import Features
+    from labelwise.study import model_text, model_trial
+
+    try:
+        found = model_trial.of_data(pool, Features(body=frozen_weights.BODY, objects=str(weights)), bar=bar)
+    except LabelwiseError as error:
+        return [f"Detector: {made.run.model.name}; whether a frozen one would do was not measured: {error}"]
+    if found is None:
+        return []
+    return [model_text.for_init(*found, made.run.model.name, frozen=made.run.reads_objects)]
+
+
 @app.command()
 def status(project: ProjectOption = Path()) -> None:
     """Shows what is done, what it cost and what comes next.
 
-    Example: `labelwise status --project demo`
+    Example: `labelwise status --project demo/entropy`
     """
     opened = open_project(project)
     from labelwise import loop

@@ -1,4 +1,4 @@
-"""The commands that run: demo, run, and one for each stage."""
+"""The commands that run: run, and one for each stage."""
 
 from __future__ import annotations
 
@@ -20,21 +20,6 @@ from labelwise.cli.console import (
     resumable,
     tell,
 )
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the project goes; continued if it is there.")] = Path("demo"),
-    settings: SetOption = None,
-) -> None:
-    """Generates a data set, runs 3 rounds of box queries on it and writes the report.
-
-    Example: `labelwise demo`
-    """
-    _run("demo", folder, settings or [])
-    out.print(
-        f"Next: open {folder / 'report.html'}, then `labelwise init my-project --data FOLDER` with your own images."
-    )
 
 
 @app.command()
@@ -93,7 +78,7 @@ def redo(
 
     A lost or damaged file needs no redo: `labelwise run` finds it. Answers are never asked again.
 
-    Example: `labelwise redo 1 train --project demo`
+    Example: `labelwise redo 1 train --project demo/entropy`
     """
     require_project(project)
     from labelwise import loop
@@ -114,7 +99,7 @@ def _stage_command(name: str, what: str) -> None:
             round_number = loop.run_next(opened, name)
         out.print(f"round {round_number}: {name} done")
 
-    command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo`"
+    command.__doc__ = f"{what}\n\nExample: `labelwise {name} --project demo/entropy`"
     app.command(name, rich_help_panel="One stage of the current round")(command)
 
 

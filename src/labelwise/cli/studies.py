@@ -30,12 +30,27 @@ def advise(
     pretrained: Annotated[
         bool, typer.Option(help="Classification: whether features are pre-trained by self-supervision.")
     ] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Of the project: a frozen detector or a trained one, by measurement?")
+    ] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="With --models: train the project's detector on every fold, too (minutes).")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="With --models: whose model and training the trained detector has; else the project's."),
+    ] = None,
+    settings: SetOption = None,
 ) -> None:
     """Tells what pays for your data: which unit of a question, or whether active learning beats random labelling.
 
     Of a detection project with two rounds or more it tells whether whole images, regions or boxes bring the most clean
     boxes for the time of people, and why: objects an image, recall and precision of the pseudo boxes, hit rate.
-    `labelwise advise --project demo`
+    `labelwise advise --project demo/entropy`
+
+    With `--models` it tells which detector to take now, a frozen one or one that is trained, and when to change over:
+    by the recall of the proposals on what is labelled so far, and by both detectors on images held back of it.
+    `labelwise advise --project demo --models --train`
 
     Of a classification budget it tells whether active learning is expected to beat random, with the evidence.
 
@@ -44,8 +59,17 @@ def advise(
     if project is not None:
         if any(given is not None for given in (classes, pool, budget)) or pretrained:
             raise LabelwiseError("advise: give --project alone, or --classes, --pool and --budget without it")
+        if models:
+            advise_on_models(project, train, recipe, settings or [])
+            return
+        if train or recipe or settings:
+            raise LabelwiseError("advise: --train, --recipe and --set go with --models")
         advise_on_units(project)
         return
+    if models or train or recipe or settings:
+        raise LabelwiseError(
+            "advise: --models, --train, --recipe and --set go with a detection project (--project FOLDER)"
+        )
     if classes is None or pool is None or budget is None:
         raise LabelwiseError(
             "advise: give a detection project (--project FOLDER), or --classes, --pool and --budget of a classification"
@@ -65,6 +89,18 @@ def advise_on_units(project: Path) -> None:
     for table in (unit_text.units_table(choice), unit_text.evidence_table(found)):
         out.print(on_terminal(table))
     for line in [*unit_text.sentences(found, choice), unit_text.EXPECTED]:
+        tell(line)
+    tell(f"Which detector, a frozen or a trained one: `labelwise advise --project {project} --models`")
+
+
+def advise_on_models(project: Path, train: bool, recipe: str | None, settings: list[str]) -> None:
+    """Prints which detector to take for a project, with its evidence."""
+    opened = open_project(project)
+    from labelwise.study import model_choice, model_text, model_trial
+
+    found = model_trial.of_project(opened, train=train, recipe=recipe, settings=settings)
+    out.print(on_terminal(model_text.table(found)))
+    for line in model_text.sentences(found, model_choice.decide(found)):
         tell(line)
 
 

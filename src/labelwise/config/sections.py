@@ -53,6 +53,8 @@ class Data(Section):
     """Settings of generated scenes, in place of `root`."""
     roads: dict[str, Any] | None = None
     """Settings of generated road scenes, in place of `root`."""
+    patrol: dict[str, Any] | None = None
+    """Settings of the generated frames of a watch camera, most of them empty, in place of `root`."""
     most_images: int | None = Field(None, ge=1)
     """A pool of so many images, drawn at random, the same for every seed."""
     sample: int | None = Field(None, ge=1)
@@ -71,9 +73,11 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
-        if sum((bool(self.root), self.scenes is not None, self.roads is not None)) != 1:
+        drawn = (self.scenes, self.roads, self.patrol)
+        if bool(self.root) + sum(settings is not None for settings in drawn) != 1:
             raise ValueError(
-                "set either data.root (a folder with images), or data.scenes or data.roads (generated demo data)"
+                "set either data.root (a folder with images), or one of data.scenes, data.roads and data.patrol "
+                "(generated demo data)"
             )
         if self.test_share and (self.test_split or self.generated):
             raise ValueError(

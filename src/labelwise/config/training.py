@@ -24,6 +24,9 @@ class Train(Section):
     """Images per step."""
     whole_share: float | None = Field(None, ge=0, le=1)
     """Detectors: so large a share of every batch is of images that were wholly looked over; none: as they come."""
+    object_share: float | None = Field(None, ge=0, le=1)
+    """Detectors: so large a share of every batch is of images with a labelled object, where most have none; none: as
+    they come."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """The optimiser."""
     lr: float = Field(2e-3, gt=0)
@@ -93,6 +96,15 @@ class Train(Section):
         if self.steps is not None and other:
             what = " and ".join(f"train.{key} = {getattr(self, key)} ({do})" for key, do in other.items())
             raise ValueError(f"train.steps = {self.steps} says exactly how many steps; it does not go with {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_share_of_a_batch(self) -> Train:
+        if self.object_share is not None and self.whole_share is not None:
+            raise ValueError(
+                f"train.object_share = {self.object_share} and train.whole_share = {self.whole_share} both fill the "
+                "batch; set one of them to none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -99,7 +99,7 @@ def unreadable(context: Context, images: Iterable[int]) -> set[int]:
     wanted = np.unique(np.fromiter(images, np.int64))
     if not len(wanted):
         return set()
-    if context.run.classifies:
+    if context.run.classifies or context.run.reads_objects:
         said = context.unreadable("pool")
         failed = {i: said[i] for i in wanted.tolist() if i in said}
     else:

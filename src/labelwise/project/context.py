@@ -116,8 +116,9 @@ class Context:
         return self.decoded.objects[which]
 
     def unreadable(self, which: str) -> Mapping[int, str]:
-        """Of a classifier: the images of the "pool" or the "test" split that it cannot look at, and why."""
-        return self.features(which).failed if self.run.reads_features else self.pixels(which).failed
+        """The images of the "pool" or the "test" split that a classifier or a frozen model cannot look at, and why."""
+        frozen = self.run.reads_features or self.run.reads_objects
+        return self.features(which).failed if frozen else self.pixels(which).failed
 
     def drop_images(self) -> None:
         """Decoded images are forgotten: some can be shown that could not, or the other way round."""

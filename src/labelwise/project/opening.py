@@ -17,7 +17,7 @@ from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
-from labelwise.generated import roads, scenes
+from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability
 from labelwise.project.context import Bar, Context, Decoded, clips_of, silent
@@ -150,6 +150,11 @@ def _generate(run: Run, root: Path, bar: Bar) -> None:
     if run.data.roads is not None:
         with bar("generate road scenes", roads.expected_frames(**run.data.roads)) as advance:
             roads.write(root, **run.data.roads, progress=advance)
+        return
+    if run.data.patrol is not None:
+        given = run.data.patrol
+        with bar("generate frames", int(given.get("train", 1600)) + int(given.get("test", 240))) as advance:
+            patrol.write(root, **given, progress=advance)
         return
     settings = run.data.scenes or {}
     with bar("generate scenes", int(settings.get("train", 300)) + int(settings.get("test", 100))) as advance:

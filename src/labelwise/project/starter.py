@@ -15,11 +15,12 @@ import numpy as np
 
 from labelwise import catalog, config, files
 from labelwise.config import Run, run_file
+from labelwise.config.features import Features
 from labelwise.config.sections import Data
 from labelwise.data import hold_back, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
-from labelwise.project import fresh, opening
+from labelwise.project import fresh, frozen_weights, opening
 from labelwise.project.context import Bar, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -50,12 +51,16 @@ def make(
     classes: Sequence[str] = (),
     settings: Sequence[str] = (),
     bar: Bar = silent,
+    model: str | None = None,
 ) -> NewProject:
     """Makes the project, or makes it anew while no stage of it has begun.
+
+    `model`: "frozen" starts with a frozen detector; None, "trained": with one that is trained.
 
     Raises:
         LabelwiseError: nothing is written then.
     """
+    frozen = _frozen(model, recipe)
     given = config.layers([], settings)
     said: Mapping[str, Any] = given.get("data", {})
     root = _root(folder, Path(str(said.get("root", data))))
@@ -66,7 +71,7 @@ def make(
     config.parse({"data": {**said, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
         found = recognise.look(root, said.get("format"), advance)
-    started = _start(found, said, tuple(classes))
+    started = _start(found, said, tuple(classes), frozen)
     raw, run = _resolve(folder, started, recipe, settings)
     pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
     if recipe is None:
@@ -99,6 +104,15 @@ def _root(folder: Path, data: Path) -> Path:
     return root
 
 
+def _frozen(model: str | None, recipe: str | None) -> Features | None:
+    """The features of a frozen detector, where one is wanted."""
+    if model not in (None, "frozen", "trained"):
+        raise LabelwiseError(f"--model {model}: expected frozen or trained; another detector: --set model.name=NAME")
+    if model is not None and recipe is not None:
+        raise LabelwiseError("--model chooses the starter; a recipe names its own model: give one of the two")
+    return frozen_weights.needed() if model == "frozen" else None
+
+
 @dataclass
 class _Start:
     """What a data set asks of the settings: its own table, and those that fit it."""
@@ -109,7 +123,7 @@ class _Start:
     messages: list[str]
 
 
-def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _Start:
+def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None) -> _Start:
     """Chooses pool, test part, starter and who answers."""
     messages = [found.note] if found.note else []
     name, test = _splits(found, said)
@@ -138,6 +152,11 @@ def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...]) -> _
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest
         other["model"] = {"backbone": "small", "weights": "none"}
+    if frozen is not None:
+        if found.classifies:
+            raise LabelwiseError(f"{found.root}: every image has a class and no boxes; --model frozen is a detector")
+        recipe = "starter_frozen"
+        other["features"] = {"weights": frozen.weights, "objects": frozen.objects}
     return _Start(recipe, data, other, messages)
 
 
@@ -162,7 +181,7 @@ def _resolve(
     between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
     between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
     raw = config.layers(paths, settings, between)
-    for generated in ("scenes", "roads"):
+    for generated in ("scenes", "roads", "patrol"):
         raw["data"].pop(generated, None)
     foreign = {"pool_split", "test_split"} - set(start.data) - set(config.layers([], settings).get("data", {}))
     raw["data"]["root"] = start.data["root"]

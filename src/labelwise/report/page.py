@@ -22,6 +22,7 @@ from labelwise.report.gallery import galleries
 from labelwise.report.headroom import EVERYTHING_LABELLED, headroom, without_bounds
 from labelwise.report.reliability import reliabilities
 from labelwise.report.results import RunResult
+from labelwise.report.showcase import Showcase
 from labelwise.report.spread import Group, groups, spread, values
 from labelwise.report.unit_verdict import UnitVerdict
 from labelwise.report.wording import EFFECT, duration, join_words, plural, points
@@ -52,12 +53,13 @@ def write(
     baseline: str | None = None,
     units: UnitVerdict | None = None,
     effect: float = EFFECT,
+    first: Showcase | None = None,
 ) -> None:
     """Writes the page; runs of one name are averaged over their seeds, names are compared with `baseline`. An interval
     wider than `effect` points calls no difference one.
     """
     path = Path(path)
-    text = html(runs, title=title, baseline=baseline, units=units, effect=effect)
+    text = html(runs, title=title, baseline=baseline, units=units, effect=effect, first=first)
     document = text.encode("utf-8", "backslashreplace")
     try:
         with in_one_step(path) as partial:
@@ -75,8 +77,9 @@ def html(
     baseline: str | None = None,
     units: UnitVerdict | None = None,
     effect: float = EFFECT,
+    first: Showcase | None = None,
 ) -> str:
-    """The page as text; `units`: which unit of a question pays, where runs were made to tell."""
+    """The page as text; `units`: which unit of a question pays; `first`: what opens the page, before all else."""
     found = groups(runs)
     whole = next((g for g in found if g.is_all_data), None) if len(found) > 1 else None
     found = [g for g in found if g is not whole]
@@ -97,6 +100,7 @@ def html(
     chart = curves.learning_curves(found, full)
     return environment.get_template("page.html.j2").render(
         title=title,
+        first=first,
         style=Markup((HERE / "style.css").read_text("utf-8")),
         sentences=[*(sentences(found) if decides else sentences(found)[:1]), *_conclusions(gains)],
         tiles=tiles(found[0]) if len(found) == 1 else [],

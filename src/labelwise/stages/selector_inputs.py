@@ -15,7 +15,7 @@ from labelwise.select._balance_target import target
 from labelwise.stages import image_features
 from labelwise.stages.candidates import gather
 from labelwise.targets.frequency import frequency
-from labelwise.types import LabelwiseError, Rects
+from labelwise.types import LabelwiseError, Rects, offsets_of
 from labelwise.types.overlap import highest, iou_pairs
 from labelwise.units import Candidates
 
@@ -108,20 +108,29 @@ def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray:
     """Mean feature of the detections of each candidate, of those of all; every box and region has at least one."""
     offsets, members = _members(found, rows)
-    features: np.ndarray = every[members]
-    if len(rows):
+    return _mean(every[members], offsets)
+
+
+def _mean(features: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The mean of each candidate's rows."""
+    if len(offsets) > 1:
         features = (np.add.reduceat(features, offsets[:-1]) / np.diff(offsets)[:, None]).astype(np.float32)
     return features
 
 
 def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: np.ndarray) -> np.ndarray:
     """The mean feature of the detections of each candidate: the model's, or the frozen ones."""
-    if now.run.frozen_selection:
-        every = now.detections()
-        frozen = image_features.of_boxes(now.context, Rects(every.offsets, every.boxes))[0]
-        return _means(read_candidates(), rows, frozen)
-    found = read_candidates("features")
-    return _means(found, rows, found.column("features"))
+    if not now.run.frozen_selection:
+        found = read_candidates("features")
+        return _means(found, rows, found.column("features"))
+    found = read_candidates()
+    offsets, members = _members(found, rows)
+    image = np.repeat(found.image[rows], np.diff(offsets))
+    order = np.argsort(image, kind="stable")
+    boxes = Rects(offsets_of(image[order], len(now.pool)), found.column("boxes")[members[order]])
+    features = np.zeros((len(members), now.context.features("pool").width), np.float32)
+    features[order] = image_features.of_boxes(now.context, boxes)[0]
+    return _mean(features, offsets)
 
 
 def _labelled_features(now: Round) -> np.ndarray:

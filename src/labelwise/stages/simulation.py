@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from labelwise.ask import cost as costs
@@ -9,12 +11,15 @@ from labelwise.ask import oracle
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import ranking
-from labelwise.types import Answer, Boxes, Cost, LabelwiseError
+from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Query
 from labelwise.types.overlap import iou_pairs, pairs
 from labelwise.units import IN_REGION
 
 SAME_OBJECT = IN_REGION - 0.01
 """IoU from which an annotation is of a ground-truth box: an object cropped to a region keeps more than `IN_REGION`."""
+
+AT_ONCE = 64
+"""Queries of unknown cost that are chosen, and recorded, together."""
 
 
 def answer(now: Round) -> None:
@@ -39,6 +44,7 @@ def answer(now: Round) -> None:
             ]
             if not waiting:
                 chosen = ranking.next_queries(now, begin, _step(now, left), covered, never)
+                chosen = _affordable(now, chosen, annotated, left)
                 if not chosen:
                     break
                 ledger.add_queries(now.number, chosen)
@@ -66,13 +72,34 @@ def _left(now: Round) -> float:
 
 
 def _step(now: Round, left: float) -> int:
-    """How many queries can be asked at once without any chance to overspend (an image's boxes are known afterwards) or
-    to ask in vain (a region may lie in one that is asked before it).
+    """How many queries are chosen at once: as many as are surely paid for, or AT_ONCE of which `_affordable` takes the
+    first; one where it might be asked in vain (a region may lie in one that is asked before it).
     """
     if left <= 1e-9:
         return 0
-    sure = now.budget_unit in now.unit.AT_MOST_ONE and not now.unit.OVERLAPS
-    return max(1, int(left)) if sure else 1
+    if now.unit.OVERLAPS:
+        return 1
+    return max(1, int(left)) if now.budget_unit in now.unit.AT_MOST_ONE else AT_ONCE
+
+
+def _affordable(now: Round, chosen: list[Query], annotated: np.ndarray, left: float) -> list[Query]:
+    """The first of these queries, up to the one that spends what is left: the simulated oracle knows its answers.
+
+    At least one, if there is any: what is left decides the ledger, not a sum of ours that may differ in its last bits.
+    """
+    truth = now.pool.truth
+    if truth is None or len(chosen) < 2 or now.budget_unit in now.unit.AT_MOST_ONE:
+        return chosen
+    trial = annotated.copy()
+    for k, query in enumerate(chosen):
+        image = now.pool.number_of[query.image]
+        given = oracle.answer(replace(query, id=0), truth, image, trial)
+        _mark(trial, truth, image, given)
+        spent = costs.cost(query, given, now.run.cost, one_class=now.run.classifies)
+        left -= float(getattr(spent, now.budget_unit))
+        if left <= 1e-6:
+            return chosen[: k + 1]
+    return chosen
 
 
 def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:

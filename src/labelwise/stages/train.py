@@ -38,7 +38,10 @@ from labelwise.train.images import ImageSet
 from labelwise.train.schedule import plan_of
 from labelwise.train.teacher import find_drift
 
-LATER = ("steps", "whole_share", "warm_lr", "scale", "iou_crop", "photometric", "teacher", "teacher_decay")
+LATER = (
+    *("steps", "whole_share", "object_share", "warm_lr", "scale", "iou_crop", "photometric", "teacher"),
+    "teacher_decay",
+)
 """Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
 
 CLOCKS = ("images_per_s", "record_s")

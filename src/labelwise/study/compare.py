@@ -63,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and where: projects are `folder/<method>_seed<seed>`.
+    """What is compared, and where: projects are `folder/<method>_seed<seed>`, or (`short_names`) `folder/<method>`.
 
     `all_data`: a model is trained on the whole pool as well, once per seed; the report says which share of its quality
     the others reach. `bounds`: two more rows, trained like the others from the same first model: no new label in any
@@ -79,10 +79,11 @@ class Comparison:
     all_data: bool = False
     bounds: bool = False
     ways: tuple[Way, ...] = ()
+    short_names: bool = False
 
     def project(self, method: str, seed: int) -> Path:
         """The project folder of one run."""
-        return self.folder / f"{label(method)}_seed{seed}"
+        return self.folder / (label(method) if self.short_names else f"{label(method)}_seed{seed}")
 
     def projects(self) -> list[Path]:
         """All projects that have been begun, method by method."""

@@ -149,6 +149,8 @@ def _informativeness(context: Context, round_number: int) -> Informativeness:
 def _data_name(context: Context) -> str:
     data = context.run.data
     if data.generated:
+        if data.patrol is not None:
+            return "generated frames of a watch camera"
         return "generated scenes" if data.roads is None else "generated road scenes"
     return context.pool.root.name
 

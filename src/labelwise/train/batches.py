@@ -45,6 +45,12 @@ class TrainingSet:
         whole: np.ndarray = self.targets.whole[self.rows]
         return whole
 
+    @property
+    def occupied(self) -> Bool[np.ndarray, " m"]:
+        """Which entries hold a box."""
+        occupied: np.ndarray = np.diff(self.targets.offsets)[self.rows] > 0
+        return occupied
+
     def __len__(self) -> int:
         return len(self.rows)
 

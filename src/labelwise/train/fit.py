@@ -37,6 +37,9 @@ class Data(Protocol):
     def whole(self) -> np.ndarray: ...
 
     @property
+    def occupied(self) -> np.ndarray: ...
+
+    @property
     def teacher(self) -> Teacher | None: ...
 
     def __len__(self) -> int: ...
@@ -159,13 +162,10 @@ class _Loop:
             self.progress(so_far.step)
         self.trained.train()
         seed, round_number = self.state
-        mixture = mixture_of(
-            self.data.whole,
-            share=self.rule.whole_share,
-            size=self.rule.batch_size,
-            seed=seed,
-            round_number=round_number,
-        )
+        rule = self.rule
+        kind = self.data.whole if rule.object_share is None else self.data.occupied
+        share = rule.whole_share if rule.object_share is None else rule.object_share
+        mixture = mixture_of(kind, share=share, size=rule.batch_size, seed=seed, round_number=round_number)
         started = time.monotonic()
         for epoch in range(so_far.step // plan.per_epoch, plan.epochs):
             self._epoch(epoch, mixture)

@@ -71,6 +71,11 @@ class ImageSet:
         """Which images are wholly looked over: an image of a class is."""
         return np.ones(len(self), np.bool_)
 
+    @property
+    def occupied(self) -> Bool[np.ndarray, " m"]:
+        """Which images show something: an image of a class does."""
+        return np.ones(len(self), np.bool_)
+
     def inputs(self, rows: np.ndarray) -> Tensor:
         """The images of the given entries as they are, float [n, 3, h, w] in 0..1."""
         return self.squares[torch.from_numpy(self.numbers[rows]).to(self.squares.device)].float().div_(255)

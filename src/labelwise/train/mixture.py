@@ -1,11 +1,15 @@
-"""Which images a step trains on where a share of every batch is of images that were wholly looked over.
+"""Which images a step trains on where a share of every batch is of one kind.
 
-Wholly looked-over images and the others stand in two streams, each one shuffled pass after the other without end, so
-that of each kind every image comes equally often. A step takes the next ones of both. What a step takes depends on
-(seed, round, step) alone.
+That kind are images that were wholly looked over (`train.whole_share`), or images that hold an object
+(`train.object_share`): where most of a pool is empty, batches as they come hold hardly an object, and a training that
+is long enough for full images is far too short. They and the others stand in two streams, each one shuffled pass after
+the other without end, so that of each kind every image comes equally often. A step takes the next ones of both. What a
+step takes depends on (seed, round, step) alone.
 
-Source: ours; ComPAS draws labelled and pseudo labelled images 1 : 1, Soft Teacher 1 : 4.
-Fails when: few images are wholly looked over and the share is large: these few are learned by heart.
+Source: ours; ComPAS draws labelled and pseudo labelled images 1 : 1, Soft Teacher 1 : 4. Of `object_share`: detectors
+often leave empty images out altogether (mmdetection's `filter_empty_gt`), which is the share 1.
+Fails when: few images are of that kind and the share is large: these few are learned by heart. With an `object_share`
+of 1 nothing is learned of the empty ones: false alarms.
 """
 
 from __future__ import annotations
@@ -20,10 +24,10 @@ WHOLE, OTHER = 1, 2
 
 
 class Mixture:
-    """The entries of every step; `share` of each batch of `size` is True in `whole`.
+    """The entries of every step; `share` of each batch of `size` is of the kind, True in `whole`.
 
     A share that is no whole number of a batch alternates between the two next to it: of the first k batches together
-    the wholly looked-over are `floor(share * size * k)`.
+    those of the kind are `floor(share * size * k)`.
 
     >>> mixture = Mixture(np.array([True, False, False]), share=0.25, size=2, seed=0, round_number=0)
     >>> [int(np.sum(mixture.batch(step) == 0)) for step in range(4)]
@@ -36,7 +40,7 @@ class Mixture:
         self._shuffled = lru_cache(maxsize=8)(self._shuffle)
 
     def batch(self, step: int) -> Int64[np.ndarray, " b"]:
-        """The entries of a step, the wholly looked-over ones first."""
+        """The entries of a step, those of the kind first."""
         begin, end = self._whole_before(step), self._whole_before(step + 1)
         others = self._next(OTHER, self.size * step - begin, self.size * (step + 1) - end)
         return np.concatenate([self._next(WHOLE, begin, end), others])
