@@ -17,6 +17,7 @@ from labelwise.types import LabelwiseError
 
 DATA_LAYERS = {"demo", "patrol", "starter", "scenes", "scenes_voc", "bccd", "aquarium", "voc0712", "cityscapes"}
 DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_imagenet_paper", "cifar10_ssl_paper"}
+DATA_LAYERS |= {"cifar100_ssl_paper", "tiny_imagenet_ssl_paper"}
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
 DATA_LAYERS |= {"cifar10_frozen", "mnist_frozen", "classes_frozen"}
 DATA_LAYERS |= {"drones", "roads", "starter_classes", "starter_frames"}

@@ -60,8 +60,9 @@ class KeptPools:
 
 
 def _key(run: Run, root: Path, splits: tuple[str, str]) -> str:
-    """All that a pool hangs on; the seed only where it draws the long tail."""
-    seed = run.seed if run.data.imbalance is not None else None
+    """All that a pool hangs on; the seed only where it draws a sample or the long tail."""
+    drawn = run.data.imbalance is not None or run.data.sample is not None
+    seed = run.seed if drawn else None
     start = run.budget.start_images, run.budget.start
     features = None if run.features is None else run.features.model_dump_json()
     what = [run.data.model_dump_json(), features, str(root.resolve()), splits]
