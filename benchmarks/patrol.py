@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.project import opening
+from labelwise.report.bootstrap import bootstrap
 from labelwise.report.comparison import pair
-from labelwise.report.efficiency import savings
 from labelwise.report.results import RunResult
 from labelwise.report.showcase import saving
 from labelwise.study import history
@@ -109,9 +109,9 @@ def against(both: tuple[list[RunResult], list[RunResult]]) -> dict[str, object]:
         each = [saving(score, chance, cost) for score, chance in zip(*both, strict=True)]
         asked, chance = np.array([s.asked for s in each]), np.array([s.at_random for s in each])
         out[f"{word}_reached"] = f"{int(np.isfinite(asked).sum())} of {len(asked)}"
-        if np.isfinite(asked).all() and (asked > 0).all():
-            share = savings(asked, chance)
-            out[f"{word}_share"] = interval(share.ratio, share.low, share.high)
+        ratio = asked / chance
+        share = bootstrap(lambda rows, ratio=ratio: ratio[rows].mean(axis=1), len(ratio))
+        out[f"{word}_share"] = interval(share.value, share.low, share.high)
         out[f"{word}_share_median"] = round(float(np.median(np.where(np.isfinite(asked), asked / chance, np.inf))), 3)
     return out
 

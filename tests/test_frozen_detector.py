@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_few_labels_still_give_a_distribution(labels: list[int]) -> None:
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(LabelwiseError, match="training proposal 1"):
+    with pytest.raises(LabelwiseError, match="training row 1"):
         model_of(np.array([[0.0], [np.nan]]), np.array([0, 1]))
 
 
@@ -243,6 +244,16 @@ def test_settings_that_do_not_go_together(settings: tuple[str, ...], message: st
         config.load(
             [], ["data.root=x", 'query.score="random"', 'query.select="top"', 'labels.policy="ignore"', *settings]
         )
+
+
+def test_another_model_half_way_is_told(tmp_path: Path, detector: Path) -> None:
+    own = ("query.unit=image", "budget.unit=images", "budget.per_round=[2]")
+    context = opening.start(tmp_path / "p", "scenes", settings_of(detector, 'model={name="frozen"}', *own))
+    for name in STAGES:
+        loop.run_next(context, name)
+    changed = context.run.model_copy(update={"model": context.run.model.model_copy(update={"name": "retinanet"})})
+    with pytest.raises(LabelwiseError, match="redo 0 train"):
+        loop.run_next(replace(context, run=changed), "predict")
 
 
 def asked(folder: Path, settings: list[str]) -> Round:

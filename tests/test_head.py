@@ -307,7 +307,7 @@ def test_frozen_features_are_of_whole_images(tmp_path: Path) -> None:
         '[data]\nroot = "x"\n[query]\nfeatures = "frozen"\n[features]\nbody = "resnet18"\n[predict]\nviews = ["flip"]\n'
     )
     (tmp_path / "run.toml").write_text(raw)
-    with pytest.raises(LabelwiseError, match="is of whole images"):
+    with pytest.raises(LabelwiseError, match="does not go with"):
         config.load(tmp_path / "run.toml")
 
 

@@ -25,7 +25,6 @@ Two classes at 1 and -1, and background at 0: a proposal at 0.9 is of the first 
 
 from __future__ import annotations
 
-import warnings
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -34,16 +33,10 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from labelwise.types import LabelwiseError
+from labelwise.models import _linear_solver
 
 TASK: Literal["detection"] = "detection"
 READS: Literal["objects"] = "objects"
-
-ABSENT = -1e4
-"""Logit of a class without a labelled proposal: its probability is 0."""
-
-ITERATIONS = 2000
-"""Most of the solver."""
 
 RIDGE = 1.0
 """Weight of the penalty on the lines that move a box; features have length 1."""
@@ -79,24 +72,14 @@ class FrozenDetector(nn.Module):
         Raises:
             LabelwiseError: a feature that is not finite.
         """
-        bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-        if len(bad):
-            raise LabelwiseError(f"frozen: the features of training proposal {bad[0]} are not finite")
         shows = labels < self.n_classes
-        found, rows, offsets, steps = _logistic(self.c, features[shows], labels[shows], weights[shows])
-        matrix, bias = np.zeros((self.n_classes, self.classes.in_features)), np.full(self.n_classes, ABSENT)
-        bias[found if len(found) else slice(None)] = 0.0
-        if len(found) > 1:
-            matrix[found], bias[found] = rows, offsets
-        _set(self.classes, matrix, bias)
-        both, rows, offsets, more = _logistic(self.c, features, shows.astype(np.int64), weights)
-        two = len(both) == 2
-        _set(
-            self.object,
-            rows[1:] - rows[:1] if two else np.zeros((1, features.shape[1])),
-            offsets[1:] - offsets[:1] if two else np.zeros(1),
-        )
-        return {"steps": steps + more, "classes": len(found)}
+        classes = _linear_solver.solve("logistic", self.c, features[shows], labels[shows], weights[shows])
+        classes.put_into(self.classes)
+        both = _linear_solver.solve("logistic", self.c, features, shows.astype(np.int64), weights)
+        two = len(both.found) == 2
+        matrix = both.rows[1:] - both.rows[:1] if two else np.zeros((1, features.shape[1]))
+        _linear_solver.put(self.object, matrix, both.offsets[1:] - both.offsets[:1] if two else np.zeros(1))
+        return {"steps": classes.steps + both.steps, "classes": len(classes.found)}
 
     def solve_shifts(
         self,
@@ -111,7 +94,7 @@ class FrozenDetector(nn.Module):
         from sklearn.linear_model import Ridge
 
         solver = Ridge(alpha=RIDGE).fit(features, shifts_of(boxes, true), sample_weight=weights)
-        _set(self.shifts, np.asarray(solver.coef_), np.asarray(solver.intercept_))
+        _linear_solver.put(self.shifts, np.asarray(solver.coef_), np.asarray(solver.intercept_))
 
     @torch.inference_mode()
     def candidates(
@@ -128,31 +111,6 @@ class FrozenDetector(nn.Module):
         confidence *= shows.double().sigmoid().numpy() ** self.background
         moved = moved_by(boxes, self.shifts(given).numpy()) if self.regress else boxes
         return moved, probs.astype(np.float32), confidence.astype(np.float32)
-
-
-def _logistic(
-    c: float, features: np.ndarray, labels: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The classes found, a row and an offset for each of them, and the steps it took."""
-    found = np.unique(labels)
-    if len(found) < 2:
-        return found, np.zeros((len(found), features.shape[1])), np.zeros(len(found)), 0
-    from sklearn.linear_model import LogisticRegression
-
-    solver = LogisticRegression(C=c, max_iter=ITERATIONS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an iteration more or less decides nothing here
-        solver.fit(np.asarray(features, np.float64), labels, sample_weight=np.asarray(weights, np.float64))
-    rows, offsets = solver.coef_, solver.intercept_
-    if len(found) == 2:  # one row tells the two apart
-        rows, offsets = np.array([[0.0], [1.0]]) * rows, np.array([0.0, 1.0]) * offsets
-    return found, rows, offsets, int(np.max(solver.n_iter_))
-
-
-def _set(layer: nn.Linear, matrix: np.ndarray, bias: np.ndarray) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(matrix))
-        layer.bias.copy_(torch.from_numpy(bias))
 
 
 def shifts_of(boxes: Float[np.ndarray, "p 4"], true: Float[np.ndarray, "p 4"]) -> Float[np.ndarray, "p 4"]:

@@ -15,6 +15,7 @@ A class without a labelled image has probability 0 under `logistic` and `svm`.
 
 Two labelled features at -1 and 1; class 2 has none:
 
+>>> import torch
 >>> model = build(3, 1, c=10.0)
 >>> facts = model.solve(np.array([[-1.0], [1.0]]), np.array([0, 1]), np.ones(2))
 >>> logits, _ = model.eval()(torch.tensor([[0.8]]))
@@ -24,29 +25,22 @@ Two labelled features at -1 and 1; class 2 has none:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from labelwise.models import _linear_solver
 from labelwise.types import LabelwiseError
 
 TASK: Literal["classification"] = "classification"
 READS: Literal["features"] = "features"
 
 Kind = Literal["logistic", "linear", "svm"]
-
-ABSENT = -1e4
-"""Logit of a class without a labelled image: its probability is 0."""
-
-ITERATIONS = 2000
-"""Most of a solver."""
 
 
 class Head(nn.Module):
@@ -85,37 +79,9 @@ class Head(nn.Module):
         """
         if not len(labels):
             raise LabelwiseError("head: no image to train on; label some first (budget.start_images)")
-        bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-        if len(bad):
-            raise LabelwiseError(f"head: the features of training row {bad[0]} are not finite")
-        found, steps = np.unique(labels), 0
-        matrix = np.zeros((len(self.head.weight), features.shape[1]))
-        bias = np.full(len(matrix), ABSENT)
-        bias[found] = 0.0
-        if len(found) > 1:
-            solver = _solver(self.kind, self.c)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an iteration more or less decides nothing here
-                solver.fit(np.asarray(features, np.float64), labels, sample_weight=np.asarray(weights, np.float64))
-            rows, offsets = solver.coef_, solver.intercept_
-            if len(found) == 2:  # one row tells the two apart
-                both = np.array([[0.0], [1.0]]) if self.kind == "logistic" else np.array([[-1.0], [1.0]])
-                rows, offsets = both * rows, both[:, 0] * offsets
-            matrix[found], bias[found], steps = rows, offsets, int(np.max(solver.n_iter_))
-        with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(matrix))
-            self.head.bias.copy_(torch.from_numpy(bias))
-        return {"steps": float(steps)}
-
-
-def _solver(kind: Kind, c: float) -> Any:
-    if kind == "svm":
-        from sklearn.svm import LinearSVC
-
-        return LinearSVC(C=c, dual="auto", random_state=0, max_iter=10 * ITERATIONS)
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=c, max_iter=ITERATIONS)
+        found = _linear_solver.solve("svm" if self.kind == "svm" else "logistic", self.c, features, labels, weights)
+        found.put_into(self.head)
+        return {"steps": float(found.steps)}
 
 
 def build(

@@ -15,6 +15,7 @@ from torch import nn
 from labelwise import catalog, files
 from labelwise.config import Run
 from labelwise.project.round import Round
+from labelwise.types import LabelwiseError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,21 @@ def build_model(now: Round, member: Member = FIRST, n_classes: int | None = None
 
 
 def load_model(now: Round, member: Member = FIRST) -> nn.Module:
-    """The model that a round trained, on the device that the config asks for."""
+    """The model that a round trained, on the device that the config asks for.
+
+    Raises:
+        LabelwiseError: the settings ask for another model now.
+    """
     tensors, metadata = files.read_tensors(now.folder.checkpoint(member.suffix))
     model = build_model(now, member, json.loads(metadata.get("about", "{}")).get("n_classes"))
-    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
+    try:
+        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
+    except RuntimeError as error:
+        raise LabelwiseError(
+            f"{now.folder.checkpoint(member.suffix)} holds another model than {now.run.model.name} as it is set now: "
+            f"its settings have changed since round {now.number} was trained. Train it again with `labelwise redo "
+            f"{now.number} train --project {now.context.project.folder}`, or take the change back"
+        ) from error
     return model.to(now.context.device).eval()
 
 
