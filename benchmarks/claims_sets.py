@@ -67,6 +67,10 @@ BALANCE_PAIRS = (
     ("vaal_cb", "vaal"),
     ("bald_cb", "bald_image"),
 )
+FRONTIER = plain(
+    *("random_image", "margin_image", "coreset_image", "typiclust", "probcover"),
+    *("herding", "uncertainty_herding"),
+)
 WARM = "train.warm_start=true"
 
 
@@ -86,13 +90,17 @@ def teachers(share: int) -> tuple[Way, ...]:
 
 SETS = {
     "low": Set(
-        "001 Fig. 5.3 below 1 %; the low-budget frontier",
+        "001 Fig. 5.3 below 1 %; the low-budget frontier, from 10 random labels",
         "cifar10_frozen",
-        plain(
-            *("random_image", "margin_image", "coreset_image", "typiclust", "probcover"),
-            *("herding", "uncertainty_herding"),
-        ),
+        FRONTIER,
         (),
+        seeds=50,
+    ),
+    "cold": Set(
+        "the same from one random label: the first ten are the method's own choice",
+        "cifar10_frozen",
+        FRONTIER,
+        ("budget.start_images=1", "budget.per_round=[9, 10, 20, 40, 80]"),
         seeds=50,
     ),
     "middle": Set(
