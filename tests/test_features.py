@@ -297,6 +297,26 @@ def test_keys_tell_name_and_content_apart() -> None:
     assert keys_of(replace(pool, names=tuple("x" * 90 + str(i) for i in range(5)))).dtype == np.uint64
 
 
+@pytest.mark.parametrize("file", ["features.npy", "keys.npy"])
+@pytest.mark.parametrize("content", [None, b"cut"])
+def test_a_damaged_list_beside_is_passed_over(file: str, content: bytes | None, tmp_path: Path) -> None:
+    extraction(tmp_path).features("pool", pool_of(4), pool_of(4))
+    damaged = next(tmp_path.glob(f"*/*/{file}"))
+    damaged.unlink()
+    if content is not None:
+        damaged.write_bytes(content)
+    assert extraction(tmp_path).features("pool", pool_of(5), pool_of(5)).of(np.arange(5)).any(axis=1).all()
+
+
+def test_a_list_in_which_an_image_failed_takes_nothing_from_one_in_which_it_did_not(tmp_path: Path) -> None:
+    keys, shape = np.arange(3, dtype=np.uint64), (1, 2)
+    whole, failed = np.ones((3, *shape), np.float32), np.ones((3, *shape), np.float32)
+    failed[1] = 0
+    folder = FeatureFolder(tmp_path)
+    folder.finish(keys, iter([(keys, whole), (keys[::-1], failed)]), shape, {})
+    assert (folder.read()[0] == 1).all()
+
+
 def test_a_damaged_file_says_what_to_remove(tmp_path: Path) -> None:
     pool = pool_of(3)
     extraction(tmp_path).features("pool", pool, pool)

@@ -237,6 +237,12 @@ def test_selectors_of_another_detector_see_the_objects(tmp_path: Path, detector:
         (('model.name="head"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"'), "classifier"),
         (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
           'query.score="consistency"', 'predict.views=["flip"]'), "views"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'query.score="consistency"', "train.members=2"), "views"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'query.unit="region"'), "query.scales"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'train.teacher="ema"', "train.warm_start=true"), "train.teacher"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together(settings: tuple[str, ...], message: str) -> None:

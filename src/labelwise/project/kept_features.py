@@ -27,15 +27,12 @@ from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from labelwise import files
 from labelwise.data import image_reader
-from labelwise.files.feature_files import FeatureFolder, mapped
+from labelwise.files.feature_files import BLOCK_ROWS, FeatureFolder, mapped
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import readable_errors, remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-BLOCK_ROWS = 4096
-"""Rows that are centred and reduced at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +55,7 @@ class FrozenFeatures:
 
     def of(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
         """The features of these images; zeros of those that have none."""
-        return self.views(images)[:, 0]
+        return self._columns(images, slice(0, 1))[:, 0, self.leading :]
 
     def views(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows D"]:
         """The features of these images and of their kept views, or of their objects."""
@@ -66,10 +63,15 @@ class FrozenFeatures:
 
     def everything(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows columns"]:
         """All columns of these images; zeros of those that have none."""
+        return self._columns(images, slice(None))
+
+    def _columns(self, images: np.ndarray, which: slice) -> Float32[np.ndarray, "n some columns"]:
+        """All columns of some rows of these images, copied."""
         rows = self.rows[images]
-        found = np.asarray(self.table[np.maximum(rows, 0)]) if len(self.table) else np.zeros((0, *self.table.shape[1:]))
-        found = found.astype(np.float32, copy=True)
-        found[rows < 0] = 0
+        table = self.table[:, which]
+        found = np.zeros((len(rows), *table.shape[1:]), np.float32)
+        seen = rows >= 0
+        found[seen] = table[rows[seen]]
         return found
 
 
@@ -283,11 +285,12 @@ def _prepare(
     with replacing(path) as partial:
         shape = (*raw.shape[:2], leading + columns)
         table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        for start in range(0, len(raw), BLOCK_ROWS):
-            some = np.asarray(raw[start : start + BLOCK_ROWS])
+        size = max(1, BLOCK_ROWS // max(raw.shape[1], 1))
+        for start in range(0, len(raw), size):
+            some = np.asarray(raw[start : start + size])
             features = prepared(some[..., leading:], mean, components)
-            table[start : start + BLOCK_ROWS] = np.concatenate([some[..., :leading], features], axis=2)
-            table[start : start + BLOCK_ROWS][~some.any(axis=2)] = 0
+            table[start : start + size] = np.concatenate([some[..., :leading], features], axis=2)
+            table[start : start + size][~some.any(axis=2)] = 0
         table[list(failed)] = 0
         table.flush()
         del table
