@@ -308,7 +308,7 @@ def test_a_damaged_list_beside_is_passed_over(file: str, content: bytes | None, 
     assert extraction(tmp_path).features("pool", pool_of(5), pool_of(5)).of(np.arange(5)).any(axis=1).all()
 
 
-def test_a_list_in_which_an_image_failed_takes_nothing_from_one_in_which_it_did_not(tmp_path: Path) -> None:
+def test_an_image_that_failed_in_one_list_has_the_features_of_another(tmp_path: Path) -> None:
     keys, shape = np.arange(3, dtype=np.uint64), (1, 2)
     whole, failed = np.ones((3, *shape), np.float32), np.ones((3, *shape), np.float32)
     failed[1] = 0
