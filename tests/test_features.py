@@ -15,16 +15,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labelwise import config
 from labelwise.bodies import by_name, torchvision_nets
 from labelwise.bodies.frozen_body import IMAGENET, RAW01, FrozenBody
 from labelwise.config.features import Features
 from labelwise.data import long_tail
 from labelwise.files.feature_files import FeatureFolder
+from labelwise.project import opening
 from labelwise.project.context import silent
 from labelwise.project.kept_features import Extraction, basis, keys_of, prepared
 from labelwise.project.whole_images import WholeImages, random_crop
 from labelwise.types import LabelwiseError, Pool
 
+PLAIN = ['query.score="random"', 'query.select="top"', 'labels.policy="ignore"']
 RULE = Features(body="shufflenet_v2_x0_5", weights="none", size_px=32)
 
 
@@ -133,13 +136,30 @@ def test_a_missing_package_names_its_extra(body: str, package: str, extra: str, 
         by_name.build(body, "none")
 
 
-def test_a_hub_that_cannot_be_reached_names_the_alternative(monkeypatch) -> None:
+def test_a_hub_that_cannot_be_reached_names_the_alternative(tmp_path: Path, monkeypatch) -> None:
     def nothing(*_a: object, **_k: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", nothing)
+    monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path))
     with pytest.raises(LabelwiseError, match=r"no route to host.*mobilenet_v2-b0353104.pth"):
         by_name.build("mobilenet_v2")
+    kept = tmp_path / "weights" / "mobilenet_v2-b0353104.pth"  # as `labelwise weights mobilenet_v2` puts it there
+    kept.parent.mkdir()
+    torch.save(by_name.build("mobilenet_v2", "none").layers.state_dict(), kept)
+    image = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(by_name.build("mobilenet_v2")(image), by_name.build("mobilenet_v2", "none")(image))
+
+
+def test_a_folder_of_a_body_is_found_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dino").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, wanted in (("hf:dino", f"hf:{tmp_path / 'dino'}"), ("hf:facebook/dino", "hf:facebook/dino")):
+        run = config.load([], ["data.root=data", f"features.body={given}", *PLAIN])
+        resolved = opening.resolve_paths(run, tmp_path).features
+        assert resolved is not None and resolved.body == wanted
 
 
 def test_a_vision_model_of_hugging_face_from_its_folder(tmp_path: Path) -> None:

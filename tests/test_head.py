@@ -355,5 +355,5 @@ def test_another_body_half_way_is_told(shared: tuple[Path, Path], tmp_path: Path
     for name in STAGES:
         loop.run_next(context, name)
     other = opening.start(tmp_path / "p", None, ["features.size_px=48"])
-    with pytest.raises(LabelwiseError, match="other frozen features.*redo 0 train"):
+    with pytest.raises(LabelwiseError, match=r"other frozen features.*redo 0 train"):
         loop.run_next(other, "predict")

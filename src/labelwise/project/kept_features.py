@@ -8,8 +8,8 @@ others wait.
 A `Looker` is what looks: at whole images (`whole_images`) or at proposed objects (`objects`). Features are then
 centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
 `FrozenFeatures`. A pool that grew has another mean and other components, which a model that was trained before does not
-know: a project goes on with those of its last training until the next one. Where a pool is a part of a data set drawn by the run's seed (`Pool.whole`), all this is
-of the whole, so that runs of every seed share it.
+know: a project goes on with those of its last training until the next one. Where a pool is a part of a data set drawn
+by the run's seed (`Pool.whole`), all this is of the whole, so that runs of every seed share it.
 """
 
 from __future__ import annotations
