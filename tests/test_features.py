@@ -15,16 +15,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labelwise import config
 from labelwise.bodies import by_name, torchvision_nets
 from labelwise.bodies.frozen_body import IMAGENET, RAW01, FrozenBody
 from labelwise.config.features import Features
 from labelwise.data import long_tail
 from labelwise.files.feature_files import FeatureFolder
+from labelwise.project import opening
 from labelwise.project.context import silent
 from labelwise.project.kept_features import Extraction, basis, keys_of, prepared
 from labelwise.project.whole_images import WholeImages, random_crop
 from labelwise.types import LabelwiseError, Pool
 
+PLAIN = ['query.score="random"', 'query.select="top"', 'labels.policy="ignore"']
 RULE = Features(body="shufflenet_v2_x0_5", weights="none", size_px=32)
 
 
@@ -133,13 +136,30 @@ def test_a_missing_package_names_its_extra(body: str, package: str, extra: str, 
         by_name.build(body, "none")
 
 
-def test_a_hub_that_cannot_be_reached_names_the_alternative(monkeypatch) -> None:
+def test_a_hub_that_cannot_be_reached_names_the_alternative(tmp_path: Path, monkeypatch) -> None:
     def nothing(*_a: object, **_k: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", nothing)
+    monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path))
     with pytest.raises(LabelwiseError, match=r"no route to host.*mobilenet_v2-b0353104.pth"):
         by_name.build("mobilenet_v2")
+    kept = tmp_path / "weights" / "mobilenet_v2-b0353104.pth"  # as `labelwise weights mobilenet_v2` puts it there
+    kept.parent.mkdir()
+    torch.save(by_name.build("mobilenet_v2", "none").layers.state_dict(), kept)
+    image = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(by_name.build("mobilenet_v2")(image), by_name.build("mobilenet_v2", "none")(image))
+
+
+def test_a_folder_of_a_body_is_found_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dino").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, wanted in (("hf:dino", f"hf:{tmp_path / 'dino'}"), ("hf:facebook/dino", "hf:facebook/dino")):
+        run = config.load([], ["data.root=data", f"features.body={given}", *PLAIN])
+        resolved = opening.resolve_paths(run, tmp_path).features
+        assert resolved is not None and resolved.body == wanted
 
 
 def test_a_vision_model_of_hugging_face_from_its_folder(tmp_path: Path) -> None:
@@ -295,6 +315,26 @@ def test_keys_tell_name_and_content_apart() -> None:
     assert (keys_of(pool) != keys_of(twin)).tolist() == [True] + [False] * 4
     assert len(np.unique(keys_of(replace(pool, pixels=np.zeros_like(pool.pixels))))) == 5
     assert keys_of(replace(pool, names=tuple("x" * 90 + str(i) for i in range(5)))).dtype == np.uint64
+
+
+@pytest.mark.parametrize("file", ["features.npy", "keys.npy"])
+@pytest.mark.parametrize("content", [None, b"cut"])
+def test_a_damaged_list_beside_is_passed_over(file: str, content: bytes | None, tmp_path: Path) -> None:
+    extraction(tmp_path).features("pool", pool_of(4), pool_of(4))
+    damaged = next(tmp_path.glob(f"*/*/{file}"))
+    damaged.unlink()
+    if content is not None:
+        damaged.write_bytes(content)
+    assert extraction(tmp_path).features("pool", pool_of(5), pool_of(5)).of(np.arange(5)).any(axis=1).all()
+
+
+def test_an_image_that_failed_in_one_list_has_the_features_of_another(tmp_path: Path) -> None:
+    keys, shape = np.arange(3, dtype=np.uint64), (1, 2)
+    whole, failed = np.ones((3, *shape), np.float32), np.ones((3, *shape), np.float32)
+    failed[1] = 0
+    folder = FeatureFolder(tmp_path)
+    folder.finish(keys, iter([(keys, whole), (keys[::-1], failed)]), shape, {})
+    assert (folder.read()[0] == 1).all()
 
 
 def test_a_damaged_file_says_what_to_remove(tmp_path: Path) -> None:

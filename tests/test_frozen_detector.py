@@ -24,6 +24,7 @@ from labelwise.stages.frozen_detector import detect
 from labelwise.stages.selector_inputs import makers
 from labelwise.targets.proposal_labels import match
 from labelwise.types import Rects, Targets
+from labelwise.types import overlap as overlap_of
 from labelwise.types.overlap import iou_pairs, nearest, share_pairs
 
 
@@ -84,7 +85,9 @@ def test_proposals_learn_what_the_plain_loop_says(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nearest_box_is_that_of_the_plain_loop(seed: int) -> None:
+@pytest.mark.parametrize("at_once", [1, 7, overlap_of.PAIRS])
+def test_nearest_box_is_that_of_the_plain_loop(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap_of, "PAIRS", at_once)
     rng = np.random.default_rng(seed)
     mine, others = table_of(rng, 5, 4), table_of(rng, 5, 4)
     row, overlap = nearest(mine.offsets, mine.xyxy, others)
@@ -237,6 +240,12 @@ def test_selectors_of_another_detector_see_the_objects(tmp_path: Path, detector:
         (('model.name="head"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"'), "classifier"),
         (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
           'query.score="consistency"', 'predict.views=["flip"]'), "views"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'query.score="consistency"', "train.members=2"), "views"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'query.unit="region"'), "query.scales"),
+        (('model.name="frozen"', 'features.body="mobilenet_v2"', 'features.objects="yolox_nano"',
+          'train.teacher="ema"', "train.warm_start=true"), "train.teacher"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together(settings: tuple[str, ...], message: str) -> None:

@@ -13,6 +13,7 @@ from test_recipes_images import data_set
 
 from labelwise import config, loop
 from labelwise.config.sections import Train
+from labelwise.files.round_files import STAGES
 from labelwise.models.head import build
 from labelwise.project import opening
 from labelwise.project.round import Round
@@ -325,3 +326,34 @@ def test_a_detector_selects_images_on_frozen_features(tmp_path: Path) -> None:
     assert list(loop.run(opened)) == [0, 1]
     assert len(opened.project.ledger.queries(1)) == 4
     opened.project.close()
+
+
+def test_a_head_sees_the_features_that_it_was_trained_on_until_its_next_training(tmp_path: Path) -> None:
+    """A pool that grew has other principal components: the head of the round before knows nothing of them."""
+    data = data_set(tmp_path / "d", images=20)
+    places = data, tmp_path / "features"
+    before = start(tmp_path / "p", "entropy_image", places, "features.pca=30")
+    for name in STAGES:
+        loop.run_next(before, name)
+    old = before.features("pool").of(np.arange(20))
+    arrays = dict(np.load(data / "data.npz"))
+    more = np.random.default_rng(1).integers(0, 90, (15, 8, 8), dtype=np.uint8)
+    arrays |= {"train_x": np.concatenate([arrays["train_x"], more]), "train_y": np.append(arrays["train_y"], [1] * 15)}
+    np.savez(data / "data.npz", **arrays)
+    after = opening.start(tmp_path / "p", None)
+    loop.run_next(after, "predict")
+    assert len(after.pool) == 35 and after.features("pool").stale
+    assert np.array_equal(after.features("pool").of(np.arange(20)), old)
+    for name in STAGES[1:]:
+        loop.run_next(after, name)
+    assert not after.features("pool").stale and after.features("pool").width > old.shape[1]
+    loop.run_next(opening.start(tmp_path / "p", None, ["budget.per_round=[4, 4]"]), "predict")
+
+
+def test_another_body_half_way_is_told(shared: tuple[Path, Path], tmp_path: Path) -> None:
+    context = start(tmp_path / "p", "entropy_image", shared)
+    for name in STAGES:
+        loop.run_next(context, name)
+    other = opening.start(tmp_path / "p", None, ["features.size_px=48"])
+    with pytest.raises(LabelwiseError, match=r"other frozen features.*redo 0 train"):
+        loop.run_next(other, "predict")

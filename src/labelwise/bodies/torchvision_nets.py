@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from labelwise import weights as known_weights
 from labelwise.bodies.frozen_body import IMAGENET, NONE, PRETRAINED, FrozenBody, load_into, tensors_of, unreachable
 
 NAMES = (
@@ -75,7 +76,10 @@ def _take_leaky(layers: nn.Module) -> None:
 
 
 def _download(name: str) -> dict[str, Tensor]:
+    """What `labelwise weights` put into the cache; else from torchvision's hub, kept and checked in torch's own."""
     url = str(torchvision.models.get_model_weights(name).IMAGENET1K_V1.url)
+    if (kept := known_weights.kept(url)) is not None:
+        return tensors_of(kept)
     try:
         with redirect_stdout(sys.stderr):  # torch announces the download on stdout, which belongs to the command
             return dict(

@@ -117,11 +117,20 @@ class Run(Section):
                 )
         if self.features is not None and self.features.objects is not None and self.classifies:
             found.append("features.objects are of detectors; a classifier looks at whole images: remove it")
-        if self.reads_objects and self.needs_views and (self.predict.views or self.train.members == 1):
-            found.append(f"{self.model.name} sees no views of an image; take a score and a label policy without views")
+        found += self._not_for_objects() if self.reads_objects else []
         recorded = self.needs("history") or (self.labels.teacher is not None and self.labels.teacher.by == "dispersion")
         if self.reads_features and recorded and self.model.settings.get("kind", "logistic") != "linear":
             found.append('label dispersion follows a training over its epochs; set model.kind = "linear"')
+        return found
+
+    def _not_for_objects(self) -> list[str]:
+        found, name = [], self.model.name
+        if self.needs_views:
+            found.append(f"{name} sees no views of an image; take a score and a label policy without views")
+        if units.find(self.query.unit).SCALES and any(scale != 1 for scale in self.query.scales):
+            found.append(f"{name} looks at an image at one size; set query.scales = [1.0]")
+        if self.train.teacher is not None:
+            found.append(f"train.teacher labels batches of images, and {name} is trained without; remove it")
         return found
 
     def _not_for_a_classifier(self) -> list[str]:

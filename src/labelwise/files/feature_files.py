@@ -19,6 +19,9 @@ from labelwise.files.formats import read_json
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import replacing, write_json
 
+BLOCK_ROWS = 4096
+"""Rows (an image has one and one for each view, or one for each object) that are copied at once, about."""
+
 
 @dataclass(frozen=True)
 class FeatureFolder:
@@ -42,9 +45,14 @@ class FeatureFolder:
             np.savez(file, keys=keys, features=features)
 
     def computed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keys and features that are there: the whole, or part after part; a damaged part is left out."""
+        """Keys and features that are there: the whole, or part after part; what is damaged is left out."""
         if self.finished:
-            yield np.load(self.path / "keys.npy"), np.load(self.path / "features.npy", mmap_mode="r")
+            try:
+                keys, features = np.load(self.path / "keys.npy"), np.load(self.path / "features.npy", mmap_mode="r")
+            except (OSError, ValueError, EOFError):
+                return
+            if features.ndim == 3 and keys.shape == features.shape[:1]:
+                yield keys, features
             return
         for path in self._parts:
             try:
@@ -64,9 +72,13 @@ class FeatureFolder:
         """Puts the features of `keys` into one file, from all `sources`; what is in none of them (`failed`) is 0."""
         with replacing(self.path / "features.npy") as partial:
             table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(keys), *shape))
+            size = max(1, BLOCK_ROWS // shape[0])
             for there, features in sources:
-                _, rows, columns = np.intersect1d(keys, there, return_indices=True)
-                table[rows] = features[columns]
+                _, rows, others = np.intersect1d(keys, there, return_indices=True)
+                for start in range(0, len(rows), size):
+                    some = np.asarray(features[others[start : start + size]])
+                    seen = some.any(axis=(1, 2))  # of an image that failed there, another source may have the features
+                    table[rows[start : start + size][seen]] = some[seen]
             table.flush()
             del table
         with replacing(self.path / "keys.npy") as partial, partial.open("wb") as file:

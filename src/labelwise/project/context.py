@@ -97,17 +97,26 @@ class Context:
             LabelwiseError: the config has no section `features`.
         """
         if which not in self.decoded.features:
-            rule = self.run.features
-            if rule is None:
-                raise LabelwiseError("there are no frozen features: set for example features.body=efficientnet_lite0")
-            folder = self.project.folder / "features" if rule.folder is None else Path(rule.folder)
-            whole = WholeImages(rule, self.run.classifies, self.device)
-            found = Extraction(
-                whole if rule.objects is None else Objects(rule, self.device), folder, rule.pca, self.bar
-            )
-            pool = self.pool if which == "pool" or self.test is None else self.test
-            self.decoded.features[which] = found.features(which, pool, self.pool)
+            self.decoded.features[which] = self._extracted(which)
         return self.decoded.features[which]
+
+    def renew_features(self) -> None:
+        """Before a training: features that are centred as an earlier pool wanted it are centred by the present one."""
+        if self.features("pool").stale:
+            self.decoded.features.clear()
+            self.decoded.objects.clear()
+            self.decoded.features["pool"] = self._extracted("pool", renew=True)
+
+    def _extracted(self, which: str, *, renew: bool = False) -> FrozenFeatures:
+        rule = self.run.features
+        if rule is None:
+            raise LabelwiseError("there are no frozen features: set for example features.body=efficientnet_lite0")
+        own = self.project.folder / "features"
+        looker: WholeImages | Objects = WholeImages(rule, self.run.classifies, self.device)
+        looker = looker if rule.objects is None else Objects(rule, self.device)
+        folder = own if rule.folder is None else Path(rule.folder)
+        pool = self.pool if which == "pool" or self.test is None else self.test
+        return Extraction(looker, folder, rule.pca, self.bar, own).features(which, pool, self.pool, renew=renew)
 
     def objects(self, which: str) -> FrozenObjects:
         """The objects that a frozen detector proposes in the "pool" or the "test" split, computed if need be."""

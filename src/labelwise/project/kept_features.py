@@ -7,8 +7,9 @@ others wait.
 
 A `Looker` is what looks: at whole images (`whole_images`) or at proposed objects (`objects`). Features are then
 centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
-`FrozenFeatures`. Where a pool is a part of a data set drawn by the run's seed (`Pool.whole`), all this is
-of the whole, so that runs of every seed share it.
+`FrozenFeatures`. A pool that grew has another mean and other components, which a model that was trained before does not
+know: a project goes on with those of its last training until the next one. Where a pool is a part of a data set drawn
+by the run's seed (`Pool.whole`), all this is of the whole, so that runs of every seed share it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,12 @@ from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from labelwise import files
 from labelwise.data import image_reader
-from labelwise.files.feature_files import FeatureFolder, mapped
+from labelwise.files.feature_files import BLOCK_ROWS, FeatureFolder, mapped
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import readable_errors, remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-BLOCK_ROWS = 4096
-"""Rows that are centred and reduced at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +41,16 @@ class FrozenFeatures:
     """Features of a pool's images, centred and of unit length.
 
     `table` [kept images, rows of an image, leading + D] is a memory map; `rows` gives the place of every image of the
-    pool in it, -1 where it has none; `failed` says of these why.
+    pool in it, -1 where it has none; `failed` says of these why. `name`: of network, weights and input. `stale`: they
+    are centred and reduced as an earlier pool wanted it.
     """
 
     table: Float32[np.ndarray, "m rows columns"]
     leading: int
     rows: Int64[np.ndarray, " images"]
     failed: Mapping[int, str]
+    name: str = ""
+    stale: bool = False
 
     @property
     def width(self) -> int:
@@ -58,7 +59,7 @@ class FrozenFeatures:
 
     def of(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
         """The features of these images; zeros of those that have none."""
-        return self.views(images)[:, 0]
+        return self._columns(images, slice(0, 1))[:, 0, self.leading :]
 
     def views(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows D"]:
         """The features of these images and of their kept views, or of their objects."""
@@ -66,10 +67,15 @@ class FrozenFeatures:
 
     def everything(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n rows columns"]:
         """All columns of these images; zeros of those that have none."""
+        return self._columns(images, slice(None))
+
+    def _columns(self, images: np.ndarray, which: slice) -> Float32[np.ndarray, "n some columns"]:
+        """All columns of some rows of these images, copied."""
         rows = self.rows[images]
-        found = np.asarray(self.table[np.maximum(rows, 0)]) if len(self.table) else np.zeros((0, *self.table.shape[1:]))
-        found = found.astype(np.float32, copy=True)
-        found[rows < 0] = 0
+        table = self.table[:, which]
+        found = np.zeros((len(rows), *table.shape[1:]), np.float32)
+        seen = rows >= 0
+        found[seen] = table[rows[seen]]
         return found
 
 
@@ -109,17 +115,24 @@ class Looker(Protocol):
 class Extraction:
     """How features are computed: by whom, in which folder they are kept, with which bar.
 
-    `pca`: how many principal components of the pool are left; None: all columns.
+    `pca`: how many principal components of the pool are left; None: all columns. `own`: the folder in which a project
+    notes the images whose mean and components its last training had; None: those of the pool are taken.
     """
 
     looker: Looker
     folder: Path
     pca: int | None
     bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+    own: Path | None = None
 
-    def features(self, which: str, pool: Pool, of_pool: Pool) -> FrozenFeatures:
-        """The features of the images of a pool, computed if they are not kept yet; centred by those of `of_pool`."""
-        basis_folder, mean, components = self._basis(of_pool)
+    def features(self, which: str, pool: Pool, of_pool: Pool, *, renew: bool = False) -> FrozenFeatures:
+        """The features of the images of a pool, computed if they are not kept yet; centred by those of `of_pool`.
+
+        `renew`: whether what the project noted of an earlier pool is forgotten, as a training begins.
+        """
+        newest = self._raw("pool", of_pool.whole or of_pool)
+        basis_folder = self._noted(newest, renew)
+        mean, components = self._basis(basis_folder)
         whole = pool.whole or pool
         folder = self._raw(which, whole)
         raw, failed = folder.read()
@@ -134,13 +147,24 @@ class Extraction:
         why = {i: failed[int(rows[i])] for i in np.flatnonzero(np.isin(rows, list(failed))).tolist()}
         rows[list(why)] = -1
         gone = {i: f"{pool.path(i)}: it has no features" for i in np.flatnonzero(rows < 0).tolist()}
-        return FrozenFeatures(
-            mapped(path), self.looker.leading, rows, dict(sorted({**gone, **why, **pool.unavailable}.items()))
-        )
+        failures = dict(sorted({**gone, **why, **pool.unavailable}.items()))
+        stale = basis_folder.path != newest.path
+        return FrozenFeatures(mapped(path), self.looker.leading, rows, failures, self.looker.name, stale)
 
-    def _basis(self, pool: Pool) -> tuple[FeatureFolder, np.ndarray, np.ndarray | None]:
-        """Mean of the pool's features, and their principal components [k, D]."""
-        folder = self._raw("pool", pool.whole or pool)
+    def _noted(self, newest: FeatureFolder, renew: bool) -> FeatureFolder:
+        """The list of images whose mean and components are taken; noted for the next time."""
+        if self.own is None:
+            return newest
+        note = self.own / f"basis-{self.looker.name}-{self.pca}.txt"
+        if note.exists() and not renew:
+            found = FeatureFolder(newest.path.parent / note.read_text(encoding="utf-8").strip())
+            if found.finished:
+                return found
+        files.write_text(note, newest.path.name)
+        return newest
+
+    def _basis(self, folder: FeatureFolder) -> tuple[np.ndarray, np.ndarray | None]:
+        """Mean of the features of a list of images, and their principal components [k, D]."""
         path = folder.path / f"basis-{self.pca}.safetensors"
         if not path.exists():
             with FileLock(folder.path / "lock"):
@@ -148,7 +172,7 @@ class Extraction:
                     raw, failed = folder.read()
                     files.write_tensors(path, basis(raw[..., self.looker.leading :], failed, self.pca))
         found, _ = files.read_tensors(path)
-        return folder, found["mean"], found.get("components")
+        return found["mean"], found.get("components")
 
     def _raw(self, which: str, pool: Pool) -> FeatureFolder:
         """What the network says, as it is."""
@@ -283,11 +307,12 @@ def _prepare(
     with replacing(path) as partial:
         shape = (*raw.shape[:2], leading + columns)
         table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        for start in range(0, len(raw), BLOCK_ROWS):
-            some = np.asarray(raw[start : start + BLOCK_ROWS])
+        size = max(1, BLOCK_ROWS // max(raw.shape[1], 1))
+        for start in range(0, len(raw), size):
+            some = np.asarray(raw[start : start + size])
             features = prepared(some[..., leading:], mean, components)
-            table[start : start + BLOCK_ROWS] = np.concatenate([some[..., :leading], features], axis=2)
-            table[start : start + BLOCK_ROWS][~some.any(axis=2)] = 0
+            table[start : start + size] = np.concatenate([some[..., :leading], features], axis=2)
+            table[start : start + size][~some.any(axis=2)] = 0
         table[list(failed)] = 0
         table.flush()
         del table

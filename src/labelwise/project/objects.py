@@ -74,7 +74,7 @@ class Objects:
     device: str
     what: str = "objects and their frozen features"
     leading: int = PLACE
-    shard: int = 128
+    shard: int = 32  # they and the next ones are in memory at their full size
 
     @property
     def name(self) -> str:

@@ -94,7 +94,11 @@ def _resolve_features(rule: Features, folder: Path | None) -> Features:
     if objects is not None and objects not in weights.of_kind("yolox"):
         objects = _file("features.objects", objects, "yolox_nano, which `labelwise weights yolox_nano` fetches")
     absolute = None if kept is None else str(Path(kept).expanduser().resolve())
-    return rule.model_copy(update={"weights": given, "objects": objects, "folder": absolute})
+    family, colon, inner = rule.body.partition(":")
+    body = rule.body
+    if family == "hf" and colon and Path(inner).expanduser().is_dir():  # else it is a name on the hub
+        body = f"hf:{Path(inner).expanduser().resolve()}"
+    return rule.model_copy(update={"body": body, "weights": given, "objects": objects, "folder": absolute})
 
 
 def _file(key: str, given: str, otherwise: str) -> str:

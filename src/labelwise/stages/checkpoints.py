@@ -69,6 +69,20 @@ def build_model(now: Round, member: Member = FIRST, n_classes: int | None = None
     return new_model(now.run, n_classes or len(now.pool.classes), stream, width)
 
 
+def features_of(now: Round) -> str | None:
+    """Which frozen features a model of this run looks at: by what network, weights and input they were computed."""
+    return now.context.features("pool").name if now.run.reads_features or now.run.reads_objects else None
+
+
+def _another(now: Round, member: Member, what: str) -> LabelwiseError:
+    held = {"model": "holds another model than", "features": "was trained on other frozen features than those of"}
+    return LabelwiseError(
+        f"{now.folder.checkpoint(member.suffix)} {held[what]} {now.run.model.name} as it is set now: "
+        f"its settings have changed since round {now.number} was trained. Train it again with `labelwise redo "
+        f"{now.number} train --project {now.context.project.folder}`, or take the change back"
+    )
+
+
 def load_model(now: Round, member: Member = FIRST) -> nn.Module:
     """The model that a round trained, on the device that the config asks for.
 
@@ -76,15 +90,14 @@ def load_model(now: Round, member: Member = FIRST) -> nn.Module:
         LabelwiseError: the settings ask for another model now.
     """
     tensors, metadata = files.read_tensors(now.folder.checkpoint(member.suffix))
-    model = build_model(now, member, json.loads(metadata.get("about", "{}")).get("n_classes"))
+    said = json.loads(metadata.get("about", "{}"))
+    if "features" in said and said["features"] != features_of(now):
+        raise _another(now, member, "features")
+    model = build_model(now, member, said.get("n_classes"))
     try:
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     except RuntimeError as error:
-        raise LabelwiseError(
-            f"{now.folder.checkpoint(member.suffix)} holds another model than {now.run.model.name} as it is set now: "
-            f"its settings have changed since round {now.number} was trained. Train it again with `labelwise redo "
-            f"{now.number} train --project {now.context.project.folder}`, or take the change back"
-        ) from error
+        raise _another(now, member, "model") from error
     return model.to(now.context.device).eval()
 
 

@@ -23,6 +23,7 @@ from labelwise.stages.checkpoints import (
     Member,
     about,
     build_model,
+    features_of,
     load_model,
     members,
     start_from,
@@ -54,6 +55,8 @@ def train(now: Round) -> None:
     With `train.members` several, each from its own random weights and order of images: a small ensemble.
     """
     run = now.run
+    if run.reads_features or run.reads_objects:
+        now.context.renew_features()
     data, failed = classification.training_set(now) if run.classifies else _training_set(now)
     what = _fingerprint(now, failed)
     if run.labels.teacher is not None and isinstance(data, ImageSet):
@@ -166,6 +169,7 @@ def _write(now: Round, member: Member, model: nn.Module, fingerprint: str, info:
     """Keeps a trained model with what the training says of itself."""
     kept = {name: value for name, value in info.items() if name not in CLOCKS}
     facts = {"round": now.number, "fingerprint": fingerprint, "info": kept, "n_classes": len(now.pool.classes)}
+    facts |= {"features": seen} if (seen := features_of(now)) is not None else {}
     write_model(now, member, model, facts)
 
 

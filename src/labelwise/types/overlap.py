@@ -6,7 +6,7 @@ corners meet a threshold exactly; a matrix is in the type of its boxes, and half
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -15,7 +15,7 @@ from labelwise.types.boxes import Rects
 from labelwise.types.columns import image_of
 
 PAIRS = 1 << 18
-"""Pairs held in memory at a time by `highest`."""
+"""Pairs held in memory at a time by `highest` and `nearest`."""
 
 
 def pairs(
@@ -66,6 +66,17 @@ def share_pairs(a: Float[np.ndarray, "p 4"], b: Float[np.ndarray, "p 4"]) -> Flo
     return _ratio(_shared(a, b.astype(np.float64)), _area(a))
 
 
+def _blocks(offsets_a: np.ndarray, offsets_b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """All `pairs` (a, b) in blocks of about `PAIRS`, each with its rows of a; rows without a pair are left out."""
+    image = image_of(offsets_a)
+    first, count = offsets_b[image], np.diff(offsets_b)[image]
+    rows = np.flatnonzero(count)
+    block = np.cumsum(count[rows]) // PAIRS
+    for part in np.split(rows, np.flatnonzero(np.diff(block)) + 1):
+        if len(part):
+            yield part, *_expand(part, first[part], count[part])
+
+
 def highest(
     offsets: Int64[np.ndarray, " images+1"],
     boxes: Float[np.ndarray, "n 4"],
@@ -73,16 +84,10 @@ def highest(
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Float64[np.ndarray, " n"]:
     """Per box, the highest `measure(box, other)` among the others of its image; 0 where there is none."""
-    image = image_of(offsets)
-    first, count = others.offsets[image], np.diff(others.offsets)[image]
     out = np.zeros(len(boxes))
-    rows = np.flatnonzero(count)
-    block = np.cumsum(count[rows]) // PAIRS
-    for part in np.split(rows, np.flatnonzero(np.diff(block)) + 1):
-        a, b = _expand(part, first[part], count[part])
-        if len(a):
-            starts = np.cumsum(count[part]) - count[part]
-            out[part] = np.maximum.reduceat(measure(boxes[a], others.xyxy[b]), starts)
+    for part, a, b in _blocks(offsets, others.offsets):
+        starts = np.flatnonzero(np.diff(a, prepend=-1))
+        out[part] = np.maximum.reduceat(measure(boxes[a], others.xyxy[b]), starts)
     return out
 
 
@@ -93,14 +98,13 @@ def nearest(
 
     Of equal IoU the first counts.
 
-    >>> others = Rects(np.array([0, 2]), np.array([[5.0, 5, 6, 6], [0, 0, 2, 1]]))
+    >>> others = Rects(np.array([0, 2]), np.array([[5.0, 5, 6, 6], [0, 0, 2, 1]], np.float32))
     >>> row, iou = nearest(np.array([0, 2]), np.array([[0.0, 0, 2, 2], [8, 8, 9, 9]]), others)
     >>> row.tolist(), iou.tolist()
     ([1, -1], [0.5, 0.0])
     """
     row, overlap = np.full(len(boxes), -1), np.zeros(len(boxes))
-    a, b = pairs(offsets, others.offsets)
-    if len(a):
+    for _, a, b in _blocks(offsets, others.offsets):
         iou = iou_pairs(boxes[a], others.xyxy[b])
         order = np.lexsort((b, -iou, a))
         first = order[np.unique(a[order], return_index=True)[1]]
