@@ -144,7 +144,7 @@ def note_of() -> str:
     )
 
 
-def told(seed: int) -> Callable[[int], None]:
+def progress_of(seed: int) -> Callable[[int], None]:
     """Says how many rounds of a seed are done since it last said so."""
     return lambda rounds: print(f"seed {seed}: {rounds} more rounds", flush=True) if rounds else None
 
@@ -164,7 +164,7 @@ def main() -> None:
     failed: list[BaseException] = []
     if not given.summary:
         with ThreadPoolExecutor(given.at_once) as pool:
-            begun = [pool.submit(one.run, given.jobs, told(one.seeds[0])) for one in made]
+            begun = [pool.submit(one.run, given.jobs, progress_of(one.seeds[0])) for one in made]
         failed = [error for one in begun if (error := one.exception()) is not None]
     runs = []
     for folder in (folder for one in made for folder in one.projects()):

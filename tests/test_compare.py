@@ -237,7 +237,9 @@ def test_a_worker_survives_what_a_library_prints_and_logs_beside_the_whole_name(
 ) -> None:
     """Standard output holds the answers, until there is a log; a dot in a name is no ending."""
     loud = "import os\nimport labelwise.catalog as c\nold = c.recipe_files\n"
-    loud += "def recipe_files(names):\n    os.write(1, b'loaded')\n    return old(names)\nc.recipe_files = recipe_files\n"
+    loud += (
+        "def recipe_files(names):\n    os.write(1, b'loaded')\n    return old(names)\nc.recipe_files = recipe_files\n"
+    )
     (tmp_path / "sitecustomize.py").write_text(loud)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     made = Comparison(tmp_path / "c", "scenes", ("lam0.5",), (0,), TINY, ways=(Way("lam0.5", "random"),))

@@ -95,8 +95,8 @@ def test_only_common_finished_seeds_are_paired_and_the_others_named() -> None:
     said = efficiency.efficiency(groups(runs), "random")
     assert said is not None
     assert said.parts[0].sentences == [
-        "good reaches random's last AP50 (50.0) with 75 % (75 to 75) of random's questions, the start included (8 seeds); "
-        "without the seeds 0, 11: not finished by both"
+        "good reaches random's last AP50 (50.0) with 75 % (75 to 75) of random's questions, the start included "
+        "(8 seeds); without the seeds 0, 11: not finished by both"
     ]
     half = [curve("random", s, [10, 20, 30], [0.4, 0.5, None]) for s in range(2)]
     unequal = reach.pairing(*groups([*half, *runs[9:11]])[::-1], "cost_boxes")
@@ -117,7 +117,11 @@ def test_the_section_has_shares_and_areas_on_three_axes_and_rare_classes_apart()
     assert [row[:2] for row in needed.rows] == [["good", "3"], ["poor", "3"]]
     assert all(cell.startswith("64 % (") for cell in needed.rows[0][2:]), "boxes, questions and seconds alike here"
     assert set(needed.rows[1][2:]) == {"not reached"}
-    assert found.parts[0].sentences[0].endswith("'s questions, the start included (3 seeds); no verdict below 8 paired seeds")
+    assert (
+        found.parts[0]
+        .sentences[0]
+        .endswith("'s questions, the start included (3 seeds); no verdict below 8 paired seeds")
+    )
     assert "poor does not reach random's last AP50 (51.0) within its own questions" in found.parts[0].sentences[1]
     assert [row[0] for row in area.rows] == ["random", "good", "poor"] and area.rows[0][2] == "–"
     assert efficiency.efficiency(groups(runs[:1]), "random") is None
@@ -147,7 +151,9 @@ def test_a_seed_that_does_not_span_the_range_has_no_area() -> None:
 
 def test_a_baseline_that_did_not_rise_is_said_to() -> None:
     runs = [curve("random", s, [10, 20], [0.2, 0.2]) for s in range(8)]
-    found = efficiency.efficiency(groups([*runs, *(curve("good", s, [10, 20], [0.2, 0.6]) for s in range(8))]), "random")
+    found = efficiency.efficiency(
+        groups([*runs, *(curve("good", s, [10, 20], [0.2, 0.6]) for s in range(8))]), "random"
+    )
     assert found is not None
     assert found.parts[0].sentences[0].endswith("(8 seeds); random itself did not get above its start")
 
