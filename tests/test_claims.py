@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_the_page_asks_for_what_the_sets_compare() -> None:
 def test_the_page_has_the_figures_of_the_tables() -> None:
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     assert claims_page.filled(page) == page
+
+
+def test_intervals_of_the_page_are_symmetric() -> None:
+    """It says that they are Student's t; those of a bootstrap are not."""
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-")
+    found = re.findall(r"([+-]\d+\.\d+) \((-?\d+\.\d+) to (-?\d+\.\d+)", page)
+    off = [one for one in found if abs((float(one[1]) + float(one[2])) / 2 - float(one[0])) > 0.101]
+    assert len(found) > 60 and not off
 
 
 def test_filling_keeps_the_place_and_what_stands_before() -> None:

@@ -17,7 +17,7 @@ from labelwise.report import headroom, page, tables
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import groups
 from labelwise.study import compare, history
-from labelwise.study.compare import Comparison
+from labelwise.study.compare import Comparison, Way
 from labelwise.types import LabelwiseError
 
 TINY = (
@@ -199,6 +199,21 @@ def test_methods_that_would_start_elsewhere_are_refused(tmp_path: Path) -> None:
         again.run(1, lambda _: None)
 
 
+def test_a_method_with_other_eyes_trains_its_own_first_model(tmp_path: Path) -> None:
+    """One that reads other frozen features shares no first model, and no first images that were chosen by them."""
+    frozen = ("model.name=head", "features.body=shufflenet_v2_x0_5", "features.weights=none")
+    asked = ('data={root=".", format="classes"}', "query.unit=image", "labels.policy=background", "budget.unit=images")
+    ways = (Way("same", "random_image"), Way("other", "random_image", ("features.size_px=64",)))
+    data = tmp_path / "data.toml"
+    data.write_text('name = "d"\n[data]\nroot = "x"\n[query]\nunit = "image"\nscore = "entropy"\n')
+    settings = (*frozen, *asked, "budget.start_images=4", "budget.per_round=[4]")
+    made = Comparison(tmp_path / "c", str(data), ("same", "other"), (0,), settings, ways=ways)
+    assert [made._same_start(made.config(name, 0)) for name in made.methods] == [True, False]
+    assert made.check() == 3
+    with pytest.raises(LabelwiseError, match="other sets features, so that"):
+        Comparison(tmp_path / "c", str(data), ("other",), (0,), (*settings, "budget.start=coverage"), ways=ways).check()
+
+
 def test_ctrl_c_stops_the_comparison(tmp_path: Path) -> None:
     arguments = ["compare", "random", "--seeds", "1", "--folder", str(tmp_path / "c")]
     arguments += [part for value in TINY for part in ("--set", value)]
@@ -215,3 +230,19 @@ def test_ctrl_c_stops_the_comparison(tmp_path: Path) -> None:
     subprocess.run(["pkill", "-INT", "-s", str(process.pid)], check=False)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "the same command continues" in errors
+
+
+def test_a_worker_survives_what_a_library_prints_and_logs_beside_the_whole_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output holds the answers, until there is a log; a dot in a name is no ending."""
+    loud = "import os\nimport labelwise.catalog as c\nold = c.recipe_files\n"
+    loud += (
+        "def recipe_files(names):\n    os.write(1, b'loaded')\n    return old(names)\nc.recipe_files = recipe_files\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(loud)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    made = Comparison(tmp_path / "c", "scenes", ("lam0.5",), (0,), TINY, ways=(Way("lam0.5", "random"),))
+    made.run(1, lambda _: None)
+    assert compare.label("lam0.5") != compare.label("lam0.7")
+    assert (tmp_path / "c" / "lam0.5_seed0.log").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.report import efficiency, reach
+from labelwise.report import efficiency, headroom, page, reach
 from labelwise.report.bootstrap import bootstrap
 from labelwise.report.reach import Curves
 from labelwise.report.results import RoundResult, RunResult
@@ -95,8 +95,8 @@ def test_only_common_finished_seeds_are_paired_and_the_others_named() -> None:
     said = efficiency.efficiency(groups(runs), "random")
     assert said is not None
     assert said.parts[0].sentences == [
-        "good reaches random's last AP50 (50.0) with 75 % (75 to 75) of its questions (8 seeds); "
-        "without the seeds 0, 11: not finished by both"
+        "good reaches random's last AP50 (50.0) with 75 % (75 to 75) of random's questions, the start included "
+        "(8 seeds); without the seeds 0, 11: not finished by both"
     ]
     half = [curve("random", s, [10, 20, 30], [0.4, 0.5, None]) for s in range(2)]
     unequal = reach.pairing(*groups([*half, *runs[9:11]])[::-1], "cost_boxes")
@@ -117,7 +117,11 @@ def test_the_section_has_shares_and_areas_on_three_axes_and_rare_classes_apart()
     assert [row[:2] for row in needed.rows] == [["good", "3"], ["poor", "3"]]
     assert all(cell.startswith("64 % (") for cell in needed.rows[0][2:]), "boxes, questions and seconds alike here"
     assert set(needed.rows[1][2:]) == {"not reached"}
-    assert found.parts[0].sentences[0].endswith("of its questions (3 seeds); no verdict below 8 paired seeds")
+    assert (
+        found.parts[0]
+        .sentences[0]
+        .endswith("'s questions, the start included (3 seeds); no verdict below 8 paired seeds")
+    )
     assert "poor does not reach random's last AP50 (51.0) within its own questions" in found.parts[0].sentences[1]
     assert [row[0] for row in area.rows] == ["random", "good", "poor"] and area.rows[0][2] == "–"
     assert efficiency.efficiency(groups(runs[:1]), "random") is None
@@ -132,3 +136,30 @@ def test_the_section_has_shares_and_areas_on_three_axes_and_rare_classes_apart()
     ]
     both = efficiency.efficiency(groups(rare), "x")
     assert both is not None and [part.metric for part in both.parts] == ["AP50", "rare-class AP50"]
+
+
+def test_a_seed_that_does_not_span_the_range_has_no_area() -> None:
+    """Of three seeds of good one has its start alone: its height there is not that of a curve."""
+    runs = [curve("random", s, [10, 20], [0.2, 0.4]) for s in range(3)]
+    runs += [curve("good", s, [10, 20], [0.2, 0.6]) for s in range(2)]
+    found = efficiency.efficiency(groups([*runs, curve("good", 2, [10], [0.2])]), "random")
+    assert found is not None and found.parts[0].tables[1].rows[1][1:3] == ["40.0 ± 0.0", "+10.0 [+10.0, +10.0]"]
+    begun = [*runs[:3], *(curve("good", s, [10], [0.2]) for s in range(3))]
+    found = efficiency.efficiency(groups(begun), "random")
+    assert found is not None and set(found.parts[0].tables[1].rows[1][1:]) == {"–"}
+
+
+def test_a_baseline_that_did_not_rise_is_said_to() -> None:
+    runs = [curve("random", s, [10, 20], [0.2, 0.2]) for s in range(8)]
+    found = efficiency.efficiency(
+        groups([*runs, *(curve("good", s, [10, 20], [0.2, 0.6]) for s in range(8))]), "random"
+    )
+    assert found is not None
+    assert found.parts[0].sentences[0].endswith("(8 seeds); random itself did not get above its start")
+
+
+def test_where_the_headroom_decides_nothing_the_terminal_says_so_too() -> None:
+    names = {"random": 0.44, "good": 0.46, headroom.NO_NEW_LABEL: 0.4, headroom.EVERYTHING_LABELLED: 0.47}
+    runs = [curve(n, s, [10, 20], [0.4, last]) for n, last in names.items() for s in range(8)]
+    assert "decide nothing" in page.conclusions(runs, "random")[0] and len(page.conclusions(runs, "random")) == 1
+    assert "good reaches" in page.conclusions(runs[:16], "random")[0]

@@ -40,6 +40,7 @@ def test_the_sentence_counts_the_questions() -> None:
     assert (found.level, found.asked, found.at_random) == pytest.approx((0.2, 5.0, 20.0))
     said = showcase.sentence(score, chance, found)
     assert said.startswith("5 questions instead of 20: asking by entropy") and "20.0 AP50" in said
+    assert said.endswith("at random, the common start not counted."), "compare's shares count it, and say so"
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,13 @@ def test_the_table_names_all(cache_folder: Path) -> None:
     assert str(cache_folder) in said.replace("\n", "")
 
 
+def test_the_table_cuts_no_name_on_a_narrow_terminal(cache_folder: Path) -> None:
+    said = run(env={"COLUMNS": "80"})
+    table = said[: said.index("https://")]
+    assert all(row.name in table for row in known.KNOWN.values()) and "…" not in table
+    assert all(row.url in said for row in known.KNOWN.values() if row.url), "to be copied whole"
+
+
 def test_unknown_names_are_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(LabelwiseError, match="did you mean 'yolox_nano'"):
         known.find("yolox-nano")

@@ -50,7 +50,7 @@ def advise(
 
     With `--models` it tells which detector to take now, a frozen one or one that is trained, and when to change over:
     by the recall of the proposals on what is labelled so far, and by both detectors on images held back of it.
-    `labelwise advise --project demo --models --train`
+    `labelwise advise --project demo/entropy --models --train`
 
     Of a classification budget it tells whether active learning is expected to beat random, with the evidence.
 

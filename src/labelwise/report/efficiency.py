@@ -5,9 +5,10 @@ Source: none of the documents defines these; the area is common in active learni
 Fails when: curves fall at their end, or the common range is short.
 
 >>> conclusion("A", "random", "accuracy", 50.0, "cost_queries", Estimate(0.52, 0.45, 0.6, 50))
-"A reaches random's last accuracy (50.0) with 52 % (45 to 60) of its questions (50 seeds)"
+"A reaches random's last accuracy (50.0) with 52 % (45 to 60) of random's questions, the start included (50 seeds)"
 >>> conclusion("A", "random", "AP50", 50.0, "cost_boxes", Estimate(0.5, 0.4, 0.6, 3))
-"A reaches random's last AP50 (50.0) with 50 % (40 to 60) of its boxes (3 seeds); no verdict below 8 paired seeds"
+"A reaches random's last AP50 (50.0) with 50 % (40 to 60) of random's boxes, the start included (3 seeds); no verdict \
+below 8 paired seeds"
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def conclusion(a: str, b: str, metric: str, level: float, cost: str, found: Esti
     if not np.isfinite(found.value):
         text = f"{a} does not reach {what} within its own {UNITS[cost]} {seeds}"
     else:
-        text = f"{a} reaches {what} with {shown} of its {UNITS[cost]} {seeds}"
+        text = f"{a} reaches {what} with {shown} of {b}'s {UNITS[cost]}, the start included {seeds}"
     why = why_no_verdict(found.n, 0.0)
     return f"{text}; {why}" if why else text
 
@@ -82,6 +83,8 @@ def _part(groups: Sequence[Group], base: Group, metric: str) -> Part | None:
             if cost == "cost_queries":
                 level = reach.level_of(found.base)
                 sentences.append(conclusion(group.name, base.name, named, level, cost, share))
+                if found.base.value[:, 0].mean() >= level:
+                    sentences[-1] += f"; {base.name} itself did not get above its start"
                 if found.missing:
                     sentences[-1] += f"; without the seeds {reach.text_of(found.missing)}: not finished by both"
         rows.append([group.name, str(pairs), *cells])

@@ -130,8 +130,11 @@ def html(
 
 
 def conclusions(runs: Sequence[RunResult], baseline: str) -> list[str]:
-    """How much of the baseline's budget each method needs, a sentence each."""
-    found = [g for g in without_bounds(groups(runs)) if not g.is_all_data]
+    """How much of the baseline's budget each method needs, a sentence each; or that the headroom decides nothing."""
+    found = [g for g in groups(runs) if not g.is_all_data]
+    if (room := headroom(found)) is not None and not room.is_enough:
+        return [room.sentence]
+    found = without_bounds(found)
     return _conclusions(efficiency(found, baseline)) if any(g.name == baseline for g in found) else []
 
 

@@ -127,8 +127,11 @@ def area_gain(own: Curves, base: Curves, span: tuple[float, float] | None = None
 
 
 def height(cost: np.ndarray, value: np.ndarray, low: float, high: float) -> float:
-    """Mean height of a curve between the costs `low` and `high`; NaN where there is no such range."""
-    if not high > low:
+    """Mean height of a curve between the costs `low` and `high`; NaN where that is no range, or the curve does not span
+    it.
+    """
+    slack = 1e-9 * abs(high)
+    if not high > low or not (cost[0] <= low + slack and cost[-1] >= high - slack):
         return float("nan")
     inner = (cost > low) & (cost < high)
     x = np.concatenate([[low], cost[inner], [high]])

@@ -126,7 +126,7 @@ def sentence(score: RunResult, chance: RunResult, found: Saving) -> str:
         return f"No question was saved in this run: after {asked} {text}{began}."
     return (
         f"{_whole(found.asked)} questions instead of {found.at_random:,.0f}: asking by {score.name}, the detector "
-        f"is as good ({level}) as after {asked} about images at {chance.name}."
+        f"is as good ({level}) as after {asked} about images at {chance.name}, the common start not counted."
     )
 
 

@@ -115,6 +115,7 @@ class Comparison:
                 ("data", run.data, common.data),
                 ("budget.start_images", run.budget.start_images, common.budget.start_images),
                 ("budget.start", (run.budget.start, run.start_step), (common.budget.start, common.start_step)),
+                ("features", _eyes(run, run.budget.start == "coverage"), _eyes(common, run.budget.start == "coverage")),
                 ("cost", run.cost, common.cost),
             ):
                 if own != start:
@@ -228,6 +229,8 @@ class Comparison:
         common = self.config(None, run.seed)
         same = run.model == common.model and run.train == common.train and run.labels.images == common.labels.images
         same &= run.labels.propagate is None  # it trains on lent boxes from the first round on
+        reads = run.reads_features or run.reads_objects
+        same &= _eyes(run, reads) == _eyes(common, reads)
         return same and run.labels.teacher == common.labels.teacher and "history" not in run.inputs  # while it trains
 
     def begin(self, seed: int) -> Path:
@@ -263,6 +266,11 @@ class Comparison:
         partial.rename(folder)
 
 
+def _eyes(run: Run, matter: bool) -> dict[str, Any] | None:
+    """The frozen features of a run, wherever they are kept; None where they do not matter."""
+    return run.features.model_dump(exclude={"folder"}) if matter and run.features is not None else None
+
+
 def is_finished(folder: Path) -> bool:
     """Whether all rounds of a project are done; an earlier labelwise wrote its report last."""
     return (folder / FINISHED).exists() or (folder / "report.html").exists()
@@ -274,7 +282,7 @@ def label(recipe: str) -> str:
     >>> label("bccd"), label("u_cb+mine/longer.toml")
     ('bccd', 'u_cb+longer')
     """
-    return "+".join(Path(name).stem for name in recipe.split("+"))
+    return "+".join(Path(name).name.removesuffix(".toml") for name in recipe.split("+"))
 
 
 def in_background(arguments: Sequence[str], folder: Path) -> int:

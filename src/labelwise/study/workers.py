@@ -196,6 +196,7 @@ def run(
 def main() -> None:
     """The worker process: projects by lines of standard input, until that ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what a library prints before there is a log is no answer
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
 
@@ -236,7 +237,7 @@ def _run(comparison: Comparison, task: Task, kept: Any, say: Callable[..., None]
     if is_finished(folder):
         say(done=True)
         return
-    log = folder.with_suffix(".log")
+    log = folder.with_name(folder.name + ".log")
     _redirect(log)
     try:
         _rounds(folder, kept, say)
