@@ -163,8 +163,15 @@ def mean_distance(x: Float[np.ndarray, "n D"], neighbours: int) -> Float[np.ndar
 
 
 def clusters(x: Float[np.ndarray, "n D"], k: int, start: int | np.ndarray) -> Int64[np.ndarray, " n"]:
-    """Clusters of the rows by k-means, at most `k`, from a seed or from these centres; copies fall into one cluster."""
+    """Clusters of the rows by k-means, at most `k`, from a seed or from these centres; copies fall into one cluster.
+
+    Where there are at most k distinct rows, each is a cluster: k-means would part them by the last bits.
+    """
     k = min(k, len(x))
+    if len(np.unique(x[: k + 1], axis=0)) <= k:
+        distinct, cluster = np.unique(x, axis=0, return_inverse=True)
+        if len(distinct) <= k:
+            return cluster.reshape(-1).astype(np.int64)
     fit = MiniBatchKMeans if k > FULL else KMeans
     more = {"batch_size": BATCH, "init_size": max(3 * k, BATCH)} if k > FULL else {}
     seeded = {"random_state": start} if isinstance(start, int) else {"init": np.float64(start), "random_state": 0}
