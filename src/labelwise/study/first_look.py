@@ -23,9 +23,10 @@ WAYS = (Way(RANDOM, "random_image"), Way(SCORE, "entropy_sum_image"))
 FIRST = 24
 """Questions of each that are shown."""
 EVIDENCE = (
-    "This is one run of one seed: it shows how it works and proves nothing. Over 8 seeds of other frames, entropy minus "
-    "random is +6.5 AP50 after the last round (95 % interval 4.2 to 8.9), and it takes 61 % (53 to 70) of the questions "
-    "to random's last AP50, but 149 % (125 to 174) of the annotation time: benchmarks/results/patrol_summary.csv."
+    "This is one run of one seed: it shows how it works and proves nothing. Over 8 seeds of other frames, entropy "
+    "minus random is +6.5 AP50 after the last round (95 % interval 4.2 to 8.9), and it takes 61 % (53 to 70) of the "
+    "questions to random's last AP50, but 149 % (125 to 174) of the annotation time: "
+    "benchmarks/results/patrol_summary.csv."
 )
 """What is said of one run, with the figures of benchmarks/patrol.py (commit 9081780)."""
 
