@@ -46,7 +46,8 @@ def main() -> None:
         for labels, accuracy in zip(curve.labels.tolist(), curve.accuracy.tolist(), strict=True):
             found.append({"seed": seed, "labels": labels, "accuracy": rounded(100 * accuracy)})
         print(f"seed {seed}: {[line['accuracy'] for line in found if line['seed'] == seed]}", flush=True)
-        write(HERE / "results" / "oracle_line.csv", found, note_of("oracle_line", one, range(seed + 1)))
+        note = note_of("oracle_line", one, range(seed + 1)).replace("claims.py oracle_line", "oracle_line.py")
+        write(HERE / "results" / "oracle_line.csv", found, note)
 
 
 if __name__ == "__main__":
