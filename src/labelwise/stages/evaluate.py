@@ -33,7 +33,7 @@ def _detector(now: Round) -> dict[str, Any]:
         return {}
     model = load_model(now)
     if isinstance(model, FrozenDetector):
-        found = frozen_detector.on_test(now, model, detection.MIN_SCORE)
+        found = frozen_detector.on_test(now, test, model, detection.MIN_SCORE)
         return dict(detection.evaluate(found, test.truth, test.crowd, test.classes))
     with now.context.bar(now.title("evaluate"), len(test)) as advance:
         found, summary = predict_detections(

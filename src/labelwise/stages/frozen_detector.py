@@ -14,7 +14,7 @@ from labelwise.models.frozen import FrozenDetector
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
 from labelwise.targets.proposal_labels import match
-from labelwise.types import Detections, ImageOutputs, Rects, image_of, offsets_of
+from labelwise.types import Detections, ImageOutputs, Pool, Rects, image_of, offsets_of
 
 
 def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[str, Any]:
@@ -38,7 +38,8 @@ def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[st
         targets.boxes[boxes],
         targets.w_box[boxes],
     )
-    info |= {"objects": int(is_object.sum()), "background": int((~is_object).sum())}
+    missed = (targets.w_cls > 0).sum() - len(np.unique(boxes[targets.w_cls[boxes] > 0]))
+    info |= {"objects": int(is_object.sum()), "background": int((~is_object).sum()), "boxes_without": int(missed)}
     info["images_per_s"] = len(targets) / max(time.perf_counter() - begun, 1e-9)
     return info
 
@@ -92,10 +93,8 @@ def _with_images(now: Round, found: Detections, seen: Bool[np.ndarray, " images"
     return replace(found, per_image=ImageOutputs(features, np.zeros(len(seen), np.float32), seen))
 
 
-def on_test(now: Round, model: FrozenDetector, least: float) -> Detections:
+def on_test(now: Round, test: Pool, model: FrozenDetector, least: float) -> Detections:
     """The detections on the test images."""
-    test = now.test
-    assert test is not None
     objects = now.context.objects("test")
     now.info["skipped"] = [(test.names[i], message) for i, message in objects.failed.items()]
     return detect(model, objects, np.stack([test.width_px, test.height_px], axis=1), least)
