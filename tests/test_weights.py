@@ -148,7 +148,7 @@ def test_offline_says_file_address_and_setting(
     for part in (
         f"cannot fetch yolox_nano.pth from {OFFLINE}/yolox_nano.pth",
         "it comes from https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_nano.pth",
-        'weights = "path/to/yolox_nano.pth"',
+        'features.objects = "path/to/yolox_nano.pth"',
         "labelwise weights yolox_nano --from",
     ):
         assert part in said

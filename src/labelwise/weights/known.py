@@ -17,7 +17,8 @@ Kind = Literal["yolox", "body", "detector", "flow", "package"]
 _TORCHVISION = "https://download.pytorch.org/models/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 _LITE = "labelwise[features]"
-_SETTINGS = {"yolox": "features.objects", "body": "model.weights", "detector": "model.weights", "flow": "tracks.flow_weights"}
+_SETTINGS = {"yolox": "features.objects", "body": "model.weights", "detector": "model.weights"}
+_SETTINGS |= {"flow": "tracks.flow_weights"}
 
 
 @dataclass(frozen=True, slots=True)
