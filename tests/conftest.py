@@ -15,6 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TERM"] = "xterm"  # a dumb terminal is 80 columns wide, whatever COLUMNS says
+for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from labelwise import config, loop
 from labelwise.ledger.ledger import Ledger
@@ -85,6 +86,38 @@ def test_two_servers_give_no_query_twice(url: str) -> None:
     assert errors == [] and sorted(answered) == sorted(set(answered)) and len(answered) == 60
     for ledger in ledgers:
         ledger.close()
+
+
+def test_what_another_server_gave_out_during_the_search_is_not_given_again(url: str) -> None:
+    """The search of the slow server waits, after PostgreSQL has fixed what it sees, until the quick one has given out
+    the same queries.
+    """
+    slow, quick = filled(url, 6), Ledger.open(url)
+    waits: list[str] = []
+
+    def wait(_connection: Any, _cursor: Any, sql: str, values: Any, *_: Any) -> tuple[str, Any]:
+        if "SKIP LOCKED" in sql and not waits:
+            waits.append(sql)
+            sql = sql.replace("WHERE ", "WHERE (SELECT pg_advisory_lock(7)::text) IS NOT NULL AND ", 1)
+        return sql, values
+
+    given: list[int | None] = []
+    with quick.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as gate:
+        gate.exec_driver_sql("SELECT pg_advisory_lock(7)")
+        sa.event.listen(slow.engine, "before_cursor_execute", wait, retval=True)
+        late = threading.Thread(
+            target=lambda: given.extend(lease.query.id for lease in Leases(slow).take("Ada", "a", time.time(), most=2))
+        )
+        late.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while not gate.exec_driver_sql(waiting).scalar():
+            time.sleep(0.01)
+        first = [lease.query.id for lease in Leases(quick).take("Bo", "b", time.time(), most=2)]
+        gate.exec_driver_sql("SELECT pg_advisory_unlock(7)")
+        late.join()
+    assert waits and len(first) == len(given) == 2 and not set(first) & set(given)
+    slow.close()
+    quick.close()
 
 
 def test_a_run_keeps_its_ledger_there_and_goes_on(url: str, tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ class LeaseQueue:
         self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
         self._expired_at = _NEVER
         wanted = _HERE & SHOWABLE & wants(overlap, _bind("person"))
-        free = sa.select(t.queries).where(wanted & _NO_HOLDER).order_by(_q.rank).limit(_bind("most"))
+        is_free = wanted & _NO_HOLDER
+        free = sa.select(t.queries).where(is_free).order_by(_q.rank).limit(_bind("most"))
+        self._still_free = sa.select(sa.func.count(_q.id)).where(_q.id.in_(_bind("found", expanding=True)) & is_free)
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)
 
@@ -238,17 +240,33 @@ class LeaseQueue:
         where: dict[str, Any] = {"asking": round_number, "start": start, "person": who, "most": most}
         where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
-        rows = connection.execute(search, where).mappings().all()
+        rows = self._search(connection, search, where)
         if (
             not rows
             and start
             and not self._looked.get(key, _NEVER) <= at < self._looked.get(key, _NEVER) + LOOK_AGAIN_S
         ):
             self._looked[key] = at
-            rows = connection.execute(search, where | {"start": 0}).mappings().all()
+            rows = self._search(connection, search, where | {"start": 0})
         if not like:
             end = None if rows else connection.execute(_LAST, {"asking": round_number}).scalar()
             self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
+        return rows
+
+    def _search(
+        self, connection: sa.Connection, search: sa.Select[Any], where: dict[str, Any]
+    ) -> Sequence[sa.RowMapping]:
+        """PostgreSQL locks what a statement saw when it began, and another server may have given a row out since: a
+        later statement sees that, and nobody can do it any more.
+        """
+        while rows := connection.execute(search, where).mappings().all():
+            still_free = (
+                connection.dialect.name == "sqlite"
+                or len(rows)
+                == connection.execute(self._still_free, where | {"found": [row["id"] for row in rows]}).scalar_one()
+            )
+            if still_free:
+                break
         return rows
 
     def issue(self, connection: sa.Connection, given: Sequence[tuple[Request, Sequence[Query]]]) -> list[list[Lease]]:
