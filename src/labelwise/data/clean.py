@@ -7,8 +7,11 @@ documented way, and always told as a `Problem`; nothing is dropped silently. Kin
 |---|---|
 | missing image, unreadable image | the image is left out, with its boxes |
 | annotation says 0x0, size differs | the size of the file counts; boxes stay as written |
+| boxes of the unturned image (the said size is that of the pixels before EXIF turns them) | turned with the image |
 | palette / RGBA / 16-bit / CMYK / EXIF-rotated image | converted when loaded (see `image.py`) |
-| zero-size box | left out |
+| box without numbers, zero-size box | left out |
+| corners swapped (x1 > x2 or y1 > y2) | put right |
+| box twice (one image, class and place) | one is kept |
 | out-of-image box | wholly outside: left out; partly: clipped to the image |
 
 An overhang of at most `ROUNDING_PX` is rounding in the file (YOLO writes fractions with six digits), not a problem.
@@ -67,23 +70,31 @@ def pool(
     said_px: Int64[np.ndarray, "images 2"] | None = None,
     normalised: bool = False,
     size_px: Int64[np.ndarray, "images 2"] | None = None,
+    complete: Bool[np.ndarray, " images"] | None = None,
+    sources: frozenset[str] = frozenset(),
 ) -> Pool:
     """The checked pool. `rows` None: no ground truth. `said_px`: width and height by the annotation, -1 if it is
     silent. `normalised`: boxes are fractions of the image. `size_px`: width and height, where the images are no files
-    of their own; then nothing is probed.
+    of their own; then nothing is probed. `complete`, `sources`: those of the `Pool`.
     """
     found = list(problems)
     keep = np.ones(len(names), bool)
+    turn, unturned = np.ones(len(names), np.int64), np.zeros(len(names), bool)
     if size_px is None:
         headers = _headers(root, names, found)
         keep = np.array([header is not None for header in headers], bool)
         size_px = np.array([h[:2] if h else (0, 0) for h in headers], np.int64).reshape(-1, 2)
+        turn = np.array([h.turn if h else 1 for h in headers], np.int64)
     if said_px is not None:
-        found += _sizes(names, keep, size_px, said_px)
+        unturned = keep & (turn >= 5) & (said_px == size_px[:, ::-1]).all(axis=1) & (said_px[:, 0] != said_px[:, 1])
+        found += _sizes(names, keep & ~unturned, size_px, said_px)
     truth, crowd = None, None
     if rows is not None:
+        stored_px = np.where(unturned[:, None], size_px[:, ::-1], size_px)
         if normalised:
-            rows = replace(rows, xyxy=rows.xyxy * np.tile(size_px[rows.image], 2))
+            rows = replace(rows, xyxy=rows.xyxy * np.tile(stored_px[rows.image], 2))
+        if unturned.any():
+            rows = _turn(rows, np.where(unturned, turn, 1), stored_px, names, found)
         rows = _boxes(rows, keep, size_px, found)
         number = np.cumsum(keep) - 1
         solid = ~rows.crowd
@@ -92,8 +103,40 @@ def pool(
         crowd = Rects.from_rows(number[rows.image[~solid]], rows.xyxy[~solid], n) if rows.crowd.any() else None
     kept = tuple(name for name, yes in zip(names, keep, strict=True) if yes)
     return Pool(
-        root, tuple(classes), kept, size_px[keep, 0], size_px[keep, 1], truth=truth, crowd=crowd, problems=tuple(found)
+        root,
+        tuple(classes),
+        kept,
+        size_px[keep, 0],
+        size_px[keep, 1],
+        truth=truth,
+        crowd=crowd,
+        problems=tuple(found),
+        complete=None if complete is None else complete[keep],
+        sources=sources,
     )
+
+
+def _turn(rows: Rows, turn: np.ndarray, stored_px: np.ndarray, names: Sequence[str], found: list[Problem]) -> Rows:
+    """Boxes of stored pixels in the image as it is displayed (EXIF orientations 5 to 8)."""
+    x1, y1, x2, y2 = rows.xyxy.T
+    width, height = stored_px[rows.image].T
+    how = turn[rows.image]
+    turned = {
+        5: (y1, x1, y2, x2),
+        6: (height - y2, x1, height - y1, x2),
+        7: (height - y2, width - x2, height - y1, width - x1),
+        8: (y1, width - x2, y2, width - x1),
+    }
+    xyxy = rows.xyxy.copy()
+    for orientation, box in turned.items():
+        here = how == orientation
+        xyxy[here] = np.stack(box, axis=1)[here]
+    count = np.bincount(rows.image, minlength=len(names))
+    for i in np.flatnonzero(turn >= 5).tolist():
+        size = "x".join(map(str, stored_px[i].tolist()))
+        what = f"annotation says {size} px, the stored pixels; EXIF orientation {turn[i]} turns them"
+        found.append(Problem("boxes of the unturned image", names[i], what, f"{count[i]} boxes turned with the image"))
+    return replace(rows, xyxy=xyxy)
 
 
 def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[files.Header | None]:
@@ -141,26 +184,39 @@ def _sizes(names: Sequence[str], keep: np.ndarray, size_px: np.ndarray, said_px:
 
 
 def _boxes(rows: Rows, keep: np.ndarray, size_px: np.ndarray, found: list[Problem]) -> Rows:
-    bad = np.flatnonzero(~np.isfinite(rows.xyxy).all(axis=1))
-    if len(bad):
-        where, box = rows.where(int(bad[0])), rows.xyxy[bad[0]].tolist()
-        raise LabelwiseError(f"{where}: box {box}; expected finite numbers. Mend the file.")
-    limit = np.tile(size_px[rows.image], 2).astype(np.float64)
-    clipped = np.clip(rows.xyxy, 0, limit)
+    number = np.isfinite(rows.xyxy).all(axis=1)
+    box = np.where(number[:, None], rows.xyxy, 0.0)
+    right = np.concatenate([np.minimum(box[:, :2], box[:, 2:]), np.maximum(box[:, :2], box[:, 2:])], axis=1)
+    clipped = np.clip(right, 0, np.tile(size_px[rows.image], 2).astype(np.float64))
     here = keep[rows.image]
-    zero = here & ((rows.xyxy[:, 2:] - rows.xyxy[:, :2]) <= MIN_SIDE_PX).any(axis=1)
-    outside = here & ~zero & ((clipped[:, 2:] - clipped[:, :2]) <= MIN_SIDE_PX).any(axis=1)
-    partly = here & ~zero & ~outside & (np.abs(clipped - rows.xyxy) > ROUNDING_PX).any(axis=1)
+    zero = here & number & ((right[:, 2:] - right[:, :2]) <= MIN_SIDE_PX).any(axis=1)
+    outside = here & number & ~zero & ((clipped[:, 2:] - clipped[:, :2]) <= MIN_SIDE_PX).any(axis=1)
+    kept = here & number & ~zero & ~outside
+    again = _again(rows, clipped, kept)
     for mask, kind, what, handling in (
+        (here & ~number, "box without numbers", "is not made of finite numbers", "left out"),
         (zero, "zero-size box", "has no area", "left out"),
         (outside, "out-of-image box", "lies outside the image", "left out"),
-        (partly, "out-of-image box", "reaches beyond the image", "clipped to the image"),
-    ):
+        (kept & (right != box).any(axis=1), "corners swapped", "begins behind its end", "put right"),
+        (kept & (np.abs(clipped - right) > ROUNDING_PX).any(axis=1), "out-of-image box", "reaches beyond the image",
+         "clipped to the image"),
+        (again, "box twice", "is there twice, with one class", "one is kept"),
+    ):  # fmt: skip
         for row in np.flatnonzero(mask).tolist():
-            box, (width, height) = _text(rows.xyxy[row]), size_px[rows.image[row]]
-            found.append(Problem(kind, rows.where(row), f"box {box} {what} ({width}x{height} px)", handling))
-    rest = np.flatnonzero(here & ~zero & ~outside)
+            said, (width, height) = _text(rows.xyxy[row]), size_px[rows.image[row]]
+            found.append(Problem(kind, rows.where(row), f"box {said} {what} ({width}x{height} px)", handling))
+    rest = np.flatnonzero(kept & ~again)
     return Rows(rows.image[rest], clipped[rest], rows.labels[rest], rows.crowd[rest], lambda r: rows.where(rest[r]))
+
+
+def _again(rows: Rows, xyxy: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Rows that say what an earlier one has said."""
+    all_ = np.column_stack([rows.image, rows.labels, rows.crowd, np.round(xyxy, 3)])
+    index = np.flatnonzero(kept)
+    order = index[np.lexsort(all_[index].T)]  # a stable sort: of equal rows the first comes first
+    again = np.zeros(len(kept), bool)
+    again[order[1:]] = (all_[order[1:]] == all_[order[:-1]]).all(axis=1)
+    return again
 
 
 def _text(box: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 
 import labelwise.data
+from labelwise.data import listing
 from labelwise.data._frames import join_frames
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
@@ -66,7 +67,8 @@ def name(root: Path) -> str:
     known = formats()
     if not root.exists():
         raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
-    matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
+    with listing.once():
+        matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
     if len(matches) > 1:
         raise LabelwiseError(
             f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
@@ -91,9 +93,10 @@ def splits(root: Path, format_name: str | None = None) -> tuple[str, ...]:
 
 def read(root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
     """Read a data set in any of the known formats."""
-    one = reader(root, format_name)
-    parts = [None] if split is None else split.split("+")
-    pools = [one.read(root, part) for part in parts]
+    with listing.once():
+        one = reader(root, format_name)
+        parts = [None] if split is None else split.split("+")
+        pools = [one.read(root, part) for part in parts]
     return pools[0] if len(pools) == 1 else join(pools)
 
 
@@ -122,6 +125,9 @@ def join(pools: list[Pool]) -> Pool:
     if crowds:
         image = np.concatenate([start + image_of(rects.offsets) for start, rects in crowds])
         crowd = Rects.from_rows(image, np.concatenate([rects.xyxy for _, rects in crowds]), total)
+    complete = None
+    if any(pool.complete is not None for pool in pools):
+        complete = np.concatenate([np.ones(len(p), bool) if p.complete is None else p.complete for p in pools])
     return Pool(
         first.root,
         first.classes,
@@ -134,4 +140,6 @@ def join(pools: list[Pool]) -> Pool:
         pixels=np.concatenate(held) if held else None,
         clips=Clips.join(clips) if clips else None,
         frames=join_frames(frames) if frames else None,
+        complete=complete,
+        sources=frozenset().union(*(pool.sources for pool in pools)),
     )

@@ -45,11 +45,14 @@ Key = tuple[int, Window | None]
 
 
 class Header(NamedTuple):
-    """What the header says: size as displayed, and which conversions `load` will have to make."""
+    """What the header says: size as displayed, which conversions `load` will have to make, and the EXIF orientation
+    (1: as stored).
+    """
 
     width_px: int
     height_px: int
     flags: tuple[str, ...]
+    turn: int = 1
 
 
 def is_image(path: Path) -> bool:
@@ -65,7 +68,7 @@ def probe(path: Path) -> Header:
             width, height = image.size
             if turn >= 5 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL swaps a TIFF's size itself
                 width, height = height, width
-            return Header(width, height, _flags(image, turn))
+            return Header(width, height, _flags(image, turn), turn)
     except MemoryError:
         raise
     except Exception as error:  # PIL's parsers raise nearly anything on broken bytes

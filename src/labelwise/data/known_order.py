@@ -69,6 +69,7 @@ def _with_gaps(pool: Pool, order: list[str], rows: np.ndarray, size_px: np.ndarr
         clips=None if pool.clips is None else _clips(pool.clips, order, rows),
         frames=None if pool.frames is None else taken(pool.frames, source),
         unavailable=_reasons(pool, order, rows),
+        complete=None if pool.complete is None else pool.complete[source] & there,
     )
 
 

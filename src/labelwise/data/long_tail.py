@@ -100,6 +100,7 @@ def subset(pool: Pool, rows: Int64[np.ndarray, " kept"]) -> Pool:
         pixels=None if pool.pixels is None else pool.pixels[rows],
         clips=None if pool.clips is None else pool.clips.take(rows),
         frames=None if pool.frames is None else taken(pool.frames, rows),
+        complete=None if pool.complete is None else pool.complete[rows],
     )
 
 

@@ -17,12 +17,13 @@ from labelwise.types.columns import check, check_column
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a data set, and what was done about it."""
+    """One thing that is wrong in a data set, and what was done about it; `count`: how often, where it is told once."""
 
     kind: str
     where: str
     what: str
     handling: str
+    count: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,9 @@ class Pool:
     it handled it. `pixels` are the decoded images, where the data set is an archive or an array and not image files.
     `unavailable` says of images that a project knows and that cannot be shown now (by number) why: they keep their
     place and their labels, but are neither asked nor trained on. `whole` is the pool of which this one is a part that
-    the run's seed draws: what is computed once for all seeds is computed of it.
+    the run's seed draws: what is computed once for all seeds is computed of it. `complete` says of which images every
+    object is annotated as far as the files tell; None: of all that have `truth`. `sources` are the files that were
+    read, images apart, relative to `root`.
     """
 
     root: Path
@@ -51,6 +54,8 @@ class Pool:
     frames: Callable[[int], np.ndarray] | None = None
     unavailable: Mapping[int, str] = field(default_factory=dict)
     whole: Pool | None = None
+    complete: Bool[np.ndarray, " images"] | None = None
+    sources: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
@@ -59,6 +64,8 @@ class Pool:
         check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
         if self.truth is not None:
             check(len(self.truth.offsets) == len(self.names) + 1, f"Pool {self.root}: truth has other images")
+        if self.complete is not None:
+            check_column("Pool", "complete", self.complete, np.bool_, (len(self.names),))
         if self.pixels is not None:
             check_column("Pool", "pixels", self.pixels, np.uint8, (len(self.names), None, None, 3))
         if self.clips is not None:
