@@ -78,7 +78,7 @@ def test_a_format_says_what_it_looks_for_and_takes_nothing_for_its_own(tmp_path:
 
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(boxes=st.lists(st.lists(box, max_size=4), min_size=1, max_size=4))
+@given(boxes=st.lists(st.lists(box, max_size=4, unique=True), min_size=1, max_size=4))
 def test_what_is_written_is_read_back(name: str, boxes: list[list[tuple[float, float, float, float, int]]]) -> None:
     with TemporaryDirectory() as temporary:
         crowd = holds_crowds(name)
