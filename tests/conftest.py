@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TERM"] = "xterm"  # a dumb terminal is 80 columns wide, whatever COLUMNS says
-for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -66,6 +67,6 @@ def postgres() -> Iterator[Callable[[], str]]:
         yield fresh
     finally:
         admin.dispose()
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # does not wait for connections that a failed test left open
         process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
