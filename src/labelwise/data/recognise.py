@@ -50,14 +50,28 @@ class Found:
         """Whether every image has a class, and no boxes."""
         return find.classifies(self.root, self.format)
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes of all splits, in their order."""
+        return list(dict.fromkeys(name for pool in self.pools.values() for name in pool.classes))
+
+    def boxes(self, pool: Pool) -> int:
+        """How many boxes a split has, regions to ignore (crowd, difficult) among them; 0 where images have a class."""
+        return 0 if self.classifies else sum(len(found.xyxy) for found in (pool.truth, pool.crowd) if found is not None)
+
     def read(self, root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
         """`find.read`, without reading again what was read."""
         same = root == self.root and format_name == self.format and (split or "") in self.pools
         return self.pools[split or ""] if same else find.read(root, split, format_name)
 
 
-def look(root: Path, format_name: str | None = None, progress: Callable[[int], None] | None = None) -> Found:
-    """Recognises and reads a data set. `progress(1)` per split.
+def look(
+    root: Path,
+    format_name: str | None = None,
+    progress: Callable[[int], None] | None = None,
+    most: int | None = _MOST_SPLITS,
+) -> Found:
+    """Recognises and reads a data set, the first `most` splits of it. `progress(1)` per split.
 
     Raises:
         LabelwiseError: no known format, several, or nothing in it that can be read.
@@ -68,7 +82,7 @@ def look(root: Path, format_name: str | None = None, progress: Callable[[int], N
     if not named and format_name in ("folder", "classes"):
         format_name, note = _of_folders(root, format_name)
     found = Found(root, format_name, note=note)
-    for split in find.splits(root, format_name)[:_MOST_SPLITS] or ("",):
+    for split in find.splits(root, format_name)[:most] or ("",):
         try:
             pool = find.read(root, split or None, format_name)
             if not len(pool):
