@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from labelwise.data.entries import Parsed
 from labelwise.types import Clips, Pool
 
 FPS = 25.0
@@ -27,3 +28,10 @@ def with_clips(pool: Pool, place: Mapping[str, tuple[str, int]], fps: float = FP
     frame = np.array([frame for _, frame in found], np.int64)
     video = np.array([number[video] for video, _ in found], np.int64)
     return replace(pool, clips=Clips(names, video, frame, frame / fps))
+
+
+def sort(parsed: Parsed, place: Mapping[str, tuple[str, int]]) -> None:
+    """Puts the images of every split in the order of their videos and frames; nothing where no image is a frame."""
+    if place:
+        for split, names in parsed.splits.items():
+            parsed.splits[split] = sorted(dict.fromkeys(names), key=lambda name: place.get(name, ("", 0)))

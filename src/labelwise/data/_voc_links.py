@@ -10,7 +10,7 @@ from functools import cached_property
 
 from labelwise.data import image_reader, split_names
 from labelwise.data._voc_xml import File
-from labelwise.data.listing import Listing, suffix_of
+from labelwise.data.listing import Listing
 from labelwise.data.resolve import Resolver
 from labelwise.types import Problem
 
@@ -68,11 +68,11 @@ class Links:
         one = self._stripped.get(shorter, [])
         if len(one) == 1:
             return one[0]
-        is_path = suffix_of(first) in image_reader.SUFFIXES
+        is_path = _suffix(first) in image_reader.SUFFIXES
         return self.resolver.find(first, self._around(base), where) if is_path else None
 
     def _listed(self, said: str, base: str, links: dict[str, str]) -> str | None:
-        known = suffix_of(said) in image_reader.SUFFIXES or suffix_of(said) == ".xml"
+        known = _suffix(said) in image_reader.SUFFIXES or _suffix(said) == ".xml"
         stems = (said, posixpath.splitext(said)[0])[: 1 + known]
         image = self._beside(said, base)
         for stem in stems:
@@ -94,7 +94,7 @@ class Links:
         """The image of the name in `<filename>`, where images of this XML file are expected."""
         for said in dict.fromkeys((file.filename, file.filename.strip())):
             image = self._beside(said, posixpath.dirname(file.name)) if said else None
-            if image is None and said and suffix_of(said) not in image_reader.SUFFIXES:
+            if image is None and said and _suffix(said) not in image_reader.SUFFIXES:
                 image = self.resolver.find_stem(said, self._around(posixpath.dirname(file.name)))
             if image is not None:
                 return image
@@ -148,7 +148,7 @@ class Links:
         other = []
         for file in files:
             said, image = posixpath.basename(file.filename.strip().replace("\\", "/")), linked.get(file.name)
-            is_name = suffix_of(said) in image_reader.SUFFIXES
+            is_name = _suffix(said) in image_reader.SUFFIXES
             if image is not None and is_name and said.casefold() != posixpath.basename(image).casefold():
                 other.append(f"{file.name}: {said}")
         if other:
@@ -204,6 +204,10 @@ def lists(listing: Listing) -> dict[str, list[tuple[str, str]]]:
             if "_" not in split or split.rpartition("_")[2] not in names:
                 found[split].append((name, base))
     return dict(found)
+
+
+def _suffix(name: str) -> str:
+    return posixpath.splitext(name)[1].lower()
 
 
 def _is_mask(name: str) -> bool:

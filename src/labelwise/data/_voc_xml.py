@@ -56,48 +56,56 @@ def parse(root: ET.Element, name: str, problems: list[Problem]) -> File:
     filename, folder, path = (root.findtext(tag) or "" for tag in ("filename", "folder", "path"))
     file = File(name, filename, folder, path, _size(root))
     for number, element in enumerate(root.iter("object"), start=1):
-        where = f"{name}: object {number}"
-        file.tracked = file.tracked or element.find("trackid") is not None
-        label = _first(element, "name", "possibleresult/name", "label", "class")
-        if _first(element, "deleted") in _YES:
-            problems.append(Problem("deleted object", where, f"{label!r} is marked as deleted", "left out"))
+        parts = _parts(element)
+        file.tracked = file.tracked or "trackid" in parts
+        label = _text(parts, "name") or (element.findtext("possibleresult/name") or "").strip() or _text(parts, "label")
+        if _text(parts, "deleted") in _YES:
+            what = f"{label!r} is marked as deleted"
+            problems.append(Problem("deleted object", f"{name}: object {number}", what, "left out"))
         elif not label:
+            where = f"{name}: object {number}"
             problems.append(Problem("object without class", where, "it has no name", "left out"))
-        elif (found := _shape(element)) is None:
+        elif (found := _shape(parts)) is None:
             said = [element.findtext(f"bndbox/{key}", "") for key in _CORNERS]
             what = f"bndbox is {', '.join(map(repr, said))}; expected numbers {', '.join(_CORNERS)}"
-            problems.append(Problem("box without numbers", where, what[:200], "left out"))
+            problems.append(Problem("box without numbers", f"{name}: object {number}", what[:200], "left out"))
         else:
-            file.shapes.append(Shape(found[0], label, number, found[1], _first(element, "difficult") in _YES))
+            file.shapes.append(Shape(found[0], label, number, found[1], _text(parts, "difficult") in _YES))
     return file
 
 
-def _first(element: ET.Element, *tags: str) -> str:
-    return next((text for tag in tags if (text := (element.findtext(tag) or "").strip())), "")
+def _parts(element: ET.Element) -> dict[str, ET.Element]:
+    """Elements in an element by tag, the first of each."""
+    return {child.tag: child for child in reversed(element)}
+
+
+def _text(parts: dict[str, ET.Element], tag: str) -> str:
+    return (parts[tag].text or "").strip() if tag in parts else ""
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
-    said = [_number(root.findtext(f"{place}/{key}")) for place in ("size", "imagesize") for key in ("width", "height")]
-    alternatives = (said[:2], (_number(root.findtext("imagesize/ncols")), _number(root.findtext("imagesize/nrows"))))
-    for width, height in alternatives:
-        if width is not None and height is not None and 0 <= min(width, height) <= max(width, height) <= _MOST_PX:
-            return int(width), int(height)
+    for place, width, height in (("size", "width", "height"), ("imagesize", "ncols", "nrows")):
+        inside = root.find(place)
+        if inside is not None:
+            w, h = _number(inside.findtext(width)), _number(inside.findtext(height))
+            if w is not None and h is not None and 0 <= min(w, h) <= max(w, h) <= _MOST_PX:
+                return int(w), int(h)
     return None
 
 
-def _shape(element: ET.Element) -> tuple[tuple[float, float, float, float], str] | None:
+def _shape(parts: dict[str, ET.Element]) -> tuple[tuple[float, float, float, float], str] | None:
     """The box of an object (or the hull of its shape) and what it is."""
-    bounds = element.find("bndbox")
-    if bounds is not None:
-        x1, y1, x2, y2 = (_number(bounds.findtext(key)) for key in _CORNERS)
+    if "bndbox" in parts:
+        corner = _parts(parts["bndbox"])
+        x1, y1, x2, y2 = (_number(corner[key].text if key in corner else None) for key in _CORNERS)
         if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
             return (x1, y1, x2, y2), "box"
     for tag in _ROTATED:
-        inside = element.find(tag)
+        inside = parts.get(tag)
         if inside is not None and (box := _turned(inside) or _hull(inside)) is not None:
             return box, "rotated box"
     for tag in ("polygon", "segmentation", "points", "polyline"):
-        inside = element.find(tag)
+        inside = parts.get(tag)
         if inside is not None and (box := _hull(inside)) is not None:
             return box, "polygon"
     return None

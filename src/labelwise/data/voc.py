@@ -61,9 +61,7 @@ from labelwise.data import entries, listing, staging, text_files
 from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
-LOOKS_FOR = (
-    "XML files of Pascal VOC (<annotation>), in Annotations/ beside JPEGImages/ or images/, or beside the images"
-)
+LOOKS_FOR = "Annotations/*.xml beside JPEGImages/ or images/, or XML beside the images (<annotation>, as of Pascal VOC)"
 SPLIT = "ImageSets/Main/{}.txt"
 """What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 
@@ -90,7 +88,7 @@ def detect(root: Path) -> bool:
     folders = {basename(folder).lower() for folder in there.folders}
     if "jpegimages" in folders and ("imagesets" in folders or ("annotations" in folders and names)):
         return True
-    return any(voc_xml.is_one(text_files.head(root / name)) for name in _without_suffix(there)[:_MOST_HEADS])
+    return bool(_without_suffix(there))
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -236,8 +234,9 @@ def _files(root: Path, there: listing.Listing, parsed: entries.Parsed) -> list[v
 
 
 def _without_suffix(there: listing.Listing) -> list[str]:
-    """Files without a suffix in a folder of annotations, as Stanford Dogs has them."""
-    return [name for name in there.of("") if "annotation" in dirname(name).lower()]
+    """Files of this kind without a suffix in a folder of annotations, as Stanford Dogs has them."""
+    names = [name for name in there.of("") if "annotation" in dirname(name).lower()]
+    return [name for name in names if voc_xml.is_one(text_files.head(there.root / name, 256))]
 
 
 def _add_images(
@@ -279,12 +278,11 @@ def _add_images(
 def _frames(parsed: entries.Parsed) -> dict[str, tuple[str, int]]:
     """The folder and number of every image; puts the images of each split in that order."""
     found: dict[str, tuple[str, int]] = {}
-    for split, names in parsed.splits.items():
-        for name in names:
-            digits = re.findall(r"\d+", splitext(basename(name))[0])
-            if digits and len(digits[-1]) < 16:
-                found[name] = dirname(name), int(digits[-1])
-        parsed.splits[split] = sorted(names, key=lambda name: found.get(name, ("", 0)))
+    for name in {name for names in parsed.splits.values() for name in names}:
+        digits = re.findall(r"\d+", splitext(basename(name))[0])
+        if digits and len(digits[-1]) < 16:
+            found[name] = dirname(name), int(digits[-1])
+    clips_of.sort(parsed, found)
     return found
 
 
