@@ -156,10 +156,6 @@ MALFORMED: dict[str, tuple[Callable[[Path], object], str]] = {
     "txt: three numbers": (lambda r: make_yolo(r, "0 .5 .5\n"), r"a\.txt:1.*expected: class cx cy width height"),
     "txt: NaN": (lambda r: make_yolo(r, "0 nan .5 .1 .1\n"), r"a\.txt:1"),
     "txt: class 0.5": (lambda r: make_yolo(r, "0.5 .5 .5 .1 .1\n"), r"a\.txt:1"),
-    "xml: no number": (
-        lambda r: make_voc(r, "<object><name>c</name>\n<bndbox><xmin>x</xmin></bndbox></object>"),
-        r"a\.xml:3: object 1 has bndbox.*expected numbers",
-    ),
     "json: no bbox": (lambda r: make_coco(r, annotations=[{"id": 1, "image_id": 1}]), r"train\.json: annotations\[0\]"),
     "json: short bbox": (
         lambda r: make_coco(r, annotations=[{"image_id": 1, "category_id": 1, "bbox": [1, 2]}]),
