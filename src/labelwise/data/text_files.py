@@ -95,7 +95,11 @@ def lines(path: Path) -> list[str]:
 
 def json_of(path: Path) -> Any:
     """What a JSON file holds. Half a character (a lone surrogate) becomes the replacement character."""
-    said = text(path)
+    return json_from(text(path), path)
+
+
+def json_from(said: str, path: Path) -> Any:
+    """What the text of a JSON file says; `path` names it in errors."""
     try:
         return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
     except (ValueError, RecursionError) as error:
