@@ -95,13 +95,17 @@ def lines(path: Path) -> list[str]:
 
 def json_of(path: Path) -> Any:
     """What a JSON file holds. Half a character (a lone surrogate) becomes the replacement character."""
-    said = text(path)
+    return json_from(text(path), str(path))
+
+
+def json_from(said: str, where: str) -> Any:
+    """What JSON text holds, as `json_of`; `where` names its file in errors."""
     try:
         return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
     except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) and "\n" in said else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise LabelwiseError(f"{path}{line}: broken JSON ({what}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{line}: broken JSON ({what}). Export the file again.") from error
 
 
 def xml_of(path: Path) -> ET.Element:
