@@ -11,22 +11,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labelwise.data._said import (
+from labelwise.data._json_fields import (
     Box,
     Fault,
-    Notes,
-    Said,
     corner_box,
     dict_of,
     ends_box,
     hull,
     name_of,
     numbers,
-    objects,
     points_of,
     size_of,
     text_of,
 )
+from labelwise.data._said import Notes, Said, objects
 from labelwise.data._said import entries_of as frames_of
 
 Parser = Callable[[dict[str, Any], str, Notes], Iterator[Said]]

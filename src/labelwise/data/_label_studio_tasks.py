@@ -10,22 +10,19 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from labelwise.data._said import (
+from labelwise.data._json_fields import (
     Box,
     Fault,
-    Notes,
-    Said,
     dict_of,
-    entries_of,
     hull,
     name_of,
     numbers,
-    objects,
     points_of,
     rotated_box,
     size_of,
     text_of,
 )
+from labelwise.data._said import Notes, Said, entries_of, objects
 
 _KEYS = ("image", "img", "url", "image_url", "photo", "picture")
 _FILE = re.compile(r"\.(jpe?g|jfif|png|bmp|tiff?|webp|gif|hei[cf]|avif)($|\?)", re.IGNORECASE)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from labelwise.data._list_tools import labelbox_object
-from labelwise.data._said import (
+from labelwise.data._json_fields import (
     Box,
     Fault,
-    Notes,
-    Said,
     corner_box,
     dict_of,
     ends_box,
     hull,
     name_of,
-    objects,
     points_of,
     size_of,
     text_of,
 )
+from labelwise.data._list_tools import labelbox_object
+from labelwise.data._said import Notes, Said, objects
 
 Lines = Iterable[tuple[str, dict[str, Any]]]
 Parser = Callable[[Lines, Notes], Iterator[Said]]

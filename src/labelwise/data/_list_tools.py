@@ -8,24 +8,21 @@ from typing import Any
 
 from labelwise.data import split_names
 from labelwise.data._image_tools import scalabel_object, vott_asset
-from labelwise.data._said import (
+from labelwise.data._json_fields import (
     Box,
     Fault,
-    Notes,
-    Said,
     centre_box,
     corner_box,
     dict_of,
-    entries_of,
     hull,
     name_of,
     numbers,
-    objects,
     points_of,
     rotated_box,
     size_of,
     text_of,
 )
+from labelwise.data._said import Notes, Said, entries_of, objects
 
 Parser = Callable[[Any, str, Notes], Iterator[Said]]
 

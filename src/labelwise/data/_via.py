@@ -10,21 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from labelwise.data._said import (
+from labelwise.data._json_fields import (
     Box,
     Fault,
-    Notes,
-    Said,
     corner_box,
     dict_of,
-    entries_of,
     hull,
     name_of,
     numbers,
-    objects,
     points_of,
     text_of,
 )
+from labelwise.data._said import Notes, Said, entries_of, objects
 
 _USUAL = (
     "label",

@@ -114,7 +114,7 @@ def _lines(path: Path, file: str, notes: said_by.Notes) -> Iterator[tuple[str, d
         if not line:
             continue
         try:
-            row = text_files.json_from(line, f"{file}:{k}")
+            row = text_files.json_from(line, file, k)
         except LabelwiseError as error:
             notes.tell("broken entry", f"{file}:{k}", str(error))
             continue

@@ -31,7 +31,7 @@ from labelwise.data import _label_studio_tasks as label_studio
 from labelwise.data import _list_tools as list_tools
 from labelwise.data import _said as said_by
 from labelwise.data import _via as via
-from labelwise.data import entries, listing, text_files
+from labelwise.data import entries, listing
 from labelwise.types import LabelwiseError, Pool
 
 LOOKS_FOR = "a JSON of all images, as VIA, VoTT, CreateML, Label Studio, Datumaro, BDD100K, FiftyOne, Labelbox write it"
@@ -94,17 +94,9 @@ def _parse(root: Path) -> entries.Parsed:
     expected = list if tool in json_kind.LISTS and json_kind.LISTS[tool][0] == "[" else dict
 
     def said() -> Iterator[tuple[str, said_by.Said]]:
-        for file in files:
-            try:
-                content = text_files.json_of(below.root / file)
-            except LabelwiseError as error:
-                notes.tell("broken annotation", file, str(error), "the file is left out")
-                continue
-            if isinstance(content, expected):
-                for one in _PARSERS[tool](content, file, notes):
-                    yield file, one
-            else:
-                notes.tell("broken annotation", file, f"it is a {type(content).__name__}", "the file is left out")
+        for file, content in said_by.contents(below, files, expected, notes):
+            for one in _PARSERS[tool](content, file, notes):
+                yield file, one
 
     found = said_by.parsed(below, said(), notes, sources, by_file=True, alone=not root.is_dir())
     folders = {file.rpartition("/")[0] for file in files}

@@ -20,9 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labelwise.data import _image_tools as image_tools
+from labelwise.data import _json_fields as json_fields
 from labelwise.data import _json_kind as json_kind
 from labelwise.data import _said as said_by
-from labelwise.data import entries, listing, text_files
+from labelwise.data import entries, listing
 from labelwise.types import LabelwiseError, Pool
 
 LOOKS_FOR = "a JSON per image, as labelme, Supervisely, VoTT, SuperAnnotate, V7, BDD100K or Cityscapes write it"
@@ -74,15 +75,7 @@ def _parse(root: Path) -> entries.Parsed:
         _read_classes(below, _SHARED[tool], notes, sources)
 
     def said() -> Iterator[tuple[str, said_by.Said]]:
-        for file in files:
-            try:
-                content = text_files.json_of(below.root / file)
-            except LabelwiseError as error:
-                notes.tell("broken annotation", file, str(error), "the file is left out")
-                continue
-            if not isinstance(content, dict):
-                notes.tell("broken annotation", file, "it is no JSON object", "the file is left out")
-                continue
+        for file, content in said_by.contents(below, files, dict, notes):
             for one in image_tools.PARSERS[tool](content, file, notes):
                 yield file, one
 
@@ -91,15 +84,9 @@ def _parse(root: Path) -> entries.Parsed:
 
 def _read_classes(below: listing.Listing, name: str, notes: said_by.Notes, sources: set[str]) -> None:
     """The classes that a project lists, in their order."""
-    for file in below.of(".json"):
-        if file.rpartition("/")[2] != name:
-            continue
-        sources.add(file)
-        try:
-            content = text_files.json_of(below.root / file)
-        except LabelwiseError as error:
-            notes.tell("broken annotation", file, str(error), "the file is left out")
-            continue
+    files = [file for file in below.of(".json") if file.rpartition("/")[2] == name]
+    sources.update(files)
+    for _, content in said_by.contents(below, files, object, notes):
         raw = content.get("classes") if isinstance(content, dict) else content
         classes = [one for one in (raw if isinstance(raw, list) else []) if isinstance(one, dict)]
-        notes.lists(said_by.text_of(one.get("title", one.get("name"))) for one in classes)
+        notes.lists(json_fields.text_of(one.get("title", one.get("name"))) for one in classes)

@@ -98,14 +98,14 @@ def json_of(path: Path) -> Any:
     return json_from(text(path), str(path))
 
 
-def json_from(said: str, where: str) -> Any:
-    """What JSON text holds, as `json_of`; `where` names its file in errors."""
+def json_from(said: str, where: str, line: int = 1) -> Any:
+    """What JSON text holds, as `json_of`; `where` names its file in errors, `line` is where it begins there."""
     try:
         return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
     except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) and "\n" in said else ""
+        place = f":{line + error.lineno - 1}" if isinstance(error, json.JSONDecodeError) else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise LabelwiseError(f"{where}{line}: broken JSON ({what}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{place}: broken JSON ({what}). Export the file again.") from error
 
 
 def xml_of(path: Path) -> ET.Element:
