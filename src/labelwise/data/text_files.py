@@ -95,17 +95,17 @@ def lines(path: Path) -> list[str]:
 
 def json_of(path: Path) -> Any:
     """What a JSON file holds. Half a character (a lone surrogate) becomes the replacement character."""
-    return json_from(text(path), path)
+    return json_from(text(path), str(path))
 
 
-def json_from(said: str, path: Path) -> Any:
-    """What the text of a JSON file says; `path` names it in errors."""
+def json_from(said: str, where: str, line: int = 1) -> Any:
+    """What JSON text holds, as `json_of`; `where` names its file in errors, `line` is where it begins there."""
     try:
         return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
     except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        place = f":{line + error.lineno - 1}" if isinstance(error, json.JSONDecodeError) else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise LabelwiseError(f"{path}{line}: broken JSON ({what}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{place}: broken JSON ({what}). Export the file again.") from error
 
 
 def xml_of(path: Path) -> ET.Element:
