@@ -27,7 +27,7 @@ def make(root: Path, images: str, **files: str) -> Path:
 def boxes(pool: Pool) -> list[Box]:
     assert pool.truth is not None
     return [
-        (pool.names[i], pool.classes[c], *map(lambda v: round(float(v), 3), box))
+        (pool.names[i], pool.classes[c], *(round(float(v), 3) for v in box))
         for i, c, box in zip(pool.truth.image, pool.truth.labels, pool.truth.xyxy, strict=True)
     ]
 
