@@ -18,7 +18,7 @@ from labelwise.data import listing
 from labelwise.data._frames import join_frames
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
-_LAST = ("classes", "folder")
+_LAST = ("frames", "classes", "folder")
 """Formats that are nothing but folders of images: they count where no other does, in this order."""
 
 
