@@ -213,7 +213,7 @@ def judge(root: Path, before: tuple[int, int] | None, must_tell: bool) -> tuple[
     finally:
         signal.alarm(0)
     pools = report.found.pools.values()
-    seen = sum(map(len, pools)), sum(len(pool.truth) for pool in pools if pool.truth is not None)
+    seen = sum(map(len, pools)), sum(found.xyxy.shape[0] for p in pools for found in (p.truth, p.crowd) if found)
     json.dumps(report.as_json())
     if before is not None and (seen[0] < before[0] or seen[1] < before[1]) and not report.problems:
         return ("silent" if must_tell else "fewer"), f"{before} images, boxes became {seen}", seen

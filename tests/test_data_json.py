@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from labelwise.data import entries, find, json_lines, json_list, json_per_image, listing
-from labelwise.types import LabelwiseError, Pool
+from labelwise.data import find, json_lines, json_list, json_per_image
+from labelwise.types import Pool
 
 READERS = {"json_per_image": json_per_image, "json_list": json_list, "json_lines": json_lines}
 SIZE = (200, 100)
@@ -324,4 +324,10 @@ def test_boxes_of_every_tool(tmp_path: Path, tool: str) -> None:
     assert pool.complete is not None and pool.complete.tolist() == [True, True, False]
     assert kinds(pool)[BAD] == 1 and kinds(pool)["image without labels"] == 1
     assert set(pool.sources) == {name for name, content in files.items() if content is not None}
-    assert set(kinds(pool)) <= {BAD, "image without labels", "path of another place", "path with backslashes", "path as of a URL"}
+    assert set(kinds(pool)) <= {
+        BAD,
+        "image without labels",
+        "path of another place",
+        "path with backslashes",
+        "path as of a URL",
+    }

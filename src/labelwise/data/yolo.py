@@ -57,6 +57,8 @@ LOOKS_FOR = (
     "data.yaml (or another .yaml with `names` and `train`/`val`), obj.data, or text files with rows "
     "`class cx cy width height` for images"
 )
+CARRIES = frozenset(("unlabelled",))
+"""What `write` holds beyond boxes and classes (see `convert`)."""
 
 _TRAINERS_NEED = ("train", "val")
 _KEYS = ("path", "names", "nc", "download", "channels", "kpt_shape", STAND_INS)
