@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from labelwise.types import Problem
 
 FormatOption = Annotated[str | None, typer.Option("--format", help="The format, if it is not found by itself.")]
+FirstPixelOption = Annotated[
+    int | None, typer.Option("--first-pixel", min=0, max=1, help="Pixels of VOC count from 0 or 1, if nobody can tell.")
+]
 WRITABLE = catalog.defining("data", "write")
 
 
@@ -30,6 +33,7 @@ def check(
         bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for other programs.")] = False,
+    first_pixel: FirstPixelOption = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
     ] = False,
@@ -49,7 +53,7 @@ def check(
     from labelwise.data.check import look
 
     with bar("check", 0) as advance:
-        report = look(data, format_name, progress=advance)
+        report = look(data, format_name, progress=advance, first_pixel=first_pixel)
     if as_json:
         typer.echo(json.dumps(report.as_json(None if every else 20), ensure_ascii=False, indent=1))
         return
@@ -101,6 +105,7 @@ def convert(
     format_name: FormatOption = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the images.")] = False,
     link: Annotated[bool, typer.Option("--link", help="Link the images.")] = False,
+    first_pixel: FirstPixelOption = None,
 ) -> None:
     """Writes a data set in another layout, all of its splits, and tells what that cannot carry.
 
@@ -115,7 +120,7 @@ def convert(
     from labelwise.data.convert import convert as write
 
     with bar("read", 0) as advance:
-        found = recognise.look(data, format_name, advance, most=None)
+        found = recognise.look(data, format_name, advance, most=None, first_pixel=first_pixel)
     with bar("write", sum(map(len, found.pools.values()))) as advance:
         lost = write(found, to, output, "copy" if copy else "link" if link else None, advance)
     show_found(data, found)

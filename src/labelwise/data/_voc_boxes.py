@@ -27,7 +27,7 @@ def first_pixel_of(files: Sequence[File], problems: list[Problem]) -> int:
         return 1
     chosen = 1 if ones > _ONES * len(zeros) else 0
     what = f"{len(zeros)} sides of boxes lie at 0, {ones} at 1: pixels count from {chosen}"
-    handling = f"read as first_pixel = {chosen}; another: --set data.first_pixel={1 - chosen}"
+    handling = f"read as first_pixel = {chosen}; else --first-pixel {1 - chosen}, --set data.first_pixel={1 - chosen}"
     problems.append(Problem("pixels from 0", zeros[0], what, handling, len(zeros)))
     return chosen
 

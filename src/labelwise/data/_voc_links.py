@@ -145,16 +145,16 @@ class Links:
 
     def _tell_names(self, files: Sequence[File], linked: dict[str, str]) -> None:
         """XML files that name another image than the one they are read for."""
-        other = []
+        other: list[tuple[str, str]] = []
         for file in files:
             said, image = posixpath.basename(file.filename.strip().replace("\\", "/")), linked.get(file.name)
             is_name = _suffix(said) in image_reader.SUFFIXES
-            if image is not None and is_name and said.casefold() != posixpath.basename(image).casefold():
-                other.append(f"{file.name}: {said}")
+            if image is not None and is_name and said.casefold() != posixpath.basename(image).strip().casefold():
+                other.append((f"{file.name}: {said}", image))
         if other:
-            what = f"{len(other)} XML files name another image than {linked[other[0].partition(': ')[0]]} and so on"
+            what = f"<filename> is not that of {other[0][1]}" + " and so on" * (len(other) > 1)
             handling = "linked by the name of the XML file"
-            self.problems.append(Problem("file name differs", other[0], what, handling, len(other)))
+            self.problems.append(Problem("file name differs", other[0][0], what, handling, len(other)))
 
     @cached_property
     def _image_folders(self) -> dict[str, list[str]]:

@@ -65,16 +65,20 @@ class Report:
 
 
 def look(
-    root: Path, format_name: str | None = None, full: bool = True, progress: Callable[[int], None] | None = None
+    root: Path,
+    format_name: str | None = None,
+    full: bool = True,
+    progress: Callable[[int], None] | None = None,
+    first_pixel: int | None = None,
 ) -> Report:
     """Reads every split of a data set as `labelwise init` does, and says what is wrong. `full=False` reads annotations
-    and image headers only. `progress(1)` per image.
+    and image headers only. `progress(1)` per image; `first_pixel`: as for `find.read`.
 
     Raises:
         LabelwiseError: no known format, several, or no split that can be read.
     """
     with listing.once():
-        found = recognise.look(root, format_name, most=None)
+        found = recognise.look(root, format_name, most=None, first_pixel=first_pixel)
         below = listing.below(root)
     pools = {name or "all": pool for name, pool in found.pools.items()}
     told = [

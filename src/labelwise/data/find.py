@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -105,12 +108,19 @@ def splits(root: Path, format_name: str | None = None) -> tuple[str, ...]:
     return reader(root, format_name).splits(root)
 
 
-def read(root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
-    """Read a data set in any of the known formats."""
+def read(root: Path, split: str | None = None, format_name: str | None = None, first_pixel: int | None = None) -> Pool:
+    """Read a data set in any of the known formats. `first_pixel`: 0 or 1, from which pixels count in formats that leave
+    that open; None: as the reader finds it.
+    """
     with listing.once():
         one = reader(root, format_name)
+        how: Callable[..., Pool] = one.read
+        if first_pixel is not None:
+            if "first_pixel" not in inspect.signature(how).parameters:
+                raise LabelwiseError(f"{root}: data.first_pixel is of VOC; this format says where pixels count from")
+            how = partial(how, first_pixel=first_pixel)
         parts = [None] if split is None else split.split("+")
-        pools = [one.read(root, part) for part in parts]
+        pools = [how(root, part) for part in parts]
     return pools[0] if len(pools) == 1 else join(pools)
 
 

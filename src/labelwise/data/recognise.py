@@ -34,6 +34,7 @@ class Found:
     pools: dict[str, Pool] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    first_pixel: int | None = None
 
     @property
     def classifies(self) -> bool:
@@ -49,19 +50,26 @@ class Found:
         """How many boxes a split has, regions to ignore (crowd, difficult) among them; 0 where images have a class."""
         return 0 if self.classifies else sum(len(found.xyxy) for found in (pool.truth, pool.crowd) if found is not None)
 
-    def read(self, root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
+    def read(
+        self, root: Path, split: str | None = None, format_name: str | None = None, first_pixel: int | None = None
+    ) -> Pool:
         """`find.read`, without reading again what was read."""
-        same = root == self.root and format_name == self.format and (split or "") in self.pools
-        return self.pools[split or ""] if same else find.read(root, split, format_name)
+        same = (root, format_name, first_pixel) == (self.root, self.format, self.first_pixel)
+        if same and (split or "") in self.pools:
+            return self.pools[split or ""]
+        return find.read(root, split, format_name, first_pixel)
 
 
+@listing.once()
 def look(
     root: Path,
     format_name: str | None = None,
     progress: Callable[[int], None] | None = None,
     most: int | None = _MOST_SPLITS,
+    first_pixel: int | None = None,
 ) -> Found:
-    """Recognises and reads a data set, the first `most` splits of it. `progress(1)` per split.
+    """Recognises and reads a data set, the first `most` splits of it. `progress(1)` per split; `first_pixel`: as for
+    `find.read`.
 
     Raises:
         LabelwiseError: no known format, several, or nothing in it that can be read.
@@ -70,11 +78,11 @@ def look(
     if format_name is None:
         format_name = _format(root)
         note = _note(root, format_name)
-    found = Found(root, format_name, note=note)
+    found = Found(root, format_name, note=note, first_pixel=first_pixel)
     with listing.once():
         for split in find.splits(root, format_name)[:most] or ("",):
             try:
-                pool = find.read(root, split or None, format_name)
+                pool = find.read(root, split or None, format_name, first_pixel)
                 if not len(pool):
                     raise LabelwiseError(_nothing(pool))
                 found.pools[split] = pool

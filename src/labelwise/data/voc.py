@@ -156,6 +156,7 @@ def _xml(pool: Pool, i: int, name: str) -> bytes:
         ET.SubElement(element, "difficult").text = difficult
         bounds = ET.SubElement(element, "bndbox")
         pixels = box.astype(np.float64) + np.array([1, 1, 0, 0])  # from 1, both ends included
+        pixels[2] += 0.001 * bool((pixels[:2] == pixels[2:]).all())  # else a box of one pixel reads as a click
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), pixels.tolist(), strict=True):
             ET.SubElement(bounds, key).text = f"{value:.10g}"
     ET.indent(root)
