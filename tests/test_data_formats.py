@@ -226,7 +226,7 @@ def test_aquarium() -> None:
     assert pool.classes == ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
     # as its README counts, but for two sharks of zero size
     assert counts.tolist() == [2669, 694, 516, 284, 352, 116, 184] and sizes == [448, 127, 63]
-    assert sorted(kinds) == ["path not found"] * 3 + ["zero-size box"] * 2
+    assert sorted(kinds) == ["path of another place"] * 3 + ["zero-size box"] * 2
     assert len(find.read(SHARED / "aquarium", "valid+test")) == 190
 
 

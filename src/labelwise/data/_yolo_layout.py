@@ -129,7 +129,7 @@ class _Places:
         self.config = config
         self.split = split
         self.lists: set[str] = set()
-        self._missing: list[str] = []
+        self._missing: list[tuple[str, str]] = []
         self._n_listed = 0
         given = config.path.replace("\\", "/")
         bases = (posixpath.normpath(posixpath.join(config.folder, given)), config.folder, "")
@@ -143,7 +143,7 @@ class _Places:
         """The images of one place."""
         suffix = suffix_of(said.replace("\\", "/"))
         if suffix in image_reader.SUFFIXES:
-            yield from self._listed([(said, self.config.file)], self._bases)
+            yield from self._listed([(said, f"{self.config.file}: {said}")], self._bases)
         elif suffix in (".txt", ".list"):
             found = self._lists.find(said, self._bases, self.config.file)
             if found is not None:
@@ -154,23 +154,25 @@ class _Places:
 
     def problems(self) -> list[Problem]:
         found = [*self._folders.problems(), *self._lists.problems(), *self._images.problems()]
-        if self._missing:
-            what = f"{len(self._missing)} of {self._n_listed} images that are listed are not there"
-            found.append(Problem("missing image", self._missing[0], what, "left out", len(self._missing)))
+        doubts = {problem.where for problem in found if problem.kind == "ambiguous image"}
+        missing = [(where, said) for where, said in self._missing if where not in doubts]
+        if missing:
+            where = ": ".join(filter(None, missing[0]))
+            what = f"{len(missing)} of {self._n_listed} images that are listed are not there"
+            found.append(Problem("missing image", where, what, "left out", len(missing)))
         return found
 
     def _list(self, name: str) -> Iterator[str]:
         try:
             lines = text_files.lines(Path(self.files.root) / name)
         except LabelwiseError as error:
-            self._missing.append(str(error))
+            self._missing.append((name, str(error)))
             return
         rows = [(line.strip("'\""), f"{name}:{i}") for i, line in enumerate(lines, start=1) if line and line[0] != "#"]
         yield from self._listed(rows, tuple(dict.fromkeys((name.rpartition("/")[0], *self._bases))))
 
     def _listed(self, rows: list[tuple[str, str]], bases: tuple[str, ...]) -> Iterator[str]:
         self._n_listed += len(rows)
-        n_doubts = len(self._images.problems())
         for said, where in rows:
             split = split_names.of_path(said.replace("\\", "/"))
             found = self._images.find(said, bases, where, split)
@@ -179,8 +181,7 @@ class _Places:
             if found is not None:
                 yield found
             else:
-                self._missing.append(f"{where}: {said}")
-        del self._missing[len(self._missing) - min(len(self._missing), len(self._images.problems()) - n_doubts) :]
+                self._missing.append((where, said))
 
     def _below(self, said: str) -> Iterator[str]:
         """Every image below a folder."""

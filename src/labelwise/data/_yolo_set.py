@@ -11,7 +11,7 @@ from labelwise.data import _yolo_config as yolo_config
 from labelwise.data import _yolo_layout as yolo_layout
 from labelwise.data import _yolo_pairs as yolo_pairs
 from labelwise.data import _yolo_rows as yolo_rows
-from labelwise.data import listing, split_names, text_files
+from labelwise.data import entries, listing, split_names, text_files
 from labelwise.data._yolo_classes import Classes
 from labelwise.data._yolo_config import Config
 from labelwise.data._yolo_layout import Layout
@@ -90,6 +90,7 @@ def _load(root: Path) -> YoloSet | None:
     classes = (yolo_config.classes(files, config) if config else None) or yolo_classes.of_files(files)
     if classes is None:
         classes = yolo_classes.stand_ins(root.name, table.label.tolist())
+    problems += entries.classes_alike(root, classes.names)
     problems += [*layout.common, *classes.problems, *pairs.problems]
     stray = _stray(files, pairs)
     if stray:
@@ -110,8 +111,14 @@ def _deeper(files: Listing) -> Config | None:
 
 
 def _first_that_fits(files: Listing) -> Config | None:
-    for config in yolo_config.deeper(files):
-        if config.places and yolo_layout.by_config(files, config).n_found:
+    """As a copy of a trainer's own files names data sets that are not here, there must be labels too."""
+    found = [config for config in yolo_config.deeper(files) if config.places]
+    if not found or not files.images:
+        return None
+    labelled = _pairs(files, files.images, set()).label_of
+    for config in found:
+        layout = yolo_layout.by_config(files, config)
+        if layout.n_found and any(name in labelled for images in layout.splits.values() for name in images):
             return config
     return None
 

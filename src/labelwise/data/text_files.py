@@ -34,6 +34,8 @@ _DECLARED = re.compile(r"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)[
 _LONE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_OF_TAGS = (AttributeError, LookupError, TypeError)
+"""What PyYAML raises for values such as `!!timestamp x`."""
 _LIKELY = ("utf_8", "gb18030", "big5", "shift_jis", "euc_jp", "cp949", "cp1252")
 
 
@@ -142,7 +144,7 @@ def yaml_of(path: Path) -> Any:
         raise LabelwiseError(f"{path}: {len(raw)} bytes; a YAML file of a data set is below {MOST_YAML_BYTES}")
     try:
         return yaml.load(decode(raw), _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_OF_TAGS) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
