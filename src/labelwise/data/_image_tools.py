@@ -18,14 +18,14 @@ from labelwise.data._json_fields import (
     dict_of,
     ends_box,
     hull,
+    list_box,
     name_of,
     numbers,
     points_of,
     size_of,
     text_of,
 )
-from labelwise.data._said import Notes, Said, objects
-from labelwise.data._said import entries_of as frames_of
+from labelwise.data._said import Notes, Said, entries_of, objects, polygon_box
 
 Parser = Callable[[dict[str, Any], str, Notes], Iterator[Said]]
 
@@ -64,13 +64,13 @@ def supervisely(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Sa
         name, kind = name_of(one.get("classTitle")), one.get("geometryType")
         points = dict_of(one.get("points")).get("exterior")
         if kind == "bitmap" or "bitmap" in one:
+            box = _bitmap(dict_of(one.get("bitmap")))
             notes.count("mask", where)
-            return name, _bitmap(dict_of(one.get("bitmap")))
+            return name, box
         if kind == "rectangle":
             return name, ends_box(*(v for point in points_of(points, 2)[:2] for v in point))
         if kind == "polygon" or (kind is None and points):
-            notes.count("polygon", where)
-            return name, hull(points_of(points))
+            return name, polygon_box(points, where, notes)
         raise Fault("no box")
 
     size = dict_of(content.get("size"))
@@ -101,12 +101,13 @@ def vott_asset(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Sai
         if isinstance(tags, list) and len(tags) > 1:
             notes.count("several classes", where)
         name = name_of(tags[0] if isinstance(tags, list) and tags else None)
+        raw = one.get("boundingBox")
+        if not isinstance(raw, dict):
+            return name, polygon_box(one.get("points"), where, notes)
+        box = corner_box(raw.get("left"), raw.get("top"), raw.get("width"), raw.get("height"))
         if one.get("type") == "POLYGON":
             notes.count("polygon", where)
-        box = one.get("boundingBox")
-        if not isinstance(box, dict):
-            return name, hull(points_of(one.get("points")))
-        return name, corner_box(box.get("left"), box.get("top"), box.get("width"), box.get("height"))
+        return name, box
 
     found = objects(content.get("regions"), f"{file}: regions", notes, make)
     size = dict_of(asset.get("size"))
@@ -131,11 +132,11 @@ def superannotate(content: dict[str, Any], file: str, notes: Notes) -> Iterator[
             return name, ends_box(at.get("x1"), at.get("y1"), at.get("x2"), at.get("y2"))
         if kind == "rbbox":
             at = dict_of(points)
+            box = hull(points_of([v for k in "1234" for v in (at.get("x" + k), at.get("y" + k))]))
             notes.count("rotated box", where)
-            return name, hull(points_of([v for k in "1234" for v in (at.get("x" + k), at.get("y" + k))]))
+            return name, box
         if kind == "polygon":
-            notes.count("polygon", where)
-            return name, hull(points_of(points))
+            return name, polygon_box(points, where, notes)
         if kind == "ellipse":
             cx, cy, rx, ry = numbers(one.get("cx"), one.get("cy"), one.get("rx"), one.get("ry"))
             notes.count("ellipse", where)
@@ -159,15 +160,13 @@ def darwin(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Said]:
         name, box = name_of(one.get("name")), one.get("bounding_box")
         polygon = one.get("polygon")
         if isinstance(box, dict):
+            made = corner_box(box.get("x"), box.get("y"), box.get("w"), box.get("h"))
             if isinstance(polygon, dict):
                 notes.count("polygon", where)
-            return name, corner_box(box.get("x"), box.get("y"), box.get("w"), box.get("h"))
+            return name, made
         if isinstance(polygon, dict):
             paths = polygon.get("paths") or [polygon.get("path")]
-            notes.count("polygon", where)
-            return name, hull(
-                [point for path in (paths if isinstance(paths, list) else []) for point in points_of(path)]
-            )
+            return name, polygon_box(paths, where, notes, rings=True)
         raise Fault("no box")
 
     found = objects(content.get("annotations"), f"{file}: annotations", notes, make)
@@ -177,7 +176,9 @@ def darwin(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Said]:
 
 def bdd_frame(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Said]:
     """BDD100K with one file per image; of a clip the first frame."""
-    frames = [frame for _, frame in frames_of(content.get("frames"), f"{file}: frames", notes)]
+    frames = [frame for _, frame in entries_of(content.get("frames"), f"{file}: frames", notes)]
+    if len(frames) > 1:
+        notes.count("several frames", file)
     found = objects(frames[0].get("objects") if frames else None, f"{file}: objects", notes, scalabel_object(notes))
     yield Said(text_of(content.get("name")), file, found, stem=True, twin=_twin(file))
 
@@ -198,16 +199,29 @@ def cityscapes(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Sai
     """Cityscapes (polygons) and CityPersons (`bbox`): `x_gtFine_polygons.json` of `x_leftImg8bit.png`."""
 
     def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
-        name, box = name_of(one.get("label")), one.get("bbox")
-        if isinstance(box, list) and len(box) == 4:
-            return name, corner_box(*box)
-        notes.count("polygon", where)
-        return name, hull(points_of(one.get("polygon")))
+        name = name_of(one.get("label"))
+        if "bbox" in one:
+            return name, list_box(one["bbox"])
+        return name, polygon_box(one.get("polygon"), where, notes)
 
     found = objects(content.get("objects"), f"{file}: objects", notes, make)
     scene = _twin(file).split("_gt")[0]
     size = size_of(content.get("imgWidth"), content.get("imgHeight"))
     yield Said(f"{scene}_leftImg8bit", file, found, size, stem=True, twin=scene)
+
+
+def segment_anything(content: dict[str, Any], file: str, notes: Notes) -> Iterator[Said]:
+    """Masks of Segment Anything, which have a box and no class."""
+    about = dict_of(content.get("image"))
+
+    def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
+        box = list_box(one.get("bbox"))
+        notes.count("object without class", where)
+        return "object", box
+
+    found = objects(content.get("annotations"), f"{file}: annotations", notes, make)
+    size = size_of(about.get("width"), about.get("height"))
+    yield Said(text_of(about.get("file_name")), file, found, size, twin=_twin(file))
 
 
 def _twin(file: str) -> str:
@@ -227,4 +241,5 @@ PARSERS: dict[str, Parser] = {
     "darwin": darwin,
     "bdd_frame": bdd_frame,
     "cityscapes": cityscapes,
+    "segment_anything": segment_anything,
 }

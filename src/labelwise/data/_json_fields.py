@@ -74,6 +74,13 @@ def corner_box(x: Any, y: Any, width: Any, height: Any) -> Box:
     return left, top, left + w, top + h
 
 
+def list_box(raw: Any) -> Box:
+    """A box from a list of x, y, width and height."""
+    if not isinstance(raw, list) or len(raw) != 4:
+        raise Fault("box without numbers", f"{str(raw)[:40]!r} is not x, y, width, height")
+    return corner_box(*raw)
+
+
 def centre_box(x: Any, y: Any, width: Any, height: Any) -> Box:
     """A box from its centre and its size."""
     cx, cy, w, h = numbers(x, y, width, height)

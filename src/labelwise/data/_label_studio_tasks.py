@@ -14,15 +14,13 @@ from labelwise.data._json_fields import (
     Box,
     Fault,
     dict_of,
-    hull,
     name_of,
     numbers,
-    points_of,
     rotated_box,
     size_of,
     text_of,
 )
-from labelwise.data._said import Notes, Said, entries_of, objects
+from labelwise.data._said import Notes, Said, entries_of, objects, polygon_box
 
 _KEYS = ("image", "img", "url", "image_url", "photo", "picture")
 _FILE = re.compile(r"\.(jpe?g|jfif|png|bmp|tiff?|webp|gif|hei[cf]|avif)($|\?)", re.IGNORECASE)
@@ -129,8 +127,7 @@ def _labels(one: dict[str, Any]) -> list[Any]:
 def _box(value: dict[str, Any], size: tuple[int, int] | None, where: str, notes: Notes) -> Box:
     """The box of a region as shares; a turned one is measured in pixels."""
     if "points" in value:
-        notes.count("polygon", where)
-        return _shares(hull(points_of(value["points"])))
+        return _shares(polygon_box(value["points"], where, notes))
     if "rle" in value or "format" in value:
         raise Fault("mask without box")
     if "radiusX" in value:

@@ -7,18 +7,16 @@ from typing import Any
 
 from labelwise.data._json_fields import (
     Box,
-    Fault,
     corner_box,
     dict_of,
     ends_box,
-    hull,
+    list_box,
     name_of,
-    points_of,
     size_of,
     text_of,
 )
 from labelwise.data._list_tools import labelbox_object
-from labelwise.data._said import Notes, Said, objects
+from labelwise.data._said import Notes, Said, objects, polygon_box
 
 Lines = Iterable[tuple[str, dict[str, Any]]]
 Parser = Callable[[Lines, Notes], Iterator[Said]]
@@ -34,11 +32,9 @@ def huggingface(lines: Lines, notes: Notes) -> Iterator[Said]:
 
     def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
         name, box = one.get("name"), one.get("box")
-        if not isinstance(box, list) or len(box) != 4:
-            raise Fault("box without numbers", f"its bbox is {str(box)[:40]!r}")
         if isinstance(name, int) and not isinstance(name, bool):
             notes.count("class of a number", where)
-        return name_of(name), corner_box(*box)
+        return name_of(name), list_box(box)
 
     for place, row in lines:
         raw = row.get("objects", row if any(key in row for key in _BOXES) else None)
@@ -95,11 +91,7 @@ def azure(lines: Lines, notes: Notes) -> Iterator[Said]:
 
     def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
         if "polygon" in one:
-            notes.count("polygon", where)
-            rings = one["polygon"]
-            return name_of(one.get("label")), hull(
-                [point for ring in (rings if isinstance(rings, list) else []) for point in points_of(ring)]
-            )
+            return name_of(one.get("label")), polygon_box(one["polygon"], where, notes, rings=True)
         box = ends_box(one.get("topX"), one.get("topY"), one.get("bottomX"), one.get("bottomY"))
         return name_of(one.get("label")), box
 

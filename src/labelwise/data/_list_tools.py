@@ -14,7 +14,9 @@ from labelwise.data._json_fields import (
     centre_box,
     corner_box,
     dict_of,
+    ends_box,
     hull,
+    list_box,
     name_of,
     numbers,
     points_of,
@@ -22,7 +24,7 @@ from labelwise.data._json_fields import (
     size_of,
     text_of,
 )
-from labelwise.data._said import Notes, Said, entries_of, objects
+from labelwise.data._said import Notes, Said, entries_of, objects, polygon_box
 
 Parser = Callable[[Any, str, Notes], Iterator[Said]]
 
@@ -65,17 +67,19 @@ def datumaro(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         if not isinstance(number, int) or not 0 <= number < len(names) or not names[number]:
             raise Fault("unknown class id", f"label_id {str(number)[:20]} is not in the categories")
         if kind in ("bbox", "mask"):
-            if not isinstance(box, list) or len(box) != 4:
-                raise Fault("mask without box" if kind == "mask" else "box without numbers", _short(box, kind))
-            return names[number], _turned(
-                corner_box(*box), dict_of(one.get("attributes")).get("rotation"), where, notes
-            )
+            if kind == "mask" and not box:
+                raise Fault("mask without box")
+            angle = dict_of(one.get("attributes")).get("rotation")
+            return names[number], _turned(list_box(box), angle, where, notes)
         if kind == "rotated_bbox":
             shape = one.get("shape", one.get("points"))
             cx, cy, w, h, angle = numbers(*(shape if isinstance(shape, list) and len(shape) == 5 else [None]))
             return names[number], _turned(centre_box(cx, cy, w, h), angle, where, notes)
-        notes.count(kind, where)
-        return names[number], hull(points_of(one.get("points"), 2))
+        if kind == "polygon":
+            return names[number], polygon_box(one.get("points"), where, notes)
+        box = hull(points_of(one.get("points"), 2))
+        notes.count("ellipse", where)
+        return names[number], box
 
     for place, item in entries_of(content.get("items"), f"{file}: items", notes):
         media = dict_of(item.get("image") or item.get("media"))
@@ -85,10 +89,6 @@ def datumaro(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         path, own = text_of(media.get("path")), text_of(item.get("id"))
         split = "" if subset == "default" else subset
         yield Said(path or own, place, found, size_of(width, height), split, stem=not path)
-
-
-def _short(box: Any, kind: str) -> str:
-    return "" if kind == "mask" else f"its bbox is {str(box)[:40]!r}"
 
 
 def _turned(box: Box, degrees: Any, where: str, notes: Notes) -> Box:
@@ -122,13 +122,31 @@ def edge_impulse(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         box = corner_box(one.get("x"), one.get("y"), one.get("width"), one.get("height"))
         return name_of(one.get("label")), box
 
-    boxes = content.get("boundingBoxes")
-    if not isinstance(boxes, dict):
-        notes.tell("broken annotation", file, "boundingBoxes is no object", "the file is left out")
+    yield from _by_name(content.get("boundingBoxes"), file, notes, make)
+
+
+def _by_name(
+    raw: Any, file: str, notes: Notes, make: Callable[[dict[str, Any], str], tuple[str, Box]], *, stem: bool = False
+) -> Iterator[Said]:
+    """Lists of objects by the names of their images; nothing in place of a list: nobody has looked."""
+    if not isinstance(raw, dict):
+        notes.tell("broken annotation", file, f"{str(raw)[:40]!r}; expected images by name", "the file is left out")
         return
-    for name, raw in boxes.items():
+    for name, listed in raw.items():
         place = f"{file}: {name[:80]}"
-        yield Said(name, place, objects(raw, place, notes, make))
+        listed = listed.get("detections") if isinstance(listed, dict) else listed
+        yield Said(name, place, objects(listed, place, notes, make), stem=stem, seen=listed is not None)
+
+
+def cloud_annotations(content: Any, file: str, notes: Notes) -> Iterator[Said]:
+    """IBM Cloud Annotations: `_annotations.json`; boxes are shares."""
+
+    def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
+        return name_of(one.get("label")), ends_box(one.get("x"), one.get("y"), one.get("x2"), one.get("y2"))
+
+    labels = content.get("labels")
+    notes.lists(labels if isinstance(labels, list) else [])
+    yield from _by_name(content.get("annotations"), file, notes, make)
 
 
 def fiftyone_labels(content: Any, file: str, notes: Notes) -> Iterator[Said]:
@@ -141,16 +159,9 @@ def fiftyone_labels(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         label = one.get("label")
         if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):
             label = classes[label]
-        return name_of(label), _four(one.get("bounding_box"))
+        return name_of(label), list_box(one.get("bounding_box"))
 
-    labels = content.get("labels")
-    if not isinstance(labels, dict):
-        notes.tell("broken annotation", file, "labels is no object", "the file is left out")
-        return
-    for name, raw in labels.items():
-        place = f"{file}: labels[{name[:80]}]"
-        raw = raw.get("detections") if isinstance(raw, dict) else raw
-        yield Said(name, place, objects(raw, place, notes, make), stem=True, seen=raw is not None)
+    yield from _by_name(content.get("labels"), file, notes, make, stem=True)
 
 
 def fiftyone(content: Any, file: str, notes: Notes) -> Iterator[Said]:
@@ -159,7 +170,7 @@ def fiftyone(content: Any, file: str, notes: Notes) -> Iterator[Said]:
     chosen = _field([sample for _, sample in samples], file, notes)
 
     def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
-        return name_of(one.get("label")), _four(one.get("bounding_box"))
+        return name_of(one.get("label")), list_box(one.get("bounding_box"))
 
     for place, sample in samples:
         raw = dict_of(sample.get(chosen))
@@ -193,12 +204,6 @@ def _field(samples: list[dict[str, Any]], file: str, notes: Notes) -> str:
     return ranked[0] if ranked else ""
 
 
-def _four(raw: Any) -> Box:
-    if not isinstance(raw, list) or len(raw) != 4:
-        raise Fault("box without numbers", f"its bounding_box is {str(raw)[:40]!r}")
-    return corner_box(*raw)
-
-
 def labelbox(content: Any, file: str, notes: Notes) -> Iterator[Said]:
     """Labelbox, the export that was in use until 2023."""
     for place, row in entries_of(content, file, notes):
@@ -218,8 +223,7 @@ def labelbox_object(notes: Notes) -> Callable[[dict[str, Any], str], tuple[str, 
             return name, corner_box(box.get("left"), box.get("top"), box.get("width"), box.get("height"))
         if not one.get("polygon"):
             raise Fault("mask without box" if "mask" in one or "instanceURI" in one else "no box")
-        notes.count("polygon", where)
-        return name, hull(points_of(one["polygon"]))
+        return name, polygon_box(one["polygon"], where, notes)
 
     return make
 
@@ -230,8 +234,7 @@ def scale(content: Any, file: str, notes: Notes) -> Iterator[Said]:
     def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
         name = name_of(one.get("label"))
         if one.get("type") == "polygon" or "vertices" in one:
-            notes.count("polygon", where)
-            return name, hull(points_of(one.get("vertices")))
+            return name, polygon_box(one.get("vertices"), where, notes)
         return name, corner_box(one.get("left"), one.get("top"), one.get("width"), one.get("height"))
 
     for place, task in entries_of(content, file, notes):

@@ -11,11 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from labelwise.data import split_names, text_files
-from labelwise.data._json_fields import Box, Fault, dict_of
+from labelwise.data._json_fields import Box, Fault, dict_of, hull, points_of
 from labelwise.data.entries import Entry, Object, Parsed
 from labelwise.data.listing import Listing
 from labelwise.data.resolve import Resolver
@@ -29,6 +28,7 @@ _TOLD = {
     "no box": ("is a point, a line or a class of the whole image", "left out"),
     "mask without box": ("is a mask whose place only its pixels tell", "left out"),
     "several classes": ("has several classes", "the first is used"),
+    "several frames": ("has several frames", "the first is read"),
     "several annotations": ("was annotated more than once", "the latest that is not cancelled is used"),
     "image listed twice": ("is named before", "boxes of both are kept"),
     "class of a number": ("is a number, and no file names it", "the number is the name of the class"),
@@ -96,6 +96,15 @@ class Notes:
             for kind, n in self._count.items()
         ]
         return self.problems + once
+
+
+def polygon_box(raw: Any, where: str, notes: Notes, *, rings: bool = False) -> Box:
+    """The hull of a polygon, or of several (`rings`); told once."""
+    if rings and not isinstance(raw, list):
+        raise Fault("box without numbers", f"its polygons are {str(raw)[:40]!r}")
+    box = hull([point for ring in raw for point in points_of(ring)] if rings else points_of(raw))
+    notes.count("polygon", where)
+    return box
 
 
 def objects(raw: Any, where: str, notes: Notes, make: Callable[[dict[str, Any], str], tuple[str, Box]]) -> list[Object]:
@@ -174,11 +183,11 @@ def parsed(
     `by_file`: a file's name may tell the split; `alone`: only the images that are named belong to it.
     """
     found = Parsed(sources=sources)
-    resolver = Resolver(listing, listing.images)
+    find = _Finder(listing)
     members: set[tuple[str, str]] = set()
     for file, one in said:
         of_file = split_of_file(file) if by_file else split_names.of_path(file)
-        image = _find(resolver, file, one, of_file)
+        image = find(file, one, of_file)
         if image is None:
             what = f"{one.reference[:120]} is not there"
             notes.tell("missing image", one.where, what, f"left out, with its {len(one.objects)} boxes")
@@ -198,7 +207,7 @@ def parsed(
         found.add_images([name for name in listing.images if not _MASKS.search(name)])
     if notes.classes:
         found.classes = _classes(found, notes)
-    found.problems = notes.all() + resolver.problems()
+    found.problems = notes.all() + find.resolver.problems()
     return found
 
 
@@ -213,34 +222,42 @@ def _classes(found: Parsed, notes: Notes) -> list[str]:
     return [*notes.classes, *sorted(others)]
 
 
-@lru_cache(maxsize=4096)
-def _folders(folder: str, *below: str) -> tuple[str, ...]:
-    """Where the images of a file in `folder` may lie, the likeliest first; `below`: folders within those."""
-    found = [folder]
-    if _PLACES.search(folder):
-        found += [_PLACES.sub(rf"\1{name}", folder) for name in _IMAGES]
-    for base in dict.fromkeys((folder, posixpath.dirname(folder), "")):
-        found += [posixpath.join(base, name, inner) for name in ("", *_IMAGES) for inner in below]
-    return tuple(dict.fromkeys(place.rstrip("/") for place in found))
+class _Finder:
+    """Where images lie: folders are tried from an annotation file outwards."""
 
+    def __init__(self, listing: Listing) -> None:
+        self.resolver = Resolver(listing, listing.images)
+        self._there = {folder.casefold() for folder in listing.folders}
+        self._folders: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-def _find(resolver: Resolver, file: str, one: Said, split: str) -> str | None:
-    """The image of an entry; folders are tried from the file outwards."""
-    folder, name = posixpath.split(file)
-    folders = _folders(folder, *dict.fromkeys((split, "" if one.twin else name.split(".")[0], "")))
-    if one.twin and (image := resolver.find_stem(one.twin, (folder,))) is not None:
-        return image
-    for reference in dict.fromkeys(filter(None, (one.reference, one.twin))):
-        if one.stem or reference == one.twin:
-            image = resolver.find_stem(reference, folders)
-            if image is not None:
-                return image
-        for spelled in _spellings(reference):
-            for suffix in _SUFFIXES if one.stem else ("",):
-                image = resolver.find(spelled + suffix, folders, one.where, split)
+    def __call__(self, file: str, one: Said, split: str) -> str | None:
+        """The image of an entry of `file`."""
+        folder, name = posixpath.split(file)
+        if one.twin and (image := self.resolver.find_stem(one.twin, (folder,))) is not None:
+            return image
+        folders = self._places(folder, split, "" if one.twin else name.split(".")[0], "")
+        for reference in dict.fromkeys(filter(None, (one.reference, one.twin))):
+            if one.stem or reference == one.twin:
+                image = self.resolver.find_stem(reference, folders)
                 if image is not None:
                     return image
-    return None
+            for spelled in _spellings(reference):
+                for suffix in _SUFFIXES if one.stem else ("",):
+                    image = self.resolver.find(spelled + suffix, folders, one.where, split)
+                    if image is not None:
+                        return image
+        return None
+
+    def _places(self, folder: str, *below: str) -> tuple[str, ...]:
+        """Folders that are there, the likeliest first; `below`: folders within the usual ones."""
+        key = (folder, *below)
+        if key not in self._folders:
+            found = [_PLACES.sub(rf"\1{name}", folder) for name in _IMAGES] if _PLACES.search(folder) else []
+            for base in dict.fromkeys((folder, posixpath.dirname(folder), "")):
+                found += [posixpath.join(base, name, inner) for name in ("", *_IMAGES) for inner in below]
+            found = [place.rstrip("/") for place in found]
+            self._folders[key] = tuple(dict.fromkeys([folder, *(f for f in found if f.casefold() in self._there)]))
+        return self._folders[key]
 
 
 def _spellings(reference: str) -> list[str]:

@@ -15,13 +15,11 @@ from labelwise.data._json_fields import (
     Fault,
     corner_box,
     dict_of,
-    hull,
     name_of,
     numbers,
-    points_of,
     text_of,
 )
-from labelwise.data._said import Notes, Said, entries_of, objects
+from labelwise.data._said import Notes, Said, entries_of, objects, polygon_box
 
 _USUAL = (
     "label",
@@ -77,8 +75,7 @@ def via3(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         kind, *rest = one["xy"] if isinstance(one["xy"], list) and one["xy"] else [None]
         name = _value(one["said"].get(chosen), where, notes) if chosen else "object"
         if kind == 7:
-            notes.count("polygon", where)
-            return name, hull(points_of(rest))
+            return name, polygon_box(rest, where, notes)
         if not isinstance(kind, int) or kind not in _KINDS:
             raise Fault("no box")
         keys = {2: ("x", "y", "width", "height"), 3: ("cx", "cy", "r"), 4: ("cx", "cy", "rx", "ry")}[kind]
@@ -137,8 +134,7 @@ def _box(shape: dict[str, Any], where: str, notes: Notes) -> Box:
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
             raise Fault("box without numbers", "its points are no two lists of one length")
-        notes.count("polygon", where)
-        return hull(points_of([list(pair) for pair in zip(xs, ys, strict=True)]))
+        return polygon_box([list(pair) for pair in zip(xs, ys, strict=True)], where, notes)
     if kind in ("circle", "ellipse"):
         r = shape.get("r")
         cx, cy, rx, ry = numbers(shape.get("cx"), shape.get("cy"), shape.get("rx", r), shape.get("ry", r))

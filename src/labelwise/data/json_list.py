@@ -44,6 +44,7 @@ _PARSERS: dict[str, list_tools.Parser] = {
     "datumaro": list_tools.datumaro,
     "bdd": list_tools.bdd,
     "scalabel": list_tools.bdd,
+    "cloud_annotations": list_tools.cloud_annotations,
     "edge_impulse": list_tools.edge_impulse,
     "fiftyone": list_tools.fiftyone,
     "fiftyone_labels": list_tools.fiftyone_labels,
@@ -52,7 +53,7 @@ _PARSERS: dict[str, list_tools.Parser] = {
     "label_studio": label_studio.label_studio,
     "label_studio_min": label_studio.label_studio_min,
 }
-_SHARES = ("fiftyone", "fiftyone_labels", "label_studio", "label_studio_min")
+_SHARES = ("fiftyone", "fiftyone_labels", "label_studio", "label_studio_min", "cloud_annotations")
 _BESIDE = {"fiftyone": ("metadata.json", "fiftyone.yml"), "edge_impulse": ("info.labels",)}
 
 
