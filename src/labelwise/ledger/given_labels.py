@@ -66,9 +66,9 @@ class Total:
 def total(ledger: Ledger) -> Total | None:
     """What has entered; None: nothing."""
     kept = records.kept(ledger, KEY)
-    return (
-        None if kept is None else Total(*(kept[k] for k in ("word", "images", "boxes", "whole")), tuple(kept["partly"]))
-    )
+    if kept is None:
+        return None
+    return Total(kept["word"], kept["images"], kept["boxes"], kept["whole"], tuple(kept["partly"]))
 
 
 def enter(

@@ -123,14 +123,14 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    (pool, test, first), decoded = _pools_of(project, run, root, splits, kept)
-    pool, labels = given.split(pool, run)
+    (whole, test, first), decoded = _pools_of(project, run, root, splits, kept)
+    pool, labels = given.split(whole, run)
     context = Context(project, run, pool, test, first, bar, decoded=decoded, given=labels)
     context.absent = context.pool.unavailable
-    for pool in (context.pool, context.test):
+    for one in (context.pool, context.test):
         writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
-        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb and writable:
-            pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+        if one is not None and isinstance(one.frames, Frames) and data.frames_gb and writable:
+            one.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
     availability.see(context)
     return context
@@ -272,6 +272,11 @@ def _hold_back(pool: Pool, run: Run, known: Sequence[str]) -> tuple[Pool, Pool]:
     if run.given is not None and pool.complete is not None and pool.clips is None and not data.group:
         back &= pool.complete
         back[[pool.number_of[name] for name in known if name in pool.number_of]] = False
+        if not back.any():
+            raise LabelwiseError(
+                f"{pool.root}: data.test_share = {data.test_share:g} holds back none of {int(pool.complete.sum())} "
+                "labelled images. Set a larger share, or data.test_share = 0 for no test part"
+            )
     return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
 
 
