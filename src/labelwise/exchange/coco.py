@@ -81,9 +81,8 @@ def read(
         if isinstance(row, dict) and isinstance(row.get("id"), int) and {"width", "height"} <= row.keys()
     }
     for k, row in enumerate(raw["annotations"], start=1):
-        where = (
-            f"annotation {shown(row.get('id', '?'))} (entry {k})" if isinstance(row, dict) else f"annotation entry {k}"
-        )
+        number = row.get("id", "?") if isinstance(row, dict) else "?"
+        where = f"annotation {shown(number)} (entry {k})"
         shape = _shape(row, images, categories, sizes, where)
         if isinstance(shape, Shape):
             given.append(shape)
@@ -124,16 +123,17 @@ def _shape(
     attributes = row.get("attributes") or {}
     if not isinstance(image, int) or image not in images:
         return f"image_id {shown(image)} is not in images"
-    if not isinstance(category, int) or category not in categories:
-        return f"category_id {shown(category)} is not in categories"
     if not isinstance(attributes, dict):
-        return f"attributes is {shown(attributes)}; expected an object"
+        attributes, box = {}, f"attributes is {shown(attributes)}; expected an object"
+    label = categories.get(category) if isinstance(category, int) else None
+    if label is None:  # no class of ours: the reader says so, and does not take its image for looked over
+        label = f"category_id {shown(category)}"
     if box is None:
         box = _hull(row.get("segmentation"))
     elif isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
     query, answer, fix = (text_of(attributes.get(key) or "") for key in ATTRIBUTES)
-    return Shape(images[image], categories[category], box, query, answer or NEW, fix, where, sizes.get(image))
+    return Shape(images[image], label, box, query, answer or NEW, fix, where, sizes.get(image))
 
 
 def _hull(segmentation: Any) -> Any:
