@@ -146,7 +146,7 @@ def take_in(
     taken = import_export.take_in(ledger, priced, places, f"import {tool}", **how)
     rounds = {query.round for query, _ in records}
     still = unanswered - {answer.query for answer in found}
-    n_open = sum(by_id[number].round in rounds for number in still)
+    n_open = sum(not rounds or by_id[number].round in rounds for number in still)
     return replace(taken, problems=(*problems, *taken.problems), n_open=n_open)
 
 
