@@ -95,12 +95,11 @@ def lines(path: Path) -> list[str]:
 
 def json_of(path: Path) -> Any:
     """What a JSON file holds. Half a character (a lone surrogate) becomes the replacement character."""
-    return json_from(content(path), path)
+    return json_from(text(path), path)
 
 
-def json_from(raw: bytes, where: object, **how: Any) -> Any:
-    """What these bytes hold as JSON; `where` names them in an error, `how` goes to `json.loads`."""
-    said = decode(raw)
+def json_from(said: str, where: object, **how: Any) -> Any:
+    """What the text of a JSON file says; `where` names it in errors, `how` goes to `json.loads`."""
     try:
         return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said, **how)
     except (ValueError, RecursionError) as error:

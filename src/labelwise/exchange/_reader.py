@@ -72,7 +72,8 @@ def has_key(content: bytes, key: str, value: str | None = None) -> bool:
 
 def parse(content: bytes, what: str) -> Any:
     """JSON from a file; NaN and a value twice under one key are errors."""
-    return text_files.json_from(content, what, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
+    how = {"parse_constant": _no_number, "object_pairs_hook": _no_key_twice}
+    return text_files.json_from(text_files.decode(content), what, **how)
 
 
 def _no_number(text: str) -> float:
