@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -66,3 +67,56 @@ def test_frames_are_recognised_also_by_split(tmp_path: Path) -> None:
     assert find.name(root) == recognise.look(root).format == "frames" and find.splits(root) == ("train", "Test")
     pool = find.read(root, "Test")
     assert pool.clips is not None and pool.clips.names == ("Test/clip_b",)
+
+
+VIDEOS = {
+    "clip.TS": ("mpegts", "mpeg2video"),
+    "deep/er/clip.mts": ("mpegts", "mpeg2video"),
+    "clip.mpeg": ("mpeg", "mpeg1video"),
+    "clip.wmv": ("asf", "wmv2"),
+    "clip.flv": ("flv", "flv"),
+    "clip.3gp": ("3gp", "mpeg4"),
+    "clip.m2v": ("mpeg2video", "mpeg2video"),
+    "clip.mjpeg": ("mjpeg", "mjpeg"),
+    "clip.MOV": ("mov", "mpeg4"),
+}
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_videos_of_every_suffix_and_in_every_folder(tmp_path: Path, name: str) -> None:
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    kind, codec = VIDEOS[name]
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(tmp_path / name), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for k in range(6):
+            pixels = np.full((48, 64, 3), 40 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    (tmp_path / "program.ts").write_text("export const a = 1;\n")
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:9,\nhttp://192.0.2.1/a.ts\n#EXT-X-ENDLIST\n")
+    assert find.name(tmp_path) == "video"
+    pool = find.read(tmp_path)
+    assert len(pool) == 6 and pool.names[5] == f"{name}#000005" and pool.sources == {name}
+    assert [p.where for p in pool.problems if p.kind == "broken video"] == ["list.mp4"]
+    assert pool.frames is not None and abs(int(pool.frames(4)[20, 20, 0]) - 160) < 12
+
+
+def test_splits_of_videos_and_what_lies_beside(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    for name in ("Train/x/a.avi", "test/b.avi", "c.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for _ in range(2):
+                container.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24"))
+                )
+            container.mux(stream.encode())
+    assert find.splits(tmp_path) == ("Train", "test", "all")
+    assert [find.read(tmp_path, split).names[0] for split in ("train", "test", "all")] == [
+        "Train/x/a.avi#000000", "test/b.avi#000000", "c.avi#000000",
+    ]  # fmt: skip

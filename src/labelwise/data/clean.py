@@ -224,14 +224,17 @@ def _text(box: np.ndarray) -> str:
 
 
 def choose(root: Path, splits: Sequence[str], split: str | None) -> str | None:
-    """The split that is meant: `None` is the only one there is; `val`, `valid` and `validation` are one."""
+    """The split that is meant: `None` is the only one there is; `val`, `valid` and `validation` are one, and case does
+    not count where no split has the very name.
+    """
     if split is None:
         if len(splits) > 1:
             raise LabelwiseError(f"{root}: holds the splits {', '.join(splits)}. Say which one to read.")
         return splits[0] if splits else None
-    same = next((group for group in _SAME_SPLIT if split in group), {split})
-    for name in splits:
-        if name == split or name in same:
+    plain = split.lower()
+    same = next((group for group in _SAME_SPLIT if plain in group), {plain})
+    for name in (*(one for one in splits if one == split), *splits):
+        if name == split or name.lower() in same:
             return name
     raise LabelwiseError(f"{root}: no split {split!r}; expected one of {', '.join(splits) or '(it has no splits)'}.")
 
