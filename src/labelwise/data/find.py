@@ -16,6 +16,7 @@ import numpy as np
 import labelwise.data
 from labelwise.data import listing
 from labelwise.data._frames import join_frames
+from labelwise.data.image_folders import lacking
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
 _LAST = ("video", "frames", "classes", "folder")
@@ -77,7 +78,8 @@ def name(root: Path) -> str:
         )
     if not matches:
         expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
-        raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}\nGive such a folder.")
+        hint = "".join(f" {problem.what}." for problem in lacking(root))
+        raise LabelwiseError(f"{root}: no data set in a known format.{hint} Looked for{expected}\nGive such a folder.")
     return matches[0]
 
 
