@@ -62,6 +62,7 @@ LAYOUTS = {
     "split folders": ("valid/images/a.png", "valid/annotations/a.xml", "valid"),
     "splits inside": ("images/test/a.png", "annotations/test/a.xml", "test"),
     "XML in images' folder": ("images/a.png", "images/xml/a.xml", "all"),
+    "train_images": ("train_images/a.png", "train_annots/a.xml", "all"),
     "images below XML": ("images/a.png", "a.xml", "all"),
     "ImageNet": ("Data/CLS-LOC/train/n01/n01_5.png", "Annotations/CLS-LOC/train/n01/n01_5.xml", "train"),
     "without suffix": ("Images/n02-dog/n02_7.png", "Annotation/n02-dog/n02_7", "all"),
@@ -116,6 +117,18 @@ def test_an_image_of_another_split_is_not_taken(tmp_path: Path) -> None:
     valid = find.read(tmp_path, "valid")
     assert rows(valid) == [] and valid.complete is not None and not valid.complete.any()
     assert kinds(valid) == {"label without image": 1, "image without labels": 1}
+
+
+def test_images_of_one_name_in_several_folders_are_not_guessed(tmp_path: Path) -> None:
+    for folder in ("train_image", "valid_image"):
+        picture(tmp_path / folder / "1.png")
+    xml(tmp_path / "valid_annot" / "1.xml", "1.png")
+    assert [row[0] for row in rows(find.read(tmp_path))] == ["valid_image/1.png"]
+    (tmp_path / "valid_annot").rename(tmp_path / "annotations")
+    pool = find.read(tmp_path)
+    assert rows(pool) == [] and kinds(pool) == {"ambiguous image": 1, "image without labels": 2}
+    (tmp_path / "train_image").rename(tmp_path / "images")
+    assert [row[0] for row in rows(find.read(tmp_path))] == ["images/1.png"]
 
 
 def test_two_files_of_one_image(tmp_path: Path) -> None:

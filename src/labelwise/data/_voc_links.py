@@ -17,7 +17,7 @@ from labelwise.types import Problem
 _ANNOTATIONS = re.compile(r"annot|xml|label|bbox|^anns?$|^anno|^gt$")
 _IMAGES = re.compile(r"^(jpe?g_?images?|images?|imgs?|pictures|photos|frames|data|jpe?gs?|pngs?)$")
 _MASKS = re.compile(r"^(segmentation|masks?$)")
-_MOST_BESIDE = 50
+_WORDS = re.compile(r"annotations?|annots?|annos?|anns?|xmls?|labels?|jpe?g|images?|imgs?|[-_. ]")
 
 
 class Links:
@@ -131,17 +131,17 @@ class Links:
             for i in range(len(parts) - 1, -1, -1):
                 above, below = "/".join(parts[:i]), "/".join(parts[i + 1 :])
                 if _ANNOTATIONS.search(parts[i].lower()):
-                    beside = self._beside_of(above)
+                    beside = self._beside_of(above, _WORDS.sub("", parts[i].lower()))
                     found += [posixpath.join(one, below) for one in beside] + beside + [above]
             found += ["/".join(parts[:-1]), ""]
             self._places[folder] = list(dict.fromkeys(found))
         return self._places[folder]
 
-    def _beside_of(self, folder: str) -> list[str]:
-        """Folders in a folder that are likely to hold its images."""
-        inside = self._image_folders.get(folder, [])
-        likely = [one for one in inside if _IMAGES.match(posixpath.basename(one).lower())]
-        return likely or inside[:_MOST_BESIDE]
+    def _beside_of(self, folder: str, rest: str = "") -> list[str]:
+        """Folders in a folder that are likely to hold its images; `rest`: train of train_annots, for train_images."""
+        names = {one: posixpath.basename(one).lower() for one in self._image_folders.get(folder, [])}
+        same = [one for one, name in names.items() if rest and _WORDS.sub("", name) == rest]
+        return same or [one for one, name in names.items() if _IMAGES.match(name)]
 
     def _tell_names(self, files: Sequence[File], linked: dict[str, str]) -> None:
         """XML files that name another image than the one they are read for."""
