@@ -3,7 +3,7 @@
 A target is a file of this room with `write(pool, root, split, *, copy_images)`. It may name what it can hold beyond
 boxes and classes in `CARRIES`: `crowd` (regions to ignore), `unlabelled` (an image that nobody has looked at is another
 thing than an empty one), `clips` (frames of videos), and `elsewhere` (it names images by their path: none need be
-written, `write(..., images=False)`).
+written, `write(..., write_images=False)`).
 """
 
 from __future__ import annotations
@@ -48,22 +48,23 @@ def convert(
     writer = importlib.import_module(f"labelwise.data.{to}")
     carries = frozenset(getattr(writer, "CARRIES", ()))
     lost: list[str] = []
-    pools = {_name(split): _fit(pool, carries) for split, pool in found.pools.items()}
+    alone = len(found.pools) == 1
+    pools = {_name(split, alone): _fit(pool, carries) for split, pool in found.pools.items()}
     for split, pool in zip(pools, found.pools.values(), strict=True):
         lost += [f"{split}: {line}" for line in _lost(pool, carries)]
     how: dict[str, Any] = {"copy_images": images == "copy"}
     with new_folder(output) as folder:
         for split, pool in pools.items():
             if images is None and "elsewhere" in carries and pool.pixels is None and pool.frames is None:
-                how["images"] = False
+                how["write_images"] = False
             writer.write(pool, folder, split, **how)
             progress(len(pool))
     return lost
 
 
-def _name(split: str) -> str:
+def _name(split: str, alone: bool) -> str:
     """The name of a split as part of a file name."""
-    return split.replace("/", "_").replace("\\", "_") or NO_SPLIT
+    return NO_SPLIT if alone and split in ("", "all") else split.replace("/", "_").replace("\\", "_")
 
 
 def _fit(pool: Pool, carries: frozenset[str]) -> Pool:

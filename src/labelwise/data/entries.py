@@ -105,7 +105,7 @@ def pool(root: Path, parsed: Parsed, split: str | None = None) -> Pool:
     classes = parsed.classes
     if classes is None:
         classes = sorted({one.name for entry in parsed.entries.values() for one in entry.objects})
-    problems += _alike(root, classes)
+    problems += classes_alike(root, classes)
     number = {name: i for i, name in enumerate(classes)}
     rows: list[tuple[int, tuple[float, float, float, float], int, bool]] = []
     where: list[str] = []
@@ -143,7 +143,7 @@ def pool(root: Path, parsed: Parsed, split: str | None = None) -> Pool:
     )
 
 
-def _alike(root: Path, classes: Sequence[str]) -> list[Problem]:
+def classes_alike(root: Path, classes: Sequence[str]) -> list[Problem]:
     """Classes whose names differ by case or blanks alone."""
     plain: dict[str, list[str]] = {}
     for name in classes:

@@ -21,7 +21,7 @@ from labelwise.data import listing
 from labelwise.data._frames import join_frames
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
-_LAST = ("classes", "folder")
+_LAST = ("frames", "classes", "folder")
 """Formats that are nothing but folders of images: they count where no other does, in this order."""
 
 
@@ -62,7 +62,7 @@ def reader(root: Path, format_name: str | None = None) -> Reader:
 
 
 def name(root: Path) -> str:
-    """The only format that recognises a data set.
+    """The only format that recognises a data set; of several the only one that finds an annotation.
 
     Raises:
         LabelwiseError: none does, or several do.
@@ -72,6 +72,8 @@ def name(root: Path) -> str:
         raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
     with listing.once():
         matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
+        if len(matches) > 1:
+            matches = [name for name in matches if _has_labels(known[name], root)] or matches
     if len(matches) > 1:
         raise LabelwiseError(
             f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
@@ -82,6 +84,18 @@ def name(root: Path) -> str:
         expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
         raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}\nGive such a folder.")
     return matches[0]
+
+
+def _has_labels(one: Reader, root: Path) -> bool:
+    """Whether a format finds any annotation in a folder that several recognise."""
+    for split in one.splits(root) or (None,):
+        try:
+            pool = one.read(root, split)
+        except LabelwiseError:
+            continue
+        if pool.crowd is not None or (pool.truth is not None and len(pool.truth)):
+            return True
+    return False
 
 
 def classifies(root: Path, format_name: str | None = None) -> bool:

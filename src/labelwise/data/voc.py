@@ -62,6 +62,8 @@ from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
 LOOKS_FOR = "Annotations/*.xml beside JPEGImages/ or images/, or XML beside the images (<annotation>, as of Pascal VOC)"
+CARRIES = frozenset(("crowd", "unlabelled"))
+"""What `write` holds beyond boxes and classes (see `convert`)."""
 SPLIT = "ImageSets/Main/{}.txt"
 """What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import CURRENT, HELD_BACK, answer_of
+from labelwise.ledger.given_labels import GIVEN
 from labelwise.ledger.ledger import Ledger
 from labelwise.types import Answer, Cost, LabelwiseError, Problem, Query
 
@@ -61,7 +62,8 @@ def current_annotations(ledger: Ledger) -> list[dict[str, Any]]:
     joined = n.outerjoin(t.answers, n.c.answer_id == t.answers.c.id)
     select = sa.select(n, t.answers.c.who).select_from(joined).where(current).order_by(n.c.id)
     with ledger.read() as connection:
-        return [dict(row) for row in connection.execute(select).mappings()]
+        rows = [dict(row) for row in connection.execute(select).mappings()]
+    return [row | {"who": GIVEN} if row["origin"] == GIVEN else row for row in rows]
 
 
 def take_in(

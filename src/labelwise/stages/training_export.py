@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelwise import catalog, files
-from labelwise.ledger import image_files, import_export
+from labelwise.ledger import given_labels, image_files, import_export
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.stages import interchange
@@ -127,7 +127,7 @@ def _write_plain(
 
 def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, about: dict[str, str]) -> card.Card:
     run, pool, ledger = context.run, context.pool, context.project.ledger
-    boxes = context.known().annotations
+    boxes, total = context.known().annotations, given_labels.total(ledger)
     counts = [
         np.bincount(boxes.labels[np.isin(boxes.image, images)], minlength=len(pool.classes)) for images in (whole, part)
     ]
@@ -150,4 +150,5 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),
         files=about,
+        given=(0, 0, 0) if total is None else (total.images, total.boxes, total.whole),
     )
