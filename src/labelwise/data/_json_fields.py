@@ -8,6 +8,10 @@ from typing import Any
 
 Box = tuple[float, float, float, float]
 
+_NUMBERS = (int, float)
+_MOST = 1e9
+"""No coordinate is beyond that, in pixels."""
+
 
 class Fault(Exception):
     """An object that is left out: the kind of its problem, and what is wrong; nothing: the kind is told once."""
@@ -47,16 +51,20 @@ def numbers(*values: Any) -> tuple[float, ...]:
     Raises:
         Fault: one is none.
     """
-    found = []
-    for value in values:
-        try:
-            number = float(value) if isinstance(value, int | float | str) else math.nan
-        except (ValueError, OverflowError):
-            number = math.nan
-        if isinstance(value, bool) or not math.isfinite(number) or abs(number) > 1e9:
-            raise Fault("box without numbers", f"{str(value)[:40]!r} is no finite number")
-        found.append(number)
-    return tuple(found)
+    return tuple(
+        [float(value) if type(value) in _NUMBERS and -_MOST <= value <= _MOST else _number(value) for value in values]
+    )
+
+
+def _number(value: Any) -> float:
+    """A number that is written as a text."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        number = math.nan
+    if not -_MOST <= number <= _MOST:
+        raise Fault("box without numbers", f"{str(value)[:40]!r} is no finite number")
+    return number
 
 
 def size_of(width: Any, height: Any) -> tuple[int, int] | None:

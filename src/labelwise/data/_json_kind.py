@@ -30,7 +30,7 @@ PER_IMAGE = {
     "darwin": _keys("{", '"(item|image)' + _OBJECT, '"annotations' + _LIST, '"(slots|item|original_filename)"'),
     "segment_anything": _keys("{", '"image' + _OBJECT, '"annotations' + _LIST, '"segmentation"', '"bbox"'),
     "bdd_frame": _keys("{", '"frames' + _LIST, '"objects' + _LIST),
-    "supervisely": _keys("{", '"objects' + _LIST, '"size' + _OBJECT),
+    "supervisely": _keys("{", '"objects' + _LIST, r'"size"\s*:\s*\{|"classTitle"'),
     "cityscapes": _keys("{", '"objects' + _LIST, '"imgHeight"'),
 }
 LISTS = {
@@ -48,7 +48,7 @@ LISTS = {
         "[", r'"original_width"|"(rectangle|polygon|ellipse|brush)labels"', r'\A(?!(?s:.)*"result")'
     ),
     "createml": _keys("[", r'"(image|imagefilename|image_filename)"\s*:\s*"', '"annotations?' + _LIST),
-    "bdd": _keys("[", '"name"', '"labels"', '"(box2d|category|attributes)"'),
+    "bdd": _keys("[", '"name"', r'"labels"\s*:\s*(\[|null)', '"(box2d|category|attributes)"'),
     "labelbox": _keys("[", '"Label"', '"(External ID|Labeled Data|DataRow ID)"'),
     "scale": _keys("[", '"task_id"', '"(response|params)"'),
 }

@@ -27,6 +27,7 @@ _TOLD = {
     "mask": ("is a mask", "its hull box is used"),
     "no box": ("is a point, a line or a class of the whole image", "left out"),
     "mask without box": ("is a mask whose place only its pixels tell", "left out"),
+    "picture of a mask": ("lies in a folder of masks", "left out"),
     "several classes": ("has several classes", "the first is used"),
     "several frames": ("has several frames", "the first is read"),
     "several annotations": ("was annotated more than once", "the latest that is not cancelled is used"),
@@ -36,6 +37,8 @@ _TOLD = {
 }
 _MASKS = re.compile(r"(^|/)(masks?(_[a-z]+)?|segmentation(class|object)[a-z]*|fields)/", re.IGNORECASE)
 _PLACES = re.compile(r"(^|/)(annotations?|annots?|ann|labels?|jsons?|ground_truth)(?=/|$)", re.IGNORECASE)
+_CROWD = ("iscrowd", "is_crowd", "isCrowd", "crowd", "difficult")
+"""Fields of an object, or of its attributes, that make it a region to ignore."""
 _SUFFIXES = (".jpg", ".png", ".jpeg", "")
 _IMAGES = ("images", "img", "imgs", "image", "data", "JPEGImages")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -128,8 +131,8 @@ def objects(raw: Any, where: str, notes: Notes, make: Callable[[dict[str, Any], 
             else:
                 notes.count(fault.kind, place)
             continue
-        crowd = one.get("iscrowd") or dict_of(one.get("attributes")).get("is_crowd")
-        found.append(Object(box, name, place, crowd is True or crowd == 1))
+        marks = {**dict_of(one.get("attributes")), **one}
+        found.append(Object(box, name, place, any(marks.get(key) in (True, 1) for key in _CROWD)))
     return found
 
 
@@ -204,7 +207,10 @@ def parsed(
             else:
                 found.entries[image].objects += one.objects
     if not alone:
-        found.add_images([name for name in listing.images if not _MASKS.search(name)])
+        masks = {name for name in listing.images if _MASKS.search(name)}
+        found.add_images([name for name in listing.images if name not in masks])
+        for name in sorted(masks - {image for image, _ in members}):
+            notes.count("picture of a mask", name)
     if notes.classes:
         found.classes = _classes(found, notes)
     found.problems = notes.all() + find.resolver.problems()

@@ -15,6 +15,7 @@ at; images that no file lists are without labels, as are tasks of Label Studio w
 | several attributes (VIA) | the one that most regions have is the class; its name is told |
 | object without class (VIA without attributes) | all are called `object` |
 | second field of boxes (FiftyOne) | `ground_truth` is read, else the one without confidences |
+| picture of a mask (in a folder such as `masks_human`, named by no file) | left out; told once |
 | missing image | left out, with its boxes |
 | image listed twice | boxes of both are kept |
 | unknown class (the list of classes lacks it) | added behind the listed ones |
@@ -81,7 +82,7 @@ def _files(root: Path) -> tuple[str, list[str]]:
 
 def _find(root: Path) -> tuple[str, list[str]]:
     below = listing.below(root)
-    names = below.of(".json", ".labels") if root.is_dir() else (root.name,) if root.suffix == ".json" else ()
+    names = below.of(".json", ".labels") if root.is_dir() else (root.name,) if root.suffix.lower() == ".json" else ()
     return json_kind.found(below, names, json_kind.LISTS)
 
 

@@ -9,6 +9,7 @@ one that it names. Pixels count from 0 and corners are continuous, as the tools 
 | broken entry, box without numbers, object without class | the object is left out |
 | polygon, rotated box, ellipse, mask | the hull box is used; told once, with the count |
 | no box (point, line) | left out; told once, with the count |
+| picture of a mask (in a folder such as `masks_human`, named by no file) | left out; told once |
 | missing image | left out, with its boxes |
 | image listed twice | boxes of both are kept |
 | unknown class (Supervisely's `meta.json` lacks it) | added behind the listed ones |

@@ -97,13 +97,15 @@ def lines(path: Path) -> list[str]:
 
 def json_of(path: Path) -> Any:
     """What a JSON file holds. Half a character (a lone surrogate) becomes the replacement character."""
-    return json_from(text(path), str(path))
+    return json_from(text(path), path)
 
 
-def json_from(said: str, where: str, line: int = 1) -> Any:
-    """What JSON text holds, as `json_of`; `where` names its file in errors, `line` is where it begins there."""
+def json_from(said: str, where: object, line: int = 1, **how: Any) -> Any:
+    """What JSON text holds, as `json_of`. `where` names its file in errors, `line` is where it begins there; `how` goes
+    to `json.loads`.
+    """
     try:
-        return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
+        return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said, **how)
     except (ValueError, RecursionError) as error:
         place = f":{line + error.lineno - 1}" if isinstance(error, json.JSONDecodeError) else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else error
@@ -112,16 +114,20 @@ def json_from(said: str, where: str, line: int = 1) -> Any:
 
 def xml_of(path: Path) -> ET.Element:
     """The root of an XML file of any encoding; names of elements without their namespace."""
-    raw = content(path)
-    if b"<!ENTITY" in raw:
-        raise LabelwiseError(f"{path}: declares XML entities, which no annotation needs. Export the file again.")
+    return xml_from(content(path), path)
+
+
+def xml_from(raw: bytes, where: object) -> ET.Element:
+    """The root of these bytes as XML; `where` names them in an error."""
     declared = _DECLARED.match(raw[:200].decode("latin-1"))
     said = decode(raw, declared.group(1) if declared else None)
+    if "<!ENTITY" in said:
+        raise LabelwiseError(f"{where}: declares XML entities, which no annotation needs. Export the file again.")
     try:
         root = ET.fromstring(re.sub(r"^\s*<\?xml.*?\?>", "", said.lstrip("\ufeff"), count=1, flags=re.DOTALL))
     except (ET.ParseError, ValueError, RecursionError) as error:
         line = f":{error.position[0]}" if isinstance(error, ET.ParseError) else ""
-        raise LabelwiseError(f"{path}{line}: broken XML ({error}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{line}: broken XML ({error}). Export the file again.") from error
     for element in root.iter():
         if isinstance(element.tag, str) and element.tag.startswith("{"):
             element.tag = element.tag.rpartition("}")[2]
