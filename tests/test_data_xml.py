@@ -140,6 +140,37 @@ def test_two_files_of_one_image(tmp_path: Path) -> None:
     assert kinds(pool) == {"image annotated twice": 1}
 
 
+def test_a_copied_file_name_gives_no_image_the_boxes_of_another(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "JPEGImages" / f"{name}.png")
+        xml(tmp_path / "Annotations" / f"{name}.xml", "a.png")
+    xml(tmp_path / "Annotations" / "gone.xml", "a.png", bounds(5, 5, 9, 9))
+    pool = find.read(tmp_path)
+    assert rows(pool) == [(f"JPEGImages/{name}.png", "cat", *BOX) for name in ("a", "b")]
+    assert kinds(pool) == {"label without image": 1, "file name differs": 1}
+
+
+def test_texts_that_are_no_lists(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    xml(tmp_path / "annotations" / "a.xml")
+    (tmp_path / "test.txt").write_text("This was a test.\nOf nothing\n")
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    pool = find.read(tmp_path)
+    assert rows(pool) == [("images/a.png", "cat", *BOX)] and pool.problems == ()
+    assert pool.sources == {"annotations/a.xml"}
+
+
+def test_an_image_that_nobody_has_looked_at_is_written_as_such(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        picture(tmp_path / "v" / f"{name}.png")
+    xml(tmp_path / "v" / "a.xml")
+    xml(tmp_path / "v" / "b.xml", objects="")
+    voc.write(find.read(tmp_path / "v"), tmp_path / "out", "train")
+    assert sorted(path.name for path in (tmp_path / "out" / "Annotations").iterdir()) == ["a.xml", "b.xml"]
+    back = find.read(tmp_path / "out")
+    assert back.complete is not None and back.complete.tolist() == [True, True, False]
+
+
 def test_lists(tmp_path: Path) -> None:
     for name in ("my a", "b", "c.v2", "d 1", "e", "f", "sub/g"):
         picture(tmp_path / "JPEGImages" / f"{name}.png")
