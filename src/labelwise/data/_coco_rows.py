@@ -27,7 +27,7 @@ KEYS = ("images", "annotations", "categories")
 _CUT = "segmentation at"
 _NO_ROW = -1
 _ROWS = 1024
-_SEGMENTATION = re.compile(r'(?<!\\)"segmentation"\s*:\s*(\[[\[\]\d\s.,eE+-]*\])')
+_SEGMENTATION = re.compile(r'"segmentation"\s*:\s*(\[\s*[\[\d][^"{}]*\])')
 
 
 def read(root: Path, path: str) -> columns.Columns:
@@ -75,10 +75,16 @@ def _parse(path: Path) -> tuple[Any, str]:
     """What the file holds, without polygons; and its text, in which they are."""
     text = text_files.text(path)
     try:
-        short = _SEGMENTATION.sub(lambda found: f'"{_CUT}":{found.start(1)}', text)
-        return text_files.json_from(short, str(path)), text
+        short = _SEGMENTATION.sub(_cut, text)
+        return text_files.json_from(short, path), text
     except LabelwiseError:
-        return text_files.json_from(text, str(path)), text  # the error names the line of the file itself
+        return text_files.json_from(text, path), text  # the error names the line of the file itself
+
+
+def _cut(found: re.Match[str]) -> str:
+    """Where the polygons are, in their place; what lies within a text (its quotes are `\\"`) stays."""
+    start = found.start()
+    return found.group() if found.string[start - 1 : start] == "\\" else f'"{_CUT}":{found.start(1)}'
 
 
 class Annotations:
