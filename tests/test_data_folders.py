@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import zipfile
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -187,3 +189,22 @@ def test_nobody_waits_for_what_is_no_file(tmp_path: Path) -> None:
                 find.read(root, format_name=name)
         with pytest.raises(LabelwiseError, match="can't be read"):
             image_reader.probe(root / "a.jpg")
+
+
+def test_archives_that_ask_for_more_than_is_there(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.array([0, 4294967295]))
+    with pytest.raises(LabelwiseError, match="4294967296 classes"):
+        find.read(tmp_path, format_name="arrays")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**32 - 1, 99, 99)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+        archive.writestr("y.npy", header.getvalue())
+    with pytest.raises(LabelwiseError, match="more than is there"):
+        find.read(tmp_path, format_name="arrays")
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("batches.meta", "data_batch_1"):
+        (folder / name).write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # a memo of two billion places
+    with pytest.raises(LabelwiseError, match=r"room for 2147483647|no data_batch_2"):
+        find.read(tmp_path, "train", format_name="cifar")

@@ -142,7 +142,12 @@ def _packets(path: Path) -> tuple[list[int | None], list[bool], Fraction, int]:
                 raise
         while found and found[-1][2]:
             found.pop()
-        return [p for p, _, _ in found], [k for _, k, _ in found], stream.time_base, int(stream.frames)
+        return (
+            [p for p, _, _ in found],
+            [k for _, k, _ in found],
+            stream.time_base or Fraction(1, 25),
+            int(stream.frames),
+        )
 
 
 def _vp8_hidden(packet: Any) -> bool:
@@ -163,6 +168,8 @@ def _stream(container: Any, path: Path) -> Any:
     stream = container.streams.best("video")
     if stream is None:
         raise _unreadable(path, "it has no video stream")
+    if stream.codec_context is None:
+        raise _unreadable(path, "nothing here decodes its kind of video")
     stream.codec_context.thread_count = 1  # an error then belongs to the packet that it came with
     stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
     return stream
