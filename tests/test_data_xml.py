@@ -559,3 +559,17 @@ def test_cvat_files_that_are_broken(tmp_path: Path) -> None:
         find.read(tmp_path, format_name="cvat_xml")
     with pytest.raises(LabelwiseError, match="no XML file of CVAT"):
         cvat_xml.read(tmp_path / "absent")
+
+
+def test_cvat_is_written_and_read(tmp_path: Path) -> None:
+    names = ("my a.png", " b .png", "c 1.png", "é&<.png", "a%20b.png")
+    for name in names:
+        picture(tmp_path / "s" / name)
+    n = len(names)
+    truth = Boxes.from_rows(np.arange(n), np.array([[5.0, 5, 6.5, 6]] * n), np.zeros(n, np.int64), n)
+    pool = Pool(tmp_path / "s", ("a cat", "dog"), names, np.full(n, 64), np.full(n, 48), truth=truth)
+    cvat_xml.write(pool, tmp_path / "out", "depot")
+    assert find.splits(tmp_path / "out") == ("depot",)
+    back = find.read(tmp_path / "out")
+    assert back.problems == () and back.classes == pool.classes and len(rows(back)) == n
+    assert {Path(row[0]).name for row in rows(back)} == set(names)

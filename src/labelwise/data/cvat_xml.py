@@ -215,6 +215,7 @@ def _images(
 ) -> None:
     """What a file says of single images."""
     bases = dict.fromkeys((dirname(xml), dirname(dirname(xml)), ""))
+    exact = frozenset(images.files)
     filmed = (element.findtext("meta/task/mode") or element.findtext("meta/job/mode") or "").strip() == "interpolation"
     for number, one in enumerate(element.iterfind("image")):
         said, subset = one.get("name") or "", (one.get("subset") or "").strip()
@@ -223,7 +224,8 @@ def _images(
             dict.fromkeys(join(base, "images" * k, subset * n) for base in bases for n in (1, 0) for k in (1, 0))
         )
         split = subset if split_names.is_split(subset) else ""
-        name = images.find(said, folders, where, split) if said else None
+        name = next((join(folder, said) for folder in folders if join(folder, said) in exact), None)  # blanks and all
+        name = name or (images.find(said, folders, where, split) if said else None)
         name = name or (images.find_stem(said, folders) if said else None)
         if name is None:
             tally.note("missing image", f"{where}: {said}", "the image is not there", "left out, with its boxes")
