@@ -41,6 +41,8 @@ class Data(Section):
     """Folder (or archive, or file) of the images. A relative one is looked for here, then under $LABELWISE_DATA."""
     format: str | None = None
     """How the data are stored (`labelwise list data`); none: found by itself."""
+    first_pixel: Literal[0, 1] | None = None
+    """Where pixels count from in the files of a format that leaves that open (VOC); none: as its boxes say."""
     classes: tuple[str, ...] = ()
     """Names of the classes, for images without annotations."""
     pool_split: str | None = None

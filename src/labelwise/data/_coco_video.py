@@ -1,77 +1,88 @@
-"""The fields of COCO files whose images are frames of videos (as in COCO-VID, BDD100K and CVAT exports)."""
+"""The fields of COCO files whose images are frames of videos (as in COCO-VID, BDD100K and CVAT exports).
+
+| kind of problem | handling |
+|---|---|
+| image without video (others have one; or its video or number of frame is none; or another image is that frame) | a
+video of its own |
+| unknown video | kept; the video is called by its id |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from labelwise.types import Clips, LabelwiseError, Pool, Problem
+from labelwise.data import _coco_columns as columns
+from labelwise.types import Clips, Pool, Problem
 
 _FRAME = ("frame_id", "frame_index", "frame_number")
 _FPS = 25.0
 
 
-def in_order(images: dict[Any, dict[str, Any]], path: Path) -> dict[Any, dict[str, Any]]:
-    """Images by video and frame, those without a video last; as they are where none has one."""
-    if not any("video_id" in entry for entry in images.values()):
-        return images
-    place: dict[tuple[int, int], Any] = {}
-    for key, entry in images.items():
-        if "video_id" not in entry:
-            continue
-        where, at = f"{path}: image id {key}", (entry["video_id"], _frame(entry))
-        if not isinstance(at[0], int):
-            raise LabelwiseError(f"{where}: video_id is {at[0]!r}; expected a whole number.")
-        if not isinstance(at[1], int) or at[1] < 0:
-            raise LabelwiseError(f"{where}: {' or '.join(_FRAME)} is {at[1]!r}; expected a whole number from 0.")
-        before = images.get(place.get((at[0], at[1])))
-        if before is not None and before["file_name"] != entry["file_name"]:
-            raise LabelwiseError(
-                f"{where}: image id {place[at[0], at[1]]} is frame {at[1]} of video {at[0]} too. "
-                "Give every frame of a video its own number."
-            )
-        place.setdefault((at[0], at[1]), key)
-    alone = [key for key, entry in images.items() if "video_id" not in entry]
-    framed = [key for key in images if "video_id" in images[key]]
-    framed.sort(key=lambda key: (images[key]["video_id"], _frame(images[key])))
-    return {key: images[key] for key in (*framed, *alone)}
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An image of a video. `video`: what tells the videos of all files apart; `title`: what it is called."""
+
+    video: tuple[int, bool, Any]
+    number: int
+    title: str
+    fps: float
 
 
-def with_clips(pool: Pool, entries: Sequence[tuple[str, dict[str, Any]]], content: dict[str, Any], path: Path) -> Pool:
-    """The pool with its clips, from (name, entry) of every image in order; as it is where there are none."""
-    if not any("video_id" in entry for _, entry in entries):
-        return pool
-    here, found = set(pool.names), list(pool.problems)
-    videos = _videos(content, path)
-    names: list[str] = []
-    video, frame, time_s = [], [], []
-    last: int | str | None = None
-    for name, entry in entries:
-        if name not in here:
-            continue
-        key = entry.get("video_id", name)
-        if "video_id" not in entry:
-            found.append(
-                Problem("image without video", name, "no video_id, other images have one", "a video of its own")
-            )
-        elif key not in videos and key != last and "videos" in content:
-            what = f"video_id {key} is not in videos"
-            found.append(Problem("unknown video", f"{path.name}: {name}", what, "kept; the video is called by its id"))
-        said = videos.get(key, {})
-        if key != last or not names:
-            names.append(str(said.get("name", said.get("file_name", key))))
-            last = key
-        number = _frame(entry) if "video_id" in entry else 0
-        fps = said.get("fps", said.get("frame_rate"))
-        video.append(len(names) - 1)
-        frame.append(number)
-        time_s.append(number / (fps if isinstance(fps, int | float) and fps > 0 else _FPS))
-    clips = Clips(tuple(names), np.array(video, np.int64), np.array(frame, np.int64), np.array(time_s, np.float64))
-    return replace(pool, clips=clips, problems=tuple(found))
+def frames(parts: Sequence[tuple[columns.Columns, Sequence[tuple[str, int]]]], problems: list[Problem]) -> list[Frame]:
+    """The frame that each image is, from the (name, entry) of the images of every file; none where no image has a
+    video.
+    """
+    if not any("video_id" in made.extra[i] for made, images in parts for _, i in images):
+        return []
+    found = []
+    taken: dict[tuple[Any, int], str] = {}
+    for k, (made, images) in enumerate(parts):
+        videos = _videos(made, problems)
+        unknown: set[Any] = set()
+        for name, i in images:
+            said = made.extra[i]
+            key, number = columns.plain_id(said.get("video_id")), _number(said)
+            video = (k, isinstance(key, str), key)
+            why = ""
+            if "video_id" not in said:
+                why = "no video_id, other images have one"
+            elif key is None or number is None:
+                why = f"video_id is {columns.shown(said['video_id'])}, its frame {columns.shown(_frame(said))}"
+            elif taken.get((video, number), name) != name:
+                why = f"another image is frame {number} of video {columns.shown(key)} too"
+            if why or key is None or number is None:
+                problems.append(Problem("image without video", name, why, "a video of its own"))
+                found.append(Frame((len(parts) + k, False, i), 0, name, _FPS))
+                continue
+            taken[video, number] = name
+            if key not in videos and key not in unknown and made.videos is not None:
+                unknown.add(key)
+                what = f"video_id {columns.shown(key)} is not in videos"
+                handling = "kept; the video is called by its id"
+                problems.append(Problem("unknown video", f"{made.path}: {name}", what, handling))
+            title, fps = videos.get(key, (columns.shown(key), _FPS))
+            found.append(Frame(video, number, title, fps))
+    return found
+
+
+def with_clips(pool: Pool, names: Sequence[str], found: Sequence[Frame]) -> Pool:
+    """The pool with its clips, from the frames of `names`, of which the first of an image counts."""
+    first = dict(zip(reversed(names), reversed(found), strict=True))
+    kept = [first[name] for name in pool.names]
+    video, titles = [], []
+    last: Any = None
+    for frame in kept:
+        if frame.video != last:
+            titles.append(frame.title)
+            last = frame.video
+        video.append(len(titles) - 1)
+    number = np.array([frame.number for frame in kept], np.int64)
+    time_s = number / np.array([frame.fps for frame in kept], np.float64)
+    return replace(pool, clips=Clips(tuple(titles), np.array(video, np.int64), number, time_s))
 
 
 def write(clips: Clips, content: dict[str, Any]) -> None:
@@ -81,12 +92,26 @@ def write(clips: Clips, content: dict[str, Any]) -> None:
         entry |= {"video_id": video + 1, "frame_id": frame}
 
 
-def _frame(entry: dict[str, Any]) -> Any:
-    return next((entry[key] for key in _FRAME if key in entry), None)
+def _frame(said: dict[str, Any]) -> Any:
+    return next((said[key] for key in _FRAME if key in said), None)
 
 
-def _videos(content: dict[str, Any], path: Path) -> dict[Any, dict[str, Any]]:
-    listed = content.get("videos", [])
-    if not isinstance(listed, list) or not all(isinstance(v, dict) and isinstance(v.get("id"), int) for v in listed):
-        raise LabelwiseError(f"{path}: videos is {str(listed)[:80]}; expected a list of objects with id and name.")
-    return {entry["id"]: entry for entry in listed}
+def _number(said: dict[str, Any]) -> int | None:
+    number = columns.plain_id(_frame(said))
+    return number if isinstance(number, int) and 0 <= number < columns.MOST_PX else None
+
+
+def _videos(made: columns.Columns, problems: list[Problem]) -> dict[Any, tuple[str, float]]:
+    """Name and frames a second of every video."""
+    found = {}
+    for i, said in enumerate(made.videos if isinstance(made.videos, list) else []):
+        key = columns.plain_id(said.get("id")) if isinstance(said, dict) else None
+        if key is None:
+            what = f"{columns.shown(said)}; expected id and name"
+            problems.append(Problem("malformed video entry", f"{made.path}: videos[{i}]", what, "left out"))
+            continue
+        fps = said.get("fps", said.get("frame_rate"))
+        known = isinstance(fps, int | float) and 0.001 < fps < 100_000
+        title = said.get("name", said.get("file_name", key))
+        found[key] = columns.shown(title) if not isinstance(title, str) else title, float(fps) if known else _FPS
+    return found

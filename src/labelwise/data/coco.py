@@ -1,93 +1,232 @@
 """COCO detection JSON.
 
-Read: `annotations/instances_<split>.json`, `<split>.json` or `<split>/_annotations.coco.json` in a folder, or one JSON
-file; the images beside it in `images/<split>/`, `<split>/`, `images/`, or the folder itself. Classes are ordered by
-category id (ids need not be contiguous). `iscrowd` boxes become `Pool.crowd`. Segmentation is ignored: `bbox` counts.
+Read: every COCO file below a folder, or one file. Its name says the split (`instances_train2017.json`, `train.json`,
+`my_train_2.json`, `valid/_annotations.coco.json`); where it says none (`labels.json`), the folders of its images do
+(`train/a.jpg`). Several files of a split are read as one. Images are looked for in `images/<split>/`, `<split>/`,
+`images/`, `data/`, beside the file and below the folder (see `resolve`), by `file_name`, then `path` and `coco_url`.
+
+Classes are matched by name over all files: those of the first (train before val), ordered by category id where ids
+are numbers, then what others add. `bbox` counts; without one the box around the segmentation (polygons, run lengths)
+does. `iscrowd` boxes become `Pool.crowd`. An image without annotations was looked at, and is empty; not so in a file
+without the list `annotations` (`image_info`), and with LVIS's lists of classes that were looked for.
 
 Images with `video_id` and `frame_id` (or `frame_index`, `frame_number`) are frames of videos: the pool then has
 `clips`, and its images stand in the order of video id and frame. The list `videos` gives names and `fps`; without
-them a video is called by its id and shown at 25 frames a second. An image without `video_id` among them is a video of
-its own.
+them a video is called by its id and shown at 25 frames a second.
+
+| kind of problem | handling |
+|---|---|
+| malformed annotation, image entry, category; label without image; unknown class id; missing image | left out |
+| annotation without box (image tags, key points alone), box without numbers | left out |
+| polygon (no bbox) | the box around it |
+| rotated box (`bbox` of 5 numbers: centre, sides, degrees; of 8: corners; `attributes.rotation`) | the box around it |
+| numbers as text | read as numbers |
+| duplicate id (two images, two categories) | the boxes of that id are left out |
+| image listed twice (one file, two ids) | boxes of both are kept |
+| two categories of one name | one class |
+| unused super category (no box has it, others name it, it has none) | left out of the classes |
+| federated labels (LVIS) | `Pool.complete` is False for these images |
+| several annotation files (of a split) | read as one |
+| second annotation file (captions, key points, panoptic, stuff beside instances) | not read |
 
 Written: `annotations/instances_<split>.json` and `<split>/`, with the fields of videos where the pool has them. A crowd
 region is written with the first category, because a `Pool` keeps no class for it.
 
-Fails when: two categories have one name (an error), or the JSON does not fit in memory.
+Fails when: the JSON does not fit in memory (about five times the file's size without its polygons).
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from labelwise.data import _coco_files as files
+from labelwise.data import _coco_images as images
 from labelwise.data import _coco_video as coco_video
-from labelwise.data import clean, staging
+from labelwise.data import clean, entries, listing, split_names, staging
 from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
 LOOKS_FOR = "annotations/instances_<split>.json, <split>.json, <split>/_annotations.coco.json, or one COCO JSON file"
+CARRIES = frozenset(("clips", "crowd", "elsewhere"))
+"""What `write` holds beyond boxes and classes (see `convert`)."""
 
 _FILE = "instances_{}.json"
-_ROBOFLOW = "_annotations.coco.json"
 
 
 def detect(root: Path) -> bool:
     """Whether there is a COCO file."""
-    return bool(_files(root))
+    return files.any_below(root)
 
 
 def splits(root: Path) -> tuple[str, ...]:
     """Names of the splits."""
-    return tuple(_files(root))
+    with listing.once():
+        found = files.of(root).read
+        named = {split for split in found if split}
+        alone = False
+        for part in _parts(root, found.get("", [])):
+            own = {split_names.of_path(name) for name in part.names if name is not None}
+            named, alone = named | (own - {""}), alone or "" in own
+        return (*split_names.in_order(named), *([entries.ALL] if named and alone else []))
 
 
 def read(root: Path, split: str | None = None) -> Pool:
     """Images and boxes of a split."""
-    found = _files(root)
-    split = clean.choose(root, tuple(found), split)
-    if split is None:
+    with listing.once():
+        return _read(root, split)
+
+
+def _read(root: Path, split: str | None) -> Pool:
+    found = files.of(root)
+    if not found.read:
         raise LabelwiseError(f"{root}: no COCO file here; expected {LOOKS_FOR}.")
-    path = found[split]
-    base = root if root.is_dir() else root.parent
-    content = _parse(path)
-    categories = _by_id(content, "categories", path, ("name",))
-    images = coco_video.in_order(_by_id(content, "images", path, ("file_name",)), path)
-    class_of = {category: number for number, category in enumerate(sorted(categories))}
-    problems: list[Problem] = []
-    number, names = _images(images, _Finder(base, split, path), path, problems)
-    said = np.full((len(names), 2), -1, np.int64)
-    for key, entry in images.items():
-        width, height = entry.get("width"), entry.get("height")
-        if isinstance(width, int) and isinstance(height, int):
-            said[number[key]] = width, height
-    rows, ids = [], []
-    for a, annotation in enumerate(content.get("annotations", ())):
-        image, box, category, crowd = _annotation(annotation, f"{path}: annotations[{a}]")
-        where = f"{path.name}: annotation id {annotation.get('id', f'(entry {a})')}"
-        if image not in number:
-            problems.append(Problem("label without image", where, f"image_id {image!r} is not in images", "left out"))
-        elif category not in class_of:
-            what = f"category_id {category!r} is not in categories"
-            problems.append(Problem("unknown class id", where, what, "left out"))
-        else:
-            x, y, w, h = box
-            rows.append((number[image], (x, y, x + w, y + h), class_of[category], crowd))
-            ids.append(where)
-    classes = [str(categories[category]["name"]) for category in sorted(categories)]
-    pool = clean.pool(base, classes, names, clean.Rows.of(rows, ids), problems, said_px=said)
-    return coco_video.with_clips(pool, [(name, images[key]) for name, key in _first_of(number, names)], content, path)
+    parts, told = _chosen(root, found, split)
+    every = _parts(root, sorted((file for group in found.read.values() for file in group), key=_order))
+    classes = images.classes(every)
+    problems = [*told, *classes.problems, *entries.classes_alike(root, classes.names)]
+    number: dict[str, int] = {}
+    places = [[(name, i) for i in part.chosen if (name := part.names[i]) is not None] for part in parts]
+    frames = coco_video.frames([(part.made, place) for part, place in zip(parts, places, strict=True)], problems)
+    listed = [name for place in places for name, _ in place]
+    order = sorted(range(len(frames)), key=lambda k: (frames[k].video, frames[k].number))
+    for k in order or range(len(listed)):
+        number.setdefault(listed[k], len(number))
+    said = np.full((len(number), 2), -1, np.int64)
+    complete = np.zeros(len(number), bool)
+    rows = []
+    for part, place in zip(parts, places, strict=True):
+        made = part.made
+        problems += [*made.problems, *_of_images(part), *_twice(part, place)]
+        numbers = np.full(len(made.ids) + 1, -1, np.int64)
+        entry = np.array([i for _, i in place], np.int64)
+        numbers[entry] = [number[name] for name, _ in place]
+        new = entry[(said[numbers[entry]] < 0).all(axis=1)]
+        said[numbers[new]] = made.said_px[new]
+        complete[numbers[entry[~made.unsure[entry]]]] = True
+        rows.append(_rows(part, numbers, classes.number[made.path]))
+    labelled = any(part.made.labelled for part in parts)
+    pool = clean.pool(
+        listing.below(root).root,
+        classes.names,
+        list(number),
+        _join(rows) if labelled else None,
+        problems,
+        said_px=said,
+        complete=None if complete.all() else complete,
+        sources=found.sources,
+    )
+    return coco_video.with_clips(pool, [listed[k] for k in order], [frames[k] for k in order]) if frames else pool
 
 
-def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
-    """Write a split; `copy_images=False` links the images."""
+def _order(file: files.Found) -> tuple[int, str]:
+    """Train before val before test, and those before others."""
+    plain = file.split.rstrip("0123456789").rstrip("-_").lower()
+    return split_names.NAMES.index(plain) if plain in split_names.NAMES else len(split_names.NAMES), file.path
+
+
+def _parts(root: Path, found: Sequence[files.Found]) -> list[images.Part]:
+    """Those files that can be read; the splits of the others say what is wrong with them."""
+    parts = []
+    for file in found:
+        try:
+            parts.append(images.part(root, file))
+        except LabelwiseError:
+            continue
+    return parts
+
+
+def _chosen(root: Path, found: files.Files, split: str | None) -> tuple[list[images.Part], list[Problem]]:
+    """The files of a split, and what is told of those that are not read."""
+    try:
+        split = clean.choose(root, splits(root), split)
+    except LabelwiseError:
+        same = [file for group in found.read.values() for file in group if Path(file.path).stem == split]
+        if not same:
+            raise
+        return [images.part(root, file) for file in same], []  # a file of one's own, by its name
+    told = [problem for of_split, problem in found.others if of_split in ("", split)]
+    parts: list[images.Part] = []
+    broken: list[LabelwiseError] = []
+    for file in (*found.read.get(split or "", []), *(found.read.get("", []) if split else [])):
+        try:
+            part = images.part(root, file)
+        except LabelwiseError as error:
+            broken.append(error)
+            told.append(Problem("malformed annotation", file.path, str(error), "the file can't be read"))
+            continue
+        if not file.split:
+            part = part.of_split("" if split in (None, entries.ALL) else split or "")
+            if split and not part.chosen:
+                continue
+        parts.append(part)
+    if broken and not parts:
+        raise broken[0]
+    return parts, told
+
+
+def _of_images(part: images.Part) -> list[Problem]:
+    """What is told of the paths of images, and of images that nobody has looked at."""
+    found, unsure = list(part.problems), int(part.made.unsure.sum())
+    if not part.made.labelled and unsure:
+        what = f"{unsure} images in a file without the list `annotations`"
+        found.append(Problem("image without labels", part.made.path, what, "nobody has looked at them", unsure))
+    return found
+
+
+def _twice(part: images.Part, place: Sequence[tuple[str, int]]) -> list[Problem]:
+    """Images that have several entries."""
+    first: dict[str, int] = {}
+    found = []
+    for name, i in place:
+        if first.setdefault(name, i) != i:
+            where = f"{part.made.path}: image id {part.made.ids[i]}"
+            found.append(Problem("image listed twice", where, f"{name} has another id too", "boxes of both are kept"))
+    return found
+
+
+def _rows(part: images.Part, numbers: np.ndarray, classes: np.ndarray) -> tuple[clean.Rows, images.Part, np.ndarray]:
+    """The boxes of a file on the images that are there, and which of its rows they are."""
+    made = part.made
+    kept = np.flatnonzero(numbers[made.image] >= 0)
+    label = classes[made.category[kept]] if len(kept) else np.zeros(0, np.int64)
+    rows = clean.Rows(numbers[made.image[kept]], made.xyxy[kept], label, made.crowd[kept], str)
+    return rows, part, kept
+
+
+def _join(parts: Sequence[tuple[clean.Rows, images.Part, np.ndarray]]) -> clean.Rows:
+    if not parts:
+        return clean.Rows.of([], [])
+    starts = np.cumsum([0, *(len(kept) for _, _, kept in parts)])
+
+    def where(row: int) -> str:
+        k = int(np.searchsorted(starts, row, "right")) - 1
+        _, part, kept = parts[k]
+        return part.made.where(int(kept[row - starts[k]]))
+
+    image, xyxy, labels, crowd = (
+        np.concatenate([getattr(rows, key) for rows, _, _ in parts]) for key in ("image", "xyxy", "labels", "crowd")
+    )
+    return clean.Rows(image, xyxy, labels, crowd, where)
+
+
+def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True, write_images: bool = True) -> None:
+    """Write a split. `copy_images=False` links the images; `write_images=False` writes none: file names are then the
+    paths from `root` to where the images lie (`../data/a.jpg`), as long as they are files.
+    """
     path = root / "annotations" / _FILE.format(split)
     if path.exists():
         raise LabelwiseError(f"{path}: exists already. Choose another folder or split, or remove it first.")
+    if not write_images and pool.frames is None and pool.pixels is None:
+        base = Path(os.path.abspath(root))  # noqa: PTH100 (keeps links)
+        below = Path(os.path.abspath(pool.root))  # noqa: PTH100
+        staging.text(path, to_json(pool, [clean.relative(below / name, base) for name in pool.names]))
+        return
     names = staging.file_names(pool)
     with new_folder(root / split) as folder:
         staging.images(pool, names, folder, copy_images)
@@ -118,98 +257,3 @@ def to_json(pool: Pool, names: Sequence[str]) -> str:
     if pool.clips is not None:
         coco_video.write(pool.clips, content)
     return json.dumps(content, separators=(",", ":"))
-
-
-def _files(root: Path) -> dict[str, Path]:
-    """Split -> annotation file."""
-    if root.is_file():
-        return {root.stem.removeprefix("instances_"): root} if root.suffix == ".json" and _is_coco(root) else {}
-    instances = sorted((root / "annotations").glob(_FILE.format("*")))
-    others = [p for p in sorted((root / "annotations").glob("*.json")) if not instances and _is_coco(p)]
-    roboflow = sorted(root.glob(f"*/{_ROBOFLOW}"))
-    plain = [p for p in sorted(root.glob("*.json")) if not (instances or others or roboflow) and _is_coco(p)]
-    found = {path.stem.removeprefix("instances_"): path for path in (*instances, *others)}
-    return found | {path.parent.name: path for path in roboflow} | {path.stem: path for path in plain}
-
-
-def _is_coco(path: Path) -> bool:
-    content = path.read_bytes()
-    return b'"images"' in content and b'"categories"' in content
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise LabelwiseError(f"{path}{line}: broken JSON ({error}). Export the file again.") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(k, []), list) for k in _KEYS):
-        raise LabelwiseError(f"{path}: expected an object with the lists {', '.join(_KEYS)}.")
-    return content
-
-
-_KEYS = ("images", "annotations", "categories")
-
-
-def _by_id(content: dict[str, Any], key: str, path: Path, fields: tuple[str, ...]) -> dict[Any, dict[str, Any]]:
-    found: dict[Any, dict[str, Any]] = {}
-    for i, entry in enumerate(content.get(key, ())):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or any(f not in entry for f in fields):
-            raise LabelwiseError(
-                f"{path}: {key}[{i}] is {str(entry)[:80]}; expected id (a whole number), {', '.join(fields)}."
-            )
-        if entry["id"] in found:
-            raise LabelwiseError(f"{path}: {key}[{i}]: id {entry['id']} was used before. Give every entry its own id.")
-        found[entry["id"]] = entry
-    return found
-
-
-def _annotation(annotation: Any, where: str) -> tuple[int, list[float], int, bool]:
-    try:
-        box = [float(v) for v in annotation["bbox"]]
-        if len(box) != 4:
-            raise ValueError
-        return annotation["image_id"], box, annotation["category_id"], bool(annotation.get("iscrowd", 0))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{where} is {str(annotation)[:120]}"
-        raise LabelwiseError(f"{what}; expected image_id, category_id and bbox [x, y, width, height].") from error
-
-
-class _Finder:
-    """Where the images lie: the first of the usual folders that holds the file, tried first for the next one."""
-
-    def __init__(self, base: Path, split: str, path: Path) -> None:
-        folders = (base / "images" / split, base / split, path.parent, base / "images", base)
-        self.folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-        self.base = base
-
-    def __call__(self, file: str) -> str:
-        for folder, name in product(self.folders, clean.spellings(file)):
-            if (folder / name).is_file():
-                self.folders.remove(folder)
-                self.folders.insert(0, folder)
-                return clean.relative(folder / name, self.base)
-        return clean.relative((self.folders or [self.base])[0] / file, self.base)
-
-
-def _images(
-    images: dict[Any, dict[str, Any]], find: _Finder, path: Path, problems: list[Problem]
-) -> tuple[dict[Any, int], list[str]]:
-    """Image id -> number, and the names; entries with one file are one image."""
-    number: dict[Any, int] = {}
-    seen: dict[str, int] = {}
-    for key, image in images.items():
-        name = find(str(image["file_name"]))
-        if name in seen:
-            where = f"{path.name}: image id {key}"
-            problems.append(
-                Problem("image listed twice", where, f"{name} has another id too", "boxes of both are kept")
-            )
-        number[key] = seen.setdefault(name, len(seen))
-    return number, list(seen)
-
-
-def _first_of(number: dict[Any, int], names: list[str]) -> list[tuple[str, Any]]:
-    """(name, image id) of every image, of the first entry where there are several."""
-    key_of = {i: key for key, i in reversed(number.items())}
-    return [(name, key_of[i]) for i, name in enumerate(names)]

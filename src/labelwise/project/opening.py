@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers
 
-Read = Callable[[Path, str | None, str | None], Pool]
+Read = Callable[..., Pool]
 """Reads a split of a data set in a format, as `find.read` does."""
 
 
@@ -175,6 +176,7 @@ def pools(
     drawn once, it stays that part: the images `known`.
     """
     data = run.data
+    read = partial(read, first_pixel=data.first_pixel)
     pool = _name_classes(_pool(run, root, pool_split or None, known, read), data.classes)
     test = _name_classes(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:

@@ -71,7 +71,7 @@ def make(
     checked = {key: value for key, value in said.items() if key != "given"}  # which hangs on what is found
     config.parse({"data": {**checked, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
-        found = recognise.look(root, said.get("format"), advance)
+        found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
     started = _start(found, said, tuple(classes), frozen, by_user.get("ask", {}).get("who"))
     raw, run = _resolve(folder, started, recipe, settings)
     pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
@@ -176,7 +176,7 @@ def _splits(found: Found, said: Mapping[str, Any]) -> tuple[str, str | None]:
     """The pool and the test split: those that the user names, else those that fit."""
     name = said.get("pool_split")
     if name is not None and name not in found.pools:
-        found.pools[name] = found.read(found.root, name, found.format)
+        found.pools[name] = found.read(found.root, name, found.format, found.first_pixel)
     name, test = roles.choose(found.pools, name)
     return name, None if "test_share" in said else said.get("test_split", test)
 
