@@ -73,7 +73,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     size = np.full(n, width, np.int64), np.full(n, height, np.int64)
     truth = Boxes.of_images(labels[y], *size)
     listed = tuple(f"{split or 'all'}/{i:0{digits}d}" for i in range(n))
-    return Pool(root, classes, listed, *size, truth=truth, pixels=pixels)
+    return Pool(root, classes, listed, *size, truth=truth, pixels=pixels, sources=frozenset({path.name}))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from labelwise.data import _cells, _headers, _texts, entries, image_reader, listing
+from labelwise.data import _cells, _headers, _texts, entries, image_reader, listing, tiny_imagenet
 from labelwise.data._class_lists import names_by_id
 from labelwise.data._headers import Columns
 from labelwise.data._named_images import NamedImages
@@ -57,8 +57,8 @@ class _Row(NamedTuple):
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a table of boxes."""
-    return bool(tables(root))
+    """Whether there is a table of boxes that is no part of Tiny ImageNet."""
+    return bool(tables(root)) and not tiny_imagenet.detect(root)
 
 
 def splits(root: Path) -> tuple[str, ...]:

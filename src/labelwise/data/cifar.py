@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise.data import _plain_pickle, _tar, clean, image_reader, split_names
+from labelwise.data import _plain_pickle, _tar, clean, image_reader, listing, split_names
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
@@ -111,7 +111,9 @@ def _pool(
     n, height, width = pixels.shape[:3]
     size = np.full(n, width, np.int64), np.full(n, height, np.int64)
     truth = Boxes.of_images(np.array(labels, np.int64), *size)
-    return Pool(root, tuple(classes), tuple(names), *size, truth=truth, problems=tuple(problems), pixels=pixels)
+    files = frozenset(listing.below(root).files if root.is_dir() else (root.name,))
+    some = tuple(problems)
+    return Pool(root, tuple(classes), tuple(names), *size, truth=truth, problems=some, pixels=pixels, sources=files)
 
 
 def _sources(root: Path) -> list[_Source]:

@@ -61,7 +61,13 @@ def read(root: Path, split: str | None = None) -> Pool:
     n = len(names)
     whole = np.tile(np.array([0.0, 0.0, 1.0, 1.0]), (n, 1))
     rows = clean.Rows(np.arange(n), whole, np.array(labels, np.int64), np.zeros(n, bool), names.__getitem__)
-    return clean.pool(root, _classes(home, wnids), names, rows, problems, normalised=True)
+    sources = frozenset(name for name in listing.below(root).of(".txt") if name.startswith(_prefix(root, home)))
+    return clean.pool(root, _classes(home, wnids), names, rows, problems, normalised=True, sources=sources)
+
+
+def _prefix(root: Path, home: Path) -> str:
+    """How names of files in the data set's own folder begin."""
+    return "" if home == root else home.relative_to(root).as_posix() + "/"
 
 
 def _homes(root: Path) -> list[Path]:

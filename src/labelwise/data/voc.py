@@ -126,6 +126,8 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
                 (folder / "Annotations" / name).with_suffix(".xml").write_bytes(content)
     _move(temporary, root)
     staging.text(root / "classes.txt", classes)
+    rows = "".join(f"{name}:::\n" for name in pool.classes)
+    staging.text(root / "labelmap.txt", f"# label:color_rgb:parts:actions\n{rows}")  # datumaro and CVAT ask for it
     staging.text(listing, "".join(f"{Path(name).stem}\n" for name in names))
 
 
@@ -306,6 +308,8 @@ def _frames(parsed: entries.Parsed) -> dict[str, tuple[str, int]]:
 
 def _classes(root: Path, parsed: entries.Parsed) -> list[str] | None:
     used = {one.name for entry in parsed.entries.values() for one in entry.objects}
+    if (root / "labelmap.txt").is_file():  # it says no more than classes.txt
+        parsed.sources.add("labelmap.txt")
     for name in _CLASSES:
         names = text_files.lines(root / name) if (root / name).is_file() else []
         if any(names) and (name == _CLASSES[0] or not used or not used.isdisjoint(names)):
