@@ -201,7 +201,7 @@ def test_check_tells_overlapping_splits_but_not_nested_ones(tmp_path: Path) -> N
     for split, names in {"train": "a\n", "trainval": "a\nbb\n", "test": "bb\nccc\n"}.items():
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
     found = [(p.kind, p.where, p.what) for p in check(root) if p.kind != "no box"]
-    assert found == [("image in two splits", "JPEGImages/bb.png", "in the splits test and trainval")]
+    assert found == [("image in two splits", "JPEGImages/bb.png", "in the splits trainval and test")]
 
 
 def test_yolo_refuses_what_it_cannot_hold(tmp_path: Path) -> None:

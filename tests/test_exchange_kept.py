@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,24 +347,3 @@ def test_a_class_of_more_than_eighty_letters_comes_back() -> None:
         content = PEOPLE[tool](TOOLS[tool].write(ASKED[:1], images, PROJECT), {0: Reply("accept", ((BOX, long),))})
         (answer,), problems = TOOLS[tool].read(content, ASKED, images, PROJECT)
         assert (answer.labels, problems) == ((3,), []), tool
-
-
-def test_cvat_takes_a_labelled_pool(tmp_path: Path) -> None:
-    images, root = pool(3), tmp_path / "set"
-    for name in images.names:
-        (tmp_path / "data" / name).parent.mkdir(parents=True)
-        (tmp_path / "data" / name).write_bytes(b"x")
-    some = replace(images, root=tmp_path / "data", truth=known(images), complete=np.array([True, False, True]))
-    cvat.write_labels(some, root, "train")
-    read = ET.parse(root / "train" / "annotations.xml").getroot()
-    assert [one.text for one in read.iter("name")] == list(CLASSES)
-    assert [(one.get("name"), one.get("subset"), len(one)) for one in read.iter("image")] == [
-        (f"b&w-{k}.jpg", "train", 1) for k in range(3)
-    ]
-    assert [float(next(read.iter("box")).get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr")] == [
-        3.25,
-        4.5,
-        60,
-        70.125,
-    ]
-    assert (root / "train" / "images" / "b&w-2.jpg").is_file()

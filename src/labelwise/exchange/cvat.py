@@ -18,17 +18,16 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from labelwise.data import staging, text_files
+from labelwise.data import text_files
 from labelwise.exchange._geometry import turned
-from labelwise.exchange._questions import REGION, check_queries, query_id, size_of
+from labelwise.exchange._questions import REGION, query_id, size_of
 from labelwise.exchange._reader import REFUSED, AnswerReader, begins
 from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes, words
 from labelwise.types import Answer, Boxes, Clips, Pool, Problem, Query
-from labelwise.types.disk import new_folder
 
 CANNOT_CARRY = (
     "classes of whole images (use Label Studio or JSON)",
@@ -274,36 +273,3 @@ def _in_video(
             continue
         made.append(replace(shape, image=name))
     return made, {name for frame, name in frames.items() if frame in part}
-
-
-def write_labels(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
-    """Writes a split with its boxes as CVAT for images 1.1: `<split>/annotations.xml` and `<split>/images/`.
-
-    An image without a box that nobody has looked at is not in the file: CVAT cannot tell it from an empty one.
-
-    Raises:
-        LabelwiseError: a class name that the file cannot hold; an image file that is not there.
-    """
-    check_queries((), pool, "CVAT")
-    names = staging.file_names(pool)
-    files = _file(pool, ())
-    for label in files.findall("meta/task/labels/label"):
-        label.remove(label.findall("attributes")[0])
-    labels = files.find("meta/task/labels")
-    if labels is not None:
-        labels.remove(labels[-1])  # that of regions that are asked about
-    for k, name in enumerate(names):
-        rows = slice(0, 0) if pool.truth is None else slice(*pool.truth.offsets[k : k + 2].tolist())
-        looked_at = pool.truth is not None and (pool.complete is None or bool(pool.complete[k]))
-        if rows.start == rows.stop and not looked_at:
-            continue
-        size = {"width": str(pool.width_px[k]), "height": str(pool.height_px[k])}
-        image = ET.SubElement(files, "image", {"id": str(k), "name": name, "subset": split, **size})
-        if pool.truth is not None:
-            for corners, label_number in zip(pool.truth.xyxy[rows], pool.truth.labels[rows].tolist(), strict=True):
-                about = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(repr, corners.astype(float).tolist()), strict=True))
-                more = {"label": pool.classes[label_number], "source": "manual", "occluded": "0", "z_order": "0"}
-                ET.SubElement(image, "box", more | about)
-    with new_folder(root / split) as folder:
-        staging.images(pool, names, folder / "images", copy_images)
-        (folder / "annotations.xml").write_bytes(_bytes(files))
