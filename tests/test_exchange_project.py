@@ -183,6 +183,9 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
         assert [image["file_name"] for image in part["images"]] == list(answered.pool.names[2:5])
         assert [len(image["labelwise"]["coverage"]) for image in part["images"]] == [0, 0, 1]
         assert part["info"]["description"].startswith("PARTLY LABELLED")
+        back = find.read(tmp_path / "set", "train")  # where the images are stands in the file
+        assert back.truth is not None and np.diff(back.truth.offsets).tolist() == [2, 0]
+        assert [Path(name).name for name in back.names] == [Path(name).name for name in answered.pool.names[:2]]
         assert any("1 images that nobody looked at" in line for line in told)
     else:
         back = find.read(tmp_path / "set", "train")

@@ -52,6 +52,7 @@ def coco(
     *,
     project: str,
     part: bool,
+    home: str | None = None,
 ) -> dict[str, Any]:
     """A COCO file (plain data) of these images.
 
@@ -62,6 +63,7 @@ def coco(
         images: numbers of the images to write.
         project: the project's id.
         part: whether these images were looked at in part only.
+        home: the folder from which file names count, as seen from that of the export; None: the images are no files.
     """
     id_of = {pool.names[image]: k for k, image in enumerate(images.tolist(), start=1)}
     rows: list[dict[str, Any]] = []
@@ -81,8 +83,9 @@ def coco(
         if part
         else "every object of these images is annotated; images that nobody looked at are not in this file"
     )
+    info = {"description": meaning, "labelwise_project": project, "labelwise_looked_at": _word(part)}
     return {
-        "info": {"description": meaning, "labelwise_project": project, "labelwise_looked_at": _word(part)},
+        "info": info if home is None else {**info, "labelwise_images": home},
         "images": [_image(pool, labels, image, id_of[pool.names[image]], part) for image in images.tolist()],
         "categories": [{"id": k, "name": name} for k, name in enumerate(pool.classes, start=1)],
         "annotations": rows,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelwise import catalog, files
+from labelwise.data import clean
 from labelwise.ledger import given_labels, image_files, import_export
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
@@ -91,13 +92,17 @@ def _write_coco(
 ) -> dict[str, str]:
     """COCO: what was looked at as a whole, and in a file of its own what was not."""
     written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
-    for name, (images, partly) in written.items():
-        content = training_set.coco(pool, labels, rows, images, project=project, part=partly)
-        files.write_text(folder / name, to_json(content) + "\n")
-    return {
+    home = None if interchange.has_no_files(pool) else clean.relative(pool.root.resolve(), folder.resolve())
+    about = {
         "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
         "partly_labelled.json": f"{len(part)} images of which only boxes or regions were asked; honour `coverage`",
     }
+    if not len(part):
+        del written["partly_labelled.json"], about["partly_labelled.json"]
+    for name, (images, partly) in written.items():
+        content = training_set.coco(pool, labels, rows, images, project=project, part=partly, home=home)
+        files.write_text(folder / name, to_json(content) + "\n")
+    return about
 
 
 def _write_plain(
