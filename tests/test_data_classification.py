@@ -63,12 +63,12 @@ def test_class_folders_with_splits(tmp_path: Path) -> None:
     }
 
 
-def test_class_folders_without_splits_must_be_named_or_listed(tmp_path: Path) -> None:
+def test_class_folders_without_splits(tmp_path: Path) -> None:
     for name in ("b/0.png", "a/1.png", "a/0.png"):
         picture(tmp_path / name)
-    assert find.read(tmp_path).truth is None, "folders alone may be cameras or days"
-    pool = find.read(tmp_path, format_name="classes")
+    pool = find.read(tmp_path)
     assert pool.names == ("a/0.png", "a/1.png", "b/0.png") and labels(pool) == [0, 0, 1]
+    assert find.read(tmp_path, format_name="folder").truth is None, "they may be cameras or days"
     (tmp_path / "classes.txt").write_text("b\n")
     pool = find.read(tmp_path)
     assert pool.classes == ("b",) and labels(pool) == [0]
@@ -93,7 +93,7 @@ def test_an_unreadable_image_is_a_problem_and_left_out(tmp_path: Path) -> None:
 
 
 def test_class_folders_errors(tmp_path: Path) -> None:
-    with pytest.raises(LabelwiseError, match="no class folder here; expected train/CLASS"):
+    with pytest.raises(LabelwiseError, match="no class folder here; expected CLASS/"):
         classes.read(tmp_path)
     (tmp_path / "cat").mkdir()
     with pytest.raises(LabelwiseError, match="no image in any of its class folders"):

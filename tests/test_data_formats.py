@@ -180,7 +180,7 @@ def test_voc_pixels_count_from_one_unless_told(tmp_path: Path) -> None:
 
 def test_bare_folder_and_joined_splits(tmp_path: Path) -> None:
     pool = make_pool(tmp_path / "source", [[(1, 2, 30, 40, 0)], [(5, 5, 20, 20, 2)], []])
-    bare = find.read(tmp_path / "source")
+    bare = find.read(tmp_path / "source", format_name="folder")
     assert bare.names == ("a/0.png", "a/1.png", "b/0.png") and bare.truth is None and bare.classes == ()
     assert folder.splits(tmp_path / "source") == ()
     coco.write(pool, tmp_path / "out", "train", copy_images=False)
@@ -226,7 +226,7 @@ def test_aquarium() -> None:
     assert pool.classes == ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
     # as its README counts, but for two sharks of zero size
     assert counts.tolist() == [2669, 694, 516, 284, 352, 116, 184] and sizes == [448, 127, 63]
-    assert sorted(kinds) == ["path not found"] * 3 + ["zero-size box"] * 2
+    assert sorted(kinds) == ["path of another place"] * 3 + ["zero-size box"] * 2
     assert len(find.read(SHARED / "aquarium", "valid+test")) == 190
 
 

@@ -62,6 +62,8 @@ def test_a_format_defines_what_its_folder_asks_for(name: str) -> None:
         "one_class",
         "unfinished",
         "who",
+        "rename",
+        "unanswered",
     }
     assert callable(module.detect)
     assert isinstance(module.CANNOT_CARRY, tuple)

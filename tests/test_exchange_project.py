@@ -47,8 +47,8 @@ def opened(tmp_path: Path) -> Iterator[Context]:
 
 
 def said(made: Context, queries: list[Query]) -> dict[int, Reply]:
-    one = ((12.0, 20.0, 30.0, 40.0), made.pool.classes[3])
-    of = {"box": Reply("accept", (one,)), "region": Reply("complete", (one,)), "image": Reply("complete", (one, one))}
+    one, other = ((12.0, 20.0, 30.0, 40.0), made.pool.classes[3]), ((50.0, 20.0, 90.0, 40.5), made.pool.classes[3])
+    of = {"box": Reply("accept", (one,)), "region": Reply("complete", (one,)), "image": Reply("complete", (one, other))}
     return {query.id or 0: of[query.unit] for query in queries}
 
 
@@ -188,7 +188,7 @@ def test_the_training_set_holds_what_was_looked_at_and_nothing_else(
         back = find.read(tmp_path / "set", "train")
         assert len(back) == 2 and back.truth is not None
         assert np.diff(back.truth.offsets).tolist() == [2, 0]
-        assert np.allclose(back.truth.xyxy, [[12, 20, 30, 40]] * 2, atol=0.01)
+        assert np.allclose(back.truth.xyxy, [[12, 20, 30, 40], [50, 20, 90, 40.5]], atol=0.01)
         assert any("3 images with 3 boxes" in line for line in told)
     text = (tmp_path / "set" / "DATA_CARD.md").read_text()
     for part_of_it in (
@@ -312,7 +312,7 @@ def test_wrong_use_is_told(opened: Context, tmp_path: Path) -> None:
         interchange.open_queries(opened, 9)
     with pytest.raises(LabelwiseError, match="Did you mean 'coco'"):
         training_export.write_set(opened, "cocoo", tmp_path / "x")
-    with pytest.raises(LabelwiseError, match="cannot read"):
+    with pytest.raises(LabelwiseError, match="no such file"):
         call("import", tmp_path / "none.json", "--project", folder)
     (tmp_path / "odd").write_text("hello")
     with pytest.raises(LabelwiseError, match="--from"):

@@ -261,7 +261,6 @@ WRONG: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "nothing that can be read": (unreadable, [], r"not one of its images can be read. First: .*0\.jpg"),
     "other files": (other_files, [], "no data set in a known format"),
     "two formats": (two_formats, [], "could be coco or yolo. Say which one: .*data.format=coco"),
-    "classes that differ": (other_classes, [], "zebra.*data.test_share=0.2"),
     "a test split without annotations": (
         bare,
         ["data.test_share=0.3"],
@@ -286,6 +285,13 @@ def test_a_failed_init_says_what_to_do_and_leaves_nothing(what: str, tmp_path: P
     with pytest.raises(LabelwiseError, match=message):
         starter.make(tmp_path / "p", tmp_path / "d", settings=said)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_classes_of_all_splits_are_one_list(tmp_path: Path) -> None:
+    other_classes(tmp_path / "d")
+    made = starter.make(tmp_path / "p", tmp_path / "d")
+    assert made.test is not None and made.pool.classes == made.test.classes
+    assert made.pool.classes.count("zebra") == 1 and len(made.pool.classes) > 1
 
 
 def test_a_project_never_lies_in_its_data(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "ask": GROUND - {"config"} | {"units"},
     "report": GROUND,
     "generated": GROUND,
-    "exchange": GROUND | {"units"},
+    "exchange": GROUND | {"data", "units"},
     "files": GROUND,
     "targets": GROUND | {"labels", "units"},
     "units": {"errors", "types", "catalog"},

@@ -17,7 +17,8 @@ loaded when it runs:
 
 A stage is given the round (`project.round.Round`): what is known, asked, scored, picked. It writes its result under a
 temporary name, renames it and is marked done in one transaction: a run that was killed at any instant continues with
-the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at random.
+the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at random (or for none,
+where labels came with the images).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from labelwise.errors import LabelwiseError
 from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
-from labelwise.project import availability, changes, repair
+from labelwise.project import availability, changes, given, repair
 from labelwise.project.context import Context
 
 
@@ -48,15 +49,17 @@ def run(context: Context) -> Iterator[int]:
 
 
 def begin(context: Context) -> None:
-    """Enters the pool into the ledger, and tells which images are unavailable; refuses a class list that changed."""
+    """Enters the pool and the labels that came with it into the ledger; tells what was left out and which images are
+    unavailable; refuses a class list that changed.
+    """
     if not context.pool.classes:
         raise LabelwiseError(
             f"no classes are known, so nothing can be asked: add each with `labelwise add-class NAME --project "
             f"{context.project.folder}`, or write classes = [...] below [data] in {context.project.config_path}"
         )
-    context.project.ledger.add_images(context.pool)
+    context.enter()
     availability.look(context)
-    for line in availability.messages(context):
+    for line in [*given.messages(context.pool), *availability.messages(context)]:
         context.tell(line)
 
 

@@ -16,12 +16,19 @@ Method = str | Mapping[str, Any]
 
 
 def fresh(
-    name: str, root: Path, format_name: str, classes: Sequence[str], split: str | None, image_size_px: int
+    name: str,
+    root: Path,
+    format_name: str,
+    classes: Sequence[str],
+    split: str | None,
+    image_size_px: int,
+    given: str | None = None,
 ) -> Run:
     """The run of a new project: no round yet, people answer."""
     data: dict[str, Any] = {"root": str(root), "format": format_name, "image_size_px": image_size_px}
     data |= {"classes": list(classes)} if classes else {}
     data |= {"pool_split": split} if split else {}
+    data |= {"given": given} if given else {}
     raw = {
         "name": name,
         "own_detector": True,

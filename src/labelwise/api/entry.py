@@ -24,6 +24,7 @@ def open(  # noqa: A001 (the public name)
     format: str = "folder",  # noqa: A002 (the public name)
     split: str | None = None,
     image_size_px: int = 640,
+    given: str | None = None,
 ) -> Project:
     """Opens the project in `folder`, or makes it.
 
@@ -34,6 +35,8 @@ def open(  # noqa: A001 (the public name)
         format: "folder" takes every image below `images`; another data format also brings its annotations.
         split: the subfolder or split to take, where there are several.
         image_size_px: the longest side at which `predict` shows an image to the detector.
+        given: what annotations that come with the images are, for a new project: "complete", "partial", "all" or
+            "empty" (`labelwise config data.given`); None: they are not looked at.
 
     Raises:
         LabelwiseError: there is no project and no images; other images or classes than those of the project.
@@ -52,7 +55,7 @@ def open(  # noqa: A001 (the public name)
             raise LabelwiseError(f"images: {images}: no such folder; give a folder, or a list of paths")
         root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
         kind = format if listed is None else "image_list"
-        run = arguments.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px)
+        run = arguments.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px, given)
         opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
         Folder.create(place, config.dump(run)).close()
     elif listed is not None:

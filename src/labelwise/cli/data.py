@@ -1,47 +1,93 @@
-"""The commands that look: check (a data set), list (methods and recipes)."""
+"""The commands that look, and one that writes data: check, convert, list (methods and recipes)."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from labelwise import catalog
-from labelwise.cli.console import app, bar, out, plain
+from labelwise.cli.console import app, bar, out, plain, tell
 from labelwise.errors import LabelwiseError
+
+if TYPE_CHECKING:
+    from labelwise.data.recognise import Found
+    from labelwise.types import Problem
+
+FormatOption = Annotated[str | None, typer.Option("--format", help="The format, if it is not found by itself.")]
+FirstPixelOption = Annotated[
+    int | None, typer.Option("--first-pixel", min=0, max=1, help="Pixels of VOC count from 0 or 1, if nobody can tell.")
+]
+WRITABLE = catalog.defining("data", "write")
 
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A data set (COCO, YOLO, VOC, a folder of images), or a project.")],
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="The format, if it is not found by itself.")
-    ] = None,
+    data: Annotated[Path, typer.Argument(help="A data set in any layout, or a project.")],
+    format_name: FormatOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for other programs.")] = False,
+    first_pixel: FirstPixelOption = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
     ] = False,
 ) -> None:
-    """Shows what is wrong in a data set and how each thing is handled; of a project, whether its ledger and its files
-    are whole, and what to do where they are not.
+    """Shows what a data set holds, which of its files were not used, what is wrong in it and how each thing is handled;
+    of a project, whether its ledger and its files are whole, and what to do where they are not.
 
     Example: `labelwise check data/aquarium`
     """
     from labelwise.cli import health
 
     if restore or (data / "run.toml").is_file():
+        if as_json:
+            raise LabelwiseError("--json is of data sets, not of projects: leave it out")
         health.restore(data) if restore else health.check(data)
         return
-    from labelwise.data.check import check as check_data
-    from labelwise.data.check import summarise
+    from labelwise.data.check import look
 
     with bar("check", 0) as advance:
-        problems = check_data(data, format_name, progress=advance)
-    table = Table(title=f"{data}: {len(problems)} problems")
+        report = look(data, format_name, progress=advance, first_pixel=first_pixel)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(None if every else 20), ensure_ascii=False, indent=1))
+        return
+    show_found(data, report.found)
+    show_unused(report.unused)
+    show_problems(data, report.problems, every)
+
+
+def show_found(data: Path, found: Found) -> None:
+    """Format, splits with images and boxes, classes of a data set."""
+    from labelwise.data import recognise
+
+    tell(f"{data}: {found.format}")
+    table = Table("split", "holds", "annotations")
+    for row in recognise.describe(found):
+        table.add_row(*map(plain, row))
+    out.print(table)
+    if found.classes:
+        tell(f"{len(found.classes)} classes: {', '.join(found.classes)}")
+
+
+def show_unused(unused: Mapping[str, int]) -> None:
+    """How many files of each suffix were not used."""
+    if unused:
+        listed = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in unused.items())
+        tell(f"Files not used: {listed}")
+
+
+def show_problems(data: Path, problems: Sequence[Problem], every: bool) -> None:
+    """A table of all problems by kind."""
+    from labelwise.data.check import summarise
+
+    total = sum(problem.count for problem in problems)
+    table = Table(title=f"{data}: {total} problems")
     for column in ("problem", "count", "where", "what", "handling"):
         table.add_column(column, overflow="fold")
     for kind in summarise(problems, len(problems) if every else 3):
@@ -49,6 +95,41 @@ def check(
             first = ("", "") if number else (kind.name, str(kind.number))
             table.add_row(*first, *map(plain, (problem.where, problem.what, problem.handling)))
     out.print(table if problems else f"{data}: nothing wrong found")
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
+    to: Annotated[str, typer.Option("--to", metavar=f"<{'|'.join(WRITABLE)}>", help="The layout to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
+    format_name: FormatOption = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Link the images.")] = False,
+    first_pixel: FirstPixelOption = None,
+) -> None:
+    """Writes a data set in another layout, all of its splits, and tells what that cannot carry.
+
+    Without --copy and --link COCO names the images where they are, by paths from the new folder; VOC and YOLO link
+    them, as they find labels by the place of the image.
+
+    Example: `labelwise convert data/aquarium --to yolo -o aquarium_yolo --copy`
+    """
+    if copy and link:
+        raise LabelwiseError("--copy and --link: give one of the two")
+    from labelwise.data import recognise
+    from labelwise.data.convert import convert as write
+
+    with bar("read", 0) as advance:
+        found = recognise.look(data, format_name, advance, most=None, first_pixel=first_pixel)
+    with bar("write", sum(map(len, found.pools.values()))) as advance:
+        lost = write(found, to, output, "copy" if copy else "link" if link else None, advance)
+    show_found(data, found)
+    tell(f"Wrote {output} as {to}")
+    for line in lost:
+        tell(f"  not carried: {line}")
+    kinds = {problem.kind for pool in found.pools.values() for problem in pool.problems}
+    if kinds:
+        tell(f"Problems in the data ({', '.join(sorted(kinds))}): `labelwise check {data}` shows them")
 
 
 @app.command("list")

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, plain, require_project, tell
+from labelwise.cli.console import ProjectOption, SetOption, app, bar, open_project, out, require_project, tell
+from labelwise.cli.data import show_found, show_unused
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
@@ -38,16 +39,15 @@ def init(
 
     Example: `labelwise init my-project --data ~/images --set budget.per_round=[200,200]`
     """
-    from labelwise.data import recognise
+    from labelwise.data import listing, unread
+    from labelwise.data.check import summarise
     from labelwise.project import starter
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     made = starter.make(folder, data, recipe, names, settings or [], bar, model)
-    out.print(f"{data}: {made.found.format}", markup=False, soft_wrap=True)
-    table = Table("split", "holds", "annotations")
-    for row in recognise.describe(made.found):
-        table.add_row(*map(plain, row))
-    out.print(table)
+    show_found(data, made.found)
+    left = unread.unused(listing.below(data), made.found.pools.values())
+    show_unused(unread.by_suffix(left))
     for line in [*made.messages, *(detector_lines(made) if recipe is None else [])]:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     pool, test = made.pool, made.test
@@ -60,8 +60,10 @@ def init(
         markup=False,
         soft_wrap=True,
     )
-    if pool.problems:
-        out.print(f"Problems in the data: {len(pool.problems)}; see them with `labelwise check {data}`")
+    told = [*pool.problems, *unread.problems(left, made.found.format, pool.problems)]
+    if told:
+        kinds = "; ".join(f"{kind.number} {kind.name}" for kind in summarise(told))
+        tell(f"Problems in the data: {kinds}. `labelwise check {data}` shows them")
     out.print(f"Wrote {folder / 'run.toml'}. Next: {starter.next_step(folder, made)}", markup=False, soft_wrap=True)
 
 
@@ -106,7 +108,7 @@ def status(project: ProjectOption = Path()) -> None:
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
-    out.print(table, *map(Text, history.agreement_lines(opened)))
+    out.print(table, *map(Text, [*history.given_lines(opened), *history.agreement_lines(opened)]))
     for line in availability.messages(opened):
         tell(line)
     due = loop.next_stage(opened)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,9 +17,12 @@ from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
     from labelwise.project.context import Context
+    from labelwise.types import Problem
 
 PANEL = "Exchange with other tools"
 TOKEN = "LABEL_STUDIO_API_KEY"
+MOST_PLACES = 20
+"""So many problems of a kind are told one by one, before their count."""
 
 ServerOption = Annotated[
     str | None, typer.Option(help=f"Address of a Label Studio server; its token is taken from ${TOKEN}.")
@@ -122,14 +127,26 @@ def import_(
     second_opinions: Annotated[
         bool, typer.Option("--second-opinions", help="Keep answers to answered queries; the first counts.")
     ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Leave out what does not fit (tasks of others, edited ones, unfinished ones); take the rest.",
+        ),
+    ] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option("--rename", metavar="NAME=CLASS", help="A class that has another name in the tool (repeatable)."),
+    ] = None,
 ) -> None:
     """Records the answers of a file, all or none: every problem is told, and then nothing is written.
 
-    The same file a second time writes nothing.
+    The same file a second time writes nothing. A skip beside somebody's answer is no answer.
 
     Example: `labelwise import export.json --from label_studio --project cats`
     """
     opened = open_project(project)
+    from labelwise.data import text_files
     from labelwise.stages import interchange
 
     if server is not None:
@@ -140,20 +157,47 @@ def import_(
         content = json.dumps(Server(server, os.environ.get(TOKEN, "")).fetch(int(source))).encode()
         chosen = FORMAT
     else:
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise LabelwiseError(f"cannot read {source}: {error.strerror}") from None
+        content = text_files.content(Path(source))
         chosen = tool or interchange.tool_of(content)
-    how = {"unfinished": unfinished, "second_opinions": second_opinions}
-    taken = interchange.take_in(opened, content, chosen, who=who, **how)
-    for problem in taken.problems:
-        line = f"{problem.where}: {problem.kind}: {problem.what} ({problem.handling})"
-        out.print(line, soft_wrap=True, markup=False, highlight=False)
+    how = {"unfinished": unfinished, "second_opinions": second_opinions, "partial": partial}
+    try:
+        taken = interchange.take_in(opened, content, chosen, who=who, rename=_renamed(rename or []), **how)
+    except LabelwiseError as error:
+        raise LabelwiseError(f"{source}: {error}") from error
+    _tell(taken.problems)
     refused = sum(problem.handling == interchange.REFUSED for problem in taken.problems)
     if refused:
-        raise LabelwiseError(f"{source}: {refused} problems, nothing was written. Mend them and import the file again")
-    out.print(f"{taken.written} answers recorded, {taken.known} were there before", highlight=False)
+        raise LabelwiseError(
+            f"{source}: {refused} problems, nothing was written. Mend them and import the file again, or take the rest "
+            "with --partial: what does not fit is left out and stays open"
+        )
+    still = f"; {taken.n_open} queries of these rounds are open still" if taken.n_open else ""
+    out.print(f"{taken.written} answers recorded, {taken.known} were there before{still}", highlight=False)
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    """Name in the tool -> class of ours."""
+    found = {}
+    for pair in pairs:
+        name, equal, own = pair.rpartition("=")
+        if not equal or not name or not own:
+            raise LabelwiseError(f"--rename {pair!r}: expected NAME=CLASS, for example kitty=cat")
+        found[name] = own
+    return found
+
+
+def _tell(problems: Sequence[Problem]) -> None:
+    """Every kind of problem, with its first places."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for problem in problems:
+        seen[problem.kind, problem.handling] += 1
+        if seen[problem.kind, problem.handling] <= MOST_PLACES:
+            line = f"{problem.where}: {problem.kind}: {problem.what} ({problem.handling})"
+            out.print(line, soft_wrap=True, markup=False, highlight=False)
+    for (kind, handling), n in seen.items():
+        if n > MOST_PLACES:
+            line = f"{kind}: {n - MOST_PLACES} more ({handling})"
+            out.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _send(address: str, opened: Context, round_number: int | None, images: str | None, folder: Path) -> int:

@@ -12,7 +12,7 @@ from labelwise.config.choice import Choice, MethodOf, Step
 from labelwise.config.features import Features
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
 from labelwise.config.label_rule import LabelRule
-from labelwise.config.sections import AskRule, Budget, Data, Predict, QueryRule, Section, TrackRule, Train
+from labelwise.config.sections import AskRule, Budget, Data, Given, Predict, QueryRule, Section, TrackRule, Train
 
 
 class Run(Section):
@@ -76,6 +76,7 @@ class Run(Section):
             found.append("train.teacher would replace the boxes that labels.propagate lends; set one of the two")
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
+        found += self._given_unfit()
         found += self._features_missing()
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
         if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
@@ -95,6 +96,41 @@ class Run(Section):
         if self.needs_consistency and not self.predict.views:
             found.append("the label policy compares views of the image (Eq. 4); set predict.views")
         return found
+
+    def _given_unfit(self) -> list[str]:
+        """What does not go with boxes that are known from the start, or with their absence."""
+        found, word = [], self.data.given_of(self.data.pool_split)
+        if word not in (None, "all") and not self._people:
+            found.append(
+                f'data.given = "{word}" is of images that people label, and the simulated oracle answers from the '
+                'annotations of the pool: set ask.who = "people", or leave out data.given'
+            )
+        if not self.budget.start_images and self.given in (None, "empty"):
+            found.append(
+                "budget.start_images = 0 trains the first model on labels that come with the images; say what these "
+                'are (data.given = "complete" or "partial", with ask.who = "people"), or ask about some images'
+            )
+        for name, there in (("train.teacher", self.train.teacher), ("labels.propagate", self.labels.propagate)):
+            if word == "partial" and there is not None:
+                found.append(
+                    f'{name} takes for background what nobody looked at; with data.given = "partial" remove it'
+                )
+        return found
+
+    @property
+    def _people(self) -> bool:
+        return self.ask.who == "people" or self.own_detector
+
+    @property
+    def given(self) -> Given | None:
+        """What the boxes that come with the pool are; None: what the simulated oracle answers from."""
+        return self.data.given_of(self.data.pool_split) if self._people else None
+
+    @property
+    def given_test(self) -> Given | None:
+        """What the boxes of the test images are."""
+        data = self.data
+        return data.given_of(data.test_split if data.test_split else data.pool_split)
 
     def _features_missing(self) -> list[str]:
         """What is wrong with frozen features."""

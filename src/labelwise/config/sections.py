@@ -22,6 +22,10 @@ def of_frames(value: Any) -> Any:
     return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
 
 
+Given = Literal["complete", "partial", "empty", "all"]
+"""What the boxes that come with a split are: `Data.given`."""
+
+
 def _unit(name: str) -> str:
     try:
         units.find(name)
@@ -37,6 +41,8 @@ class Data(Section):
     """Folder (or archive, or file) of the images. A relative one is looked for here, then under $LABELWISE_DATA."""
     format: str | None = None
     """How the data are stored (`labelwise list data`); none: found by itself."""
+    first_pixel: Literal[0, 1] | None = None
+    """Where pixels count from in the files of a format that leaves that open (VOC); none: as its boxes say."""
     classes: tuple[str, ...] = ()
     """Names of the classes, for images without annotations."""
     pool_split: str | None = None
@@ -66,6 +72,13 @@ class Data(Section):
     """The longest side at which the model sees an image; larger finds smaller objects and takes longer."""
     cache_gb: float = Field(2.0, ge=0)
     """Memory for decoded images."""
+    given: Given | dict[str, Given] | None = None
+    """What the boxes that come with the images are, where people answer; none: what the simulated oracle answers from.
+
+    "complete": an image with labels is wholly labelled, one without is asked about; "partial": there may be more
+    objects, so nothing is background where nobody has looked; "empty": they are ignored; "all": complete, and an image
+    without labels holds no object. By split: {train = "partial", val = "complete"}.
+    """
     stride_frames: int = Field(1, ge=1)
     """Of videos every so many frames one is in the pool and in the test split."""
     frames_gb: float = Field(4.0, ge=0)
@@ -84,11 +97,33 @@ class Data(Section):
                 "data.test_share holds back a part of the pool where there is no test split; here there is one: "
                 f"remove test_share{'' if self.generated else ', or test_split'}"
             )
+        self._check_given()
         try:
             re.compile(self.group)
         except re.error as error:
             raise ValueError(f"data.group = {self.group!r} is no regular expression: {error}") from None
         return self
+
+    def _check_given(self) -> None:
+        if not isinstance(self.given, dict):
+            return
+        splits = [self.pool_split, *(self.test_split or "").split("+")]
+        foreign = [name for name in self.given if name not in splits]
+        if foreign or not self.pool_split:
+            raise ValueError(
+                f"data.given names {', '.join(foreign or self.given)}; expected data.pool_split "
+                f"({self.pool_split or 'not set'}) and data.test_split ({self.test_split or 'not set'}): set these, "
+                'or one word for all images, such as data.given = "partial"'
+            )
+        words = {self.given.get(part) for part in (self.test_split or "").split("+")}
+        if len(words) > 1:
+            raise ValueError(
+                f"data.given: the test split {self.test_split} is one set of images; give its parts one word"
+            )
+
+    def given_of(self, split: str | None) -> Given | None:
+        """What the boxes of a split are; of one that is joined ("valid+test"), what those of its parts are."""
+        return self.given.get((split or "").split("+")[0]) if isinstance(self.given, dict) else self.given
 
     @property
     def generated(self) -> bool:
@@ -218,8 +253,9 @@ class AskRule(Section):
 class Budget(Section):
     """What may be spent: first random whole images, then `per_round` of `unit`."""
 
-    start_images: int | float = Field(0.05, gt=0)
-    """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool."""
+    start_images: int | float = Field(0.05, ge=0)
+    """Images of the first round: a whole number is a count, a number with a point (0.05, 1.0) a share of the pool; 0:
+    the first model is trained on what comes with the images (`data.given`)."""
     start: Literal["random", "balanced", "coverage"] = "random"
     """Drawn at random, or from every class equally many (for study: 001, section 4.5.1), or such that they cover the
     pool's frozen features: by the last selector of `query.select` where it needs features alone, else by k-center."""
@@ -230,8 +266,8 @@ class Budget(Section):
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""
-        if isinstance(self.start_images, int):
-            return self.start_images
+        if isinstance(self.start_images, int) or not self.start_images:
+            return int(self.start_images)
         return max(1, round(self.start_images * pool))
 
     @model_validator(mode="after")

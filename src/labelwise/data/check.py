@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from labelwise.data import find, image_reader
+from labelwise.data import image_reader, listing, recognise, unread
+from labelwise.data.recognise import Found
 from labelwise.types import LabelwiseError, Pool, Problem
 
 TWO_LABELS = "one image, two labels"
@@ -30,23 +32,81 @@ class Kind(NamedTuple):
     examples: tuple[Problem, ...]
 
 
-def check(
-    root: Path, format_name: str | None = None, full: bool = True, progress: Callable[[int], None] | None = None
-) -> tuple[Problem, ...]:
-    """Every problem of a data set. `full=False` reads annotations and image headers only. `progress(1)` per image."""
-    one = find.reader(root, format_name)
-    found: list[Problem] = []
-    pools: dict[str, Pool] = {}
-    for split in one.splits(root) or (None,):
-        try:
-            pools[split or "all"] = one.read(root, split)
-        except LabelwiseError as error:
-            found.append(Problem("malformed annotation", split or str(root), str(error), "the split can't be read"))
-    found += [problem for pool in pools.values() for problem in pool.problems]
-    found += _shared(pools)
+@dataclass(frozen=True)
+class Report:
+    """A data set as it was read, all that is wrong in it, and how many files of each suffix were not used."""
+
+    found: Found
+    problems: tuple[Problem, ...]
+    unused: Mapping[str, int]
+
+    def as_json(self, examples: int | None = 20) -> dict[str, object]:
+        """For other programs; of a kind with more problems than `examples` the rest is one entry with its count."""
+        pools = self.found.pools
+        rows: list[dict[str, object]] = []
+        for kind in summarise(self.problems, examples or len(self.problems)):
+            for one in kind.examples:
+                row = {"kind": one.kind, "count": one.count, "where": one.where, "what": one.what}
+                rows.append(row | {"handling": one.handling})
+            rest = kind.number - sum(one.count for one in kind.examples)
+            if rest:
+                last = kind.examples[-1]
+                row = {"kind": kind.name, "count": rest, "where": "", "what": f"{rest} more; --all shows each"}
+                rows.append(row | {"handling": last.handling})
+        return {
+            "format": self.found.format,
+            "splits": {
+                name or "all": {"images": len(pool), "boxes": self.found.boxes(pool)} for name, pool in pools.items()
+            },
+            "classes": self.found.classes,
+            "problems": rows,
+            "unused": dict(self.unused),
+        }
+
+
+def look(
+    root: Path,
+    format_name: str | None = None,
+    full: bool = True,
+    progress: Callable[[int], None] | None = None,
+    first_pixel: int | None = None,
+) -> Report:
+    """Reads every split of a data set as `labelwise init` does, and says what is wrong. `full=False` reads annotations
+    and image headers only. `progress(1)` per image; `first_pixel`: as for `find.read`.
+
+    Raises:
+        LabelwiseError: no known format, several, or no split that can be read.
+    """
+    with listing.once():
+        found = recognise.look(root, format_name, most=None, first_pixel=first_pixel)
+        below = listing.below(root)
+    pools = {name or "all": pool for name, pool in found.pools.items()}
+    told = [
+        Problem("malformed annotation", split or str(root), why, "the split can't be read")
+        for split, why in found.broken.items()
+    ]
+    told += [problem for pool in pools.values() for problem in pool.problems]
+    left = unread.unused(below, pools.values())
+    told += unread.problems(left, found.format, told)
+    told += _empty(found)
+    told += _shared(pools)
     if full:
-        found += _contents(pools, progress)
-    return tuple(dict.fromkeys(found))  # VOC's train lies within trainval: each problem once
+        told += _contents(pools, progress)
+    return Report(found, tuple(dict.fromkeys(told)), unread.by_suffix(left))  # train lies within trainval: each once
+
+
+def check(root: Path, format_name: str | None = None, full: bool = True) -> tuple[Problem, ...]:
+    """Every problem of a data set: those of `look`."""
+    return look(root, format_name, full).problems
+
+
+def _empty(found: Found) -> list[Problem]:
+    """Splits that are annotated, and have not one box."""
+    return [
+        Problem("no box", name or str(found.root), f"{len(pool)} images and not one box", "kept; are these the labels?")
+        for name, pool in found.pools.items()
+        if pool.truth is not None and not found.boxes(pool) and not found.classifies
+    ]
 
 
 def summarise(problems: Iterable[Problem], examples: int = 3) -> tuple[Kind, ...]:
@@ -59,7 +119,7 @@ def summarise(problems: Iterable[Problem], examples: int = 3) -> tuple[Kind, ...
     kinds: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         kinds[problem.kind].append(problem)
-    rows = (Kind(name, len(all_), tuple(all_[:examples])) for name, all_ in kinds.items())
+    rows = (Kind(name, sum(one.count for one in all_), tuple(all_[:examples])) for name, all_ in kinds.items())
     return tuple(sorted(rows, key=lambda kind: -kind.number))
 
 

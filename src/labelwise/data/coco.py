@@ -53,6 +53,8 @@ from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
 LOOKS_FOR = "annotations/instances_<split>.json, <split>.json, <split>/_annotations.coco.json, or one COCO JSON file"
+CARRIES = frozenset(("clips", "crowd", "elsewhere"))
+"""What `write` holds beyond boxes and classes (see `convert`)."""
 
 _FILE = "instances_{}.json"
 

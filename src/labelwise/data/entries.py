@@ -115,7 +115,6 @@ def pool(root: Path, parsed: Parsed, split: str | None = None) -> Pool:
         entry = parsed.entries.get(name)
         if entry is None:
             complete[i] = False
-            problems.append(Problem("image without labels", name, "no annotation names it", "nobody has looked at it"))
             continue
         if entry.size_px is not None:
             said[i] = entry.size_px
@@ -126,6 +125,10 @@ def pool(root: Path, parsed: Parsed, split: str | None = None) -> Pool:
                 continue
             rows.append((i, one.box, number[one.name], one.crowd))
             where.append(one.where)
+    if not complete.all():
+        bare = np.flatnonzero(~complete)
+        what = f"{len(bare)} of {len(names)} images have no annotation"
+        problems.append(Problem("image without labels", names[bare[0]], what, "nobody has looked at them", len(bare)))
     found = clean.Rows.of(rows, where)
     return clean.pool(
         root,

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -18,7 +21,7 @@ from labelwise.data import listing
 from labelwise.data._frames import join_frames
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
-_LAST = ("classes", "folder")
+_LAST = ("frames", "classes", "folder")
 """Formats that are nothing but folders of images: they count where no other does, in this order."""
 
 
@@ -59,7 +62,7 @@ def reader(root: Path, format_name: str | None = None) -> Reader:
 
 
 def name(root: Path) -> str:
-    """The only format that recognises a data set.
+    """The only format that recognises a data set; of several the only one that finds an annotation.
 
     Raises:
         LabelwiseError: none does, or several do.
@@ -69,6 +72,8 @@ def name(root: Path) -> str:
         raise LabelwiseError(f"{root}: no such file or folder. Give the folder of the data set.")
     with listing.once():
         matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
+        if len(matches) > 1:
+            matches = [name for name in matches if _has_labels(known[name], root)] or matches
     if len(matches) > 1:
         raise LabelwiseError(
             f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
@@ -81,6 +86,18 @@ def name(root: Path) -> str:
     return matches[0]
 
 
+def _has_labels(one: Reader, root: Path) -> bool:
+    """Whether a format finds any annotation in a folder that several recognise."""
+    for split in one.splits(root) or (None,):
+        try:
+            pool = one.read(root, split)
+        except LabelwiseError:
+            continue
+        if pool.crowd is not None or (pool.truth is not None and len(pool.truth)):
+            return True
+    return False
+
+
 def classifies(root: Path, format_name: str | None = None) -> bool:
     """Whether the data set has one class per image, and no boxes."""
     return bool(getattr(reader(root, format_name), "ONE_CLASS_PER_IMAGE", False))
@@ -91,12 +108,19 @@ def splits(root: Path, format_name: str | None = None) -> tuple[str, ...]:
     return reader(root, format_name).splits(root)
 
 
-def read(root: Path, split: str | None = None, format_name: str | None = None) -> Pool:
-    """Read a data set in any of the known formats."""
+def read(root: Path, split: str | None = None, format_name: str | None = None, first_pixel: int | None = None) -> Pool:
+    """Read a data set in any of the known formats. `first_pixel`: 0 or 1, from which pixels count in formats that leave
+    that open; None: as the reader finds it.
+    """
     with listing.once():
         one = reader(root, format_name)
+        how: Callable[..., Pool] = one.read
+        if first_pixel is not None:
+            if "first_pixel" not in inspect.signature(how).parameters:
+                raise LabelwiseError(f"{root}: data.first_pixel is of VOC; this format says where pixels count from")
+            how = partial(how, first_pixel=first_pixel)
         parts = [None] if split is None else split.split("+")
-        pools = [one.read(root, part) for part in parts]
+        pools = [how(root, part) for part in parts]
     return pools[0] if len(pools) == 1 else join(pools)
 
 

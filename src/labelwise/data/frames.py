@@ -1,10 +1,11 @@
 """Folders of frames: `clip_a/000001.jpg, clip_a/000002.jpg, ...`, each folder one video, without ground truth.
 
 Frames stand in the order of the last number in their names (9 before 10), which is their number in the video; gaps
-stay gaps. Names without a number are an error. Splits are folders named train, val, valid or test that hold such
-folders. When a frame is shown is not stored: 25 a second are assumed.
+stay gaps. Names without a number are an error. Splits are folders with the usual names that hold such folders. When a
+frame is shown is not stored: 25 a second are assumed.
 
-Never recognised unasked: classes by folders and a bare folder of images look the same. Say `format = "frames"`.
+Recognised unasked where the names of folders and files speak of videos (see `image_folders.py`); classes by folders and
+a bare folder of images look the same. Say `format = "frames"`.
 
 | kind of problem | handling |
 |---|---|
@@ -17,47 +18,46 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from labelwise.data import clean, image_reader
+from labelwise.data import clean
+from labelwise.data.image_folders import Place, layout
 from labelwise.types import Clips, LabelwiseError, Pool, Problem
 
 LOOKS_FOR = 'CLIP/000001.jpg, CLIP/000002.jpg, ... (say format = "frames")'
 
 FPS = 25.0
-_SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 def detect(root: Path) -> bool:
-    """Never: other formats look the same."""
-    return False
+    """Whether every folder looks like a video."""
+    return layout(root).kind == "frames"
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Subfolders with the name of a split that hold folders."""
-    return tuple(name for name in _SPLITS if _folders(root / name))
+    """Folders with the name of a split that hold folders."""
+    return tuple(name for name, place in layout(root).places.items() if name and place.groups)
 
 
 def read(root: Path, split: str | None = None) -> Pool:
     """Every frame of every folder of a split."""
     split = clean.choose(root, splits(root), split)
-    place = root if split is None else root / split
+    place = layout(root).places.get(split or "") or Place("")
     names: list[str] = []
     clip: list[str] = []
     number: list[int] = []
-    for folder in _folders(place):
-        for k, path in _numbered(folder, root):
-            names.append(clean.relative(path, root))
-            clip.append(clean.relative(folder, root))
+    for group, images in sorted(place.groups.items()):
+        for k, name in _numbered(images):
+            names.append(name)
+            clip.append(f"{place.folder}/{group}" if place.folder else group)
             number.append(k)
     if not names:
-        raise LabelwiseError(f"{place}: no folder with frames here; expected {LOOKS_FOR}.")
+        raise LabelwiseError(f"{root / place.folder}: no folder with frames here; expected {LOOKS_FOR}.")
     problems = [
-        Problem("image without video", clean.relative(path, root), f"lies beside the folders of {place}", "left out")
-        for path in sorted(place.iterdir())
-        if image_reader.is_image(path)
+        Problem("image without video", name, f"lies beside the folders of {root / place.folder}", "left out")
+        for name in place.beside
     ]
     pool = clean.pool(root, (), names, None, problems)
     here = set(pool.names)
@@ -86,25 +86,16 @@ def _oddities(pool: Pool, clips: tuple[str, ...], video: np.ndarray) -> list[Pro
     return found
 
 
-def _numbered(folder: Path, root: Path) -> list[tuple[int, Path]]:
-    """(number, file) of the frames of a folder, rising."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not image_reader.is_image(path):
-            continue
-        where, digits = clean.relative(path, root), re.findall(r"\d+", path.stem)
+def _numbered(images: list[str]) -> list[tuple[int, str]]:
+    """(number, name) of the frames of a video, rising."""
+    found: dict[int, str] = {}
+    for name in images:
+        digits = re.findall(r"\d+", PurePosixPath(name).stem)
         if not digits:
-            raise LabelwiseError(f"{where}: no number in the name; expected that of the frame, such as 000001.jpg.")
-        if int(digits[-1]) in found:
-            other = found[int(digits[-1])].name
-            raise LabelwiseError(
-                f"{where}: {other} is frame {int(digits[-1])} too. Keep one of them, or number them anew."
-            )
-        found[int(digits[-1])] = path
+            raise LabelwiseError(f"{name}: no number in the name; expected that of the frame, such as 000001.jpg.")
+        number = int(digits[-1][-15:])
+        if number in found:
+            other = PurePosixPath(found[number]).name
+            raise LabelwiseError(f"{name}: {other} is frame {number} too. Keep one of them, or number them anew.")
+        found[number] = name
     return sorted(found.items())
-
-
-def _folders(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return []
-    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))

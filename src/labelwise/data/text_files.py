@@ -34,6 +34,8 @@ _DECLARED = re.compile(r"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)[
 _LONE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_OF_TAGS = (AttributeError, LookupError, TypeError)
+"""What PyYAML raises for values such as `!!timestamp x`."""
 _LIKELY = ("utf_8", "gb18030", "big5", "shift_jis", "euc_jp", "cp949", "cp1252")
 
 
@@ -98,28 +100,34 @@ def json_of(path: Path) -> Any:
     return json_from(text(path), path)
 
 
-def json_from(said: str, path: Path) -> Any:
-    """What the text of a JSON file says; `path` names it in errors."""
+def json_from(said: str, where: object, line: int = 1, **how: Any) -> Any:
+    """What JSON text holds, as `json_of`. `where` names its file in errors, `line` is where it begins there; `how` goes
+    to `json.loads`.
+    """
     try:
-        return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said)
+        return json.loads(_LONE.sub(r"\\ufffd", said) if "\\u" in said else said, **how)
     except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        place = f":{line + error.lineno - 1}" if isinstance(error, json.JSONDecodeError) else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise LabelwiseError(f"{path}{line}: broken JSON ({what}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{place}: broken JSON ({what}). Export the file again.") from error
 
 
 def xml_of(path: Path) -> ET.Element:
     """The root of an XML file of any encoding; names of elements without their namespace."""
-    raw = content(path)
-    if b"<!ENTITY" in raw:
-        raise LabelwiseError(f"{path}: declares XML entities, which no annotation needs. Export the file again.")
+    return xml_from(content(path), path)
+
+
+def xml_from(raw: bytes, where: object) -> ET.Element:
+    """The root of these bytes as XML; `where` names them in an error."""
     declared = _DECLARED.match(raw[:200].decode("latin-1"))
     said = decode(raw, declared.group(1) if declared else None)
+    if "<!ENTITY" in said:
+        raise LabelwiseError(f"{where}: declares XML entities, which no annotation needs. Export the file again.")
     try:
         root = ET.fromstring(re.sub(r"^\s*<\?xml.*?\?>", "", said.lstrip("\ufeff"), count=1, flags=re.DOTALL))
     except (ET.ParseError, ValueError, RecursionError) as error:
         line = f":{error.position[0]}" if isinstance(error, ET.ParseError) else ""
-        raise LabelwiseError(f"{path}{line}: broken XML ({error}). Export the file again.") from error
+        raise LabelwiseError(f"{where}{line}: broken XML ({error}). Export the file again.") from error
     for element in root.iter():
         if isinstance(element.tag, str) and element.tag.startswith("{"):
             element.tag = element.tag.rpartition("}")[2]
@@ -142,7 +150,7 @@ def yaml_of(path: Path) -> Any:
         raise LabelwiseError(f"{path}: {len(raw)} bytes; a YAML file of a data set is below {MOST_YAML_BYTES}")
     try:
         return yaml.load(decode(raw), _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, *_OF_TAGS) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         what = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean, image_reader, long_tail
+from labelwise.data import clean, cvat_xml, image_reader, long_tail
 from labelwise.data._clip_labels import Clip, clips_of
 from labelwise.data._decode import Index, index, library
 from labelwise.data._frames import Frames
@@ -44,8 +44,8 @@ _EVERY = 3
 
 
 def detect(root: Path) -> bool:
-    """Whether there are videos, and no images beside them."""
-    if not root.is_dir():
+    """Whether there are videos, and no images or annotations of CVAT beside them."""
+    if not root.is_dir() or cvat_xml.detect(root):
         return False
     places = [place for place in (root, root / "videos", *(root / name for name in _SPLITS)) if _videos(place)]
     return bool(places) and not any(image_reader.is_image(path) for place in places for path in place.iterdir())

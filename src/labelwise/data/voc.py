@@ -1,18 +1,44 @@
-"""Pascal VOC XML: `Annotations/`, `JPEGImages/`, `ImageSets/Main/<split>.txt`.
+"""Pascal VOC: one XML file (`<annotation>`) for each image, in any layout of folders.
 
-Pixels: the VOC devkit counts from 1 and includes both ends, so xmin = 1, xmax = width is the whole image; in
-continuous coordinates that box is [xmin - 1, xmax] (as detectron2 and the COCO converters read it). `first_pixel = 0`
-reads files whose pixels count from 0: [xmin, xmax]. A box of xmin = xmax and ymin = ymax is a click that
-became no box: it is reported as a zero-size box.
+The folders: `Annotations` beside `JPEGImages` with lists in `ImageSets/Main` (also several such folders below the
+root, as in VOCdevkit: a split is the union over them, so that `trainval` is VOC0712); `images` beside `annotations`,
+`annots`, `xmls`, ...; XML beside the images (labelImg; Roboflow's `train/`, `valid/`); each of these with folders
+inside, or in the folders of splits; ImageNet's `Data` beside `Annotations`. XML files of RectLabel, roLabelImg,
+LabelMe's web page, DIOR and FAIR1M are of this kind. Frames of videos (ImageNet VID: objects with `trackid`, a folder
+for each video) make clips, 25 frames a second.
 
-Without ImageSets there is one split, `all`. XML files that lie beside the images, in one folder, are read as well.
+Which image an XML file means: the one that `<filename>` names, where that one is there; else the one of the XML file's
+own name; else the one that `<path>` or `<folder>` and `<filename>` lead to. Where `<filename>` and the file's name mean
+two images, `<filename>` counts, unless that image has an XML file of its own. A line of a list is one name, blanks and
+all, unless a number stands at its end.
 
-A root that holds several such folders (VOCdevkit with VOC2007 and VOC2012) is read as one: a split is the union over
-those that have it, so `trainval` of VOCdevkit is VOC0712. Classes: `classes.txt` (one per line) where there is one,
-else every name in any of the XML files, sorted, so that all splits agree. `difficult` objects become `Pool.crowd`.
+Splits: those of the lists; else the folders that are named like splits; else there is one, `all`.
 
-Written: the same layout with `classes.txt`; a crowd region is written as a difficult object of the first class, because
-a `Pool` keeps no class for it.
+Pixels: the VOC devkit counts from 1 and includes both ends, so xmin = 1, xmax = width is the whole image; in continuous
+coordinates that box is [xmin - 1, xmax] (as detectron2 and the COCO converters read it). Other tools count from 0:
+[xmin, xmax]. `first_pixel` says which; where nobody says, a data set counts from 0 if a side of a box lies at 0, and
+no more than four times as many lie at 1. A box of xmin = xmax and ymin = ymax is a click that became no box: it is
+reported as a zero-size box.
+
+Classes: `classes.txt`, `label_list.txt` or `labels.txt` (one per line) at the root where there is one, else every name
+in any of the XML files, sorted, so that all splits agree. `difficult` objects become `Pool.crowd`.
+
+Written: `JPEGImages`, `Annotations`, `ImageSets/Main/<split>.txt` and `classes.txt`, pixels from 1; a crowd region is
+written as a difficult object of the first class, because a `Pool` keeps no class for it.
+
+| kind of problem | handling |
+|---|---|
+| malformed annotation (a broken XML file) | left out; nobody has looked at its image. All are: an error |
+| label without image (an XML file whose image is not there) | left out |
+| image annotated twice (by two XML files) | the objects of both are read, those that are equal once |
+| file name differs (`<filename>` names another image, or none that is there) | linked by the XML file's name |
+| missing image (a list names it) | left out |
+| image in no list, where there are lists | left out |
+| image without labels (no XML file) | nobody has looked at it |
+| pixels from 0 | read as `first_pixel = 0` |
+| polygon, rotated box | its hull |
+| box without numbers, object without class, deleted object | left out |
+| unknown class id (`classes.txt` lacks the class) | left out |
 """
 
 from __future__ import annotations
@@ -20,78 +46,62 @@ from __future__ import annotations
 import filecmp
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections import defaultdict
 from pathlib import Path
+from posixpath import basename, dirname, splitext
 from typing import NamedTuple
 
 import numpy as np
 
-from labelwise.data import clean, image_reader, staging
+from labelwise.data import _clips_of as clips_of
+from labelwise.data import _voc_boxes as voc_boxes
+from labelwise.data import _voc_links as voc_links
+from labelwise.data import _voc_xml as voc_xml
+from labelwise.data import entries, listing, staging, text_files
 from labelwise.types import LabelwiseError, Pool, Problem
 from labelwise.types.disk import new_folder
 
-LOOKS_FOR = (
-    "Annotations/*.xml beside JPEGImages/ (also one folder deeper, as in VOCdevkit/VOC2007), or XML beside images"
-)
+LOOKS_FOR = "Annotations/*.xml beside JPEGImages/ or images/, or XML beside the images (<annotation>, as of Pascal VOC)"
+CARRIES = frozenset(("crowd", "unlabelled"))
+"""What `write` holds beyond boxes and classes (see `convert`)."""
 SPLIT = "ImageSets/Main/{}.txt"
 """What tells, in what `write` makes, which images a split has; other formats have a folder of its name."""
 
-_ALL = "all"
+_CLASSES = ("classes.txt", "label_list.txt", "labels.txt")
+_MOST_HEADS = 24
 
 
-class _Object(NamedTuple):
-    name: str
-    box: tuple[float, float, float, float]
-    difficult: bool
+class _Set(NamedTuple):
+    """What all files say, and which images are frames of videos: (video, number) by name."""
 
-
-class _File(NamedTuple):
-    size: tuple[int, int]
-    objects: list[_Object]
+    parsed: entries.Parsed
+    frames: dict[str, tuple[str, int]]
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a folder with XML annotations."""
-    return bool(_folders(root))
+    """Whether there are XML files of this kind, or lists of images beside `JPEGImages`."""
+    if not root.is_dir():
+        return False
+    there = listing.below(root)
+    names = there.of(".xml")
+    every = max(1, len(names) // _MOST_HEADS)
+    if any(voc_xml.is_one(text_files.head(root / name)) for name in names[::every]):
+        return True
+    folders = {basename(folder).lower() for folder in there.folders}
+    if "jpegimages" in folders and ("imagesets" in folders or ("annotations" in folders and names)):
+        return True
+    return bool(_without_suffix(there))
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Names of the splits; `all` where no ImageSets say so."""
-    # ImageSets/Main also holds one file per class and split, such as cat_train.txt
-    names = {p.stem for folder in _folders(root) for p in (folder / "ImageSets" / "Main").glob("*.txt")}
-    return tuple(sorted(n for n in names if n.rpartition("_")[2] not in names or "_" not in n)) or (_ALL,)
+    """Names of the splits; `all` where nothing says so."""
+    return entries.splits(_set(root, None).parsed)
 
 
-def read(root: Path, split: str | None = None, *, first_pixel: int = 1) -> Pool:
-    """Images and boxes of a split."""
-    folders = _folders(root)
-    if not folders:
-        raise LabelwiseError(f"{root}: no VOC data set here; expected {LOOKS_FOR}.")
-    split = clean.choose(root, splits(root), split)
-    files = {path: _parse(path) for folder in folders for path in sorted(_xml_of(folder).glob("*.xml"))}
-    classes = _classes(root, files)
-    number = {name: i for i, name in enumerate(classes)}
-    problems: list[Problem] = []
-    names, said, rows, where = [], [], [], []
-    for picture, path in _entries(root, folders, split, problems):
-        name = clean.relative(picture, root)
-        names.append(name)
-        if path not in files:
-            problems.append(Problem("image without labels", name, f"no {path.name}", "counts as without objects"))
-            said.append((-1, -1))
-            continue
-        said.append(files[path].size)
-        for i, (label, (x1, y1, x2, y2), difficult) in enumerate(files[path].objects):
-            place = f"{clean.relative(path, root)}: object {i + 1}"
-            if label not in number:
-                problems.append(Problem("unknown class id", place, f"{label!r} is not in classes.txt", "left out"))
-                continue
-            click = x1 == x2 and y1 == y2
-            grow = 0 if click else first_pixel
-            rows.append((len(names) - 1, (x1 - grow, y1 - grow, x2, y2), number[label], difficult))
-            where.append(place)
-    said_px = np.array(said, np.int64).reshape(-1, 2)
-    return clean.pool(root, classes, names, clean.Rows.of(rows, where), problems, said_px=said_px)
+def read(root: Path, split: str | None = None, *, first_pixel: int | None = None) -> Pool:
+    """Images and boxes of a split. `first_pixel`: 0 or 1, from which pixels count; None: as the boxes say."""
+    found = _set(root, first_pixel)
+    return clips_of.with_clips(entries.pool(root, found.parsed, split), found.frames)
 
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
@@ -101,6 +111,8 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
     if (root / "classes.txt").exists() and (root / "classes.txt").read_text(encoding="utf-8") != classes:
         raise LabelwiseError(f"{root / 'classes.txt'}: has other classes than the pool. Choose another folder.")
+    if bad := [name for name in pool.classes if not name.isprintable()]:
+        raise LabelwiseError(f"{pool.root}: the class {bad[0]!r} cannot be written to XML. Give it another name.")
     names = staging.file_names(pool)
     temporary = root / f".{split}"
     with new_folder(temporary) as folder:
@@ -128,7 +140,8 @@ def _move(temporary: Path, root: Path) -> None:
 
 def _xml(pool: Pool, i: int, name: str) -> bytes:
     root = ET.Element("annotation")
-    ET.SubElement(root, "filename").text = name
+    if name.isprintable():  # else it is linked by the name of the XML file
+        ET.SubElement(root, "filename").text = name
     size = ET.SubElement(root, "size")
     for key, value in (("width", pool.width_px[i]), ("height", pool.height_px[i]), ("depth", 3)):
         ET.SubElement(size, key).text = str(value)
@@ -143,99 +156,143 @@ def _xml(pool: Pool, i: int, name: str) -> bytes:
         ET.SubElement(element, "difficult").text = difficult
         bounds = ET.SubElement(element, "bndbox")
         pixels = box.astype(np.float64) + np.array([1, 1, 0, 0])  # from 1, both ends included
+        pixels[2] += 0.001 * bool((pixels[:2] == pixels[2:]).all())  # else a box of one pixel reads as a click
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), pixels.tolist(), strict=True):
             ET.SubElement(bounds, key).text = f"{value:.10g}"
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8"))
 
 
-def _folders(root: Path) -> list[Path]:
-    found = [
-        f for f in (root, *sorted(root.glob("*/"))) if (f / "Annotations").is_dir() and (f / "JPEGImages").is_dir()
+def _set(root: Path, first_pixel: int | None) -> _Set:
+    return listing.kept(("voc", root, first_pixel), lambda: _parse(root, first_pixel))
+
+
+def _parse(root: Path, first_pixel: int | None) -> _Set:
+    """Every XML file below the root, linked to its image."""
+    there = listing.below(root)
+    parsed = entries.Parsed()
+    files = _files(root, there, parsed)
+    listed = voc_links.lists(there)
+    if not files and not listed:
+        raise LabelwiseError(f"{root}: no VOC data set here; expected {LOOKS_FOR}.")
+    links = voc_links.Links(there)
+    linked = links.of_files(files)
+    first_pixel = voc_boxes.first_pixel_of(files, parsed.problems) if first_pixel is None else first_pixel
+    by_image: dict[str, list[voc_xml.File]] = defaultdict(list)
+    for file in files:
+        if file.name in linked:
+            by_image[linked[file.name]].append(file)
+    for image, same in by_image.items():
+        parsed.entries[image] = voc_boxes.entry_of(image, same, first_pixel, parsed.problems)
+    missing = _add_images(root, parsed, links, linked, listed)
+    parsed.problems += links.problems
+    ambiguous = {}
+    for problem in links.resolver.problems():
+        if problem.kind != "ambiguous image":
+            parsed.problems.append(problem)
+        elif problem.where not in linked:
+            ambiguous[problem.where] = problem
+    parsed.problems += ambiguous.values()
+    for file in files:
+        stem = splitext(basename(file.name))[0]
+        if file.name not in linked and file.name not in ambiguous and stem not in missing:
+            said = file.filename.strip()
+            what = f"no image {said} or {stem}.*" if said else f"no image {stem}.*"
+            parsed.problems.append(Problem("label without image", file.name, what, "left out"))
+    voc_boxes.tell_hulls(files, parsed.problems)
+    parsed.classes = _classes(root, parsed)
+    return _Set(parsed, _frames(parsed) if any(file.tracked for file in files) else {})
+
+
+def _files(root: Path, there: listing.Listing, parsed: entries.Parsed) -> list[voc_xml.File]:
+    """What the XML files say; those that are broken are told."""
+    found: list[voc_xml.File] = []
+    broken: list[tuple[str, str]] = []
+    for name in (*there.of(".xml"), *_without_suffix(there)):
+        try:
+            element = text_files.xml_of(root / name)
+        except LabelwiseError as error:
+            broken.append((name, str(error)))
+            continue
+        if element.tag == "annotation":
+            found.append(voc_xml.parse(element, name, parsed.problems))
+            parsed.sources.add(name)
+    folders = {dirname(file.name) for file in found}
+    broken = [
+        (name, message)
+        for name, message in broken
+        if dirname(name) in folders or not found or voc_xml.is_one(text_files.head(root / name))
     ]
-    if not found and _beside(root):
-        return [root]
-    return found[:1] if found[:1] == [root] else found
-
-
-def _beside(root: Path) -> bool:
-    """Whether XML files of this format lie beside images."""
-    first = next(root.glob("*.xml"), None) if root.is_dir() else None
-    if first is None or not any(image_reader.is_image(path) for path in root.iterdir()):
-        return False
-    with first.open("rb") as file:
-        return re.search(rb"<annotation[\s>]", file.read(4096)) is not None
-
-
-def _xml_of(folder: Path) -> Path:
-    return folder / "Annotations" if (folder / "Annotations").is_dir() else folder
-
-
-def _images_of(folder: Path) -> Path:
-    return folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
-
-
-def _classes(root: Path, files: dict[Path, _File]) -> list[str]:
-    listed = root / "classes.txt"
-    if listed.is_file():
-        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return sorted({o.name for file in files.values() for o in file.objects})
-
-
-def _entries(
-    root: Path, folders: Sequence[Path], split: str | None, problems: list[Problem]
-) -> list[tuple[Path, Path]]:
-    """(image, annotation) of every entry of the split, or of every image where there are no splits."""
-    found = []
-    if split == _ALL and not any((folder / "ImageSets" / "Main").is_dir() for folder in folders):
-        split = None
-    for folder in folders:
-        pictures = {p.stem: p for p in sorted(_images_of(folder).iterdir()) if image_reader.is_image(p)}
-        stems = list(pictures)
-        if split is not None:
-            listing = folder / "ImageSets" / "Main" / f"{split}.txt"
-            lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-            stems = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
-        else:
-            for path in sorted(_xml_of(folder).glob("*.xml")):
-                if path.stem not in pictures:
-                    name = clean.relative(path, root)
-                    problems.append(Problem("label without image", name, f"no image {path.stem}.*", "left out"))
-        for stem in stems:
-            picture = pictures.get(stem, _images_of(folder) / f"{stem}.jpg")
-            found.append((picture, _xml_of(folder) / f"{stem}.xml"))
+    if broken and not found:
+        raise LabelwiseError(broken[0][1])
+    for name, message in broken:
+        parsed.sources.add(name)
+        said = message.removeprefix(str(root / name))
+        place = re.match(r":\d+|", said)
+        where = name + (place.group() if place else "")
+        parsed.problems.append(
+            Problem("malformed annotation", where, said.removeprefix(where[len(name) :]), "left out")
+        )
     return found
 
 
-def _parse(path: Path) -> _File:
-    try:
-        root = ET.parse(path).getroot()
-    except (ET.ParseError, UnicodeDecodeError) as error:
-        line = f":{error.position[0]}" if isinstance(error, ET.ParseError) else ""
-        raise LabelwiseError(f"{path}{line}: broken XML ({error}). Export the file again.") from error
-    objects = []
-    for i, element in enumerate(root.iter("object"), start=1):
-        values = [element.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
-        name = (element.findtext("name") or "").strip()
-        try:
-            x1, y1, x2, y2 = map(float, values)
-        except ValueError as error:
-            where = f"{path}:{_line(path, i)}: object {i}"
-            raise LabelwiseError(f"{where} has bndbox {values}; expected numbers xmin, ymin, xmax, ymax.") from error
-        if not name:
-            raise LabelwiseError(f"{path}:{_line(path, i)}: object {i} has no name; expected its class.")
-        objects.append(_Object(name, (x1, y1, x2, y2), (element.findtext("difficult") or "0").strip() == "1"))
-    return _File((_whole(root.findtext("size/width")), _whole(root.findtext("size/height"))), objects)
+def _without_suffix(there: listing.Listing) -> list[str]:
+    """Files of this kind without a suffix in a folder of annotations, as Stanford Dogs has them."""
+    names = [name for name in there.of("") if "annotation" in dirname(name).lower()]
+    return [name for name in names if voc_xml.is_one(text_files.head(there.root / name, 256))]
 
 
-def _whole(text: str | None) -> int:
-    return int(text) if text is not None and text.strip().isdigit() else -1
+def _add_images(
+    root: Path,
+    parsed: entries.Parsed,
+    links: voc_links.Links,
+    linked: dict[str, str],
+    listed: dict[str, list[tuple[str, str]]],
+) -> set[str]:
+    """Puts every image into its split. Returns the names that lists have and that are not there."""
+    bases = {base for files in listed.values() for _, base in files}
+    links.index_xml(linked, bases)
+    missing: set[str] = set()
+    for split, files in listed.items():
+        for name, base in files:
+            parsed.sources.add(name)
+            for number, line in enumerate(text_files.lines(root / name), start=1):
+                image = links.listed(line, base, linked, f"{name}:{number}") if line else None
+                if image is not None:
+                    parsed.add(image, split)
+                elif line:
+                    missing.add(line)
+                    what = f"no image {line[:200]!r} below {base or root.name}"
+                    parsed.problems.append(Problem("missing image", f"{name}:{number}", what, "left out"))
+    there = {name for names in parsed.splits.values() for name in names}
+    inside = tuple(f"{base}/" if base else "" for base in bases)
+    rest = [name for name in links.images if name not in there]
+    left = [name for name in rest if name.startswith(inside)] if inside else []
+    if left:
+        what = f"{len(left)} images that no list in {', '.join(sorted(bases)) or root.name} names"
+        parsed.problems.append(Problem("image in no list", left[0], what, "left out", len(left)))
+        parsed.entries = {name: entry for name, entry in parsed.entries.items() if name in there}
+    parsed.add_images([name for name in rest if not (inside and name.startswith(inside))])
+    if set(parsed.splits) == {""}:
+        parsed.splits = {entries.ALL: parsed.splits[""]}
+    return missing
 
 
-def _line(path: Path, nth: int) -> int:
-    """Line of the n-th `<object>`; ElementTree does not keep lines."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    at = -1
-    for _ in range(nth):
-        at = text.find("<object", at + 1)
-    return text.count("\n", 0, at) + 1
+def _frames(parsed: entries.Parsed) -> dict[str, tuple[str, int]]:
+    """The folder and number of every image; puts the images of each split in that order."""
+    found: dict[str, tuple[str, int]] = {}
+    for name in {name for names in parsed.splits.values() for name in names}:
+        digits = re.findall(r"\d+", splitext(basename(name))[0])
+        if digits and len(digits[-1]) < 16:
+            found[name] = dirname(name), int(digits[-1])
+    clips_of.sort(parsed, found)
+    return found
+
+
+def _classes(root: Path, parsed: entries.Parsed) -> list[str] | None:
+    for name in _CLASSES:
+        names = text_files.lines(root / name) if (root / name).is_file() else []
+        if any(names):
+            parsed.sources.add(name)
+            return list(dict.fromkeys(filter(None, names)))
+    return None

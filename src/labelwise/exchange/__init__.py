@@ -6,9 +6,11 @@ A format is a file with
   are what it needs of: `queries`, `pool`, `project` (an id that comes back with the answers), `known` (boxes annotated
   before), `one_class` (whether an image is asked for its class alone). What can be set is keyword-only: `image_url`.
 * `read(content, queries, pool, project, ...) -> (answers, problems)`: what is in a file that came back. It may name
-  `one_class`, and the keyword-only `unfinished` (queries without a finished answer stay open) and `who` (who answered;
-  a format without it names people itself). One problem that is refused refuses the file; a file that is none of the
-  tool's is a `LabelwiseError`.
+  `one_class`, and the keyword-only `unfinished` (queries without a finished answer stay open), `who` (who answered; a
+  format without it names people itself), `rename` (the class of ours that a name in the file means) and `unanswered`
+  (the ids of the queries that nobody has answered: one whose box was deleted in the tool is answered by that). One
+  problem that is refused refuses the file; a file that is none of the tool's is a `LabelwiseError`. Several answers to
+  one query are no fault of a file: the import chooses.
 * `detect(content) -> bool`: whether a file looks like one that came back from this tool.
 * `CANNOT_CARRY`: what the format does not hold, a line each.
 

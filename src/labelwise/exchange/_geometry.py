@@ -11,6 +11,8 @@ BoxTuple = tuple[float, float, float, float]
 
 SAME_PX = 0.02
 """Up to which difference a box is the one that was sent: tools write pixels with two decimals."""
+SAME_IOU = 0.95
+"""From which IoU on a box of the same class is the one that was annotated before."""
 ROUNDING_PX = 0.05
 """An overhang over the image that is rounding."""
 MIN_SIDE_PX = 0.01
@@ -37,6 +39,30 @@ def fits(box: Sequence[float], size: tuple[int, int]) -> bool:
 def near(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether two boxes are one, up to the rounding of tools."""
     return max(abs(v - w) for v, w in zip(a, b, strict=True)) <= SAME_PX
+
+
+def same(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes of one class are one object that was annotated once: by their corners, or IoU >= `SAME_IOU`.
+
+    >>> same((0, 0, 100, 100), (0, 1, 100, 100)), same((0, 0, 100, 100), (0, 10, 100, 100))
+    (True, False)
+    """
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    both = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return near(a, b) or shared >= SAME_IOU * both > 0
+
+
+def turned(box: Sequence[float], degrees: float, about: tuple[float, float]) -> BoxTuple:
+    """The upright hull of a box that is turned clockwise about a point.
+
+    >>> [round(v, 6) for v in turned((0, 0, 4, 2), 90, about=(0, 0))]
+    [-2.0, 0.0, 0.0, 4.0]
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [(x - about[0], y - about[1]) for x in (box[0], box[2]) for y in (box[1], box[3])]
+    xs = [about[0] + x * cos - y * sin for x, y in corners]
+    ys = [about[1] + x * sin + y * cos for x, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def is_number(value: object) -> bool:

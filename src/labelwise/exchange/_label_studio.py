@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import Any
 
-from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, is_number, near
-from labelwise.exchange._questions import REGION, asks_class, asks_part, buttons, n_boxes
-from labelwise.exchange._reader import AnswerReader
+from labelwise import units
+from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, is_number, near, same, turned
+from labelwise.exchange._questions import REGION, asks_class, asks_one, asks_part, buttons, n_boxes
+from labelwise.exchange._reader import AnswerReader, shown, text_of
 from labelwise.types import Answer, Query
-from labelwise.units import SKIPPED
+
+_BESIDE = ("choices", "datetime", "number", "pairwise", "ranker", "rating", "taxonomy", "textarea")
+"""Results of controls that draw nothing."""
+_CONTEXT = re.compile("c-([0-9]{1,6})")
 
 
 def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
@@ -23,7 +29,10 @@ def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
 
 
 class Annotation:
-    """One person's annotation of a task, taken apart."""
+    """One person's annotation of a task, taken apart.
+
+    A box that was sent is known again by its id, or, where the tool gave it another, by its place and class.
+    """
 
     def __init__(
         self, reader: AnswerReader, query: Query, data: dict[str, Any], raw: dict[str, Any], where: str
@@ -37,27 +46,32 @@ class Annotation:
         email = by.get("email") if isinstance(by, dict) else None
         number = by.get("id") if isinstance(by, dict) else by
         self.rest: dict[str, Any] = {
-            "who": str(email) if email else f"label studio user {number if number is not None else '?'}",
+            "who": text_of(email) if email else f"label studio user {shown(number) if number is not None else '?'}",
             "seconds": float(seconds) if is_number(seconds) and seconds > 0 else 0.0,  # type: ignore[operator,arg-type]
         }
+
+    def skip(self) -> Answer | None:
+        """The answer of Label Studio's own skip button."""
+        return self.reader.answer(self.query, units.SKIPPED, self.where, note="skipped in Label Studio", **self.rest)
 
     def answer(self, one_class: bool) -> Answer | None:
         """The answer; None where it is not finished or not sound (a problem says why)."""
         before = len(self.reader.problems)
-        if self.raw.get("was_cancelled"):
-            return self.reader.answer(self.query, SKIPPED, self.where, note="skipped in Label Studio", **self.rest)
         results = self.raw.get("result")
         if not isinstance(results, list):
-            self.reader.problem("no annotations", self.where, f"result is {str(results)[:80]}; expected a list")
+            self.reader.problem("no annotations", self.where, f"result is {shown(results)}; expected a list")
             return None
         for k, result in enumerate(results, start=1):
             self._sort_in(result, f"{self.where}, result {k}")
-        if len(self.reader.problems) > before:
+        if any(problem.handling != "left out" for problem in self.reader.problems[before:]):
             return None
-        note = " ".join(str(part) for part in self.choices["note"])
+        note = " ".join(map(text_of, self.choices["note"]))
         if asks_class(self.query, one_class):
             return self._class(note)
-        words, chosen = buttons(self.query), [str(word) for word in self.choices["verdict"]]
+        words, chosen = buttons(self.query), list(map(shown, self.choices["verdict"]))
+        accepts = {word for word, verdict in words.items() if n_boxes(self.query, verdict) == "one"}
+        if set(chosen) <= accepts and self._is_deleted():
+            return self._no_object(", ".join(chosen), note)
         if len(chosen) != 1 or chosen[0] not in words:
             what = f"{', '.join(chosen) or 'nothing'} was chosen; expected one of {', '.join(words)}"
             self.reader.unfinished(self.where, what)
@@ -66,15 +80,26 @@ class Annotation:
         if n_boxes(self.query, verdict) == "any":
             drawn = [(self._object(raw, place), place) for raw, place in self.new]
             objects = [(*made, place) for made, place in drawn if made is not None]
-            whole = len(objects) == len(drawn)
-            return (
-                self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
-                if whole
-                else None
-            )
+            if len(objects) < len(drawn):
+                return None
+            return self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
         if n_boxes(self.query, verdict) == "one":
             return self._one(verdict, note)
         self._left_out(self.new)
+        return self.reader.answer(self.query, verdict, self.where, note=note, **self.rest)
+
+    def _is_deleted(self) -> bool:
+        """Whether the candidate is gone and nothing was drawn for it. Where no box of before is left either, nobody
+        may have seen what was sent: then it is not.
+        """
+        nothing = not self.candidate and not self.new and asks_one(self.query)
+        began = bool(self.raw.get("result")) or bool(self.raw.get("parent_prediction")) or not self._known
+        return nothing and began and self.reader.no_object(self.query) is not None
+
+    def _no_object(self, chosen: str, note: str) -> Answer | None:
+        self.reader.deleted(self.query, self.where, f" ({chosen} was chosen)" if chosen else "")
+        verdict = self.reader.no_object(self.query)
+        assert verdict is not None
         return self.reader.answer(self.query, verdict, self.where, note=note, **self.rest)
 
     def _one(self, verdict: str, note: str) -> Answer | None:
@@ -87,17 +112,15 @@ class Annotation:
             return None
         made = self._object(taken, self.where)
         self._left_out(extra)
-        return (
-            None
-            if made is None
-            else self.reader.one_object(self.query, verdict, *made, self.where, note=note, **self.rest)
-        )
+        if made is None:
+            return None
+        return self.reader.one_object(self.query, verdict, *made, self.where, note=note, **self.rest)
 
     def _class(self, note: str) -> Answer | None:
         chosen = self.choices["class"]
         words = buttons(self.query)
-        if not chosen and [words.get(str(word)) for word in self.choices["verdict"]] == [SKIPPED]:
-            return self.reader.answer(self.query, SKIPPED, self.where, note=note, **self.rest)
+        if not chosen and [words.get(shown(word)) for word in self.choices["verdict"]] == [units.SKIPPED]:
+            return self.reader.answer(self.query, units.SKIPPED, self.where, note=note, **self.rest)
         if len(chosen) != 1 or self.choices["verdict"]:
             self.reader.unfinished(self.where, f"{len(chosen)} classes are chosen; expected one, or skip")
             return None
@@ -105,52 +128,74 @@ class Annotation:
         verdict = next(one for one in words.values() if n_boxes(self.query, one) == "any")
         if label is None:
             return None
-        return self.reader.all_objects(
-            self.query, verdict, [(whole, label, self.where)], self.where, note=note, **self.rest
-        )
+        objects = [(whole, label, self.where)]
+        return self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
 
     def _sort_in(self, result: Any, where: str) -> None:
         """Puts one result where it belongs."""
         value = result.get("value") if isinstance(result, dict) else None
         if not isinstance(value, dict):
-            self.reader.problem("edited by hand", where, f"{str(result)[:80]}; expected a result with its value")
+            self.reader.problem("edited by hand", where, f"{shown(result)}; expected a result with its value")
             return
-        name, kind = str(result.get("from_name")), str(result.get("type"))
+        name, kind = shown(result.get("from_name")), shown(result.get("type"))
         if kind in ("choices", "textarea") and name in self.choices:
             given = value.get("choices" if kind == "choices" else "text", [])
             self.choices[name] += given if isinstance(given, list) else [given]
         elif (name, kind) == ("object", "rectanglelabels"):
-            if value.get("rectanglelabels") == [REGION] or str(result.get("id")).startswith("r-"):
-                self._check_region(result, where)
-            elif result.get("id") == f"q-{self.query.id}":
-                self.candidate.append(result)
-            elif result.get("readonly") and str(result.get("id")).startswith("c-"):
-                self._check_context(result, where)
-            else:
-                self.new.append((result, where))
+            self._sort_in_box(result, value, where)
+        elif kind in _BESIDE:
+            what = f"{kind} of {name!r}: not in the configuration that was sent"
+            self.reader.problem("other control", where, what, "left out")
         else:
-            self.reader.problem(
-                "edited by hand", where, f"a {kind} of {name!r}: not in the configuration that was sent"
-            )
+            what = f"a {kind} of {name!r}: not in the configuration that was sent"
+            self.reader.problem("edited by hand", where, what)
+
+    def _sort_in_box(self, result: dict[str, Any], value: dict[str, Any], where: str) -> None:
+        own = result.get("id") if isinstance(result.get("id"), str) else ""
+        context = _CONTEXT.fullmatch(str(own))
+        if value.get("rectanglelabels") == [REGION] or str(own).startswith(f"r-{self.query.id}-"):
+            self._check_region(result, where)
+        elif own == f"q-{self.query.id}" and asks_one(self.query):
+            self.candidate.append(result)
+        elif context is not None:
+            self._check_context(result, int(context[1]), where)
+        elif self._is_known(result):
+            return
+        elif asks_one(self.query) and not self.candidate and self._is_candidate(result):
+            self.candidate.append(result)
+        else:
+            self.new.append((result, where))
+
+    @cached_property
+    def _known(self) -> list[tuple[BoxTuple, Any]]:
+        """The boxes annotated before that were sent with the task; what is none is left out."""
+        listed = self.data.get("known")
+        rows = [row for row in (listed if isinstance(listed, list) else ()) if isinstance(row, list) and len(row) == 5]
+        return [(tuple(row[:4]), row[4]) for row in rows if all(map(is_number, row[:4]))]
+
+    def _is_known(self, result: dict[str, Any]) -> bool:
+        box, labels = self._pixels(result), result["value"].get("rectanglelabels")
+        upright = box is not None and not self._turn(result)
+        return upright and any(labels == [name] and same(box, sent) for sent, name in self._known)  # type: ignore[arg-type]
+
+    def _is_candidate(self, result: dict[str, Any]) -> bool:
+        box = self._pixels(result)
+        return box is not None and not self._turn(result) and self.reader.unchanged(self.query, box)
 
     def _check_region(self, result: dict[str, Any], where: str) -> None:
         """A dark part is as it was sent; any other box of that label is a slip."""
-        place, box = str(result.get("id")).removeprefix(f"r-{self.query.id}-"), self._pixels(result)
+        box = self._pixels(result)
         dark = around(self.reader.asked_box(self.query), self.reader.sizes[self.query.image])
-        sent = dark[int(place)] if asks_part(self.query) and place in ("0", "1", "2", "3") else None
-        labelled = result["value"].get("rectanglelabels") == [REGION]
-        if sent is None or box is None or not near(sent, box) or not labelled:
+        labelled = result["value"].get("rectanglelabels") == [REGION] and asks_part(self.query) and box is not None
+        if not labelled or not any(sent is not None and near(sent, box) for sent in dark):  # type: ignore[arg-type]
             what = f"a box of {REGION} that is not as it was sent with query {self.query.id}"
             self.reader.problem("edited by hand", where, what)
 
-    def _check_context(self, result: dict[str, Any], where: str) -> None:
-        number, known = str(result["id"])[2:], self.data.get("known")
-        listed = known if isinstance(known, list) else []
-        sent = listed[int(number)] if number.isascii() and number.isdigit() and int(number) < len(listed) else None
+    def _check_context(self, result: dict[str, Any], number: int, where: str) -> None:
         box = self._pixels(result)
-        numbers = sent[:4] if isinstance(sent, list) and len(sent) == 5 and all(map(is_number, sent[:4])) else None
-        same = numbers is not None and box is not None and near(box, numbers)
-        if not same or result["value"].get("rectanglelabels") != [sent[4]]:  # type: ignore[index]
+        sent, name = self._known[number] if number < len(self._known) else (None, None)
+        unchanged = sent is not None and box is not None and near(box, sent)
+        if not unchanged or result["value"].get("rectanglelabels") != [name]:
             self.reader.problem("edited by hand", where, "a read-only box of an earlier answer was changed")
 
     def _left_out(self, extra: list[tuple[dict[str, Any], str]]) -> None:
@@ -159,27 +204,28 @@ class Annotation:
 
     def _object(self, result: dict[str, Any], where: str) -> tuple[BoxTuple, int] | None:
         names = result["value"].get("rectanglelabels")
-        if result["value"].get("rotation", 0) not in (0, None):
-            self.reader.problem(
-                "rotated box", where, f"rotation {result['value']['rotation']}; expected 0: draw it upright"
-            )
-            return None
         size = [result.get("original_width"), result.get("original_height")]
         wanted = self.reader.sizes[self.query.image]
         if size != list(wanted):
-            self.reader.problem(
-                "another image", where, f"it was shown as {size} pixels; {self.query.image} has {wanted}"
-            )
+            what = f"it was shown as {shown(size)} pixels; {self.query.image} has {wanted}"
+            self.reader.problem("another image", where, what)
             return None
         if not isinstance(names, list) or len(names) != 1:
-            self.reader.unfinished(where, f"a box with the classes {str(names)[:80]}; expected one")
+            self.reader.unfinished(where, f"a box with the classes {shown(names)}; expected one")
             return None
-        label = self.reader.label(names[0], where)
-        box = self.reader.box(self._pixels(result), self.query.image, where)
+        label, pixels, degrees = self.reader.label(names[0], where), self._pixels(result), self._turn(result)
+        if pixels is not None and degrees:
+            self.reader.problem("rotated box", where, f"rotation {degrees:g}", "its hull box is used")
+            pixels = turned(pixels, degrees, about=pixels[:2])
+        box = self.reader.box(pixels, self.query.image, where)
         return None if label is None or box is None else (box, label)
 
+    def _turn(self, result: dict[str, Any]) -> float:
+        degrees = result["value"].get("rotation", 0)
+        return float(degrees) if is_number(degrees) else 0.0
+
     def _pixels(self, result: dict[str, Any]) -> BoxTuple | None:
-        """The rectangle in pixels; None where it is none."""
+        """The rectangle in pixels, not turned; None where it is none."""
         value = [result["value"].get(key) for key in ("x", "y", "width", "height")]
         if not all(is_number(v) for v in value):
             return None

@@ -64,6 +64,12 @@ def reference(project: str, query: Query, n_classes: int) -> str:
     return f"{project}-{query.id}-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
 
+def query_id(text: str) -> int:
+    """The id in a reference; -1 where it is none."""
+    number = text.partition("-")[2].partition("-")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else -1
+
+
 def size_of(pool: Pool) -> dict[str, tuple[int, int]]:
     """Width and height of every image, by name."""
     return dict(zip(pool.names, zip(pool.width_px.tolist(), pool.height_px.tolist(), strict=True), strict=True))

@@ -1,7 +1,7 @@
 """What comes back from a tool: each item is checked against queries and pool, and becomes an answer or a problem.
 
 Nothing in a file is trusted. One problem that is `REFUSED` refuses the whole file; any other handling says what was
-done about it.
+done about it. Where an option of `labelwise import` goes on, the problem names it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,48 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from labelwise import units
+from labelwise.data import text_files
 from labelwise.exchange._geometry import OUTSIDE_PX, ROUNDING_PX, BoxTuple, crop, fits, inside, is_number, near
 from labelwise.exchange._questions import has_rectangle, reference, size_of
-from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
+from labelwise.types import Answer, Pool, Problem, Query
 
 REFUSED = "refused"
 LEFT_OPEN = "left open"
+MOST_SECONDS = 1e7
+"""Four months: nobody looks at one question for longer."""
 _REFERENCE = re.compile(r"([0-9a-f]{8,64})-([0-9]{1,18})-([0-9a-f]{12})")
+_UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
+"""What a database refuses in a text."""
+_HINTS = 100
+"""So many unknown classes are told with the class that is like them: looking for one takes a while."""
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """Any value as a short text, however long or deep it is.
+
+    >>> shown("a"), shown([1, {"b": None}]), len(shown("x" * 9999)) <= 80
+    ('a', "[1, {'b': None}]", True)
+    """
+    if isinstance(value, str):
+        return value[:80]
+    if isinstance(value, int) and not -(2**64) < value < 2**64:  # its digits may be more than Python prints
+        return "a number of many digits"
+    return _REPR.repr(value)[:80]
+
+
+def text_of(value: object) -> str:
+    """A text as it is, anything else as a short one."""
+    return value if isinstance(value, str) else shown(value)
 
 
 def begins(content: bytes, mark: bytes) -> bool:
@@ -42,10 +72,8 @@ def has_key(content: bytes, key: str, value: str | None = None) -> bool:
 
 def parse(content: bytes, what: str) -> Any:
     """JSON from a file; NaN and a value twice under one key are errors."""
-    try:
-        return json.loads(content, parse_constant=_no_number, object_pairs_hook=_no_key_twice)
-    except (ValueError, RecursionError) as error:
-        raise LabelwiseError(f"{what}: broken JSON ({error}). Export the file again") from error
+    how: dict[str, Any] = {"parse_constant": _no_number, "object_pairs_hook": _no_key_twice}
+    return text_files.json_from(text_files.decode(content), what, **how)
 
 
 def _no_number(text: str) -> float:
@@ -55,8 +83,8 @@ def _no_number(text: str) -> float:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {shown(twice)!r} stands twice in one object")
     return found
 
 
@@ -69,30 +97,47 @@ class AnswerReader:
     sizes: Mapping[str, tuple[int, int]]
     classes: tuple[str, ...]
     unfinished_handling: str = REFUSED
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """The class of ours that a name in the file means."""
     problems: list[Problem] = field(default_factory=list)
-    places: dict[tuple[int, str], str] = field(default_factory=dict)
     n_classes: dict[int, int] = field(default_factory=dict)
     """How many classes there were when a query was sent."""
 
     @staticmethod
-    def of(queries: Sequence[Query], pool: Pool, project: str, unfinished: bool) -> AnswerReader:
+    def of(
+        queries: Sequence[Query],
+        pool: Pool,
+        project: str,
+        unfinished: bool,
+        rename: Mapping[str, str] | None = None,
+    ) -> AnswerReader:
         by_id = {query.id: query for query in queries if query.id is not None}
-        return AnswerReader(project, by_id, size_of(pool), pool.classes, LEFT_OPEN if unfinished else REFUSED)
+        handling = LEFT_OPEN if unfinished else REFUSED
+        return AnswerReader(project, by_id, size_of(pool), pool.classes, handling, rename or {})
 
     def problem(self, kind: str, where: str, what: str, handling: str = REFUSED) -> None:
         self.problems.append(Problem(kind, where, what, handling))
 
     def unfinished(self, where: str, what: str) -> None:
-        self.problem("half-finished", where, what, self.unfinished_handling)
+        option = "" if self.unfinished_handling == LEFT_OPEN else "; --unfinished leaves it open"
+        self.problem("half-finished", where, what + option, self.unfinished_handling)
+
+    def no_object(self, query: Query) -> str | None:
+        """The verdict of a query about one object that says there is none; None where its unit has no such verdict."""
+        verdicts = units.find(query.unit).VERDICTS
+        return next((one for one, meaning in verdicts.items() if meaning.background and meaning.boxes == "none"), None)
+
+    def deleted(self, query: Query, where: str, beside: str = "") -> None:
+        """Tells that the candidate of a query was deleted in the tool."""
+        what = f"the candidate of query {query.id} is gone and nothing was drawn in its place{beside}"
+        self.problem("candidate deleted", where, what, "counts as no object")
 
     def query(self, text: object, where: str) -> Query | None:
         """The query of a reference."""
         match = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            shown = str(text)[:80]
-            self.problem(
-                "no reference", where, f"{shown!r} is no reference of labelwise; expected PROJECT-QUERY-CHECKSUM"
-            )
+            what = f"{shown(text)!r} is no reference of labelwise; expected PROJECT-QUERY-CHECKSUM"
+            self.problem("no reference", where, what)
             return None
         query = self.queries.get(int(match[2]))
         if match[1] != self.project:
@@ -112,23 +157,26 @@ class AnswerReader:
 
     def label(self, name: object, where: str) -> int | None:
         """The number of a class."""
+        name = self.rename.get(name, name) if isinstance(name, str) else name
         if isinstance(name, str) and name in self.classes:
             return self.classes.index(name)
-        near = difflib.get_close_matches(str(name), self.classes, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(self.classes)}."
-        self.problem("unknown class", where, f"{str(name)[:80]!r} is not a class of this project.{hint}")
+        like = difflib.get_close_matches(shown(name), self.classes, 1) if len(self.problems) < _HINTS else []
+        hint = f"did you mean {like[0]!r}?" if like else f"known: {', '.join(self.classes[:50])}."
+        what = f"{shown(name)!r} is not a class of this project; {hint} --rename 'NAME=CLASS' reads it as one of ours"
+        self.problem("unknown class", where, what)
         return None
 
     def box(self, values: object, image: str, where: str) -> BoxTuple | None:
         """A box in pixels, cut to its image where it hangs over by rounding."""
         numbers = list(values) if isinstance(values, list | tuple) else []
         if len(numbers) != 4 or not all(is_number(v) for v in numbers):
-            self.problem("no box", where, f"{str(values)[:80]}; expected four finite numbers")
+            self.problem("no box", where, f"{shown(values)}; expected four finite numbers")
             return None
         width, height = self.sizes[image]
         if not fits(numbers, (width, height)):
-            shown = [round(float(v), 2) for v in numbers]
-            what = f"{shown}; expected x1 < x2, y1 < y2 inside {width} x {height} pixels"
+            what = (
+                f"{[round(float(v), 2) for v in numbers]}; expected x1 < x2, y1 < y2 inside {width} x {height} pixels"
+            )
             self.problem("box outside the image", where, what)
             return None
         cut = inside(numbers, (width, height))
@@ -167,8 +215,8 @@ class AnswerReader:
         for box, label, place in objects:
             cut = crop(box, self.asked_box(query)) if has_rectangle(query) else box
             if cut is None:
-                shown, share = [round(v, 1) for v in box], f"{units.IN_REGION:g}"
-                what = f"the box {shown} lies in the region by less than {share} of its area"
+                rounded, share = [round(v, 1) for v in box], f"{units.IN_REGION:g}"
+                what = f"the box {rounded} lies in the region by less than {share} of its area"
                 self.problem("outside the region", place, what, "left out")
             else:
                 kept.append((cut, label))
@@ -176,20 +224,17 @@ class AnswerReader:
         return self.answer(query, verdict, where, boxes=boxes, labels=labels, **rest)
 
     def answer(self, query: Query, verdict: str, where: str, **rest: Any) -> Answer | None:
-        """The answer, unless the same person has answered this query in the same file, or it says "nothing else" and
-        was sent before a class was added.
-        """
+        """The answer, unless it says "nothing else" and was sent before a class was added."""
         assert query.id is not None
         new = self.classes[self.n_classes.get(query.id, len(self.classes)) :]
         meaning = units.find(query.unit).VERDICTS[verdict]
         if new and (meaning.covers or meaning.background):
-            self.unfinished(
-                where, f"query {query.id} was sent before the class {', '.join(new)} was added: ask it anew"
-            )
+            what = f"query {query.id} was sent before the class {', '.join(new)} was added: ask it anew"
+            self.unfinished(where, what)
             return None
-        answer = Answer(query.id, verdict, **rest)
-        before = self.places.setdefault((query.id, answer.who), where)
-        if before != where:
-            self.problem("answered twice", where, f"{answer.who} has answered query {query.id} in {before} too")
-            return None
-        return answer
+        for key in rest.keys() & {"who", "note"}:
+            rest[key] = _UNSPEAKABLE.sub("\ufffd", rest[key])
+        if rest.get("seconds", 0.0) > MOST_SECONDS:
+            self.problem("wrong seconds", where, f"{rest['seconds']:g} seconds for one question", "counted as none")
+            rest["seconds"] = 0.0
+        return Answer(query.id, verdict, **rest)

@@ -8,8 +8,8 @@ a person draws. `fix_class` names another class, for tools that drop attributes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from labelwise import units
@@ -22,10 +22,11 @@ from labelwise.exchange._questions import (
     has_rectangle,
     known_on,
     n_boxes,
+    query_id,
     reference,
     size_of,
 )
-from labelwise.exchange._reader import AnswerReader
+from labelwise.exchange._reader import AnswerReader, shown
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
 OPEN, KNOWN, NEW = "open", "known", "new"
@@ -88,12 +89,12 @@ def refuse_classes(one_class: bool, name: str) -> None:
 def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: str, tool: str) -> list[Shape]:
     """What to show: boxes annotated before, then the questions; image by image in the order of the queries."""
     check_queries(queries, pool, tool)
-    sizes, made = size_of(pool), []
-    for image, boxes in known_on(pool, known, dict.fromkeys(q.image for q in queries)).items():
+    sizes, made, asked = size_of(pool), [], dict[str, list[Query]]()
+    for query in queries:
+        asked.setdefault(query.image, []).append(query)
+    for image, boxes in known_on(pool, known, asked).items():
         made += [Shape(image, pool.classes[label], box, answer=KNOWN) for box, label in boxes]
-        for query in queries:
-            if query.image != image:
-                continue
+        for query in asked[image]:
             label = pool.classes[query.label] if asks_one(query) and query.label is not None else REGION
             box = inside(query.box or (0, 0, *sizes[image]), sizes[image])
             made.append(Shape(image, label, box, reference(project, query, len(pool.classes)), OPEN))
@@ -101,17 +102,23 @@ def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: s
 
 
 def answers(
-    given: Sequence[Shape], queries: Sequence[Query], pool: Pool, *, project: str, who: str, unfinished: bool
+    given: Sequence[Shape], reader: AnswerReader, who: str, images: Collection[str], unanswered: Collection[int] | None
 ) -> tuple[list[Answer], list[Problem]]:
-    """The answers that lie in the boxes of a file, and all that is wrong with them."""
-    reader = AnswerReader.of(queries, pool, project, unfinished)
+    """The answers that lie in the boxes of a file, and all that is wrong with them.
+
+    `images`: those that the file shows. An unanswered query (its id is in `unanswered`) about one object on one of
+    them, of a round that the file asks about, whose box is gone, was deleted: there is no object. Any other whose box
+    is gone stays open, and is told.
+    """
     found: list[Answer] = []
     new: dict[str, list[Shape]] = {}
     areas: list[tuple[Query, Shape]] = []
     places: dict[int | None, str] = {}
+    name_of = _names(given, reader, images)
+    given = [replace(shape, image=name_of.get(shape.image, shape.image)) for shape in given]
     other = {shape.image: shape for shape in given if _of_another_size(reader, shape)}
     for image, shape in other.items():
-        what = f"{image} was shown as {shape.size} pixels; it has {reader.sizes[image]}"
+        what = f"{image} was shown as {shown(shape.size)} pixels; it has {reader.sizes[image]}"
         reader.problem("another image", shape.where, what)
     for shape in given:
         if shape.image in other:
@@ -135,7 +142,48 @@ def answers(
         reader.problem(
             "not asked", shape.where, f"a box on {shape.image} where no answered query covers it", "left out"
         )
+    showing = {name_of.get(image, image) for image in images} - other.keys()
+    found += _deleted(reader, places, showing, unanswered or (), who)
     return found, reader.problems
+
+
+def _names(given: Sequence[Shape], reader: AnswerReader, images: Collection[str]) -> dict[str, str]:
+    """The image of the pool that a file means by another name: that of the queries which stand on it, where the last
+    part of both names is the same (tools show images without their folders, or below one of their own).
+    """
+    found: dict[str, set[str]] = {}
+    for shape in given:
+        query = reader.queries.get(query_id(shape.query)) if shape.image not in reader.sizes else None
+        if query is not None and query.image not in images and last_part(query.image) == last_part(shape.image):
+            found.setdefault(shape.image, set()).add(query.image)
+    return {name: meant.pop() for name, meant in found.items() if len(meant) == 1}
+
+
+def last_part(name: str) -> str:
+    """A name without its folders."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _deleted(
+    reader: AnswerReader, there: Collection[int | None], images: Collection[str], unanswered: Collection[int], who: str
+) -> list[Answer]:
+    """The answers of the questions whose box was deleted."""
+    rounds = {reader.queries[number].round for number in there if number is not None}
+    sent = min(reader.n_classes.values(), default=len(reader.classes))
+    found = []
+    for number in sorted(set(unanswered) - set(there)):
+        query = reader.queries.get(number)
+        if query is None or query.round not in rounds or query.image not in images:
+            continue
+        verdict, where = reader.no_object(query) if asks_one(query) else None, f"image {query.image}"
+        if verdict is None:
+            reader.unfinished(where, f"the box that asks query {number} is gone")
+            continue
+        reader.n_classes[number] = sent
+        reader.deleted(query, where)
+        answer = reader.answer(query, verdict, where, who=who)
+        found += [] if answer is None else [answer]
+    return found
 
 
 def _of_another_size(reader: AnswerReader, shape: Shape) -> bool:
@@ -148,10 +196,14 @@ def _query_of(
     """The answer of a box that is a question; of an area that is complete, a note in `areas`."""
     words, where = buttons(query), shape.where
     if shape.image != query.image:
-        reader.problem("edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shape.image}")
+        reader.problem(
+            "edited by hand", where, f"query {query.id} is on {query.image}; it stands on {shown(shape.image)}"
+        )
         return None
     if shape.answer not in words:
-        reader.unfinished(where, f"query {query.id}: answer is {shape.answer!r}; expected one of {', '.join(words)}")
+        reader.unfinished(
+            where, f"query {query.id}: answer is {shown(shape.answer)!r}; expected one of {', '.join(words)}"
+        )
         return None
     if not asks_one(query):
         box = reader.box(shape.box, query.image, where)

@@ -7,14 +7,14 @@ Fails when: the tool drops `attributes` of annotations (then nothing comes back,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labelwise.exchange._geometry import is_number
 from labelwise.exchange._questions import REGION, size_of
-from labelwise.exchange._reader import has_key, parse
+from labelwise.exchange._reader import AnswerReader, has_key, parse, shown, text_of
+from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes
 from labelwise.exchange._shapes import CANNOT_CARRY as CANNOT_CARRY
-from labelwise.exchange._shapes import Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
 
@@ -63,6 +63,8 @@ def read(
     *,
     who: str = "coco",
     unfinished: bool = False,
+    rename: Mapping[str, str] | None = None,
+    unanswered: Collection[int] | None = None,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in a COCO file that came back, and all that is wrong in it."""
     raw = parse(content, "the COCO file")
@@ -79,13 +81,15 @@ def read(
         if isinstance(row, dict) and isinstance(row.get("id"), int) and {"width", "height"} <= row.keys()
     }
     for k, row in enumerate(raw["annotations"], start=1):
-        where = f"annotation {row.get('id', '?')} (entry {k})" if isinstance(row, dict) else f"annotation entry {k}"
+        number = row.get("id", "?") if isinstance(row, dict) else "?"
+        where = f"annotation {shown(number)} (entry {k})"
         shape = _shape(row, images, categories, sizes, where)
         if isinstance(shape, Shape):
             given.append(shape)
         else:
             doubts.append(Problem("broken annotation", where, shape, "refused"))
-    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    reader = AnswerReader.of(queries, pool, project, unfinished, rename)
+    found, problems = answers(given, reader, who, set(images.values()), unanswered)
     if not any(shape.query for shape in given):
         what = "no annotation has the attribute `query`: the tool dropped the attributes, or this is another file"
         doubts.append(Problem("no reference", "the COCO file", what, "refused"))
@@ -99,7 +103,7 @@ def _names(rows: list[Any], key: str, where: str) -> tuple[dict[int, str], list[
     for k, row in enumerate(rows, start=1):
         number, name = (row.get("id"), row.get(key)) if isinstance(row, dict) else (None, None)
         if not isinstance(number, int) or not isinstance(name, str):
-            what = f"{str(row)[:80]}; expected id (a whole number) and {key}"
+            what = f"{shown(row)}; expected id (a whole number) and {key}"
             problems.append(Problem("broken entry", f"{where}, entry {k}", what, "refused"))
         elif number in found:
             what = f"the id {number} was used before"
@@ -114,16 +118,28 @@ def _shape(
 ) -> Shape | str:
     """One annotation, or what is wrong with it."""
     if not isinstance(row, dict):
-        return f"{str(row)[:80]}; expected an object"
+        return f"{shown(row)}; expected an object"
     image, category, box = row.get("image_id"), row.get("category_id"), row.get("bbox")
     attributes = row.get("attributes") or {}
     if not isinstance(image, int) or image not in images:
-        return f"image_id {str(image)[:40]} is not in images"
-    if not isinstance(category, int) or category not in categories:
-        return f"category_id {str(category)[:40]} is not in categories"
+        return f"image_id {shown(image)} is not in images"
     if not isinstance(attributes, dict):
-        return f"attributes is {str(attributes)[:80]}; expected an object"
-    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
+        attributes, box = {}, f"attributes is {shown(attributes)}; expected an object"
+    label = categories.get(category) if isinstance(category, int) else None
+    if label is None:  # no class of ours: the reader says so, and does not take its image for looked over
+        label = f"category_id {shown(category)}"
+    if box is None:
+        box = _hull(row.get("segmentation"))
+    elif isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-    query, answer, fix = (str(attributes.get(key) or "") for key in ("query", "answer", "fix_class"))
-    return Shape(images[image], categories[category], box, query, answer or "new", fix, where, sizes.get(image))
+    query, answer, fix = (text_of(attributes.get(key) or "") for key in ATTRIBUTES)
+    return Shape(images[image], label, box, query, answer or NEW, fix, where, sizes.get(image))
+
+
+def _hull(segmentation: Any) -> Any:
+    """The corners around the polygons of an annotation without a box; None where there is none."""
+    parts = segmentation if isinstance(segmentation, list) else []
+    xs = [x for part in parts if isinstance(part, list) for x in part[0::2]]
+    ys = [y for part in parts if isinstance(part, list) for y in part[1::2]]
+    whole = bool(xs) and bool(ys) and all(map(is_number, xs + ys))
+    return [min(xs), min(ys), max(xs), max(ys)] if whole else None

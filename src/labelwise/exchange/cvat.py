@@ -13,17 +13,21 @@ import says so).
 from __future__ import annotations
 
 import json
+import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from labelwise.exchange._questions import REGION, size_of
-from labelwise.exchange._reader import REFUSED, begins
+from labelwise.data import text_files
+from labelwise.exchange._geometry import turned
+from labelwise.exchange._questions import REGION, query_id, size_of
+from labelwise.exchange._reader import REFUSED, AnswerReader, begins
 from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes, words
-from labelwise.types import Answer, Boxes, Clips, LabelwiseError, Pool, Problem, Query
+from labelwise.types import Answer, Boxes, Clips, Pool, Problem, Query
 
 CANNOT_CARRY = (
     "classes of whole images (use Label Studio or JSON)",
@@ -76,23 +80,23 @@ def read(
     *,
     who: str = "cvat",
     unfinished: bool = False,
+    rename: Mapping[str, str] | None = None,
+    unanswered: Collection[int] | None = None,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in an XML file that came back (CVAT for images 1.1, CVAT for video 1.1), and all that is wrong."""
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise LabelwiseError("the CVAT file declares entities; CVAT writes none. Export the file again")
-    try:
-        root = ET.fromstring(content)
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise LabelwiseError(f"the CVAT file: broken XML ({error}). Export it again") from error
+    root = text_files.xml_from(content, "the CVAT file")
     doubts: list[Problem] = []
     given = list(_from_images(root, doubts))
+    images = {image.get("name", "") for image in root.iter("image")}
     tracked = list(_from_tracks(root, doubts))
     if tracked:
-        given += _in_video(tracked, queries, pool, doubts)
+        in_video, frames = _in_video(tracked, queries, pool, doubts, _part(root))
+        given, images = given + in_video, images | frames
     if not any(shape.query for shape in given):
         what = "no box has the attribute `query`: the task has no such attribute, or this is another file"
         doubts.append(Problem("no reference", "the CVAT file", what, REFUSED))
-    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
+    reader = AnswerReader.of(queries, pool, project, unfinished, rename)
+    found, problems = answers(given, reader, who, images, unanswered)
     return found, doubts + problems
 
 
@@ -135,13 +139,13 @@ def _box(parent: ET.Element, shape: Shape, **more: str) -> None:
 
 
 def _images(made: Sequence[Shape], pool: Pool, answer_words: Sequence[str]) -> bytes:
-    root, sizes = _file(pool, answer_words), size_of(pool)
-    for k, name in enumerate(dict.fromkeys(shape.image for shape in made)):
-        width, height = sizes[name]
-        image = ET.SubElement(root, "image", id=str(k), name=name, width=str(width), height=str(height))
-        for shape in made:
-            if shape.image == name:
-                _box(image, shape, label=shape.label, source="manual")
+    root, sizes, images = _file(pool, answer_words), size_of(pool), dict[str, ET.Element]()
+    for shape in made:
+        if shape.image not in images:
+            width, height = map(str, sizes[shape.image])
+            about = {"id": str(len(images)), "name": shape.image, "width": width, "height": height}
+            images[shape.image] = ET.SubElement(root, "image", about)
+        _box(images[shape.image], shape, label=shape.label, source="manual")
     return _bytes(root)
 
 
@@ -165,23 +169,43 @@ def _tracks(
     return _bytes(root)
 
 
+def _corners(element: ET.Element, where: str, doubts: list[Problem]) -> object:
+    """The corners of a box, or of the hull of a polygon, an ellipse or a mask; what has none stays text, which the
+    reader refuses: left out, an image would be covered that has an object more.
+    """
+    try:
+        if element.tag == "box":
+            x1, y1, x2, y2 = (float(element.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr"))
+        elif element.tag == "polygon":
+            points = [point.split(",") for point in element.get("points", "").split(";")]
+            xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
+            x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
+        elif element.tag == "ellipse":
+            cx, cy, rx, ry = (float(element.get(key, "")) for key in ("cx", "cy", "rx", "ry"))
+            x1, y1, x2, y2 = cx - rx, cy - ry, cx + rx, cy + ry
+        elif element.tag == "mask":
+            x1, y1, w, h = (float(element.get(key, "")) for key in ("left", "top", "width", "height"))
+            x2, y2 = x1 + w, y1 + h
+        else:
+            return f"a {element.tag}"
+        degrees = float(element.get("rotation", "0"))
+    except ValueError:
+        return f"a {element.tag} whose coordinates are no numbers"
+    if degrees and math.isfinite(degrees):
+        doubts.append(Problem("rotated box", where, f"rotation {degrees:g}", "its hull box is used"))
+        return turned((x1, y1, x2, y2), degrees, about=((x1 + x2) / 2, (y1 + y2) / 2))
+    if element.tag != "box":
+        doubts.append(Problem("no box", where, f"a {element.tag}", "its hull box is used"))
+    return x1, y1, x2, y2
+
+
 def _shape(
-    box: ET.Element, image: str, label: str, where: str, doubts: list[Problem], size: tuple[int, int] | None = None
+    element: ET.Element, image: str, label: str, where: str, doubts: list[Problem], size: tuple[int, int] | None = None
 ) -> Shape:
-    """A box element; coordinates that are no numbers stay text, which the reader refuses."""
-    attributes = {element.get("name", ""): (element.text or "").strip() for element in box.iter("attribute")}
-    corners: list[object] = []
-    for key in ("xtl", "ytl", "xbr", "ybr"):
-        try:
-            corners.append(float(box.get(key, "")))
-        except ValueError:
-            corners.append(box.get(key))
-    if box.get("rotation", "0") not in ("0", "0.0", "0.00"):
-        doubts.append(
-            Problem("rotated box", where, f"rotation {box.get('rotation')}; expected an upright box", REFUSED)
-        )
+    """A shape of the file as a box."""
+    attributes = {one.get("name", ""): (one.text or "").strip() for one in element.iter("attribute")}
     query, answer, fix = (attributes.get(name, "") for name in ATTRIBUTES)
-    return Shape(image, label, corners, query, answer or NEW, fix, where, size)
+    return Shape(image, label, _corners(element, where, doubts), query, answer or NEW, fix, where, size)
 
 
 def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
@@ -195,10 +219,10 @@ def _from_images(root: ET.Element, doubts: list[Problem]) -> Iterator[Shape]:
         size = (int(texts[0]), int(texts[1])) if all(map(_SIZE.fullmatch, texts)) else None
         for k, element in enumerate(image, start=1):
             where = f"image {name}, shape {k}"
-            if element.tag == "box":
-                yield _shape(element, name, element.get("label", ""), where, doubts, size)
+            if element.tag == "tag":
+                doubts.append(Problem("no box", where, "a tag of the whole image", "left out"))
             else:
-                doubts.append(Problem("no box", where, f"a {element.tag}; expected a box", "left out"))
+                yield _shape(element, name, element.get("label", ""), where, doubts, size)
 
 
 def _from_tracks(root: ET.Element, doubts: list[Problem]) -> Iterator[tuple[int, Shape]]:
@@ -206,9 +230,7 @@ def _from_tracks(root: ET.Element, doubts: list[Problem]) -> Iterator[tuple[int,
     for k, track in enumerate(root.iter("track"), start=1):
         for element in track:
             where = f"track {track.get('id', k)}, frame {element.get('frame')}"
-            if element.tag != "box":
-                doubts.append(Problem("no box", where, f"a {element.tag}; expected a box", "left out"))
-            elif element.get("outside") != "1":
+            if element.get("outside") != "1":
                 frame = element.get("frame", "")
                 if not (frame.isascii() and frame.isdigit() and len(frame) < 12):
                     doubts.append(Problem("no frame", where, "expected the number of a frame", REFUSED))
@@ -216,31 +238,38 @@ def _from_tracks(root: ET.Element, doubts: list[Problem]) -> Iterator[tuple[int,
                 yield int(frame), _shape(element, "", track.get("label", ""), where, doubts)
 
 
+def _part(root: ET.Element) -> range:
+    """The frames that the file is about: a job of CVAT has a part of its task."""
+    first, last = (root.findtext(f"meta/*/{key}", "").strip() for key in ("start_frame", "stop_frame"))
+    whole = all(map(_SIZE.fullmatch, (first, last)))
+    return range(int(first), int(last) + 1) if whole else range(10**12)
+
+
 def _in_video(
-    tracked: Sequence[tuple[int, Shape]], queries: Sequence[Query], pool: Pool, doubts: list[Problem]
-) -> list[Shape]:
-    """The boxes of one video with the names of their frames; only asked frames count.
+    tracked: Sequence[tuple[int, Shape]], queries: Sequence[Query], pool: Pool, doubts: list[Problem], part: range
+) -> tuple[list[Shape], set[str]]:
+    """The boxes of one video with the names of their frames, and its frames; only asked frames count.
 
     Which video it is, the references tell. A question that the tool carried into other frames counts in its own alone.
     """
     clips, number = pool.clips, pool.number_of
     if clips is None:
         doubts.append(Problem("no video", "the CVAT file", "tracks of a video; this pool holds images", REFUSED))
-        return []
-    of_id = {str(query.id): query for query in queries if query.image in number}
-    asked = [of_id.get(shape.query.partition("-")[2].partition("-")[0]) for _, shape in tracked if shape.query]
+        return [], set()
+    of_id = {query.id: query for query in queries if query.image in number}
+    asked = [of_id.get(query_id(shape.query)) for _, shape in tracked if shape.query]
     videos = sorted({int(clips.video[number[query.image]]) for query in asked if query is not None})
     if len(videos) > 1:
         named = ", ".join(clips.names[video] for video in videos)
         doubts.append(Problem("several videos", "the CVAT file", f"it asks about {named}; expected one", REFUSED))
-        return []
+        return [], set()
     frames = {int(clips.frame[k]): pool.names[k] for k in np.flatnonzero(np.isin(clips.video, videos))}
     names = {query.image for query in asked if query is not None}
     made = []
     for frame, shape in tracked:
         name = frames.get(frame, "")
-        home = of_id.get(shape.query.partition("-")[2].partition("-")[0]) if shape.query else None
+        home = of_id.get(query_id(shape.query)) if shape.query else None
         if (home is not None and home.image != name) or (not shape.query and name not in names):
             continue
-        made.append(Shape(name, shape.label, shape.box, shape.query, shape.answer, shape.fix_class, shape.where))
-    return made
+        made.append(replace(shape, image=name))
+    return made, {name for frame, name in frames.items() if frame in part}

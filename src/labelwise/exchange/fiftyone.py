@@ -9,14 +9,14 @@ import says so). Not tested against FiftyOne itself, which wants a MongoDB serve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labelwise.exchange._geometry import is_number
 from labelwise.exchange._questions import size_of
-from labelwise.exchange._reader import REFUSED, has_key, parse
+from labelwise.exchange._reader import REFUSED, AnswerReader, has_key, parse, shown, text_of
+from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes
 from labelwise.exchange._shapes import CANNOT_CARRY as CANNOT_CARRY
-from labelwise.exchange._shapes import NEW, Shape, answers, refuse_classes, shapes
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
 
@@ -59,35 +59,38 @@ def read(
     *,
     who: str = "fiftyone",
     unfinished: bool = False,
+    rename: Mapping[str, str] | None = None,
+    unanswered: Collection[int] | None = None,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in a `samples.json` that came back, and all that is wrong in it."""
     raw = parse(content, "the FiftyOne samples")
     if not isinstance(raw, dict) or not isinstance(raw.get("samples"), list):
         raise LabelwiseError("the FiftyOne samples: expected an object with the list `samples`")
-    sizes, given, doubts = size_of(pool), [], []
+    sizes, given, doubts, images = size_of(pool), [], [], set()
     for k, sample in enumerate(raw["samples"], start=1):
         where, field = f"sample {k}", sample.get(FIELD) if isinstance(sample, dict) else None
-        name = _name(sample, pool) if isinstance(sample, dict) else None
+        name = _name(sample, sizes) if isinstance(sample, dict) else None
         if name is None or not isinstance(field, dict) or not isinstance(field.get("detections"), list):
             what = f"expected a sample with labelwise_image and {FIELD}.detections"
             doubts.append(Problem("no sample", where, what, REFUSED))
             continue
+        images.add(name)
+        by_file = _size(sample)
+        size = sizes.get(name) or (by_file if by_file and all(map(is_number, by_file)) else (1, 1))
         for j, row in enumerate(field["detections"], start=1):
-            given.append(_shape(row, name, sizes.get(name, (1, 1)), _size(sample), f"{where} ({name}), detection {j}"))
-    found, problems = answers(given, queries, pool, project=project, who=who, unfinished=unfinished)
+            given.append(_shape(row, name, size, by_file, f"{where} ({shown(name)}), detection {j}"))
+    reader = AnswerReader.of(queries, pool, project, unfinished, rename)
+    found, problems = answers(given, reader, who, images, unanswered)
     if not any(shape.query for shape in given):
         what = "no detection has the attribute `query`: it was dropped, or this is another file"
         doubts.append(Problem("no reference", "the FiftyOne samples", what, REFUSED))
     return found, doubts + problems
 
 
-def _name(sample: dict[str, Any], pool: Pool) -> str | None:
+def _name(sample: dict[str, Any], sizes: Collection[str]) -> str | None:
     """The image's name in the pool: FiftyOne makes `filepath` absolute, so ours stands beside it."""
-    name = sample.get("labelwise_image")
-    if isinstance(name, str):
-        return name
-    path = sample.get("filepath")
-    return path if isinstance(path, str) and path in pool.names else None
+    names = [name for name in (sample.get("labelwise_image"), sample.get("filepath")) if isinstance(name, str)]
+    return next((name for name in names if name in sizes), names[0] if names else None)
 
 
 def _size(sample: dict[str, Any]) -> tuple[object, object] | None:
@@ -97,12 +100,12 @@ def _size(sample: dict[str, Any]) -> tuple[object, object] | None:
     return (metadata["width"], metadata["height"]) if both and isinstance(metadata, dict) else None
 
 
-def _shape(row: Any, image: str, size: tuple[int, int], by_file: tuple[object, object] | None, where: str) -> Shape:
+def _shape(row: Any, image: str, size: Sequence[Any], by_file: tuple[object, object] | None, where: str) -> Shape:
     """A detection; what is none becomes a shape that the reader refuses."""
     raw = row if isinstance(row, dict) else {}
     box: Any = raw.get("bounding_box")
     if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
         x, y, w, h = box
         box = [x * size[0], y * size[1], (x + w) * size[0], (y + h) * size[1]]
-    query, answer, fix = (str(raw.get(key) or "") for key in ("query", "answer", "fix_class"))
-    return Shape(image, str(raw.get("label", "")), box, query, answer or NEW, fix, where, by_file)
+    query, answer, fix = (text_of(raw.get(key) or "") for key in ATTRIBUTES)
+    return Shape(image, text_of(raw.get("label", "")), box, query, answer or NEW, fix, where, by_file)

@@ -12,12 +12,12 @@ one object, the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labelwise.exchange._geometry import BoxTuple, is_number
 from labelwise.exchange._questions import buttons, check_queries, known_on, n_boxes, reference, size_of
-from labelwise.exchange._reader import AnswerReader, has_key, parse
+from labelwise.exchange._reader import AnswerReader, has_key, parse, shown
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
 
@@ -71,19 +71,22 @@ def read(
     *,
     who: str = "import",
     unfinished: bool = False,
+    rename: Mapping[str, str] | None = None,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers of a file, and all that is wrong in it; `who` where an answer does not say."""
     raw = parse(content, "the answers")
     if not isinstance(raw, dict) or raw.get("format") != ANSWERS or not isinstance(raw.get("answers"), list):
         raise LabelwiseError(f'the answers: expected an object with "format": "{ANSWERS}" and the list `answers`')
     if raw.get("version") != VERSION:
-        raise LabelwiseError(f"the answers: version {raw.get('version')}; this labelwise reads version {VERSION}")
-    reader = AnswerReader.of(queries, pool, project, unfinished)
+        raise LabelwiseError(
+            f"the answers: version {shown(raw.get('version'))}; this labelwise reads version {VERSION}"
+        )
+    reader = AnswerReader.of(queries, pool, project, unfinished, rename)
     found = []
     for k, row in enumerate(raw["answers"], start=1):
         where = f"answer {k}"
         if not isinstance(row, dict):
-            reader.problem("no answer", where, f"{str(row)[:80]}; expected an object with reference and verdict")
+            reader.problem("no answer", where, f"{shown(row)}; expected an object with reference and verdict")
             continue
         query = reader.query(row.get("reference"), where)
         answer = None if query is None else _answer(reader, query, row, who, where)
@@ -97,16 +100,16 @@ def _answer(reader: AnswerReader, query: Query, row: dict[str, Any], who: str, w
         reader.unfinished(where, f"query {query.id} has no verdict")
         return None
     if not isinstance(verdict, str) or verdict not in verdicts:
-        what = f"query {query.id}: verdict {str(verdict)[:40]!r}; expected one of {', '.join(sorted(verdicts))}"
+        what = f"query {query.id}: verdict {shown(verdict)!r}; expected one of {', '.join(sorted(verdicts))}"
         reader.problem("wrong verdict", where, what)
         return None
-    seconds, listed = row.get("seconds", 0.0), row.get("objects", [])
+    seconds, listed = row.get("seconds", 0.0), row.get("objects", [] if n_boxes(query, verdict) == "none" else None)
     if not is_number(seconds) or seconds < 0:
-        reader.problem("wrong seconds", where, f"seconds is {str(seconds)[:40]}; expected a number >= 0")
+        reader.problem("wrong seconds", where, f"seconds is {shown(seconds)}; expected a number >= 0")
         return None
     expected = {"any": "a list"}.get(n_boxes(query, verdict), n_boxes(query, verdict))
     if not isinstance(listed, list) or len(listed) not in {"none": (0,), "one": (1,)}.get(expected, (len(listed),)):
-        n = len(listed) if isinstance(listed, list) else str(listed)[:40]
+        n = len(listed) if isinstance(listed, list) else shown(listed)
         reader.problem(
             "wrong objects", where, f"query {query.id}: verdict {verdict} with objects {n}; expected {expected}"
         )

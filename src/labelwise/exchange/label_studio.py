@@ -16,7 +16,7 @@ JSON-MIN, CSV or COCO: those lose what ties a box to its query. Export as JSON.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +33,7 @@ from labelwise.exchange._questions import (
     reference,
     size_of,
 )
-from labelwise.exchange._reader import AnswerReader, begins, parse
+from labelwise.exchange._reader import AnswerReader, begins, parse, shown
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import to_json
 from labelwise.units import SKIPPED
@@ -159,6 +159,7 @@ def read(
     one_class: bool = False,
     *,
     unfinished: bool = False,
+    rename: Mapping[str, str] | None = None,
 ) -> tuple[list[Answer], list[Problem]]:
     """The answers in a JSON export (the task list of the REST interface is one, too), and all that is wrong in it.
 
@@ -169,11 +170,11 @@ def read(
         raise LabelwiseError(
             f"the Label Studio export is a {type(listed).__name__}; expected a list: export it as JSON"
         )
-    reader = AnswerReader.of(queries, pool, project, unfinished)
+    reader = AnswerReader.of(queries, pool, project, unfinished, rename)
     found: list[Answer] = []
     places: dict[int, str] = {}
     for number, task in enumerate(listed, start=1):
-        where = f"task {task.get('id', '?')} (entry {number})" if isinstance(task, dict) else f"entry {number}"
+        where = f"task {shown(task.get('id', '?'))} (entry {number})" if isinstance(task, dict) else f"entry {number}"
         query = _query_of(task, reader, pool, where, one_class)
         if query is None or query.id is None:
             continue
@@ -184,13 +185,28 @@ def read(
         if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
             reader.problem("no annotations", where, "expected the list `annotations`; export as JSON, not JSON-MIN")
         elif not given:
-            reader.unfinished(where, f"nobody has answered query {query.id}")
-        for k, annotation in enumerate(given if isinstance(given, list) else [], start=1):
-            if isinstance(annotation, dict):
-                place = where if len(given) == 1 else f"{where}, annotation {k}"
-                answer = Annotation(reader, query, task["data"], annotation, place).answer(one_class)
-                found += [] if answer is None else [answer]
+            draft = " (a draft is there: submit it)" if task.get("drafts") else ""
+            reader.unfinished(where, f"nobody has answered query {query.id}{draft}")
+        else:
+            found += _answers(reader, query, task["data"], given, where, one_class)
     return found, reader.problems
+
+
+def _answers(
+    reader: AnswerReader, query: Query, data: dict[str, Any], given: list[dict[str, Any]], where: str, one_class: bool
+) -> list[Answer]:
+    """What everybody answered to one task. A skip beside somebody's annotation is no answer."""
+    found, real = [], any(raw.get("was_cancelled") is not True for raw in given)
+    for k, raw in enumerate(given, start=1):
+        one = Annotation(reader, query, data, raw, where if len(given) == 1 else f"{where}, annotation {k}")
+        if raw.get("was_cancelled") is not True:
+            found.append(one.answer(one_class))
+        elif real:
+            what = f"query {query.id} was skipped, and annotated by somebody"
+            reader.problem("skip beside an answer", one.where, what, "left out")
+        else:
+            found.append(one.skip())
+    return [answer for answer in found if answer is not None]
 
 
 def _kind(queries: Sequence[Query], one_class: bool) -> str:
@@ -237,7 +253,7 @@ def _query_of(task: Any, reader: AnswerReader, pool: Pool, where: str, one_class
     """The query of a task whose data is as it was sent."""
     data = task.get("data") if isinstance(task, dict) else None
     if not isinstance(data, dict):
-        reader.problem("no task", where, f"{str(task)[:80]}; expected a task with `data`: export as JSON, not JSON-MIN")
+        reader.problem("no task", where, f"{shown(task)}; expected a task with `data`: export as JSON, not JSON-MIN")
         return None
     query = reader.query(data.get("labelwise"), where)
     if query is None:
@@ -245,6 +261,6 @@ def _query_of(task: Any, reader: AnswerReader, pool: Pool, where: str, one_class
     sent = _data(query, pool, reader.project, _CLASS if asks_class(query, one_class) else query.unit)
     for key, value in sent.items():
         if key != "labelwise" and data.get(key) != value:
-            reader.problem("edited by hand", where, f"data.{key} is {str(data.get(key))[:80]}; it was sent as {value}")
+            reader.problem("edited by hand", where, f"data.{key} is {shown(data.get(key))}; it was sent as {value}")
             return None
     return query

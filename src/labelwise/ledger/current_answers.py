@@ -74,6 +74,7 @@ def current_rows(table: sa.Table, verdicts: Sequence[str], seen: Instant | None 
     """Of a row of coverage (or background): it follows from an answer that counts (at that instant). `verdicts` are
     those that cover (or mark background), of all units.
 
+    A row without a query came with the images (`given_labels`); it counts until it is forgotten.
     Rows of an image whose content changed are held back. Before a class was added to the list, nobody looked for it:
     such rows hold no longer (`ledger.class_list`).
     A row names its query alone, so a query of which an answer was taken back is looked at closely: the answer that
@@ -91,6 +92,10 @@ def current_rows(table: sa.Table, verdicts: Sequence[str], seen: Instant | None 
     of_query = (_a.query_id == table.c.query_id) & _a.verdict.in_(verdicts)
     said = sa.exists().where(of_query & is_current(seen)).correlate(table)
     counts = table.c.query_id.is_(None) | table.c.query_id.not_in(touched) | (newest & said)
+    if table is t.coverage:
+        gone = t.forgotten.c.coverage_id == table.c.id
+        gone = gone if seen is None else gone & (t.forgotten.c.created <= seen.time)
+        counts &= ~sa.exists().where(gone).correlate(table)
     counts &= table.c.image.not_in(HELD_BACK)
     return there & (table.c.id > _before_last_class(t.added_classes.c[f"{table.name}_id"], seen)) & counts
 

@@ -29,7 +29,9 @@ def _current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
     return current if seen is None else current & seen.rows(t.annotation_table, "annotations")
 
 
-_NOTHING_BACK = sa.select(~sa.exists(sa.select(t.withdrawn)) & ~sa.exists(sa.select(t.unavailable)))
+_NOTHING_BACK = sa.select(
+    ~sa.exists(sa.select(t.withdrawn)) & ~sa.exists(sa.select(t.unavailable)) & ~sa.exists(sa.select(t.forgotten))
+)
 """Whether no answer was taken back and no image held back: else what is known hangs on more than an instant's rows."""
 
 

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from labelwise.ledger import given_labels
 from labelwise.ledger import schema as t
 from labelwise.ledger.current_answers import CURRENT, withdraw
+from labelwise.ledger.given_labels import STANDS
 from labelwise.ledger.ledger import Ledger, now
 from labelwise.types import LabelwiseError
 
@@ -80,6 +82,7 @@ def asked_and_labelled(ledger: Ledger) -> tuple[set[str], set[str]]:
         answered = sa.select(_q.image).distinct().select_from(t.queries.join(t.answers)).where(CURRENT)
         labelled = set(connection.execute(answered).scalars())
         labelled |= set(connection.execute(sa.select(_n.image).distinct().where(current)).scalars())
+        labelled |= set(connection.execute(sa.select(t.coverage.c.image).distinct().where(STANDS)).scalars())
     return queried | labelled, labelled
 
 
@@ -234,6 +237,7 @@ def forget(
                 values = {key: row[key] for key in ("image", "x1", "y1", "x2", "y2", "round", "query_id")}
                 values |= {"label": None, "origin": f"person {who}", "supersedes": row["id"], "created": now()}
                 connection.execute(sa.insert(t.annotation_table), values)
+            given_labels.forget(connection, name, who, now())
             _settle(connection, name, file, sizes_px[name])
     ledger.see_sizes()
     return had

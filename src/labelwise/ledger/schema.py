@@ -193,6 +193,14 @@ unavailable = Table(  # images that cannot be shown now; "changed": their labels
     Column("since", Text, nullable=False),
 )
 
-APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes)
-LATER = (withdrawn, added_classes, leases, people, sessions, passwords, image_files, unavailable)
+forgotten = Table(  # coverage that no answer stands behind and that holds no longer
+    "forgotten",
+    metadata,
+    Column("coverage_id", Integer, ForeignKey("coverage.id"), primary_key=True, autoincrement=False),
+    Column("who", Text, nullable=False),
+    Column("created", Text, nullable=False),
+)
+
+APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes, forgotten)
+LATER = (withdrawn, added_classes, leases, people, sessions, passwords, image_files, unavailable, forgotten)
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""

@@ -17,6 +17,7 @@ from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
+from labelwise.project.given import Given
 from labelwise.project.kept_features import Extraction, FrozenFeatures
 from labelwise.project.objects import FrozenObjects, Objects, objects_of
 from labelwise.project.project_folder import Project
@@ -55,7 +56,8 @@ class Context:
 
     `first_images`: how many the first round labels. `tell`: says a line to the user. `absent`: images that the ledger
     knows and the data lacked when they were read, with the reason. `readable`: images that were read before they were
-    asked. `seen`: the instant of the ledger that a stage knows of (None: the present one).
+    asked. `seen`: the instant of the ledger that a stage knows of (None: the present one). `given`: labels that came
+    with the pool.
     """
 
     project: Project
@@ -68,6 +70,7 @@ class Context:
     absent: Mapping[int, str] = field(default_factory=dict)
     readable: set[int] = field(default_factory=set)
     seen: Instant | None = None
+    given: Given | None = None
     decoded: Decoded = field(default_factory=Decoded)
 
     def images(self, which: str, scale: float = 1.0) -> Images:
@@ -154,6 +157,12 @@ class Context:
             changed["decoded"] = Decoded()
         return replace(self, **changed)
 
+    def enter(self) -> None:
+        """Enters the pool into the ledger, and the labels that came with it."""
+        self.project.ledger.add_images(self.pool)
+        if self.given is not None:
+            self.given.enter(self.project.ledger, self.pool, self.absent, self.tell)
+
     def see_classes(self) -> None:
         """Takes over the classes that were added, here or by another process, since the project was opened."""
         known, before = self.project.ledger.classes(), self.pool.classes
@@ -163,7 +172,7 @@ class Context:
 
     def add_class(self, name: str, who: str, *, none_so_far: bool) -> int:
         """Adds a class while people answer; see `class_list`. An image's class, of whole images, holds as it is."""
-        self.project.ledger.add_images(self.pool)  # of a project that has not begun, too
+        self.enter()  # of a project that has not begun, too
         number = class_list.add_class(self.project.ledger, name, who, none_so_far=none_so_far or self.run.classifies)
         self.see_classes()
         return number

@@ -66,5 +66,5 @@ def _key(run: Run, root: Path, splits: tuple[str, str]) -> str:
     start = run.budget.start_images, run.budget.start
     features = None if run.features is None else run.features.model_dump_json()
     what = [run.data.model_dump_json(), features, str(root.resolve()), splits]
-    parts = [*what, start, seed, run.model.name, run.train.accelerator, run.needs_clips]
+    parts = [*what, start, seed, run.model.name, run.train.accelerator, run.needs_clips, run.ask.who]
     return json.dumps(parts)

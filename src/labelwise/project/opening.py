@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,14 @@ from labelwise.data.video import every
 from labelwise.errors import LabelwiseError, no_project
 from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
-from labelwise.project import availability
+from labelwise.project import availability, given
 from labelwise.project.context import Bar, Context, Decoded, clips_of, silent
 from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers
 
-Read = Callable[[Path, str | None, str | None], Pool]
+Read = Callable[..., Pool]
 """Reads a split of a data set in a format, as `find.read` does."""
 
 
@@ -123,13 +124,14 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    read, decoded = _pools_of(project, run, root, splits, kept)
-    context = Context(project, run, *read, bar, decoded=decoded)
+    (whole, test, first), decoded = _pools_of(project, run, root, splits, kept)
+    pool, labels = given.split(whole, run)
+    context = Context(project, run, pool, test, first, bar, decoded=decoded, given=labels)
     context.absent = context.pool.unavailable
-    for pool in (context.pool, context.test):
+    for one in (context.pool, context.test):
         writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
-        if pool is not None and isinstance(pool.frames, Frames) and data.frames_gb and writable:
-            pool.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+        if one is not None and isinstance(one.frames, Frames) and data.frames_gb and writable:
+            one.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
     availability.see(context)
     return context
@@ -174,6 +176,7 @@ def pools(
     drawn once, it stays that part: the images `known`.
     """
     data = run.data
+    read = partial(read, first_pixel=data.first_pixel)
     pool = _name_classes(_pool(run, root, pool_split or None, known, read), data.classes)
     test = _name_classes(read(root, test_split, data.format), data.classes) if test_split else None
     if test is not None and test.classes != pool.classes:
@@ -187,8 +190,10 @@ def pools(
             f"{root}: the test split {test_split} has no annotations to test on. Name another (data.test_split), or "
             "test on a part of the pool: --set data.test_split= --set data.test_share=0.2"
         )
+    pool = given.of_pool(pool, run, known)
     if data.test_share:
-        pool, test = _hold_back(pool, run)
+        pool, test = _hold_back(pool, run, known)
+    test = given.of_test(test, run)
     if data.stride_frames > 1:
         pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
     if run.needs_clips:
@@ -255,8 +260,10 @@ def _fill_up(known: Sequence[str], pool: Pool, drawn: np.ndarray, most: int) -> 
     return np.array(here + more[: max(0, most - len(known))], np.int64)
 
 
-def _hold_back(pool: Pool, run: Run) -> tuple[Pool, Pool]:
-    """The pool without the part that is held back, and that part."""
+def _hold_back(pool: Pool, run: Run, known: Sequence[str]) -> tuple[Pool, Pool]:
+    """The pool without the part that is held back, and that part. Where people label a pool of which some images are
+    labelled, it is a part of these: images that nobody has looked at are asked about, and test nothing.
+    """
     data = run.data
     if pool.truth is None:
         raise LabelwiseError(
@@ -264,6 +271,14 @@ def _hold_back(pool: Pool, run: Run) -> tuple[Pool, Pool]:
             "Set data.test_share = 0"
         )
     back = hold_back.held_back(pool, data.test_share, seed=data.test_seed, group=data.group)
+    if run.given is not None and pool.complete is not None and pool.clips is None and not data.group:
+        back &= pool.complete
+        back[[pool.number_of[name] for name in known if name in pool.number_of]] = False
+        if not back.any():
+            raise LabelwiseError(
+                f"{pool.root}: data.test_share = {data.test_share:g} holds back none of {int(pool.complete.sum())} "
+                "labelled images. Set a larger share, or data.test_share = 0 for no test part"
+            )
     return long_tail.subset(pool, np.flatnonzero(~back)), long_tail.subset(pool, np.flatnonzero(back))
 
 

@@ -20,7 +20,7 @@ from labelwise.config.sections import Data
 from labelwise.data import hold_back, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
-from labelwise.project import fresh, frozen_weights, opening
+from labelwise.project import fresh, frozen_weights, given, opening
 from labelwise.project.context import Bar, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -61,8 +61,8 @@ def make(
         LabelwiseError: nothing is written then.
     """
     frozen = _frozen(model, recipe)
-    given = config.layers([], settings)
-    said: Mapping[str, Any] = given.get("data", {})
+    by_user = config.layers([], settings)
+    said: Mapping[str, Any] = by_user.get("data", {})
     root = _root(folder, Path(str(said.get("root", data))))
     before = config.load(folder / "run.toml") if (folder / "run.toml").exists() else None
     if before is not None:
@@ -70,8 +70,8 @@ def make(
     views = {"views": ["flip"]}  # which the default score needs
     config.parse({"data": {**said, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
-        found = recognise.look(root, said.get("format"), advance)
-    started = _start(found, said, tuple(classes), frozen)
+        found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
+    started = _start(found, said, tuple(classes), frozen, by_user.get("ask", {}).get("who"))
     raw, run = _resolve(folder, started, recipe, settings)
     pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
     if recipe is None:
@@ -123,8 +123,10 @@ class _Start:
     messages: list[str]
 
 
-def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None) -> _Start:
-    """Chooses pool, test part, starter and who answers."""
+def _start(
+    found: Found, said: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None, who: str | None
+) -> _Start:
+    """Chooses pool, test part, starter and who answers; `who`: by the user's word."""
     messages = [found.note] if found.note else []
     name, test = _splits(found, said)
     pool = found.pools[name]
@@ -140,7 +142,11 @@ def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...], froz
         data["test_split"] = test
     if classes or not (pool.classes or said.get("classes")):
         data["classes"] = list(classes)
-    other: dict[str, Any] = {"ask": {"who": "oracle" if roles.annotated(pool) else "people"}}
+    labels = said.get("given", "complete" if _half_labelled(pool) and who != "oracle" else None)
+    data |= {"given": labels} if labels else {}
+    of_pool = labels.get(name) if isinstance(labels, dict) else labels
+    simulated = roles.annotated(pool) and of_pool in (None, "all")
+    other: dict[str, Any] = {"ask": {"who": "oracle" if simulated else "people"}}
     recipe = "starter_classes" if found.classifies else "starter"
     if pool.clips is not None:
         recipe = "starter_frames"
@@ -160,11 +166,16 @@ def _start(found: Found, said: Mapping[str, Any], classes: tuple[str, ...], froz
     return _Start(recipe, data, other, messages)
 
 
+def _half_labelled(pool: Pool) -> bool:
+    """Whether some images are labelled, and at others nobody has looked."""
+    return roles.annotated(pool) and pool.complete is not None and not pool.complete.all()
+
+
 def _splits(found: Found, said: Mapping[str, Any]) -> tuple[str, str | None]:
     """The pool and the test split: those that the user names, else those that fit."""
     name = said.get("pool_split")
     if name is not None and name not in found.pools:
-        found.pools[name] = found.read(found.root, name, found.format)
+        found.pools[name] = found.read(found.root, name, found.format, found.first_pixel)
     name, test = roles.choose(found.pools, name)
     return name, None if "test_share" in said else said.get("test_split", test)
 
@@ -197,11 +208,12 @@ def _budget(run: Run, pool: Pool, first: int) -> dict[str, Any]:
     """Images of the first round and what each further round may spend, so that neither is silly for this pool."""
     n, classes = len(pool), len(pool.classes) if run.classifies else 0
     start = max(1, min(max(first, _FIRST, 2 * classes), max(_MOST, 2 * classes), n // 4))
-    found: dict[str, Any] = {"start_images": start}
+    found: dict[str, Any] = {"start_images": 0 if run.given in ("complete", "all") else start}
     if run.budget.unit in ("images", "frames"):
         amount = min(start, max(1, (n - start) // 3))
-    elif pool.truth is not None:
-        amount = round(min(_MOST, start * len(pool.truth) / n, len(pool.truth) / 4))
+    elif pool.truth is not None and run.given != "partial":
+        seen = n if pool.complete is None else int(pool.complete.sum())
+        amount = round(min(_MOST, start * len(pool.truth) / max(seen, 1), len(pool.truth) / 4))
     else:
         found["unit"] = "queries"
         amount = min(_MOST, 5 * start)
@@ -219,15 +231,26 @@ def _create(folder: Path, text: str, run: Run) -> None:
         raise
 
 
-def _budget_message(run: Run, images: str) -> list[str]:
+def _budget_message(run: Run, images: str, pool: Pool) -> list[str]:
     who = "people answer on the page of `labelwise serve`"
     if run.ask.who == "oracle":
         who = "the annotations answer (people: --set ask.who=people)"
     each = ", ".join(f"{amount:g}" for amount in run.budget.per_round)
     amounts = f"{each} {images if run.budget.unit == 'images' else run.budget.unit}"
+    first, lines = f"{run.budget.start_images:g} {images} at random, then", []
+    if run.given not in (None, "empty") and pool.truth is not None:
+        several = int((np.diff(pool.truth.offsets) > 0).sum())
+        whole = several if pool.complete is None else int(pool.complete.sum())
+        how = "some of their objects" if run.given == "partial" else f"{whole} of them wholly labelled"
+        lines = [
+            f"Labels: {several} of {len(pool)} {images} come with {len(pool.truth)} boxes ({how}), known from "
+            "the start at no cost (--set data.given=partial: there may be more objects in them; empty: they are "
+            "ignored; all: those without labels hold nothing)"
+        ]
+        first = first if run.budget.start_images else "none at random,"
     return [
-        f"Budget: {run.budget.start_images:g} {images} at random, then rounds of {amounts} "
-        f"(--set budget.start_images=N, --set budget.per_round=[...]); {who}"
+        *lines,
+        f"Budget: {first} rounds of {amounts} (--set budget.start_images=N, --set budget.per_round=[...]); {who}",
     ]
 
 
@@ -254,7 +277,10 @@ def _summary(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]
         messages.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
     else:
         messages.append("Test: none, because these images have no annotations")
-    return messages + _budget_message(run, "frames" if pool.clips is not None else "images")
+    if test is not None and (line := given.test_line(test)) is not None:
+        messages.append(f"Test: {line}")
+    messages += given.messages(pool)
+    return messages + _budget_message(run, "frames" if pool.clips is not None else "images", pool)
 
 
 def next_step(folder: Path, made: NewProject) -> str:

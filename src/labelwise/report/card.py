@@ -15,7 +15,8 @@ class Card:
 
     `rule`: settings of the run by their name. `answers`: every answered query with the answer that counts. `classes`:
     of every class, its boxes in images looked at as a whole, and in the others. `images`: how many were looked at as a
-    whole, in part, and not at all. `files`: what each file of the export is.
+    whole, in part, and not at all. `files`: what each file of the export is. `given`: images that came with labels,
+    their boxes, and how many of these images came wholly labelled.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Card:
     classes: Mapping[str, tuple[int, int]]
     images: tuple[int, int, int]
     files: Mapping[str, str]
+    given: tuple[int, int, int] = (0, 0, 0)
 
 
 def text(card: Card) -> str:
@@ -41,6 +43,7 @@ def text(card: Card) -> str:
         "missing here says nothing about what it shows.",
         "## What was asked",
         _table(("round", "unit", "queries answered", "verdicts", "boxes", "minutes"), _rounds(card)),
+        *_given(card),
         "## By which rule",
         _table(("setting", "value"), [(_plain(k), _plain(v)) for k, v in card.rule.items()]),
         "## Classes",
@@ -67,6 +70,16 @@ def _rounds(card: Card) -> list[tuple[str, ...]]:
         cost = card.cost_by_round.get(round_number, Cost())
         rows.append((str(round_number), units, str(len(here)), verdicts, str(cost.boxes), f"{cost.seconds / 60:.1f}"))
     return rows
+
+
+def _given(card: Card) -> list[str]:
+    images, boxes, whole = card.given
+    if not images:
+        return []
+    return [
+        f"Before the first question {images} images came with {boxes} boxes (origin `given`, round -1), {whole} of "
+        "them as wholly labelled. They cost nothing here; who made them and by which rule, this project does not know."
+    ]
 
 
 def _people(card: Card) -> Counter[str]:

@@ -52,6 +52,7 @@ def coco(
     *,
     project: str,
     part: bool,
+    folder: str = "",
 ) -> dict[str, Any]:
     """A COCO file (plain data) of these images.
 
@@ -62,6 +63,7 @@ def coco(
         images: numbers of the images to write.
         project: the project's id.
         part: whether these images were looked at in part only.
+        folder: the path from the written data set to where the file names count from, where images are not copied.
     """
     id_of = {pool.names[image]: k for k, image in enumerate(images.tolist(), start=1)}
     rows: list[dict[str, Any]] = []
@@ -82,7 +84,8 @@ def coco(
         else "every object of these images is annotated; images that nobody looked at are not in this file"
     )
     return {
-        "info": {"description": meaning, "labelwise_project": project, "labelwise_looked_at": _word(part)},
+        "info": {"description": meaning, "labelwise_project": project, "labelwise_looked_at": _word(part)}
+        | ({"labelwise_images": folder} if folder else {}),
         "images": [_image(pool, labels, image, id_of[pool.names[image]], part) for image in images.tolist()],
         "categories": [{"id": k, "name": name} for k, name in enumerate(pool.classes, start=1)],
         "annotations": rows,

@@ -10,6 +10,7 @@ import time
 
 from labelwise import files
 from labelwise.ask import budget
+from labelwise.ledger import given_labels
 from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
 from labelwise.project.round import Round
@@ -81,7 +82,7 @@ def _deadline(now: Round) -> float | None:
 def _any_label(now: Round) -> bool:
     """Whether anything is labelled: before that there is nothing to train on, and no deadline helps."""
     cost = now.ledger.cost()
-    return cost.boxes + cost.images > 0
+    return cost.boxes + cost.images > 0 or given_labels.total(now.ledger) is not None
 
 
 def _open(now: Round, left: float, still_open: int) -> int:

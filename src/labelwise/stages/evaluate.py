@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from labelwise import files
-from labelwise.evaluate import detection
+from labelwise.evaluate import detection, looked_at
 from labelwise.models.frozen import FrozenDetector
 from labelwise.predict.detect import predict_detections
+from labelwise.project import given
 from labelwise.project.round import Round
 from labelwise.stages import classification, frozen_detector
 from labelwise.stages.checkpoints import TEACHER, load_model
+from labelwise.types import Boxes, Detections, Pool
 
 
 def evaluate(now: Round) -> None:
@@ -34,7 +36,7 @@ def _detector(now: Round) -> dict[str, Any]:
     model = load_model(now)
     if isinstance(model, FrozenDetector):
         found = frozen_detector.on_test(now, test, model, detection.MIN_SCORE)
-        return dict(detection.evaluate(found, test.truth, test.crowd, test.classes))
+        return _metrics(now, test, found)
     with now.context.bar(now.title("evaluate"), len(test)) as advance:
         found, summary = predict_detections(
             model,
@@ -46,4 +48,16 @@ def _detector(now: Round) -> dict[str, Any]:
             progress=advance,
         )
     now.info["skipped"] = [(test.names[i], message) for i, message in summary.skipped]
-    return dict(detection.evaluate(found, test.truth, test.crowd, test.classes))
+    return _metrics(now, test, found)
+
+
+def _metrics(now: Round, test: Pool, found: Detections) -> dict[str, Any]:
+    """COCO metrics over what of the test images was looked at; how much that is, told once."""
+    truth = Boxes.empty(len(test)) if test.truth is None else test.truth
+    line = given.test_line(test)
+    if line is None:
+        return dict(detection.evaluate(found, truth, test.crowd, test.classes))
+    if not now.number:
+        now.context.tell(f"AP50 {line}")
+    counted = found.take(looked_at.counts(test, found))
+    return detection.evaluate(counted, truth, test.crowd, test.classes) | looked_at.shares(test, found)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,12 +13,16 @@ from PIL import Image
 
 from labelwise import catalog, files
 from labelwise.ask import cost as costs
+from labelwise.exchange._geometry import BoxTuple, crop, same
+from labelwise.exchange._questions import has_rectangle, n_boxes
 from labelwise.exchange._reader import REFUSED as REFUSED
 from labelwise.ledger import import_export
 from labelwise.ledger.import_export import ImportResult
+from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context
 from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import replacing
+from labelwise.units import SKIPPED
 
 
 def open_queries(context: Context, round_number: int | None) -> list[Query]:
@@ -110,40 +113,104 @@ def take_in(
     who: str | None = None,
     unfinished: bool = False,
     second_opinions: bool = False,
+    partial: bool = False,
+    rename: Mapping[str, str] | None = None,
 ) -> ImportResult:
-    """Records the answers of a file, all or none; a file that was taken in before writes nothing."""
+    """Records the answers of a file, all or none; a file that was taken in before writes nothing.
+
+    `unfinished`: what nobody has finished stays open, the rest is taken. `partial`: so does all that would refuse the
+    file. `second_opinions`: several answers to one query are kept, of which the first counts. `rename`: the class of
+    ours that a name in the file means.
+    """
     ledger, pool, one_class = context.project.ledger, context.pool, context.run.classifies
-    queries, n_classes = ledger.queries(), len(pool.classes)
+    _check_rename(rename or {}, pool)
+    queries, n_classes, unanswered = ledger.queries(), len(pool.classes), import_export.unanswered(ledger)
     menu = {"content": content, "queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
-    menu |= {"one_class": one_class, "unfinished": unfinished} | ({} if who is None else {"who": who})
+    menu |= {"one_class": one_class, "unfinished": unfinished or partial, "rename": rename or {}}
+    menu |= {"unanswered": unanswered} | ({} if who is None else {"who": who})
+    by_id = {query.id: query for query in queries}
     found, problems = _read(tool, menu)
-    problems += _duplicates(found, second_opinions)
+    found, twice = _one_answer(found, second_opinions)
+    found, known = (found, []) if one_class else _without_known(found, by_id, ledger)
+    problems += [*twice, *known]
+    if partial:
+        problems = [replace(one, handling="left out") if one.handling == REFUSED else one for one in problems]
     if any(problem.handling == REFUSED for problem in problems):
         return ImportResult(0, 0, tuple(problems))
-    by_id = {query.id: query for query in queries}
     records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
     priced = [
         (query, answer, costs.cost(query, answer, context.run.cost, one_class=one_class)) for query, answer in records
     ]
     places = [f"query {query.id} on {query.image}" for query, _ in records]
-    taken = import_export.take_in(ledger, priced, places, f"import {tool}", second_opinions=second_opinions)
-    return replace(taken, problems=(*problems, *taken.problems))
+    how = {"second_opinions": second_opinions, "partial": partial}
+    taken = import_export.take_in(ledger, priced, places, f"import {tool}", **how)
+    rounds = {query.round for query, _ in records}
+    still = unanswered - {answer.query for answer in found}
+    n_open = sum(not rounds or by_id[number].round in rounds for number in still)
+    return replace(taken, problems=(*problems, *taken.problems), n_open=n_open)
 
 
-def _duplicates(found: Sequence[Answer], second_opinions: bool) -> list[Problem]:
-    """Queries that several people answered in one file."""
-    if second_opinions:
-        return []
-    several = [query for query, n in Counter(answer.query for answer in found).items() if n > 1]
-    return [
-        Problem(
-            "answered twice",
-            f"query {query}",
-            f"by {', '.join(a.who for a in found if a.query == query)}; --second-opinions keeps all, the first counts",
-            REFUSED,
-        )
-        for query in several
-    ]
+def _check_rename(rename: Mapping[str, str], pool: Pool) -> None:
+    for name, own in rename.items():
+        if own not in pool.classes:
+            raise LabelwiseError(catalog.unknown(f"class for {name!r}", own, list(pool.classes)))
+
+
+def _one_answer(found: Sequence[Answer], second_opinions: bool) -> tuple[list[Answer], list[Problem]]:
+    """One answer per query, but for second opinions. A skip beside an answer is none; an answer may be there twice."""
+    by_query: dict[int, list[Answer]] = {}
+    for answer in found:
+        by_query.setdefault(answer.query, []).append(answer)
+    kept, problems = [], []
+    for query, several in by_query.items():
+        where, said = f"query {query}", [a for a in several if a.verdict != SKIPPED] or several[:1]
+        for answer in several:
+            if answer.verdict == SKIPPED and not any(answer is one for one in said):
+                kind = "skip beside an answer" if said[0].verdict != SKIPPED else "answered twice"
+                problems.append(Problem(kind, where, f"{answer.who} skipped it", "left out"))
+        distinct = list({replace(answer, seconds=0.0): answer for answer in reversed(said)}.values())[::-1]
+        if len(distinct) < len(said):
+            what = f"{said[0].who} said the same {len(said) - len(distinct) + 1} times"
+            problems.append(Problem("answered twice", where, what, "counts once"))
+        if len(distinct) > 1 and not second_opinions:
+            named = ", ".join(f"{answer.who} ({answer.verdict})" for answer in distinct)
+            what = f"by {named}; --second-opinions keeps all, and the first counts"
+            problems.append(Problem("answered twice", where, what, REFUSED))
+        else:
+            kept += distinct
+    return kept, problems
+
+
+def _without_known(
+    found: Sequence[Answer], queries: Mapping[int | None, Query], ledger: Ledger
+) -> tuple[list[Answer], list[Problem]]:
+    """The answers without the boxes that were annotated before: context that came back as if somebody had drawn it."""
+    images = list(dict.fromkeys(queries[a.query].image for a in found if _is_area(queries[a.query], a)))
+    own, known = {answer.query for answer in found}, dict[tuple[str, int], list[BoxTuple]]()
+    for image, query_id, box, label in import_export.annotations_on(ledger, images):
+        if query_id not in own:  # what the file itself said when it was taken in before is no context
+            known.setdefault((image, label), []).append(box)
+    kept, problems = [], []
+    for answer in found:
+        query, drawn = queries[answer.query], list(zip(answer.boxes, answer.labels, strict=True))
+        if _is_area(query, answer):
+            new = [(box, c) for box, c in drawn if not _is_known(box, known.get((query.image, c), ()), query)]
+            if len(new) < len(drawn):
+                what = f"{len(drawn) - len(new)} boxes of query {query.id} were annotated before"
+                problems.append(Problem("known box", f"image {query.image}", what, "not taken twice"))
+                answer = replace(answer, boxes=tuple(b for b, _ in new), labels=tuple(c for _, c in new))
+        kept.append(answer)
+    return kept, problems
+
+
+def _is_area(query: Query, answer: Answer) -> bool:
+    return bool(answer.boxes) and n_boxes(query, answer.verdict) == "any"
+
+
+def _is_known(box: BoxTuple, known: Sequence[BoxTuple], query: Query) -> bool:
+    """Whether a box is one of those annotated before, or the part of it that lies in the asked region."""
+    parts = (crop(one, query.box) if has_rectangle(query) and query.box is not None else one for one in known)
+    return any(part is not None and same(box, part) for part in parts)
 
 
 def _read(tool: str, menu: dict[str, Any]) -> tuple[list[Answer], list[Problem]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labelwise import catalog, files
 from labelwise.config.label_rule import LabelRule
+from labelwise.project import given
 from labelwise.project.round import Round
 from labelwise.stages import tracking
 from labelwise.stages.thresholds import upper_thresholds
@@ -44,6 +45,7 @@ def targets(now: Round, found: Detections | None) -> Targets:
         cut_objects=run.labels.cut_objects or "negative",
         class_thresholds=upper_thresholds(now),
         doubt=doubt,
+        known_only=given.known_only(now.ledger, run, len(pool)),
     )
     made = tracking.with_neighbours(now, made)
     apart = run.train.whole_share is not None or run.train.teacher is not None

@@ -65,7 +65,7 @@ def _first(now: Round) -> np.ndarray:
             image = classification.balanced(pool, amount, rng)
         else:
             order = rng.permutation(len(pool))
-            image = order[pool.available[order]][:amount]
+            image = order[(pool.available & ~now.covered)[order]][:amount]
         if not availability.unreadable(now.context, image):
             break
     now.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
@@ -74,7 +74,7 @@ def _first(now: Round) -> np.ndarray:
 
 def _covering(now: Round, step: Step, amount: int, rng: np.random.Generator) -> np.ndarray:
     """Images that cover the frozen features of the pool, the first pick first."""
-    rows = np.flatnonzero(now.pool.available & image_features.readable(now.context))
+    rows = np.flatnonzero(now.pool.available & ~now.covered & image_features.readable(now.context))
     features = now.context.features("pool").of(rows)
     menu = {"features": features, "labelled_features": features[:0], "budget": min(amount, len(rows)), "rng": rng}
     picked: np.ndarray = rows[catalog.find("select", step.name).call(menu, step.settings)]
@@ -117,12 +117,13 @@ def _rank(
 def _yield_per_query(now: Round) -> float:
     """What one query is expected to bring in the budget's unit: what queries of its kind have brought so far.
 
-    Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there.
+    Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there, and
+    one of whatever it is where no image was asked about.
     """
     unit, kind = now.budget_unit, now.run.query.unit
     by_round = now.ledger.cost_by_round(now.context.seen)
     spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == units.FIRST)]
-    if not spent and unit == "boxes":
+    if not spent and (unit == "boxes" or 0 not in by_round):
         return 1.0
     spent = spent or [by_round[0]]
     queries = sum(cost.queries for cost in spent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from labelwise import catalog, files
-from labelwise.ledger import image_files, import_export
+from labelwise.data import clean
+from labelwise.ledger import given_labels, image_files, import_export
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.stages import interchange
@@ -43,7 +45,7 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
     with readable_errors(folder), new_folder(folder) as made:
         if to == LOOKED_AT:
-            about = _write_coco(pool, labels, rows, made, project, whole, part)
+            about = _write_coco(pool, labels, rows, (made, folder), project, whole, part)
             notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
         else:
             about = _write_plain(context, to, made, labels.annotations, whole, copy_images)
@@ -84,15 +86,19 @@ def _write_coco(
     pool: Pool,
     labels: Labels,
     rows: list[dict[str, Any]],
-    folder: Path,
+    place: tuple[Path, Path],
     project: str,
     whole: np.ndarray,
     part: np.ndarray,
 ) -> dict[str, str]:
-    """COCO: what was looked at as a whole, and in a file of its own what was not."""
+    """COCO: what was looked at as a whole, and in a file of its own what was not. `place`: the folder that is written
+    now, and the one that it will be.
+    """
+    folder, final = place
+    images = clean.relative(Path(os.path.abspath(pool.root)), Path(os.path.abspath(final)))  # noqa: PTH100 (keeps links)
     written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
-    for name, (images, partly) in written.items():
-        content = training_set.coco(pool, labels, rows, images, project=project, part=partly)
+    for name, (numbers, partly) in written.items():
+        content = training_set.coco(pool, labels, rows, numbers, project=project, part=partly, folder=images)
         files.write_text(folder / name, to_json(content) + "\n")
     return {
         "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
@@ -127,7 +133,7 @@ def _write_plain(
 
 def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, about: dict[str, str]) -> card.Card:
     run, pool, ledger = context.run, context.pool, context.project.ledger
-    boxes = context.known().annotations
+    boxes, total = context.known().annotations, given_labels.total(ledger)
     counts = [
         np.bincount(boxes.labels[np.isin(boxes.image, images)], minlength=len(pool.classes)) for images in (whole, part)
     ]
@@ -150,4 +156,5 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         classes={name: (int(counts[0][k]), int(counts[1][k])) for k, name in enumerate(pool.classes)},
         images=(len(whole), len(part), len(pool) - len(whole) - len(part)),
         files=about,
+        given=(0, 0, 0) if total is None else (total.images, total.boxes, total.whole),
     )

@@ -13,9 +13,10 @@ import numpy as np
 
 from labelwise import units
 from labelwise.evaluate import rarity
+from labelwise.ledger import given_labels
 from labelwise.ledger.agreement import agreement
 from labelwise.loop import STAGES
-from labelwise.project import changes
+from labelwise.project import changes, given
 from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
@@ -56,6 +57,20 @@ def round_result(context: Context, round_number: int) -> RoundResult:
         skipped=sorted({(name, message) for found in info.values() for name, message in found.get("skipped", [])}),
         sure_boxes=_sure_boxes(info["train"]),
     )
+
+
+def given_lines(context: Context) -> list[str]:
+    """What came with the images, and how much of the test images was looked at; nothing where that is as usual."""
+    lines, total = [], given_labels.total(context.project.ledger)
+    if total is not None:
+        whole = f"{total.whole} of them wholly labelled"
+        lines.append(
+            f"{total.images} images came with {total.boxes} boxes, {whole}: known from the start, without a cost"
+        )
+    test = context.test
+    if test is not None and not context.run.classifies and (said := given.test_line(test)) is not None:
+        lines.append(f"{context.run.metric} {said}")
+    return lines
 
 
 def _sure_boxes(trained: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -109,6 +124,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
             f"{context.project.folder}: no round is finished yet; `labelwise run -p {context.project.folder}` continues"
         )
     run, changed, right = context.run, changes.by_round(context), calibrations(context, done)
+    images = f"{len(context.pool)} images in the pool, {len(context.test) if context.test else 0} for testing"
     return RunResult(
         name=run.name,
         seed=run.seed,
@@ -122,8 +138,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         settings=json.loads(run.model_dump_json(exclude_none=True)),
         gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
         budget_unit=run.budget.unit,
-        data=f"{_data_name(context)}: {len(context.pool)} images in the pool, "
-        f"{len(context.test) if context.test else 0} for testing",
+        data="; ".join([f"{_data_name(context)}: {images}", *given_lines(context)]),
         versions=versions(),
         rare_classes=rare_classes(context),
         metric=run.metric,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from labelwise.labels._soft_weight import Weighed
 from labelwise.targets import crops
@@ -51,6 +51,7 @@ def targets(
     cut_objects: crops.Cut = "negative",
     class_thresholds: Float64[np.ndarray, " C"] | None = None,
     doubt: Detections | None = None,
+    known_only: Bool[np.ndarray, " images"] | None = None,
 ) -> Targets:
     """What the model trains on this round.
 
@@ -77,6 +78,8 @@ def targets(
         cut_objects: with crops, what the remains of an object are that a region's border cuts.
         class_thresholds: per class the upper threshold that answers show (see `class_thresholds`).
         doubt: detections on the whole pool; those that are open are kept as the targets' `doubt`.
+        known_only: images in which, whatever `negatives` says, nothing is negative but what is known: they came with
+            some of their objects labelled, and what nobody looked at may be one more.
     """
     n = len(known.answered)
     _check_images(n, width_px=width_px, height_px=height_px, crowd=crowd, candidates=candidates, doubt=doubt)
@@ -107,7 +110,7 @@ def targets(
     offsets = offsets_of(position[image[order]], len(chosen))
     whole = Targets(
         chosen, offsets, boxes[order], labels[order], w_cls[order], w_box[order], origin[order],
-        negatives=_negatives(negatives, known, chosen, width_px, height_px),
+        negatives=_negatives(negatives, known, chosen, size_px, known_only),
         ignore=Rects.empty(len(chosen)) if crowd is None else _rects_of(chosen, crowd),
         windows=np.concatenate([np.zeros_like(size_px), size_px], axis=1)[chosen].astype(np.float32),
         whole=np.isin(chosen, image_of(known.coverage.offsets)[~part]),
@@ -183,15 +186,22 @@ def pseudo_labels(
     return rows[keep], (w_cls[keep], w_box[keep])
 
 
-def _negatives(where: str, known: Labels, chosen: np.ndarray, width_px: np.ndarray, height_px: np.ndarray) -> Rects:
-    if where == "everywhere":
-        size = np.stack([width_px[chosen], height_px[chosen]], axis=1).astype(np.float32)
-        return Rects(np.arange(len(chosen) + 1), np.concatenate([np.zeros_like(size), size], axis=1))
-    if where != "known":
+def _negatives(
+    where: str, known: Labels, chosen: np.ndarray, size_px: np.ndarray, known_only: np.ndarray | None
+) -> Rects:
+    if where not in ("everywhere", "known"):
         raise LabelwiseError(f'label policy: NEGATIVES is {where!r}; expected "everywhere" or "known"')
+    everywhere = np.full(len(chosen), where == "everywhere")
+    if known_only is not None:
+        everywhere &= ~known_only[chosen]
+    whole = np.flatnonzero(everywhere)
+    size = size_px[chosen[whole]].astype(np.float32)
     covered, marks = _rects_of(chosen, known.coverage), _rects_of(chosen, known.background)
     image = np.concatenate([image_of(covered.offsets), image_of(marks.offsets)])
-    return Rects.from_rows(image, np.concatenate([covered.xyxy, marks.xyxy]), len(chosen))
+    rows = ~everywhere[image]
+    rects = np.concatenate([covered.xyxy, marks.xyxy])[rows]
+    windows = np.concatenate([np.zeros_like(size), size], axis=1)
+    return Rects.from_rows(np.concatenate([whole, image[rows]]), np.concatenate([windows, rects]), len(chosen))
 
 
 def _rects_of(chosen: np.ndarray, rects: Rects) -> Rects:
