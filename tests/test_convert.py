@@ -71,7 +71,7 @@ def test_what_is_read_is_written_and_read_again(name: str, target: str, tmp_path
     lost = convert.convert(found, target, tmp_path / "out")
     assert [line for line in lost if "video" not in line] == []
     again = recognise.look(tmp_path / "out")
-    assert again.format == target and len(again.pools) == 1
+    assert again.format == convert.targets()[target] and len(again.pools) == 1
     (before,), (after,) = found.pools.values(), again.pools.values()
     assert rows(after) == rows(before) and set(after.classes) == set(before.classes)
     assert all(after.path(i).is_file() for i in range(len(after)))
@@ -146,10 +146,10 @@ def test_images_are_named_linked_or_copied(tmp_path: Path) -> None:
     run("convert", str(data), "--to", "coco", "-o", str(tmp_path / "named"))
     run("convert", str(data), "--to", "coco", "-o", str(tmp_path / "linked"), "--link")
     run("convert", str(data), "--to", "coco", "-o", str(tmp_path / "copied"), "--copy")
-    content = json.loads((tmp_path / "named" / "annotations" / "instances_train.json").read_text())
+    content = json.loads((tmp_path / "named" / "annotations" / "instances_train.json").read_text(encoding="utf-8"))
     assert [image["file_name"] for image in content["images"]] == ["../data/a.jpg", "../data/b.jpg"]
-    assert (tmp_path / "linked" / "train" / "a.jpg").is_symlink()
-    copied = tmp_path / "copied" / "train" / "a.jpg"
+    assert (tmp_path / "linked" / "images" / "train" / "a.jpg").is_symlink()
+    copied = tmp_path / "copied" / "images" / "train" / "a.jpg"
     assert copied.is_file() and not copied.is_symlink()
     for name in ("named", "linked", "copied"):
         assert rows(coco.read(tmp_path / name, "train")) == BOXES

@@ -571,3 +571,13 @@ def test_many_files_are_told_apart_by_a_few(tmp_path: Path, monkeypatch: pytest.
     asked: list[Path] = []
     monkeypatch.setattr("labelwise.data.text_files.head", lambda path, n: asked.append(path) or b"{}")
     assert not any(one.detect(tmp_path) for one in (json_per_image, json_list)) and len(asked) < 30
+
+
+def test_regions_without_their_image_are_told(tmp_path: Path) -> None:
+    via3 = json.loads(json.dumps(LAYOUTS["via 3"][1]["via.json"]))
+    via3["metadata"]["1_x"]["vid"] = "9"
+    pool = read(tmp_path / "via", {"a.jpg": None, "b.jpg": None, "via.json": via3})
+    assert boxes(pool) == [] and kinds(pool)["label without image"] == 1
+    value = rectangle("cat")["value"]
+    pool = read(tmp_path / "min", {"a.jpg": None, "x.json": [{"id": 1, "image": "a.jpg", "label": [value, "x"]}]})
+    assert boxes(pool) == [("a.jpg", "cat", BOX)] and kinds(pool) == {"broken entry": 1}

@@ -227,3 +227,113 @@ def test_a_table_that_names_no_image_of_the_folder_is_none(tmp_path: Path) -> No
     assert find.name(tmp_path) == "folder"
     with pytest.raises(LabelwiseError, match="no table of boxes"):
         find.read(tmp_path, format_name="box_table")
+
+
+LISTS: dict[str, tuple[str, dict[str, str], str, list[Box]]] = {
+    "Keras": (
+        "a.jpg b.jpg",
+        {"train.txt": "a.jpg 10,20,40,60,1 50,5,90,70,0\nb.jpg\n", "classes.txt": "dog\ncat\n"},
+        "box_lists",
+        [A, B],
+    ),
+    "Keras of Roboflow": (
+        "train/a.jpg",
+        {"train/_annotations.txt": "a.jpg 10,20,40,60,1 50,5,90,70,0\n", "train/_classes.txt": "dog\ncat\n"},
+        "box_lists",
+        [("train/a.jpg", *A[1:]), ("train/a.jpg", *B[1:])],
+    ),
+    "WIDER": (
+        "images/0--x/a.jpg images/0--x/b.jpg images/0--x/c.jpg",
+        {
+            "wider_face.txt": "0--x/a.jpg\n2\n10 20 30 40 0 0 0 0 0 0 \n50 5 40 65 0 0 0 1 0 0\n0--x/b.jpg\n0\n"
+            "0 0 0 0 0 0 0 0 0 0\n0--x/c.jpg\n1\n0 0 30 30 0 0 0 0 0 0\n"
+        },
+        "box_lists",
+        [("images/0--x/a.jpg", "face", *A[2:]), ("images/0--x/c.jpg", "face", *C[2:])],
+    ),
+    "OpenCV": (
+        "img/a.jpg img/b.jpg",
+        {"info.dat": "img/a.jpg  2  10 20 30 40   50 5 40 65\nimg/b.jpg 0\n"},
+        "box_lists",
+        [("img/a.jpg", "object", *A[2:]), ("img/a.jpg", "object", *B[2:])],
+    ),
+    "table called txt": (
+        "a.jpg",
+        {"gt.txt": "a.jpg;10;20;40;60;11\na.jpg;50;5;90;70;4\n"},
+        "box_table",
+        [("a.jpg", "11", *A[2:]), ("a.jpg", "4", *B[2:])],
+    ),
+    "KITTI": (
+        "training/image_2/0.png training/image_2/1.png training/image_3/0.png",
+        {
+            "training/label_2/0.txt": "cat 0.00 0 -1.57 10 20 40 60 1.6 1.6 3.2 1 2 3 0.1\n"
+            "DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10\n",
+            "training/label_2/1.txt": "",
+        },
+        "box_texts",
+        [("training/image_2/0.png", *A[1:])],
+    ),
+    "DOTA": (
+        "images/P1.png",
+        {
+            "labelTxt/P1.txt": "imagesource:GoogleEarth\ngsd:0.14\n10 30 25 20 40 50 25 60 cat 0\n"
+            "50 5 90 5 90 70 50 70 dog 0\n"
+        },
+        "box_texts",
+        [("images/P1.png", *A[1:]), ("images/P1.png", *B[1:])],
+    ),
+    "ICDAR": (
+        "img_1.jpg",
+        {"gt_img_1.txt": "10,20,40,20,40,60,10,60,Hello, you\n50,5,90,5,90,70,50,70,###\n"},
+        "box_texts",
+        [("img_1.jpg", "text", *A[2:])],
+    ),
+    "VisDrone": (
+        "images/x.jpg",
+        {"annotations/x.txt": "10,20,30,40,1,4,0,0\n50,5,40,65,0,0,0,0,\n"},
+        "box_texts",
+        [("images/x.jpg", "car", *A[2:])],
+    ),
+    "OIDv4": (
+        "train/Cat/a.jpg",
+        {"train/Cat/Label/a.txt": "Big cat 10.0 20.0 40 60\n"},
+        "box_texts",
+        [("train/Cat/a.jpg", "Big cat", *A[2:])],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_boxes_in_text_files(tmp_path: Path, name: str) -> None:
+    images, files, expected, found = LISTS[name]
+    make(tmp_path, images, **files)
+    assert find.name(tmp_path) == expected
+    pool = find.read(tmp_path)
+    assert boxes(pool) == found and pool.sources == set(files)
+    crowds = {"WIDER": 1, "KITTI": 1, "ICDAR": 1, "VisDrone": 1}
+    assert (0 if pool.crowd is None else len(pool.crowd.xyxy)) == crowds.get(name, 0)
+    assert not set(kinds(pool)) - {"image without labels", "path of another place", "rotated box"}
+
+
+def test_faults_of_text_files_are_told(tmp_path: Path) -> None:
+    text = "a.jpg 10,20,40,60,0 1,2,3 x,2,3,4,0\nnonsense\ngone.jpg 1,2,3,4,0\n"
+    make(tmp_path / "keras", "a.jpg", **{"x.txt": "a.jpg 10,20,40,60,0\n" * 40 + text})
+    assert kinds(find.read(tmp_path / "keras")) == {
+        "box twice": 40, "broken row": 2, "box without numbers": 1, "missing image": 1,
+    }  # fmt: skip
+    make(tmp_path / "wider", "a.jpg", **{"x.txt": "a.jpg\n3\n10 20 30 40\nx y\n"})
+    pool = find.read(tmp_path / "wider")
+    assert [box[2:] for box in boxes(pool)] == [A[2:]]
+    assert kinds(pool) == {"number of boxes differs": 1, "broken row": 1}
+    files = {"labelTxt/a.txt": "10 20 40 20 40 60 10 60 cat 0\n1 2 3\n", "labelTxt/b.txt": "1 2 3 4 5 6 7 8 cat 0\n"}
+    pool = find.read(make(tmp_path / "dota", "images/a.jpg images/c.jpg", **files))
+    assert kinds(pool) == {"broken row": 1, "rotated box": 1, "label without image": 1, "image without labels": 1}
+
+
+def test_rows_of_yolo_are_nobody_elses(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.jpg", **{"labels/a.txt": "0 0.5 0.5 0.1 0.1\n1 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n"})
+    make(tmp_path, "", **{"train.txt": "./images/a.jpg\n", "classes.txt": "cat\ndog\n"})
+    formats = find.formats()
+    assert not [
+        name for name in ("box_table", "box_lists", "box_texts", "class_table") if formats[name].detect(tmp_path)
+    ]

@@ -62,6 +62,7 @@ LAYOUTS = {
     "split folders": ("valid/images/a.png", "valid/annotations/a.xml", "valid"),
     "splits inside": ("images/test/a.png", "annotations/test/a.xml", "test"),
     "XML in images' folder": ("images/a.png", "images/xml/a.xml", "all"),
+    "train_images": ("train_images/a.png", "train_annots/a.xml", "all"),
     "images below XML": ("images/a.png", "a.xml", "all"),
     "ImageNet": ("Data/CLS-LOC/train/n01/n01_5.png", "Annotations/CLS-LOC/train/n01/n01_5.xml", "train"),
     "without suffix": ("Images/n02-dog/n02_7.png", "Annotation/n02-dog/n02_7", "all"),
@@ -118,6 +119,18 @@ def test_an_image_of_another_split_is_not_taken(tmp_path: Path) -> None:
     assert kinds(valid) == {"label without image": 1, "image without labels": 1}
 
 
+def test_images_of_one_name_in_several_folders_are_not_guessed(tmp_path: Path) -> None:
+    for folder in ("train_image", "valid_image"):
+        picture(tmp_path / folder / "1.png")
+    xml(tmp_path / "valid_annot" / "1.xml", "1.png")
+    assert [row[0] for row in rows(find.read(tmp_path))] == ["valid_image/1.png"]
+    (tmp_path / "valid_annot").rename(tmp_path / "annotations")
+    pool = find.read(tmp_path)
+    assert rows(pool) == [] and kinds(pool) == {"ambiguous image": 1, "image without labels": 2}
+    (tmp_path / "train_image").rename(tmp_path / "images")
+    assert [row[0] for row in rows(find.read(tmp_path))] == ["images/1.png"]
+
+
 def test_two_files_of_one_image(tmp_path: Path) -> None:
     picture(tmp_path / "JPEGImages" / "a.png")
     xml(tmp_path / "Annotations" / "a.xml", "a.png", bounds(2, 2, 9, 9))
@@ -125,6 +138,37 @@ def test_two_files_of_one_image(tmp_path: Path) -> None:
     pool = find.read(tmp_path)
     assert [row[2:] for row in rows(pool)] == [(1, 1, 9, 9), (11, 11, 29, 29)]
     assert kinds(pool) == {"image annotated twice": 1}
+
+
+def test_a_copied_file_name_gives_no_image_the_boxes_of_another(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "JPEGImages" / f"{name}.png")
+        xml(tmp_path / "Annotations" / f"{name}.xml", "a.png")
+    xml(tmp_path / "Annotations" / "gone.xml", "a.png", bounds(5, 5, 9, 9))
+    pool = find.read(tmp_path)
+    assert rows(pool) == [(f"JPEGImages/{name}.png", "cat", *BOX) for name in ("a", "b")]
+    assert kinds(pool) == {"label without image": 1, "file name differs": 1}
+
+
+def test_texts_that_are_no_lists(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    xml(tmp_path / "annotations" / "a.xml")
+    (tmp_path / "test.txt").write_text("This was a test.\nOf nothing\n")
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    pool = find.read(tmp_path)
+    assert rows(pool) == [("images/a.png", "cat", *BOX)] and pool.problems == ()
+    assert pool.sources == {"annotations/a.xml"}
+
+
+def test_an_image_that_nobody_has_looked_at_is_written_as_such(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        picture(tmp_path / "v" / f"{name}.png")
+    xml(tmp_path / "v" / "a.xml")
+    xml(tmp_path / "v" / "b.xml", objects="")
+    voc.write(find.read(tmp_path / "v"), tmp_path / "out", "train")
+    assert sorted(path.name for path in (tmp_path / "out" / "Annotations").iterdir()) == ["a.xml", "b.xml"]
+    back = find.read(tmp_path / "out")
+    assert back.complete is not None and back.complete.tolist() == [True, True, False]
 
 
 def test_lists(tmp_path: Path) -> None:
@@ -515,3 +559,17 @@ def test_cvat_files_that_are_broken(tmp_path: Path) -> None:
         find.read(tmp_path, format_name="cvat_xml")
     with pytest.raises(LabelwiseError, match="no XML file of CVAT"):
         cvat_xml.read(tmp_path / "absent")
+
+
+def test_cvat_is_written_and_read(tmp_path: Path) -> None:
+    names = ("my a.png", " b .png", "c 1.png", "é&<.png", "a%20b.png")
+    for name in names:
+        picture(tmp_path / "s" / name)
+    n = len(names)
+    truth = Boxes.from_rows(np.arange(n), np.array([[5.0, 5, 6.5, 6]] * n), np.zeros(n, np.int64), n)
+    pool = Pool(tmp_path / "s", ("a cat", "dog"), names, np.full(n, 64), np.full(n, 48), truth=truth)
+    cvat_xml.write(pool, tmp_path / "out", "depot")
+    assert find.splits(tmp_path / "out") == ("depot",)
+    back = find.read(tmp_path / "out")
+    assert back.problems == () and back.classes == pool.classes and len(rows(back)) == n
+    assert {Path(row[0]).name for row in rows(back)} == set(names)

@@ -99,7 +99,7 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str | None, int], set[str]]] = {
     "lists of another machine": (
         PAIR
         | {"data.yaml": "train: train.txt\nval: val.txt\n" + NAMES}
-        | {"train.txt": "C:\\ds\\images\\train\\a.jpg\n", "val.txt": "/home/x/images/val/b.jpg\n"},
+        | {"train.txt": "C:\\ds\\images\\train\\a.jpg\n", "val.txt": "/mnt/x/images/val/b.jpg\n"},
         SPLIT,
         {ELSEWHERE},
     ),

@@ -22,7 +22,7 @@ FormatOption = Annotated[str | None, typer.Option("--format", help="The format, 
 FirstPixelOption = Annotated[
     int | None, typer.Option("--first-pixel", min=0, max=1, help="Pixels of VOC count from 0 or 1, if nobody can tell.")
 ]
-WRITABLE = catalog.defining("data", "write")
+WRITABLE = [name.removesuffix("_xml") for name in catalog.defining("data", "write")]
 
 
 @app.command()

@@ -10,7 +10,7 @@ from labelwise.data import _headers, image_reader, text_files
 from labelwise.data.listing import Listing, suffix_of
 
 _FILE = re.compile(r"class|label|sign_?names|categor|obj\.names", re.IGNORECASE)
-_LINES = ("classes.txt", "labels.txt", "class_names.txt", "obj.names")
+_LINES = ("classes.txt", "labels.txt", "class_names.txt", "_classes.txt", "obj.names")
 _MOST_BYTES = 20_000_000
 _ID = re.compile(r"\d{1,9}|/[mgt]/\w+")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelwise.data import clean
+from labelwise.data import clean, text_files
 from labelwise.types import LabelwiseError, Problem
 
 _KEYS = ("file", "width", "height", "fps", "frames", "labels")
@@ -36,11 +35,7 @@ class Clip(NamedTuple):
 
 def clips_of(path: Path, root: Path, problems: list[Problem]) -> dict[str, Clip]:
     """Every clip by the name of its video, relative to `root`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise LabelwiseError(f"{path}{line}: broken JSON ({error}). Write the file again.") from error
+    content = text_files.json_of(path)
     if not isinstance(content, dict):
         raise LabelwiseError(f"{path}: expected an object with an entry per clip ({', '.join(_KEYS)}).")
     found: dict[str, Clip] = {}
@@ -50,7 +45,7 @@ def clips_of(path: Path, root: Path, problems: list[Problem]) -> dict[str, Clip]
             raise LabelwiseError(f"{where} is {str(entry)[:80]}; expected an object with {', '.join(_KEYS)}.")
         if not isinstance(entry.get("labels"), list):
             raise LabelwiseError(f"{where}: labels is {str(entry.get('labels'))[:80]}; expected one list per frame.")
-        name = clean.relative(path.parent / entry["file"], root)
+        name = clean.relative(path.parent / entry["file"].replace("\0", ""), root)
         if name in found:
             raise LabelwiseError(f"{where}: file {name!r} was named before. Join the two entries.")
         for unknown in sorted(set(entry) - set(_KEYS)):
@@ -79,7 +74,7 @@ def _row(box: Any, frame: int, place: int, where: str) -> tuple[str, int, int, f
         x, y, w, h = (float(value) for value in numbers)
         if not isinstance(label, str) or not label:
             raise ValueError
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         what = f"{where}: labels[{frame}][{place}] is {str(box)[:80]}"
         raise LabelwiseError(f"{what}; expected [class, x, y, w, h], a name and four numbers.") from error
     return label, frame, place, x, y, w, h

@@ -76,9 +76,9 @@ def _parse(path: Path) -> tuple[Any, str]:
     text = text_files.text(path)
     try:
         short = _SEGMENTATION.sub(_cut, text)
-        return text_files.json_from(short, str(path)), text
+        return text_files.json_from(short, path), text
     except LabelwiseError:
-        return text_files.json_from(text, str(path)), text  # the error names the line of the file itself
+        return text_files.json_from(text, path), text  # the error names the line of the file itself
 
 
 def _cut(found: re.Match[str]) -> str:

@@ -40,7 +40,7 @@ def box_of(element: ET.Element, where: str, tally: Tally) -> Box | None:
     if box is None:
         tally.note("box without numbers", where, f"a {tag} whose numbers are missing or broken", "left out")
         return None
-    if tag != "box":
+    if element.tag != "box":
         tally.note(tag, where, f"a shape that is a {tag}", "its hull box is used")
     elif (number(element, "rotation") or 0.0) % 360 != 0:
         tally.note("rotated box", where, "a box that is turned", "its hull box is used")

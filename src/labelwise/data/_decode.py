@@ -32,6 +32,11 @@ from labelwise.types import LabelwiseError
 RECENT_FRAMES, RECENT_BYTES = 16, 32_000_000
 """How many of its last frames a decoder keeps: threads that read in order ask for them slightly out of order."""
 
+OPEN_S = 30.0
+"""How long a video may take until it is open, and until a packet of it is read."""
+MOST_PIXELS = 150_000_000
+"""Of a frame."""
+_LISTS = frozenset(("hls", "applehttp", "dash", "concat", "sdp", "rtsp", "tedcaptions", "imf", "image2"))
 _SEEK_FRAMES = 4
 """What a seek costs, in decoded frames."""
 
@@ -125,7 +130,7 @@ def _packets(path: Path) -> tuple[list[int | None], list[bool], Fraction, int]:
     """(time stamps, which are keyframes, unit of time, number of frames by the container), in the order of decoding."""
     av = library()
     found: list[tuple[int | None, bool, bool]] = []
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = _stream(container, path)
         hidden = _vp8_hidden if stream.codec_context.name in ("vp8", "libvpx") else lambda _: False
         try:
@@ -137,7 +142,12 @@ def _packets(path: Path) -> tuple[list[int | None], list[bool], Fraction, int]:
                 raise
         while found and found[-1][2]:
             found.pop()
-        return [p for p, _, _ in found], [k for _, k, _ in found], stream.time_base, int(stream.frames)
+        return (
+            [p for p, _, _ in found],
+            [k for _, k, _ in found],
+            stream.time_base or Fraction(1, 25),
+            int(stream.frames),
+        )
 
 
 def _vp8_hidden(packet: Any) -> bool:
@@ -145,18 +155,29 @@ def _vp8_hidden(packet: Any) -> bool:
     return not bytes(packet)[0] >> 4 & 1
 
 
+def _open(path: Path) -> Any:
+    """The container; a list of other places (a playlist) is not followed."""
+    container = library().open(str(path), options={"protocol_whitelist": "file"}, timeout=OPEN_S)
+    if set(container.format.name.split(",")) & _LISTS:
+        container.close()
+        raise _unreadable(path, f"it is a list of files ({container.format.name}), not a video")
+    return container
+
+
 def _stream(container: Any, path: Path) -> Any:
     stream = container.streams.best("video")
     if stream is None:
         raise _unreadable(path, "it has no video stream")
+    if stream.codec_context is None:
+        raise _unreadable(path, "nothing here decodes its kind of video")
     stream.codec_context.thread_count = 1  # an error then belongs to the packet that it came with
-    stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MOST_PIXELS)}
     return stream
 
 
 def _all_frames(path: Path) -> Iterator[Any]:
     av = library()
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         for packet in container.demux(_stream(container, path)):
             try:
                 frames = packet.decode()
@@ -211,7 +232,7 @@ class Decoder:
         try:
             if stamp(path) != self.index.stamp:
                 raise LabelwiseError(f"{path}: the video has changed since it was read. Read the data set anew.")
-            self.container = av.open(str(path))
+            self.container = _open(path)
         except (av.FFmpegError, OSError) as error:
             raise _unreadable(path, str(error)) from error
         self.stream = _stream(self.container, path)

@@ -50,14 +50,17 @@ def label_studio_min(content: Any, file: str, notes: Notes) -> Iterator[Said]:
     for found in tasks.values():
         entry = _latest([entry for _, entry in found], found[0][0], notes) or found[-1][1]
         place = next(place for place, one in found if one is entry)
-        lists = [value for value in entry.values() if isinstance(value, list)]
-        regions = [one for value in lists for one in value if isinstance(one, dict) and _is_region(one)]
-        drawn, size = _objects([{"value": one, **_sizes(one)} for one in regions], place, notes)
+        lists = [value for key, value in entry.items() if isinstance(value, list) and _holds_regions(key, value)]
+        regions = [{"value": one, **_sizes(one)} if isinstance(one, dict) else one for value in lists for one in value]
+        drawn, size = _objects(regions, place, notes)
         yield Said(_image(entry), place, drawn, size)
 
 
-def _is_region(one: dict[str, Any]) -> bool:
-    return any(key in one for key in ("original_width", "x", "points", *_DRAWN))
+def _holds_regions(name: str, value: list[Any]) -> bool:
+    """Whether a field of JSON-MIN holds what was drawn: by its usual name, or by what is in it."""
+    return name in ("label", "bbox") or any(
+        isinstance(one, dict) and any(key in one for key in ("original_width", "x", "points", *_DRAWN)) for one in value
+    )
 
 
 def _sizes(one: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,13 @@ class NamedImages:
             self._missing[file][reference] += 1
         return found
 
+    def look(self, name: str, file: str, split: str = "") -> str | None:
+        """The image of this name, without suffix; None: it is not there, or not clear, and nothing is told."""
+        unclear = len(self._unclear)
+        found = self._search(name, file, 1, split)
+        del self._unclear[unclear:]
+        return found
+
     def problems(self) -> list[Problem]:
         """How images were found, and which were not."""
         found = [*self.resolver.problems(), *self._unclear]
@@ -91,7 +98,7 @@ class NamedImages:
             for base in dict.fromkeys((folder, above, "")):
                 places += [_joined(base, *parts) for parts in (
                     ("images",), ("images", split), (split,), (split, "images"), (stem,), ("JPEGImages",), ("imgs",),
-                    ("img",),
+                    ("img",), ("image_2",),
                 )]  # fmt: skip
             places += [above, ""]
             self._folders[key] = [p for p in dict.fromkeys(places) if p in self.listing.folders]

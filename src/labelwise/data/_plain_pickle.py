@@ -7,6 +7,7 @@ imported: the few that an array of bytes needs are answered with the stand-ins b
 from __future__ import annotations
 
 import pickle
+import pickletools
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ def load(content: bytes, where: Path) -> dict[str, Any]:
         LabelwiseError: broken bytes, or a pickle that asks for anything but plain data.
     """
     try:
+        for code, number, _ in pickletools.genops(content):
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > len(content):
+                raise pickle.UnpicklingError(f"it asks for room for {number} objects")
         found = _Plain(BytesIO(content), encoding="bytes").load()
     except MemoryError:
         raise

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from labelwise.types import LabelwiseError
 
-BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error, lzma.LZMAError)
 """What a broken archive raises."""
 
 _DECOMPRESS: dict[bytes, Callable[[bytes], bytes]] = {

@@ -81,7 +81,11 @@ def via3(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         keys = {2: ("x", "y", "width", "height"), 3: ("cx", "cy", "r"), 4: ("cx", "cy", "rx", "ry")}[kind]
         return name, _box({"name": _KINDS[kind], **dict(zip(keys, rest, strict=False))}, where, notes)
 
-    for key, view in dict_of(content.get("view")).items():
+    views = dict_of(content.get("view"))
+    for key in by_view.keys() - views.keys():
+        for one in by_view[key]:
+            notes.tell("label without image", one["place"], f"there is no view {key[:40]!r}")
+    for key, view in views.items():
         members = dict_of(view).get("fid_list")
         entry = files.get(text_of(members[0]) if isinstance(members, list) and members else "", {})
         place = f"{file}: view[{key[:80]}]"

@@ -55,7 +55,7 @@ def tell_hulls(files: Iterable[File], problems: list[Problem]) -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for file in files:
         for one in file.shapes:
-            if one.kind != "box":
+            if one.kind:
                 found[one.kind].append(f"{file.name}: object {one.number}")
     for kind, where in found.items():
         problems.append(Problem(kind, where[0], f"objects with a {kind}", "its hull box is used", len(where)))

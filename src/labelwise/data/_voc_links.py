@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from labelwise.data import image_reader, split_names
 from labelwise.data._voc_xml import File
@@ -17,7 +18,7 @@ from labelwise.types import Problem
 _ANNOTATIONS = re.compile(r"annot|xml|label|bbox|^anns?$|^anno|^gt$")
 _IMAGES = re.compile(r"^(jpe?g_?images?|images?|imgs?|pictures|photos|frames|data|jpe?gs?|pngs?)$")
 _MASKS = re.compile(r"^(segmentation|masks?$)")
-_MOST_BESIDE = 50
+_WORDS = re.compile(r"annotations?|annots?|annos?|anns?|xmls?|labels?|jpe?g|images?|imgs?|[-_. ]")
 
 
 class Links:
@@ -51,6 +52,10 @@ class Links:
             if found[file.name] is None:
                 found[file.name] = self._anywhere(file)
         linked = {name: image for name, image in found.items() if image is not None}
+        own = {image for name, image in linked.items() if _stem(name) == _stem(image)}
+        for name in [name for name, image in linked.items() if image in own and _stem(name) != _stem(image)]:
+            what = f"its <filename> is {linked.pop(name)}, which has an XML file of its own name"
+            self.problems.append(Problem("label without image", name, what, "left out"))
         self._tell_names(files, linked)
         return linked
 
@@ -131,17 +136,17 @@ class Links:
             for i in range(len(parts) - 1, -1, -1):
                 above, below = "/".join(parts[:i]), "/".join(parts[i + 1 :])
                 if _ANNOTATIONS.search(parts[i].lower()):
-                    beside = self._beside_of(above)
+                    beside = self._beside_of(above, _WORDS.sub("", parts[i].lower()))
                     found += [posixpath.join(one, below) for one in beside] + beside + [above]
             found += ["/".join(parts[:-1]), ""]
             self._places[folder] = list(dict.fromkeys(found))
         return self._places[folder]
 
-    def _beside_of(self, folder: str) -> list[str]:
-        """Folders in a folder that are likely to hold its images."""
-        inside = self._image_folders.get(folder, [])
-        likely = [one for one in inside if _IMAGES.match(posixpath.basename(one).lower())]
-        return likely or inside[:_MOST_BESIDE]
+    def _beside_of(self, folder: str, rest: str = "") -> list[str]:
+        """Folders in a folder that are likely to hold its images; `rest`: train of train_annots, for train_images."""
+        names = {one: posixpath.basename(one).lower() for one in self._image_folders.get(folder, [])}
+        same = [one for one, name in names.items() if rest and _WORDS.sub("", name) == rest]
+        return same or [one for one, name in names.items() if _IMAGES.match(name)]
 
     def _tell_names(self, files: Sequence[File], linked: dict[str, str]) -> None:
         """XML files that name another image than the one they are read for."""
@@ -174,11 +179,19 @@ class Links:
 
     @cached_property
     def _stripped(self) -> dict[str, list[str]]:
-        return _by(self.images, lambda name: posixpath.splitext(posixpath.basename(name))[0].strip())
+        return _by(self.images, _stem)
 
 
-def lists(listing: Listing) -> dict[str, list[tuple[str, str]]]:
-    """(file, folder that its lines count from) of the lists of each split: of `ImageSets/Main`, else `ImageSets`, else
+class List(NamedTuple):
+    """A list of images: the file, the folder that its lines count from, and whether its place makes sure of that."""
+
+    name: str
+    base: str
+    sure: bool
+
+
+def lists(listing: Listing) -> dict[str, list[List]]:
+    """The lists of each split: of `ImageSets/Main`, else `ImageSets`, else
     lists beside the folders of images that are named like splits (`train.txt`).
 
     Lists of one class, such as `cat_train.txt` beside `train.txt`, are none.
@@ -196,14 +209,18 @@ def lists(listing: Listing) -> dict[str, list[tuple[str, str]]]:
             ranked["/".join(name.split("/")[:-2])].append((1, name))
         elif split_names.is_split(posixpath.splitext(parts[-1])[0]):
             ranked["/".join(name.split("/")[:-1])].append((2, name))
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    found: dict[str, list[List]] = defaultdict(list)
     for base, files in ranked.items():
         best = min(rank for rank, _ in files)
         names = {posixpath.splitext(posixpath.basename(name))[0]: name for rank, name in files if rank == best}
         for split, name in names.items():
             if "_" not in split or split.rpartition("_")[2] not in names:
-                found[split].append((name, base))
+                found[split].append(List(name, base, best < 2))
     return dict(found)
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(posixpath.basename(name))[0].strip()
 
 
 def _suffix(name: str) -> str:

@@ -19,7 +19,7 @@ _YES = ("1", "true", "True")
 
 
 class Shape(NamedTuple):
-    """An object: `box` xyxy as written; `kind`: box, polygon or rotated box, of which `box` is the hull."""
+    """An object: `box` xyxy as written; `kind`: empty, or polygon or rotated box, of which `box` is the hull."""
 
     box: tuple[float, float, float, float]
     name: str
@@ -99,7 +99,7 @@ def _shape(parts: dict[str, ET.Element]) -> tuple[tuple[float, float, float, flo
         corner = _parts(parts["bndbox"])
         x1, y1, x2, y2 = (_number(corner[key].text if key in corner else None) for key in _CORNERS)
         if x1 is not None and y1 is not None and x2 is not None and y2 is not None:
-            return (x1, y1, x2, y2), "box"
+            return (x1, y1, x2, y2), ""
     for tag in _ROTATED:
         inside = parts.get(tag)
         if inside is not None and (box := _turned(inside) or _hull(inside)) is not None:

@@ -2,7 +2,8 @@
 
 A place is a folder, a list of images, or an image. It is looked for from `path`, from the folder of the file and from
 the root; then (as of another machine) below the root by the longest matching end. A folder of another split is never
-taken for it. Folders outside of the root are read where the file names them and they hold the root not.
+taken for it. A folder outside of the root is read where the file names it and the root is not below it: its first
+million files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from labelwise.data import entries, image_reader, listing, split_names, text_files
@@ -20,6 +22,9 @@ from labelwise.data._yolo_config import Config
 from labelwise.data.listing import Listing, suffix_of
 from labelwise.data.resolve import Resolver
 from labelwise.types import LabelwiseError, Problem
+
+_DEVICES = ("/dev", "/proc", "/sys")
+_MOST_OUTSIDE = 1_000_000
 
 
 @dataclass(slots=True)
@@ -164,7 +169,7 @@ class _Places:
 
     def _list(self, name: str) -> Iterator[str]:
         try:
-            lines = text_files.lines(Path(self.files.root) / name)
+            lines = text_files.lines(self.files.root / name)
         except LabelwiseError as error:
             self._missing.append((name, str(error)))
             return
@@ -213,9 +218,19 @@ class _Places:
         """Images of a folder that is not below the root, unless the root is below that."""
         path = Path(os.path.normpath(self.files.root / name))
         try:
-            if not path.is_dir() or Path(self.files.root).resolve().is_relative_to(path.resolve()):
+            if not path.is_dir() or _is_devices(path) or self.files.root.resolve().is_relative_to(path.resolve()):
                 return []
-            below = listing.below(path)
-            return [Path(os.path.relpath(path / one, self.files.root)).as_posix() for one in sorted(below.images)]
+            found = [Path(where) / name for where, name in _below(path) if image_reader.is_image(Path(name))]
+            return sorted(Path(os.path.relpath(one, self.files.root)).as_posix() for one in found)
         except (OSError, ValueError):
             return []
+
+
+def _is_devices(path: Path) -> bool:
+    return any(path.is_relative_to(place) or path.resolve().is_relative_to(place) for place in _DEVICES)
+
+
+def _below(path: Path) -> Iterator[tuple[str, str]]:
+    """(folder, name) of the first files below a folder; links to folders are not followed."""
+    files = ((where, name) for where, _, names in os.walk(path) for name in names)
+    return islice(files, _MOST_OUTSIDE)

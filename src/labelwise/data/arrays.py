@@ -8,13 +8,19 @@ largest label of any split. Other arrays are ignored.
 Images are `[n, h, w]`, `[n, h, w, 1]` (grey, becomes RGB) or `[n, h, w, 3]`. Values: whole numbers 0 to 255; floats
 0 to 255, rounded; floats none of which exceeds 1 are taken as 0 to 1 and multiplied by 255. Anything else is an error.
 
+Bounds: an array that says it is larger than its part of the archive can be, and labels or names of more than
+`MOST_CLASSES` classes, are errors.
+
 Fails when: floats of 0 to 255 are all black (at most 1): they would be taken as 0 to 1.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -25,7 +31,10 @@ from labelwise.types import Boxes, LabelwiseError, Pool
 ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = "an .npz file with train_x, train_y, test_x, test_y (or x_train, ...; images, labels)"
 
+MOST_CLASSES = 100_000
 _SPLITS = ("train", "val", "valid", "test")
+_RATIO = 1100
+"""How often a byte of a zip archive can stand for, at most."""
 _CHUNK = 4096
 """Images that are converted at a time."""
 
@@ -51,15 +60,10 @@ def read(root: Path, split: str | None = None) -> Pool:
         raise LabelwiseError(f"{path}: holds {', '.join(names) or 'nothing'}; expected {LOOKS_FOR}. Rename the arrays.")
     split = clean.choose(root, tuple(s for s in pairs if s), split)
     x, y = pairs[split or ""]
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            labels = {key: _labels(arrays[key], f"{path}: {key}") for _, key in pairs.values()}
-            classes = _classes(arrays, path, labels)
-            pixels = _pixels(arrays[x], f"{path}: {x}")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise LabelwiseError(f"{path}: broken file ({error}). Fetch or write it again.") from error
-    except ValueError as error:  # NumPy's word for arrays of Python objects, which would be pickles
-        raise LabelwiseError(f"{path}: can't be read ({error}). Save plain numbers, not objects.") from error
+    with _readable(path), np.load(path, allow_pickle=False) as arrays:
+        labels = {key: _labels(_array(arrays, key, path), f"{path}: {key}") for _, key in pairs.values()}
+        classes = _classes(arrays, path, labels)
+        pixels = _pixels(_array(arrays, x, path), f"{path}: {x}")
     if len(labels[y]) != len(pixels):
         raise LabelwiseError(
             f"{path}: {x} has {len(pixels)} images, {y} has {len(labels[y])} labels; expected as many of both."
@@ -69,11 +73,41 @@ def read(root: Path, split: str | None = None) -> Pool:
     size = np.full(n, width, np.int64), np.full(n, height, np.int64)
     truth = Boxes.of_images(labels[y], *size)
     listed = tuple(f"{split or 'all'}/{i:0{digits}d}" for i in range(n))
-    return Pool(root, classes, listed, *size, truth=truth, pixels=pixels)
+    return Pool(root, classes, listed, *size, truth=truth, pixels=pixels, sources=frozenset({path.name}))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what broken bytes raise into an error that names the file."""
+    try:
+        yield
+    except (LabelwiseError, MemoryError):
+        raise
+    except ValueError as error:  # NumPy's word for arrays of Python objects, which would be pickles
+        raise LabelwiseError(f"{path}: can't be read ({error}). Save plain numbers, not objects.") from error
+    except Exception as error:  # zip archives and NumPy's headers raise nearly anything
+        raise LabelwiseError(f"{path}: broken file ({error!r}). Fetch or write it again.") from error
+
+
+def _array(arrays: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+    """An array of the archive, after a look at what its header asks for: NumPy makes room for that first."""
+    archive = arrays.zip
+    assert archive is not None
+    member = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        header: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    need = int(dtype.itemsize) * int(np.prod([int(n) for n in shape], dtype=object))
+    if min(shape, default=0) < 0 or need > min(member.file_size, _RATIO * max(1, path.stat().st_size)):
+        raise LabelwiseError(f"{path}: {key} is said to have shape {shape}, more than is there. Write the file again.")
+    return np.asarray(arrays[key])
 
 
 def _archives(root: Path) -> list[Path]:
-    return [path for path in sorted(root.glob("*.npz")) if zipfile.is_zipfile(path)] if root.is_dir() else [root]
+    if not root.is_dir():
+        return [root]
+    return [path for path in sorted(root.glob("*.npz")) if path.is_file() and zipfile.is_zipfile(path)]
 
 
 def _archive(root: Path) -> Path:
@@ -91,7 +125,7 @@ def _names(path: Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as file:
             return tuple(name.removesuffix(".npy") for name in file.namelist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise LabelwiseError(f"{path}: not an .npz file ({error}). Fetch or write it again.") from error
 
 
@@ -125,7 +159,11 @@ def _labels(array: np.ndarray, where: str) -> Int64[np.ndarray, " n"]:
 def _classes(arrays: np.lib.npyio.NpzFile, path: Path, labels: dict[str, np.ndarray]) -> tuple[str, ...]:
     key = next((name for name in ("classes", "class_names") if name in arrays), None)
     largest = max((int(values.max()) for values in labels.values() if len(values)), default=-1)
-    classes = tuple(map(str, arrays[key].ravel().tolist() if key else range(largest + 1)))
+    names = _array(arrays, key, path).ravel() if key else np.arange(0)
+    n = len(names) if key else largest + 1
+    if n > MOST_CLASSES:
+        raise LabelwiseError(f"{path}: {n} classes, by its {key or 'labels'}; expected at most {MOST_CLASSES}.")
+    classes = tuple(map(str, names.tolist() if key else range(n)))
     for name, values in labels.items():
         bad = np.flatnonzero((values < 0) | (values >= len(classes)))
         if len(bad):

@@ -1,5 +1,5 @@
-"""Boxes in tables (CSV or TSV), a row per box, as TensorFlow, Open Images, Kaggle, keras-retinanet, GTSRB, AutoML and
-the VGG Image Annotator write them.
+"""Boxes in tables (CSV or TSV, also called .txt), a row per box, as TensorFlow, Open Images, Kaggle, keras-retinanet,
+GTSRB, AutoML and the VGG Image Annotator write them.
 
 Columns are found by their names (`_headers.py`; case, blanks and underscores do not count): an image (a path, or a name
 without suffix), a box as corners, as start and size, as centre and size, or in one cell (`[x, y, width, height]`, a
@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from labelwise.data import _cells, _headers, entries, image_reader, listing
+from labelwise.data import _cells, _headers, _texts, entries, image_reader, listing, tiny_imagenet
 from labelwise.data._class_lists import names_by_id
 from labelwise.data._headers import Columns
 from labelwise.data._named_images import NamedImages
@@ -57,8 +57,8 @@ class _Row(NamedTuple):
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a table of boxes."""
-    return bool(tables(root))
+    """Whether there is a table of boxes that is no part of Tiny ImageNet."""
+    return bool(tables(root)) and not tiny_imagenet.detect(root)
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -81,8 +81,9 @@ def tables(root: Path) -> dict[str, Columns]:
 def _tables(root: Path) -> dict[str, Columns]:
     below = listing.below(root)
     found = {}
-    for name in below.of(*_headers.SUFFIXES) if root.is_dir() else [root.name]:
-        if listing.suffix_of(name) in _headers.SUFFIXES and not _headers.is_submission(name):
+    every = [*below.of(*_headers.SUFFIXES), *_texts.lists(below)] if root.is_dir() else [root.name]
+    for name in every:
+        if listing.suffix_of(name) in (*_headers.SUFFIXES, ".txt") and not _headers.is_submission(name):
             columns = _headers.columns_of(_headers.first_rows(below.root / name))
             if columns is not None and columns.form:
                 found[name] = columns

@@ -21,13 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise.data import _plain_pickle, _tar, clean, image_reader
+from labelwise.data import _plain_pickle, _tar, clean, image_reader, listing, split_names
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
 LOOKS_FOR = "cifar-10-batches-py/, cifar-100-python/ or their .tar.gz; a .tar.* of train/CLASS/*.jpg, test/CLASS/*.jpg"
 
-_SPLITS = ("train", "val", "valid", "validation", "test")
 _CHUNK = 500
 """Images that a thread decodes in one go: an image of this size takes no longer than handing it over."""
 
@@ -87,7 +86,8 @@ def read(root: Path, split: str | None = None, *, coarse: bool = False) -> Pool:
     files = layout.batches[chosen or "train"]
     contents = _contents(source.path, (layout.meta, *files))
     meta = _plain_pickle.load(contents[layout.meta], source.path / layout.meta)
-    classes = tuple(_plain_pickle.text(name) for name in meta.get(layout.names, ()))
+    listed = meta.get(layout.names)
+    classes = tuple(_plain_pickle.text(name) for name in listed) if isinstance(listed, list | tuple) else ()
     if not classes:
         raise LabelwiseError(f"{source.path / layout.meta}: no {layout.names}; expected the names of the classes.")
     parts, labels = [], []
@@ -111,7 +111,9 @@ def _pool(
     n, height, width = pixels.shape[:3]
     size = np.full(n, width, np.int64), np.full(n, height, np.int64)
     truth = Boxes.of_images(np.array(labels, np.int64), *size)
-    return Pool(root, tuple(classes), tuple(names), *size, truth=truth, problems=tuple(problems), pixels=pixels)
+    files = frozenset(listing.below(root).files if root.is_dir() else (root.name,))
+    some = tuple(problems)
+    return Pool(root, tuple(classes), tuple(names), *size, truth=truth, problems=some, pixels=pixels, sources=files)
 
 
 def _sources(root: Path) -> list[_Source]:
@@ -125,7 +127,7 @@ def _sources(root: Path) -> list[_Source]:
         for folder in (root, root / layout.folder):
             if all((folder / name).is_file() for name in (layout.meta, layout.batches["train"][0])):
                 found.append(_Source(folder, layout))
-    archives = [path for path in sorted(root.iterdir()) if ".tar" in path.suffixes or path.suffix == ".tgz"]
+    archives = [path for pattern in ("*.tar*", "*.tgz") for path in sorted(root.glob(pattern))]
     return found or [source for path in archives if path.is_file() and (source := _peek(path)) is not None]
 
 
@@ -202,7 +204,7 @@ def _batch(
 def _place(name: str) -> tuple[str, str] | None:
     """(split, class) of an image in an archive, by the two folders above it."""
     parts = name.split("/")
-    known = len(parts) >= 3 and parts[-3] in _SPLITS and image_reader.is_image(Path(parts[-1]))
+    known = len(parts) >= 3 and split_names.is_split(parts[-3]) and image_reader.is_image(Path(parts[-1]))
     return (parts[-3], parts[-2]) if known else None
 
 
@@ -228,7 +230,7 @@ def _archive_splits(path: Path, _changed_ns: int, _size: int) -> tuple[str, ...]
 
 
 def _split_names(members: Sequence[_Member]) -> tuple[str, ...]:
-    return tuple(name for name in _SPLITS if name in {m.split for m in members})
+    return tuple(split_names.in_order({member.split for member in members}))
 
 
 @lru_cache(maxsize=2)  # pool and test split: a comparison opens many projects on the same archive

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.data import clean, text_files
-from labelwise.data.image_folders import Place, layout, subfolders
+from labelwise.data.image_folders import Place, lacking, layout, subfolders
 from labelwise.types import LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
@@ -87,7 +87,8 @@ def read(root: Path, split: str | None = None) -> Pool:
 
 def _without_class(root: Path, place: Place, flat: list[Place]) -> list[Problem]:
     """The images that lie beside the class folders, and whole splits that have none."""
-    found = [
+    found = lacking(root)
+    found += [
         Problem("image without class", name, f"lies beside the folders of {root / place.folder}", "left out")
         for name in place.beside
     ]

@@ -8,7 +8,7 @@ documented way, and always told as a `Problem`; nothing is dropped silently. Kin
 | missing image, unreadable image | the image is left out, with its boxes |
 | annotation says 0x0, size differs | the size of the file counts; boxes stay as written |
 | boxes of the unturned image (the said size is that of the pixels before EXIF turns them) | turned with the image |
-| palette / RGBA / 16-bit / CMYK / EXIF-rotated image | converted when loaded (see `image.py`) |
+| palette / RGBA / 16-bit / CMYK / EXIF-rotated / multi-page image | converted when loaded (see `image_reader.py`) |
 | box without numbers, zero-size box | left out |
 | corners swapped (x1 > x2 or y1 > y2) | put right |
 | box twice (one image, class and place) | one is kept |
@@ -165,6 +165,7 @@ _CONVERSION = {
     "RGBA": "composited on white when loaded",
     "16-bit": "scaled to 8 bit when loaded",
     "CMYK": "converted to RGB when loaded",
+    "multi-page": "the first page is read",
     "EXIF-rotated": "turned as displayed when loaded; boxes are read as of the displayed image",
 }
 
@@ -224,14 +225,17 @@ def _text(box: np.ndarray) -> str:
 
 
 def choose(root: Path, splits: Sequence[str], split: str | None) -> str | None:
-    """The split that is meant: `None` is the only one there is; `val`, `valid` and `validation` are one."""
+    """The split that is meant: `None` is the only one there is; `val`, `valid` and `validation` are one, and case does
+    not count where no split has the very name.
+    """
     if split is None:
         if len(splits) > 1:
             raise LabelwiseError(f"{root}: holds the splits {', '.join(splits)}. Say which one to read.")
         return splits[0] if splits else None
-    same = next((group for group in _SAME_SPLIT if split in group), {split})
-    for name in splits:
-        if name == split or name in same:
+    plain = split.lower()
+    same = next((group for group in _SAME_SPLIT if plain in group), {plain})
+    for name in (*(one for one in splits if one == split), *splits):
+        if name == split or name.lower() in same:
             return name
     raise LabelwiseError(f"{root}: no split {split!r}; expected one of {', '.join(splits) or '(it has no splits)'}.")
 

@@ -228,7 +228,7 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True, write
         staging.text(path, to_json(pool, [clean.relative(below / name, base) for name in pool.names]))
         return
     names = staging.file_names(pool)
-    with new_folder(root / split) as folder:
+    with new_folder(root / "images" / split) as folder:
         staging.images(pool, names, folder, copy_images)
     staging.text(path, to_json(pool, names))
 

@@ -24,9 +24,9 @@ NO_SPLIT = "train"
 """What the only split of a data set that has none is called."""
 
 
-def targets() -> list[str]:
-    """Names of the formats that can be written."""
-    return list(catalog.defining("data", "write"))
+def targets() -> dict[str, str]:
+    """The formats that can be written by the name that people call them (`cvat`), and the name of their file."""
+    return {name.removesuffix("_xml"): name for name in catalog.defining("data", "write")}
 
 
 def convert(
@@ -40,12 +40,13 @@ def convert(
     Raises:
         LabelwiseError: the folder is not empty, or a split cannot be read; nothing is written then.
     """
-    if to not in targets():
-        raise LabelwiseError(f"{to!r} cannot be written; expected one of {', '.join(targets())}")
+    known = targets()
+    if to not in known:
+        raise LabelwiseError(f"{to!r} cannot be written; expected one of {', '.join(known)}")
     if found.broken:
         split, why = next(iter(found.broken.items()))
         raise LabelwiseError(f"the split {split or '(no name)'} cannot be read, nothing was written: {why}")
-    writer = importlib.import_module(f"labelwise.data.{to}")
+    writer = importlib.import_module(f"labelwise.data.{known[to]}")
     carries = frozenset(getattr(writer, "CARRIES", ()))
     lost: list[str] = []
     alone = len(found.pools) == 1

@@ -11,6 +11,8 @@ images in their order, or those of the video file beside the XML file (by the na
 XML file, else the only one there). They make clips; every frame of the task was looked at, and where the file does not
 say how many there are, every one up to the last that a track names.
 
+Written: `<split>/annotations.xml` for images, with the split as the subset, and `<split>/images/`.
+
 | kind of problem | handling |
 |---|---|
 | malformed annotation (a broken XML file; a frame that is no number) | left out. All files are broken: an error |
@@ -40,10 +42,11 @@ from typing import NamedTuple
 from labelwise.data import _clips_of as clips_of
 from labelwise.data import _cvat_film as cvat_film
 from labelwise.data import _cvat_tracks as tracks
-from labelwise.data import entries, listing, split_names, text_files
+from labelwise.data import entries, listing, split_names, staging, text_files
 from labelwise.data._cvat_shapes import Tally, box_of, whole
 from labelwise.data.resolve import Resolver
 from labelwise.types import LabelwiseError, Pool, Problem
+from labelwise.types.disk import new_folder
 
 LOOKS_FOR = (
     "annotations.xml of CVAT (<annotations> with <image> or <track>), beside the images, the frames or the video"
@@ -85,6 +88,43 @@ def read(root: Path, split: str | None = None) -> Pool:
     if found.films:
         return cvat_film.pool(root, found.parsed, found.films, split)
     return clips_of.with_clips(entries.pool(root, found.parsed, split), found.frames)
+
+
+def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
+    """Write a split; `copy_images=False` links the images."""
+    if pool.crowd is not None and len(pool.crowd.xyxy):
+        raise LabelwiseError(f"{pool.root}: has {len(pool.crowd.xyxy)} crowd regions, which CVAT can't hold.")
+    names = staging.file_names(pool)
+    if bad := [name for name in (*pool.classes, *names, split) if not name.isprintable()]:
+        raise LabelwiseError(f"{pool.root}: {bad[0]!r} cannot be written to XML. Give it another name.")
+    for other in sorted(root.glob("*/annotations.xml")):
+        if list(_labels(text_files.xml_of(other))) != list(pool.classes):
+            raise LabelwiseError(f"{other}: has other classes than the pool. Choose another folder.")
+    with new_folder(root / split) as folder:
+        staging.images(pool, names, folder / "images", copy_images)
+        (folder / "annotations.xml").write_bytes(_xml(pool, split, names))
+
+
+def _xml(pool: Pool, split: str, names: list[str]) -> bytes:
+    top = ET.Element("annotations")
+    ET.SubElement(top, "version").text = "1.1"
+    task = ET.SubElement(ET.SubElement(top, "meta"), "task")
+    for tag, text in (("name", split), ("size", str(len(names))), ("mode", "annotation"), ("subset", split)):
+        ET.SubElement(task, tag).text = text
+    labels = ET.SubElement(task, "labels")
+    for label in pool.classes:
+        ET.SubElement(ET.SubElement(labels, "label"), "name").text = label
+    for i, name in enumerate(names):
+        size = {"width": str(pool.width_px[i]), "height": str(pool.height_px[i])}
+        image = ET.SubElement(top, "image", {"id": str(i), "name": name, "subset": split, **size})
+        rows = slice(0, 0) if pool.truth is None else slice(*pool.truth.offsets[i : i + 2])
+        truth = () if pool.truth is None else zip(pool.truth.xyxy[rows], pool.truth.labels[rows], strict=True)
+        for box, label in truth:
+            corners = zip(("xtl", "ytl", "xbr", "ybr"), box.tolist(), strict=True)
+            shape = {"label": pool.classes[label], "occluded": "0", **{key: f"{v:.10g}" for key, v in corners}}
+            ET.SubElement(image, "box", shape)
+    ET.indent(top)
+    return bytes(ET.tostring(top, encoding="utf-8"))
 
 
 def _set(root: Path) -> _Set:
@@ -175,6 +215,7 @@ def _images(
 ) -> None:
     """What a file says of single images."""
     bases = dict.fromkeys((dirname(xml), dirname(dirname(xml)), ""))
+    exact = frozenset(images.files)
     filmed = (element.findtext("meta/task/mode") or element.findtext("meta/job/mode") or "").strip() == "interpolation"
     for number, one in enumerate(element.iterfind("image")):
         said, subset = one.get("name") or "", (one.get("subset") or "").strip()
@@ -183,7 +224,8 @@ def _images(
             dict.fromkeys(join(base, "images" * k, subset * n) for base in bases for n in (1, 0) for k in (1, 0))
         )
         split = subset if split_names.is_split(subset) else ""
-        name = images.find(said, folders, where, split) if said else None
+        name = next((join(folder, said) for folder in folders if join(folder, said) in exact), None)  # blanks and all
+        name = name or (images.find(said, folders, where, split) if said else None)
         name = name or (images.find_stem(said, folders) if said else None)
         if name is None:
             tally.note("missing image", f"{where}: {said}", "the image is not there", "left out, with its boxes")

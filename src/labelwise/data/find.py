@@ -19,10 +19,11 @@ import numpy as np
 import labelwise.data
 from labelwise.data import listing
 from labelwise.data._frames import join_frames
+from labelwise.data.image_folders import lacking
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool, Rects, image_of
 
-_LAST = ("frames", "classes", "folder")
-"""Formats that are nothing but folders of images: they count where no other does, in this order."""
+_LAST = ("video", "frames", "classes", "folder")
+"""Formats that are nothing but images or videos: they count where no other does, in this order."""
 
 
 @runtime_checkable
@@ -74,15 +75,16 @@ def name(root: Path) -> str:
         matches = [name for name, one in known.items() if name not in _LAST and one.detect(root)]
         if len(matches) > 1:
             matches = [name for name in matches if _has_labels(known[name], root)] or matches
+        matches = matches or [name for name in _LAST if known[name].detect(root)][:1]
     if len(matches) > 1:
         raise LabelwiseError(
             f"{root}: could be {' or '.join(matches)}. Say which one: `labelwise init ... --set "
             f"data.format={matches[0]}`, `labelwise check ... --format {matches[0]}`, or give one of them."
         )
-    matches = matches or [name for name in _LAST if known[name].detect(root)][:1]
     if not matches:
         expected = "".join(f"\n  {name}: {one.LOOKS_FOR}" for name, one in known.items())
-        raise LabelwiseError(f"{root}: no data set in a known format. Looked for{expected}\nGive such a folder.")
+        hint = "".join(f" {problem.what}." for problem in lacking(root))
+        raise LabelwiseError(f"{root}: no data set in a known format.{hint} Looked for{expected}\nGive such a folder.")
     return matches[0]
 
 
@@ -105,7 +107,8 @@ def classifies(root: Path, format_name: str | None = None) -> bool:
 
 def splits(root: Path, format_name: str | None = None) -> tuple[str, ...]:
     """Names of the splits of a data set."""
-    return reader(root, format_name).splits(root)
+    with listing.once():
+        return reader(root, format_name).splits(root)
 
 
 def read(root: Path, split: str | None = None, format_name: str | None = None, first_pixel: int | None = None) -> Pool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelwise.data import clean, entries, listing
-from labelwise.data.image_folders import layout
+from labelwise.data.image_folders import lacking, layout
 from labelwise.types import LabelwiseError, Pool
 
 LOOKS_FOR = "image files (no annotations)"
@@ -33,4 +33,4 @@ def read(root: Path, split: str | None = None) -> Pool:
     place = places.get(split or "") or places.get("")
     if place is None or not place.images:
         raise LabelwiseError(f"{root}: no image here; expected {LOOKS_FOR}.")
-    return clean.pool(root, (), place.images, None)
+    return clean.pool(root, (), place.images, None, lacking(root))

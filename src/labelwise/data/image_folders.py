@@ -24,7 +24,7 @@ import numpy as np
 
 from labelwise.data import image_reader, listing, split_names
 from labelwise.data.listing import Listing
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, Problem
 
 _OF_CLIPS = frozenset(
     ("clip", "clips", "video", "vid", "seq", "sequence", "scene", "shot", "cam", "camera", "take", "film", "movie")
@@ -73,6 +73,15 @@ def subfolders(folder: Path) -> list[str]:
             return sorted(one.name for one in inside if not one.name.startswith(".") and one.is_dir())
     except OSError:
         return []
+
+
+def lacking(root: Path) -> list[Problem]:
+    """The images that would be read if an extra were installed."""
+    names = listing.below(root).of(*sorted(image_reader.EXTRA - image_reader.SUFFIXES))
+    if not names:
+        return []
+    what = f'{len(names)} HEIC {"image needs" if len(names) == 1 else "images need"} pip install "labelwise[heic]"'
+    return [Problem("image not read", names[0], what, "left out", len(names))]
 
 
 def _layout(root: Path) -> Layout:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from labelwise.data import clean
+from labelwise.data import clean, text_files
 from labelwise.types import LabelwiseError, Pool
 
 LOOKS_FOR = "a text file that begins with `# labelwise images below FOLDER`"
@@ -21,8 +21,7 @@ def detect(root: Path) -> bool:
     """Whether it is such a file."""
     if not root.is_file():
         return False
-    with root.open("rb") as file:
-        return file.read(len(_HEAD)) == _HEAD.encode()
+    return text_files.head(root, len(_HEAD)) == _HEAD.encode()
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -35,7 +34,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     clean.choose(root, (), split)
     if not detect(root):
         raise LabelwiseError(f"{root}: no list of images; expected {LOOKS_FOR}")
-    head, *names = root.read_text(encoding="utf-8").splitlines()
+    head, *names = (line.removesuffix("\r") for line in text_files.text(root).split("\n"))
     names = [name for name in names if name.strip()]
     if not names:
         raise LabelwiseError(f"{root}: the list is empty; expected the path of an image in every line")
@@ -67,4 +66,4 @@ def text(images: Sequence[str | Path], below: Path | None = None) -> str:
 
 def below(root: Path) -> Path:
     """The folder that the paths of a list are relative to."""
-    return Path(root.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix(_HEAD))
+    return Path(text_files.text(root).split("\n", 1)[0].removesuffix("\r").removeprefix(_HEAD))

@@ -2,7 +2,9 @@
 
 Every image is turned into 8-bit RGB as a viewer displays it: EXIF orientation applied, palette and grey expanded,
 transparency composited on white, CMYK converted, 16-bit scaled to 8-bit by 65535 -> 255 (never saturated, never
-stretched: a 12-bit image in a 16-bit file stays dark). Of an animation the first frame counts.
+stretched: a 12-bit image in a 16-bit file stays dark). Of an animation the first frame counts, of a file of several
+pages the first page. What a file is, its content says: a .jpg that holds a PNG is read. HEIC needs the extra `heic`.
+An image of more than `MOST_PIXELS` is an error.
 
 Fails when: a PNG carries its EXIF block after the pixels (it is ignored, here and in `probe` alike), and for 32-bit
 integer or floating point files, whose range no file declares (an error).
@@ -13,18 +15,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
 
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.resize import scaled_size
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+EXTRA = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
+"""Suffixes of images that are read where the extra `heic` is installed."""
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".jp2", ".png", ".bmp", ".dib", ".tif", ".tiff"]
+) | {".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
+SUFFIXES |= {".avif"} if features.check("avif") else set()
+SUFFIXES |= EXTRA if find_spec("pillow_heif") is not None else set()
+MOST_PIXELS = 500_000_000
+"""Decoding takes up to 8 bytes for each."""
+Image.MAX_IMAGE_PIXELS = 2 * MOST_PIXELS  # above that Pillow warns; its own limit of 89 million is too low
 THREADS = 8  # PIL releases the interpreter lock while it reads and decodes
 
 _ORIENTATION = 0x0112
@@ -63,7 +77,7 @@ def is_image(path: Path) -> bool:
 def probe(path: Path) -> Header:
     """Size and kind of an image from its header, without decoding a pixel."""
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             turn = _orientation(image)
             width, height = image.size
             if turn >= 5 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL swaps a TIFF's size itself
@@ -103,7 +117,7 @@ def decode(content: bytes, where: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _displayed(source: Path | BinaryIO, at_least_px: int | None, formats: tuple[str, ...] | None = None) -> Image.Image:
-    with Image.open(source, formats=formats) as image:
+    with _open(source, formats) as image:
         turn = _orientation(image)
         if at_least_px is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
             ratio = at_least_px / max(image.size)
@@ -113,6 +127,25 @@ def _displayed(source: Path | BinaryIO, at_least_px: int | None, formats: tuple[
         if turn > 1 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL turns a TIFF itself
             rgb = rgb.transpose(_TURN[turn])
         return rgb
+
+
+def _open(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    if isinstance(source, Path):
+        if source.suffix.lower() in EXTRA:
+            _heif()
+        if source.exists() and not source.is_file():  # a FIFO would be waited for
+            raise OSError("no regular file")
+    image = Image.open(source, formats=formats)
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width}x{image.height} px; at most {MOST_PIXELS / 1e6:g} million pixels are read")
+    return image
+
+
+@cache
+def _heif() -> None:
+    if find_spec("pillow_heif") is not None:
+        import_module("pillow_heif").register_heif_opener()
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -146,6 +179,7 @@ def _flags(image: Image.Image, turn: int) -> tuple[str, ...]:
         "16-bit": image.mode.startswith("I") or ";16" in raw,
         "CMYK": image.mode == "CMYK",
         "EXIF-rotated": turn > 1,
+        "multi-page": image.format in ("TIFF", "GIF", "WEBP", "PNG") and getattr(image, "is_animated", False),
     }
     return tuple(name for name, yes in found.items() if yes)
 

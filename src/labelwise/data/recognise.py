@@ -96,7 +96,11 @@ def look(
 
 
 def _format(root: Path) -> str:
-    if root.is_dir() and not any(root.iterdir()):
+    try:
+        empty = root.is_dir() and not any(root.iterdir())
+    except OSError as error:
+        raise LabelwiseError(f"{root}: cannot be read ({error.strerror or error})") from error
+    if empty:
         raise LabelwiseError(f"{root} is empty. Give a folder with images, videos or an annotated data set")
     return find.name(root)
 

@@ -21,7 +21,7 @@ import yaml
 from labelwise.types import LabelwiseError
 
 MOST_BYTES = 4_000_000_000
-MOST_YAML_BYTES = 2_000_000
+MOST_YAML_BYTES = 400_000
 MOST_LINE = 1_000_000
 
 _BOMS = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean
+from labelwise.data import clean, listing, text_files
 from labelwise.types import LabelwiseError, Pool, Problem
 
 ONE_CLASS_PER_IMAGE = True
@@ -44,12 +44,11 @@ def read(root: Path, split: str | None = None) -> Pool:
     split = clean.choose(root, splits(root), split)
     if split is None:
         raise LabelwiseError(f"{home}: neither train/ nor val/ here; expected {LOOKS_FOR}. Unpack the data set again.")
-    wnids = (home / "wnids.txt").read_text(encoding="utf-8").split()
+    wnids = list(dict.fromkeys(text_files.text(home / "wnids.txt").split()))
     number = {wnid: i for i, wnid in enumerate(wnids)}
     problems: list[Problem] = []
     names, labels = [], []
-    for path, wnid in _train(home, number) if split == "train" else _val(home):
-        name = clean.relative(path, root)
+    for name, wnid in _train(root, home, number) if split == "train" else _val(root, home, problems):
         if wnid not in number:
             problems.append(Problem("unknown class id", name, f"{wnid!r} is not in wnids.txt", "left out"))
             continue
@@ -62,7 +61,13 @@ def read(root: Path, split: str | None = None) -> Pool:
     n = len(names)
     whole = np.tile(np.array([0.0, 0.0, 1.0, 1.0]), (n, 1))
     rows = clean.Rows(np.arange(n), whole, np.array(labels, np.int64), np.zeros(n, bool), names.__getitem__)
-    return clean.pool(root, _classes(home, wnids), names, rows, problems, normalised=True)
+    sources = frozenset(name for name in listing.below(root).of(".txt") if name.startswith(_prefix(root, home)))
+    return clean.pool(root, _classes(home, wnids), names, rows, problems, normalised=True, sources=sources)
+
+
+def _prefix(root: Path, home: Path) -> str:
+    """How names of files in the data set's own folder begin."""
+    return "" if home == root else home.relative_to(root).as_posix() + "/"
 
 
 def _homes(root: Path) -> list[Path]:
@@ -73,29 +78,43 @@ def _homes(root: Path) -> list[Path]:
     return found[:1] if found[:1] == [root] else found
 
 
-def _train(home: Path, number: dict[str, int]) -> list[tuple[Path, str]]:
-    return [(path, wnid) for wnid in number for path in clean.images_under(home / "train" / wnid)]
+def _train(root: Path, home: Path, number: dict[str, int]) -> list[tuple[str, str]]:
+    start = (home.relative_to(root) / "train").as_posix() + "/"
+    found = [name for name in listing.below(root).images if name.startswith(start)]
+    listed = [(name, wnid) for name in found if (wnid := name[len(start) :].partition("/")[0]) in number]
+    return sorted(listed, key=lambda pair: number[pair[1]])
 
 
-def _val(home: Path) -> list[tuple[Path, str]]:
-    listing = home / "val" / "val_annotations.txt"
-    if not listing.is_file():
-        raise LabelwiseError(f"{listing}: no such file; expected lines of image name and WordNet id, tab-separated.")
-    found = []
-    for i, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+def _val(root: Path, home: Path, problems: list[Problem]) -> list[tuple[str, str]]:
+    annotations = home / "val" / "val_annotations.txt"
+    if not annotations.is_file():
+        raise LabelwiseError(
+            f"{annotations}: no such file; expected lines of image name and WordNet id, tab-separated."
+        )
+    found: dict[str, str] = {}
+    for i, line in enumerate(text_files.lines(annotations), start=1):
         parts = line.split("\t")
-        if not line.strip():
+        if not line:
             continue
-        if len(parts) < 2:
-            raise LabelwiseError(f"{listing}:{i}: {line!r}; expected image name and WordNet id, tab-separated.")
-        found.append((home / "val" / "images" / parts[0], parts[1].strip()))
-    return found
+        where = f"{clean.relative(annotations, root)}:{i}"
+        name = clean.relative(home / "val" / "images" / parts[0].replace("\0", ""), root)
+        if len(parts) < 2 or not parts[0]:
+            what = f"{line[:80]!r}; expected image name and WordNet id, tab-separated"
+            problems.append(Problem("broken row", where, what, "left out"))
+        elif name in found:
+            problems.append(Problem("image listed twice", where, name, "the first line counts"))
+        else:
+            found[name] = parts[1].strip()
+    if not found:
+        why = "".join(f" {problem.where}: {problem.what}." for problem in problems[:1])
+        raise LabelwiseError(f"{annotations}: names no image.{why}")
+    return list(found.items())
 
 
 def _classes(home: Path, wnids: list[str]) -> tuple[str, ...]:
     """The first word of every id, such as "goldfish" of "goldfish, Carassius auratus"."""
     path = home / "words.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = text_files.lines(path) if path.is_file() else []
     words = {key: text.split(",")[0].strip() for key, _, text in (line.partition("\t") for line in lines)}
     short = [words.get(wnid, wnid) for wnid in wnids]
     shared = Counter(short)

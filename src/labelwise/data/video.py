@@ -1,8 +1,9 @@
 """Video files: every frame is an image, every video a clip of the pool.
 
-The files lie in the folder, in `videos/`, or by split in `train/`, `val/`, `test/`. `labels.json`, in the folder or in
-that of a split, holds the boxes: per clip `file`, `width`, `height`, `fps`, `frames` and `labels`; `labels[frame]` is a
-list of `[class, x, y, w, h]` in pixels that count from 1 (1 is taken off x and y). Classes: every name in it, sorted.
+The files lie anywhere below the folder; folders with the name of a split are the splits. `labels.json`, in the folder
+or in that of a split, holds the boxes: per clip `file`, `width`, `height`, `fps`, `frames` and `labels`;
+`labels[frame]` is a list of `[class, x, y, w, h]` in pixels that count from 1 (1 is taken off x and y). Classes: every
+name in it, sorted.
 
 Where labels.json is there and split folders are not, the splits are `train` and `test` by clip, never by frame: clips
 are grouped by the class that most of their boxes have (the first by name, if several), and in each group every third by
@@ -30,16 +31,19 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.data import clean, cvat_xml, image_reader, long_tail
+from labelwise.data import clean, cvat_xml, entries, listing, long_tail, split_names, text_files
 from labelwise.data._clip_labels import Clip, clips_of
 from labelwise.data._decode import Index, index, library
 from labelwise.data._frames import Frames
 from labelwise.types import Clips, LabelwiseError, Pool, Problem
 
-LOOKS_FOR = "video files (.mp4, .avi, .mov, .mkv, .webm, .m4v, .mpg), here, in videos/ or in train/ and test/"
+LOOKS_FOR = "video files (.mp4, .avi, .mov, .mkv, .webm, .ts and others), here or in folders such as train/ and test/"
 
-SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg"})
-_SPLITS = ("train", "val", "valid", "validation", "test")
+SUFFIXES = frozenset(
+    [".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv"]
+) | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ogv", ".mxf", ".dv", ".rm", ".rmvb",
+     ".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".ivf", ".mjpeg", ".mjpg", ".y4m", ".nut", ".amv"}  # fmt: skip
+_LABELS = "labels.json"
 _EVERY = 3
 
 
@@ -47,8 +51,8 @@ def detect(root: Path) -> bool:
     """Whether there are videos, and no images or annotations of CVAT beside them."""
     if not root.is_dir() or cvat_xml.detect(root):
         return False
-    places = [place for place in (root, root / "videos", *(root / name for name in _SPLITS)) if _videos(place)]
-    return bool(places) and not any(image_reader.is_image(path) for place in places for path in place.iterdir())
+    folders = {_folder(name) for name in _videos(root)}
+    return bool(folders) and not any(_folder(name) in folders for name in listing.below(root).images)
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path, split: str | None = None) -> Pool:
     """Every frame of the videos of a split."""
     library()
-    every_clip, problems = _labels(root)
+    every_clip, problems, sources = _labels(root)
     split = clean.choose(root, _splits(root, every_clip), split)
     files, labels = _listed(root, split, every_clip, problems)
     classes = sorted({row[0] for clip in every_clip.values() for row in clip.rows})
@@ -96,7 +100,8 @@ def read(root: Path, split: str | None = None) -> Pool:
         why = next((p.what for p in problems if p.kind == "broken video"), "labels.json has no frames for them")
         raise LabelwiseError(f"{root}: none of the {len(files)} videos can be read: {why}")
     table = clean.Rows.of(rows, where) if labels else None
-    return _pool(root, classes, kept, videos, frames, table, problems)
+    found = _pool(root, classes, kept, videos, frames, table, problems)
+    return replace(found, sources=frozenset((*sources, *kept)))
 
 
 def every(pool: Pool, k: int) -> Pool:
@@ -139,26 +144,38 @@ def _pool(
     return replace(pool, clips=clips, frames=Frames(videos, video, frame))
 
 
-def _videos(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return []
-    return sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
-def _labels(root: Path) -> tuple[dict[str, Clip], list[Problem]]:
-    """What all labels.json say of every clip, by the name of its video."""
+def _videos(root: Path) -> tuple[str, ...]:
+    """Names of all videos below a folder, sorted; a `.ts` file may be a program text instead."""
+    return listing.kept(("videos", root), lambda: tuple(sorted(filter(
+        lambda name: listing.suffix_of(name) != ".ts" or b"\x47" in text_files.head(root / name, 5)[::4],
+        listing.below(root).of(*SUFFIXES),
+    ))))  # fmt: skip
+
+
+def _labels(root: Path) -> tuple[dict[str, Clip], list[Problem], list[str]]:
+    """What all labels.json say of every clip, by the name of its video, and these files."""
     problems: list[Problem] = []
-    files = [place / "labels.json" for place in (root, *(root / name for name in _SPLITS))]
     found: dict[str, Clip] = {}
+    files = [
+        name
+        for name in listing.below(root).of(".json")
+        if name == _LABELS or (name.endswith(f"/{_LABELS}") and split_names.is_split(_folder(name)))
+    ]
     for file in files:
-        found |= clips_of(file, root, problems) if file.is_file() else {}
-    return found, problems
+        found |= clips_of(root / file, root, problems)
+    return found, problems, files
 
 
 def _splits(root: Path, labels: dict[str, Clip]) -> tuple[str, ...]:
-    folders = tuple(name for name in _SPLITS if _videos(root / name))
-    if folders or not labels:
-        return folders
+    found = {split_names.of_path(name) for name in _videos(root)}
+    if found - {""}:
+        return (*split_names.in_order(found - {""}), *((entries.ALL,) if "" in found else ()))
+    if not labels:
+        return ()
     return ("train", "test") if _test(labels) else ("train",)
 
 
@@ -166,13 +183,13 @@ def _listed(
     root: Path, split: str | None, every_clip: dict[str, Clip], problems: list[Problem]
 ) -> tuple[list[str], dict[str, Clip]]:
     """The videos to read by name, and the labels of each (none: no ground truth)."""
-    by_folder = split is not None and bool(_videos(root / split))
-    places = [root / split] if by_folder and split is not None else [root, root / "videos"]
-    there = {clean.relative(path, root) for place in places for path in _videos(place)}
+    by_folder = any(split_names.of_path(name) for name in _videos(root))
+    here = {split, "" if split == entries.ALL else split}
+    there = {name for name in _videos(root) if not by_folder or split_names.of_path(name) in here}
     if not every_clip:
         return sorted(there), {}
     if by_folder:
-        chosen = {name for name in every_clip if name.startswith(f"{split}/")}
+        chosen = {name for name in every_clip if split_names.of_path(name) in here}
     else:
         test = _test(every_clip)
         chosen = {name for name in every_clip if (name in test) == (split == "test")}

@@ -29,7 +29,7 @@ written as a difficult object of the first class, because a `Pool` keeps no clas
 | kind of problem | handling |
 |---|---|
 | malformed annotation (a broken XML file) | left out; nobody has looked at its image. All are: an error |
-| label without image (an XML file whose image is not there) | left out |
+| label without image (an XML file whose image is not there, or whose `<filename>` is taken) | left out |
 | image annotated twice (by two XML files) | the objects of both are read, those that are equal once |
 | file name differs (`<filename>` names another image, or none that is there) | linked by the XML file's name |
 | missing image (a list names it) | left out |
@@ -105,7 +105,9 @@ def read(root: Path, split: str | None = None, *, first_pixel: int | None = None
 
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> None:
-    """Write a split; `copy_images=False` links the images. Images that another split wrote before must be the same."""
+    """Write a split; `copy_images=False` links the images. Images that another split wrote before must be the same. An
+    image that nobody has looked at gets no XML file.
+    """
     listing, classes = root / SPLIT.format(split), "".join(f"{c}\n" for c in pool.classes)
     if listing.exists():
         raise LabelwiseError(f"{listing}: exists already. Choose another folder or split, or remove it first.")
@@ -119,9 +121,13 @@ def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True) -> No
         staging.images(pool, names, folder / "JPEGImages", copy_images)
         (folder / "Annotations").mkdir()
         for i, name in enumerate(names if pool.truth is not None else ()):
-            (folder / "Annotations" / name).with_suffix(".xml").write_bytes(_xml(pool, i, name))
+            content = _xml(pool, i, name)
+            if pool.complete is None or pool.complete[i] or b"<object>" in content:
+                (folder / "Annotations" / name).with_suffix(".xml").write_bytes(content)
     _move(temporary, root)
     staging.text(root / "classes.txt", classes)
+    rows = "".join(f"{name}:::\n" for name in pool.classes)
+    staging.text(root / "labelmap.txt", f"# label:color_rgb:parts:actions\n{rows}")  # datumaro and CVAT ask for it
     staging.text(listing, "".join(f"{Path(name).stem}\n" for name in names))
 
 
@@ -193,9 +199,10 @@ def _parse(root: Path, first_pixel: int | None) -> _Set:
         elif problem.where not in linked:
             ambiguous[problem.where] = problem
     parsed.problems += ambiguous.values()
+    told = {*ambiguous, *(problem.where for problem in links.problems)}
     for file in files:
         stem = splitext(basename(file.name))[0]
-        if file.name not in linked and file.name not in ambiguous and stem not in missing:
+        if file.name not in linked and file.name not in told and stem not in missing:
             said = file.filename.strip()
             what = f"no image {said} or {stem}.*" if said else f"no image {stem}.*"
             parsed.problems.append(Problem("label without image", file.name, what, "left out"))
@@ -247,23 +254,33 @@ def _add_images(
     parsed: entries.Parsed,
     links: voc_links.Links,
     linked: dict[str, str],
-    listed: dict[str, list[tuple[str, str]]],
+    listed: dict[str, list[voc_links.List]],
 ) -> set[str]:
-    """Puts every image into its split. Returns the names that lists have and that are not there."""
-    bases = {base for files in listed.values() for _, base in files}
-    links.index_xml(linked, bases)
+    """Puts every image into its split. Returns the names that lists have and that are not there, without suffix."""
+    links.index_xml(linked, {one.base for files in listed.values() for one in files})
+    bases: set[str] = set()
     missing: set[str] = set()
     for split, files in listed.items():
-        for name, base in files:
-            parsed.sources.add(name)
-            for number, line in enumerate(text_files.lines(root / name), start=1):
-                image = links.listed(line, base, linked, f"{name}:{number}") if line else None
+        for one in files:
+            try:
+                lines = text_files.lines(root / one.name)
+            except LabelwiseError as error:
+                parsed.problems.append(Problem("malformed annotation", one.name, str(error), "left out"))
+                continue
+            said = {number: line for number, line in enumerate(lines, start=1) if line}
+            found = {k: links.listed(line, one.base, linked, f"{one.name}:{k}") for k, line in said.items()}
+            if not one.sure and not any(found.values()):
+                continue  # a text of another kind
+            parsed.sources.add(one.name)
+            bases.add(one.base)
+            for number, image in found.items():
                 if image is not None:
                     parsed.add(image, split)
-                elif line:
-                    missing.add(line)
-                    what = f"no image {line[:200]!r} below {base or root.name}"
-                    parsed.problems.append(Problem("missing image", f"{name}:{number}", what, "left out"))
+                    continue
+                line = said[number]
+                missing |= {basename(name) for name in (line, line.rsplit(None, 1)[0], splitext(line)[0])}
+                what = f"no image {line[:200]!r} below {one.base or root.name}"
+                parsed.problems.append(Problem("missing image", f"{one.name}:{number}", what, "left out"))
     there = {name for names in parsed.splits.values() for name in names}
     inside = tuple(f"{base}/" if base else "" for base in bases)
     rest = [name for name in links.images if name not in there]
@@ -290,9 +307,12 @@ def _frames(parsed: entries.Parsed) -> dict[str, tuple[str, int]]:
 
 
 def _classes(root: Path, parsed: entries.Parsed) -> list[str] | None:
+    used = {one.name for entry in parsed.entries.values() for one in entry.objects}
+    if (root / "labelmap.txt").is_file():  # it says no more than classes.txt
+        parsed.sources.add("labelmap.txt")
     for name in _CLASSES:
         names = text_files.lines(root / name) if (root / name).is_file() else []
-        if any(names):
+        if any(names) and (name == _CLASSES[0] or not used or not used.isdisjoint(names)):
             parsed.sources.add(name)
             return list(dict.fromkeys(filter(None, names)))
     return None

@@ -68,7 +68,8 @@ def make(
     if before is not None:
         fresh.refuse_begun(folder, before.ledger)
     views = {"views": ["flip"]}  # which the default score needs
-    config.parse({"data": {**said, "root": str(root)}, "predict": views}, "--set")  # before a long read
+    checked = {key: value for key, value in said.items() if key != "given"}  # which hangs on what is found
+    config.parse({"data": {**checked, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
         found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
     started = _start(found, said, tuple(classes), frozen, by_user.get("ask", {}).get("who"))
