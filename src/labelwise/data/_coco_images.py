@@ -81,6 +81,7 @@ def _find(made: columns.Columns, resolver: Resolver, folders: Sequence[str], spl
     """The image files. What is found in one folder is looked for there first the next time."""
     there = frozenset(resolver.files)
     home = [folder for folder in folders if folder in ("", made.folder)] or [""]
+    own_splits = [one for one in _spellings(split) if split_names.is_split(one)] or [""]
     found: list[str | None] = []
     last: str | None = None
     for i, said in enumerate(made.references):
@@ -93,7 +94,7 @@ def _find(made: columns.Columns, resolver: Resolver, folders: Sequence[str], spl
             # a path that leads upwards counts from the data set itself
             places = [*home, *folders] if reference.startswith("../") else folders
             name_or_none = next(
-                (one for own in _spellings(split) if (one := resolver.find(reference, places, where, own))), None
+                (one for own in own_splits if (one := resolver.find(reference, places, where, own))), None
             ) or (resolver.find_stem(reference, folders) if not listing.suffix_of(reference) else None)
             if name_or_none is not None:
                 break
