@@ -78,6 +78,7 @@ def test_every_command_of_the_design_is_there() -> None:
         "pretrain",
         "serve",
         "add-class",
+        "convert",
         "export",
         "import",
         "config",
