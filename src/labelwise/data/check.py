@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -150,13 +149,12 @@ def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) ->
         label.update((name, pool.classes[k]) for name, k in zip(pool.names, labels, strict=False))
     found = []
     same: dict[str, list[str]] = defaultdict(list)
-    with ThreadPoolExecutor(image_reader.THREADS) as threads:
-        for name, (digest, message) in zip(places, threads.map(_content, places.values()), strict=True):
-            if message is not None:
-                found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
-            same[digest].append(name)
-            if progress is not None:
-                progress(1)
+    for name, (digest, message) in zip(places, image_reader.each(_content, list(places.values())), strict=True):
+        if message is not None:
+            found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
+        same[digest].append(name)
+        if progress is not None:
+            progress(1)
     for first, *others in same.values():
         for name in others:
             held = places[name][0].pixels is not None or places[name][0].frames is not None
@@ -183,9 +181,13 @@ def _content(place: tuple[Pool, int]) -> tuple[str, str | None]:
         except LabelwiseError as error:
             return pool.names[i], str(error)
         return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None
-    digest = hashlib.sha256(pool.path(i).read_bytes()).hexdigest()
     try:
-        image_reader.load(pool.path(i))
+        content = pool.path(i).read_bytes()
+    except OSError as error:  # it was there a moment ago
+        return pool.names[i], f"{pool.path(i)}: cannot be read ({error.strerror or error})"
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        image_reader.decode(content, pool.path(i))
     except LabelwiseError as error:
         return digest, str(error)
     return digest, None

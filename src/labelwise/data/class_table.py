@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import splitext
 
 from labelwise.data import _headers, box_table, entries, listing
 from labelwise.data._class_lists import names_by_id
@@ -66,7 +67,7 @@ def _find(root: Path) -> dict[str, _Table]:
     below = listing.below(root)
     if not below.images:
         return {}
-    names = {part for name in below.images for part in (PurePosixPath(name).name, PurePosixPath(name).stem)}
+    names: set[str] = set()
     found = {}
     for file in below.of(*_headers.SUFFIXES) if root.is_dir() else [root.name]:
         if listing.suffix_of(file) not in _headers.SUFFIXES or _headers.is_submission(file):
@@ -75,6 +76,9 @@ def _find(root: Path) -> dict[str, _Table]:
         table = _table(rows)
         if table is None:
             continue
+        if not names:
+            files = [name.rpartition("/")[2] for name in below.images]
+            names = {part for name in files for part in (name, splitext(name)[0])}
         at = table.columns.image
         said = [row[at] for row in rows[table.columns.first_line - 1 :] if at < len(row)]
         if any(cell.replace("\\", "/").rpartition("/")[2] in names for cell in said):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,15 +147,14 @@ def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[fil
             return Problem(kind, name, str(error), "the image is left out, with its boxes")
 
     headers: list[files.Header | None] = []
-    with ThreadPoolExecutor(files.THREADS) as threads:
-        for name, header in zip(names, threads.map(probe, names), strict=True):
-            if isinstance(header, Problem):
-                found.append(header)
-                headers.append(None)
-                continue
-            headers.append(header)
-            for flag in header.flags:
-                found.append(Problem(f"{flag} image", name, f"the file is a {flag} image", _CONVERSION[flag]))
+    for name, header in zip(names, files.each(probe, names), strict=True):
+        if isinstance(header, Problem):
+            found.append(header)
+            headers.append(None)
+            continue
+        headers.append(header)
+        for flag in header.flags:
+            found.append(Problem(f"{flag} image", name, f"the file is a {flag} image", _CONVERSION[flag]))
     return headers
 
 

@@ -12,15 +12,17 @@ integer or floating point files, whose range no file declares (an error).
 
 from __future__ import annotations
 
+import stat
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -29,6 +31,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, 
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.resize import scaled_size
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 EXTRA = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
 """Suffixes of images that are read where the extra `heic` is installed."""
 SUFFIXES = frozenset(
@@ -39,6 +43,8 @@ SUFFIXES |= EXTRA if find_spec("pillow_heif") is not None else set()
 MOST_PIXELS = 500_000_000
 """Decoding takes up to 8 bytes for each."""
 Image.MAX_IMAGE_PIXELS = 2 * MOST_PIXELS  # above that Pillow warns; its own limit of 89 million is too low
+_FIRST, _SHORT_S = 64, 0.0005
+"""By so many items `each` judges whether one takes less than so long."""
 THREADS = 8  # PIL releases the interpreter lock while it reads and decodes
 
 _ORIENTATION = 0x0112
@@ -72,6 +78,21 @@ class Header(NamedTuple):
 def is_image(path: Path) -> bool:
     """Whether the name is that of an image file (hidden files, such as macOS's `._x.jpg`, are not)."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def each(work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    """What `work` makes of every item, in order: in threads where reading or decoding one takes long enough for them.
+
+    Of tiny images the interpreter's lock takes longer than the work: 118,000 headers 8 s, in eight threads 22 s.
+    """
+    start = time.perf_counter()
+    for item in items[:_FIRST]:
+        yield work(item)
+    if time.perf_counter() - start < _FIRST * _SHORT_S:
+        yield from map(work, items[_FIRST:])
+        return
+    with ThreadPoolExecutor(THREADS) as threads:
+        yield from threads.map(work, items[_FIRST:])
 
 
 def probe(path: Path) -> Header:
@@ -133,7 +154,7 @@ def _open(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Im
     if isinstance(source, Path):
         if source.suffix.lower() in EXTRA:
             _heif()
-        if source.exists() and not source.is_file():  # a FIFO would be waited for
+        if not stat.S_ISREG(source.stat().st_mode):  # a FIFO would be waited for
             raise OSError("no regular file")
     image = Image.open(source, formats=formats)
     if image.width * image.height > MOST_PIXELS:

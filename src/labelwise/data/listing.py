@@ -11,7 +11,9 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
+from posixpath import splitext
 from typing import Any, TypeVar, cast
 
 from labelwise.data import image_reader
@@ -29,12 +31,13 @@ class Listing:
 
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """Those whose name is that of an image."""
+        """Those whose name is that of an image, sorted."""
         return self.of(*image_reader.SUFFIXES)
 
     def of(self, *suffixes: str) -> tuple[str, ...]:
-        """Those with one of these suffixes (lower case, with the dot); the file's own case does not count."""
-        return tuple(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
+        """Those with one of these suffixes (lower case, with the dot), sorted; the file's own case does not count."""
+        found = [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
+        return tuple(found[0]) if len(found) == 1 else tuple(sorted(chain.from_iterable(found)))
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:
@@ -61,7 +64,7 @@ def suffix_of(name: str) -> str:
     >>> suffix_of("a/b.tar.GZ"), suffix_of("a.b/README")
     ('.gz', '')
     """
-    return PurePosixPath(name).suffix.lower()
+    return splitext(name)[1].lower()
 
 
 def _walk(root: Path) -> Iterator[str]:
