@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import fuzz_layouts
 
+from labelwise import catalog
 from labelwise.cli import app
 from labelwise.data import check, coco, convert, find, recognise
 from labelwise.types import Boxes, LabelwiseError, Pool, Rects
@@ -43,6 +44,10 @@ def rows(pool: Pool) -> Counter[Row]:
     return Counter((Path(pool.names[i]).stem, pool.classes[c], tuple(round(v) for v in box)) for i, c, box in boxes)
 
 
+def call(*arguments: str) -> None:
+    CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
 def run(*arguments: str) -> str:
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == 0, result.output
@@ -64,14 +69,14 @@ def test_every_layout_is_read_to_the_same_boxes(name: str, tmp_path: Path) -> No
     assert set(report.unused) <= {""}, "every file of the layout was used"
 
 
-@pytest.mark.parametrize("target", convert.targets())
+@pytest.mark.parametrize("target", catalog.writable())
 @pytest.mark.parametrize("name", WITH_BOXES)
 def test_what_is_read_is_written_and_read_again(name: str, target: str, tmp_path: Path) -> None:
     found = recognise.look(write(name, tmp_path / "data"))
     lost = convert.convert(found, target, tmp_path / "out")
     assert [line for line in lost if "video" not in line] == []
     again = recognise.look(tmp_path / "out")
-    assert again.format == convert.targets()[target] and len(again.pools) == 1
+    assert again.format == catalog.writable()[target] and len(again.pools) == 1
     (before,), (after,) = found.pools.values(), again.pools.values()
     assert rows(after) == rows(before) and set(after.classes) == set(before.classes)
     assert all(after.path(i).is_file() for i in range(len(after)))
@@ -163,3 +168,6 @@ def test_a_folder_that_is_not_empty_is_kept(tmp_path: Path) -> None:
     assert result.exit_code != 0 and [f.name for f in (tmp_path / "out").iterdir()] == ["mine.txt"]
     with pytest.raises(LabelwiseError, match="cannot be written"):
         convert.convert(recognise.look(data), "bmp", tmp_path / "new")
+    with pytest.raises(LabelwiseError, match=r"'yola'.*Did you mean 'yolo'"):
+        call("convert", str(data), "--to", "yola", "-o", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()

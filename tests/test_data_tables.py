@@ -337,3 +337,14 @@ def test_rows_of_yolo_are_nobody_elses(tmp_path: Path) -> None:
     assert not [
         name for name in ("box_table", "box_lists", "box_texts", "class_table") if formats[name].detect(tmp_path)
     ]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    rows = ("a.png,64,48,cat,1,2,30,40", 'a.png,64,48,"cat,2,3,30,40', "a.png,64,48,cat,5,6,30,40")
+    head = "filename,width,height,class,xmin,ymin,xmax,ymax"
+    (tmp_path / "_annotations.csv").write_text("\n".join((head, *rows)) + "\n")
+    pool = find.read(tmp_path)
+    assert pool.truth is not None and pool.truth.xyxy.tolist() == [[1, 2, 30, 40], [5, 6, 30, 40]]
+    (problem,) = pool.problems
+    assert problem.where == "_annotations.csv:3" and problem.handling == "left out"

@@ -133,6 +133,11 @@ def defining(folder: str, function: str) -> list[str]:
     return [n for n in names(folder) if found.search((PACKAGE / folder / f"{n}.py").read_text(encoding="utf-8"))]
 
 
+def writable() -> dict[str, str]:
+    """The data formats that can be written by the name that people call them (`cvat`), and the name of their file."""
+    return {name.removesuffix("_xml"): name for name in defining("data", "write")}
+
+
 def summary(folder: str, name: str) -> str:
     """First line of a method's docstring, by reading its file."""
     return source(PACKAGE / folder / f"{name}.py").doc.split("\n", 1)[0]

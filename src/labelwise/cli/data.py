@@ -22,7 +22,7 @@ FormatOption = Annotated[str | None, typer.Option("--format", help="The format, 
 FirstPixelOption = Annotated[
     int | None, typer.Option("--first-pixel", min=0, max=1, help="Pixels of VOC count from 0 or 1, if nobody can tell.")
 ]
-WRITABLE = [name.removesuffix("_xml") for name in catalog.defining("data", "write")]
+WRITABLE = list(catalog.writable())
 
 
 @app.command()
@@ -116,6 +116,8 @@ def convert(
     """
     if copy and link:
         raise LabelwiseError("--copy and --link: give one of the two")
+    if to not in WRITABLE:
+        raise LabelwiseError(catalog.unknown("format to write", to, WRITABLE))
     from labelwise.data import recognise
     from labelwise.data.convert import convert as write
 

@@ -190,10 +190,11 @@ def _rows(path: Path, file: str, at: Columns, images: NamedImages, problems: lis
         if at.image >= len(cells) or not cells[at.image]:
             problems.append(Problem("broken row", where, "it names no image", "left out"))
             continue
+        cut = at.form != "points" and len(cells) <= max(at.box)  # an image without a box has its cells, empty
         cells += [""] * (1 + least - len(cells))
         label = ONE_CLASS if at.label < 0 else cells[at.label] if at.label < len(cells) else ""
         boxes = _boxes(cells, at, label, hulls)
-        if boxes is None:
+        if boxes is None or (cut and not boxes):
             problems.append(Problem("broken row", where, f"no box in {' '.join(cells)[:200]!r}", "left out"))
             continue
         if boxes and not all(name for _, name in boxes):

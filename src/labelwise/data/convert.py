@@ -24,11 +24,6 @@ NO_SPLIT = "train"
 """What the only split of a data set that has none is called."""
 
 
-def targets() -> dict[str, str]:
-    """The formats that can be written by the name that people call them (`cvat`), and the name of their file."""
-    return {name.removesuffix("_xml"): name for name in catalog.defining("data", "write")}
-
-
 def convert(
     found: Found, to: str, output: Path, images: Images | None = None, progress: Callable[[int], None] = lambda _: None
 ) -> list[str]:
@@ -40,7 +35,7 @@ def convert(
     Raises:
         LabelwiseError: the folder is not empty, or a split cannot be read; nothing is written then.
     """
-    known = targets()
+    known = catalog.writable()
     if to not in known:
         raise LabelwiseError(f"{to!r} cannot be written; expected one of {', '.join(known)}")
     if found.broken:

@@ -158,10 +158,19 @@ def yaml_of(path: Path) -> Any:
 
 
 def table_of(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of every row of a CSV or TSV file that is not empty; the separator is found by itself."""
+    """(line, cells) of every row of a CSV or TSV file that is not empty; the separator is found by itself.
+
+    Where a quote is never closed each line is read by itself: else it would take the rows after it into its cell.
+    """
     said = text(path)
     first = said.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
+    if said.count('"') % 2:
+        for line, one in enumerate(said.splitlines(), start=1):
+            cells = next(csv.reader([one], delimiter=separator), [])
+            if any(cell.strip() for cell in cells):
+                yield line, [cell.strip() for cell in cells]
+        return
     reader = csv.reader(io.StringIO(said, newline=""), delimiter=separator)
     try:
         for row in reader:

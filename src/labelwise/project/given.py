@@ -21,7 +21,8 @@ from labelwise.ledger import given_labels
 from labelwise.ledger.ledger import Ledger
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem
 
-KIND = "image without labels"
+LEFT_OUT = "image that the simulated oracle cannot know"
+"""The kind of problem of a pool's images that `of_pool` leaves out."""
 _NAMED = 3
 
 
@@ -47,10 +48,8 @@ def of_pool(pool: Pool, run: Run, known: Collection[str] = ()) -> Pool:
             f'ask.who = "people", or, if an image without labels holds no object, {_ALL}'
         )
     what = f"{unseen.sum()} of {len(pool)} images, {pool.names[int(np.argmax(unseen))]} among them"
-    handling = (
-        f'the simulated oracle cannot know them: left out (ask.who = "people" asks; if they hold nothing: {_ALL})'
-    )
-    told = Problem(KIND, str(pool.root), what, handling, int(unseen.sum()))
+    handling = f'nobody has looked at them: left out (ask.who = "people" asks; if they hold nothing: {_ALL})'
+    told = Problem(LEFT_OUT, str(pool.root), what, handling, int(unseen.sum()))
     return replace(long_tail.subset(pool, np.flatnonzero(~unseen)), problems=(*pool.problems, told))
 
 
@@ -70,11 +69,7 @@ def of_test(test: Pool | None, run: Run) -> Pool | None:
 
 def messages(pool: Pool) -> list[str]:
     """What was left out of a pool, for whoever starts a run."""
-    return [
-        f"{one.what}: {one.kind}; {one.handling}"
-        for one in pool.problems
-        if one.kind == KIND and "oracle" in one.handling
-    ]
+    return [f"{one.what}: {one.kind}; {one.handling}" for one in pool.problems if one.kind == LEFT_OUT]
 
 
 def test_line(test: Pool) -> str | None:
