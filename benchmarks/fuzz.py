@@ -112,6 +112,7 @@ def _json_value(found: Files, name: str, rng: random.Random) -> tuple[Files, str
     told = how == "replace"
     if how == "replace":
         value = rng.choice(VALUES)
+        told = value is not None or not isinstance(node[key], list)  # null is how some tools write an empty list
         how = f"{key!r} = {value!r:.40}"
         node[key] = value
     elif how == "drop":
