@@ -122,7 +122,7 @@ def test_a_split_without_one_box_is_told(tmp_path: Path) -> None:
     root = write("yolo", tmp_path)
     for file in (root / "train" / "labels").iterdir():
         file.write_text("")
-    assert "no box" in {p.kind for p in check.check(root, full=False)}
+    assert "split without a box" in {p.kind for p in check.check(root, full=False)}
 
 
 def test_what_a_target_cannot_carry_is_told(tmp_path: Path) -> None:

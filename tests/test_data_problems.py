@@ -200,7 +200,7 @@ def test_check_tells_overlapping_splits_but_not_nested_ones(tmp_path: Path) -> N
     (root / "ImageSets" / "Main").mkdir(parents=True)
     for split, names in {"train": "a\n", "trainval": "a\nbb\n", "test": "bb\nccc\n"}.items():
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
-    found = [(p.kind, p.where, p.what) for p in check(root) if p.kind != "no box"]
+    found = [(p.kind, p.where, p.what) for p in check(root) if p.kind != "split without a box"]
     assert found == [("image in two splits", "JPEGImages/bb.png", "in the splits trainval and test")]
 
 

@@ -102,7 +102,12 @@ def check(root: Path, format_name: str | None = None, full: bool = True) -> tupl
 def _empty(found: Found) -> list[Problem]:
     """Splits that are annotated, and have not one box."""
     return [
-        Problem("no box", name or str(found.root), f"{len(pool)} images and not one box", "kept; are these the labels?")
+        Problem(
+            "split without a box",
+            name or str(found.root),
+            f"{len(pool)} images and not one box",
+            "kept; are these the labels?",
+        )
         for name, pool in found.pools.items()
         if pool.truth is not None and not found.boxes(pool) and not found.classifies
     ]

@@ -128,6 +128,8 @@ def describe(found: Found) -> list[tuple[str, str, str]]:
         clips = "" if pool.clips is None else f" in {len(np.unique(pool.clips.video))} videos"
         boxes = "no annotations"
         if annotated(pool):
-            boxes = "a class each" if found.classifies else f"{len(pool.truth or ())} boxes"
-        rows.append((name or "(no splits)", f"{len(pool)} {'frames' if clips else 'images'}{clips}", boxes))
+            n = found.boxes(pool)
+            boxes = "a class each" if found.classifies else f"{n} box{'' if n == 1 else 'es'}"
+        what = f"{'frame' if clips else 'image'}{'' if len(pool) == 1 else 's'}"
+        rows.append((name or "(no splits)", f"{len(pool)} {what}{clips}", boxes))
     return rows + [(name, "cannot be read", why) for name, why in found.broken.items()]
