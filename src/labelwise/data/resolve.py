@@ -51,7 +51,7 @@ class Resolver:
         `folders`: the places (relative to the root) that the path may count from, the likeliest first; `where`: the
         place of the path, for messages; `split`: the split it is of, so that no image of another one is taken.
         """
-        reference = reference.strip().replace("\0", "")
+        reference = reference.replace("\0", "")
         for how, spelled in _spellings(reference):
             for folder in folders:
                 name = posixpath.normpath(posixpath.join(folder, spelled)) if spelled else ""
@@ -150,6 +150,8 @@ class Resolver:
 
 def _spellings(reference: str) -> list[tuple[str, str]]:
     found = [("as written", reference)]
+    if reference != reference.strip():
+        found.append(("as written", reference := reference.strip()))
     if "\\" in reference:
         found.append(("backslash", reference.replace("\\", "/")))
     if "%" in reference or reference.startswith("file:"):
