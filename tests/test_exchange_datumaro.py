@@ -95,7 +95,7 @@ def test_datumaro_reads_the_training_set(tmp_path: Path) -> None:
     ]
     whole, part = training_set.split_by_coverage(images, labels)
     assert (whole.tolist(), part.tolist()) == ([0], [2])
-    content = training_set.coco(images, labels, rows, whole, project=PROJECT, part=False)
+    content = training_set.coco(images, labels, rows, whole, project=PROJECT, part=False, home="images")
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     ((_, label, corners_read, attributes),) = datumaro("coco_instances", tmp_path)

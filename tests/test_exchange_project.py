@@ -289,12 +289,22 @@ def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context,
     names = tuple(f"v/a.mp4#{k:06d}" for k in range(6))
     was = dict(zip(opened.pool.names, names, strict=True))
     opened.pool = replace(opened.pool, names=names, frames=lambda k: np.full((96, 96, 3), k, np.uint8))
-    queries = [replace(query, image=was[query.image]) for query in interchange.open_queries(opened, 1)]
-    assert [np.asarray(Image.open(path)).max() for path in interchange.draw(opened, queries, tmp_path)] == [2, 3]
+    asked = [was[query.image] for query in interchange.open_queries(opened, 1)]
+    assert [np.asarray(Image.open(path)).max() for path in interchange.draw(opened, asked, tmp_path)] == [2, 3]
     assert (tmp_path / "v" / "a.mp4#000002.png").is_file()
     opened.pool = replace(opened.pool, names=("../up.mp4#0", *names[1:]))
     with pytest.raises(LabelwiseError, match="cannot be written below"):
-        interchange.draw(opened, [replace(queries[0], image="../up.mp4#0")], tmp_path)
+        interchange.draw(opened, ["../up.mp4#0"], tmp_path)
+
+
+def test_a_training_set_of_frames_is_read_back(answered: Context, tmp_path: Path) -> None:
+    given, frames = answered.pool, [np.full((96, 96, 3), 40 * k, np.uint8) for k in range(len(answered.pool))]
+    answered.pool = replace(given, frames=lambda k: frames[k])
+    training_export.write_set(answered, "coco", tmp_path / "set")
+    back = find.read(tmp_path / "set", "train")
+    assert back.names == tuple(f"images/{name}.png" for name in given.names[:2]) and back.problems == ()
+    assert back.truth is not None and np.diff(back.truth.offsets).tolist() == [2, 0]
+    assert np.asarray(Image.open(back.path(1))).max() == 40
 
 
 def test_a_refused_import_shows_every_problem(opened: Context, tmp_path: Path, capsys: Any) -> None:

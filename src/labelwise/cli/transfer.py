@@ -208,7 +208,7 @@ def _send(address: str, opened: Context, round_number: int | None, images: str |
 
     queries = interchange.open_queries(opened, round_number)
     files = interchange.query_files(opened, FORMAT, queries, image_url=images)
-    if interchange.draw(opened, queries, folder / "images"):
+    if interchange.draw(opened, (query.image for query in queries), folder / "images"):
         out.print(f"The frames to serve by {images or label_studio.LOCAL_FILES}: {folder / 'images'}", markup=False)
     server = Server(address, os.environ.get(TOKEN, ""))
     number = server.create(f"{opened.run.name}, round {queries[0].round}", files["config.xml"].decode())

@@ -52,7 +52,8 @@ def coco(
     *,
     project: str,
     part: bool,
-    home: str | None = None,
+    home: str,
+    drawn: bool = False,
 ) -> dict[str, Any]:
     """A COCO file (plain data) of these images.
 
@@ -63,7 +64,8 @@ def coco(
         images: numbers of the images to write.
         project: the project's id.
         part: whether these images were looked at in part only.
-        home: the folder from which file names count, as seen from that of the export; None: the images are no files.
+        home: the folder from which file names count, as seen from that of the export.
+        drawn: the images are no files of their own, and were drawn as PNG below `home`.
     """
     id_of = {pool.names[image]: k for k, image in enumerate(images.tolist(), start=1)}
     rows: list[dict[str, Any]] = []
@@ -85,8 +87,8 @@ def coco(
     )
     info = {"description": meaning, "labelwise_project": project, "labelwise_looked_at": _word(part)}
     return {
-        "info": info if home is None else {**info, "labelwise_images": home},
-        "images": [_image(pool, labels, image, id_of[pool.names[image]], part) for image in images.tolist()],
+        "info": {**info, "labelwise_images": home},
+        "images": [_image(pool, labels, image, id_of[pool.names[image]], part, drawn) for image in images.tolist()],
         "categories": [{"id": k, "name": name} for k, name in enumerate(pool.classes, start=1)],
         "annotations": rows,
     }
@@ -96,13 +98,13 @@ def _word(part: bool) -> str:
     return "part" if part else "whole"
 
 
-def _image(pool: Pool, labels: Labels, image: int, image_id: int, part: bool) -> dict[str, Any]:
+def _image(pool: Pool, labels: Labels, image: int, image_id: int, part: bool, drawn: bool) -> dict[str, Any]:
     known = {
         "looked_at": _word(part),
         "coverage": labels.coverage.of(image).tolist(),
         "background": labels.background.of(image).tolist(),
     }
-    made: dict[str, Any] = {"id": image_id, "file_name": pool.names[image], "labelwise": known}
+    made: dict[str, Any] = {"id": image_id, "file_name": pool.names[image] + ".png" * drawn, "labelwise": known}
     made |= {"width": int(pool.width_px[image]), "height": int(pool.height_px[image])}
     if pool.clips is not None:
         made |= {"video_id": int(pool.clips.video[image]) + 1, "frame_id": int(pool.clips.frame[image])}

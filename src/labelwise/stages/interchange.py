@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,12 +61,12 @@ def has_no_files(pool: Pool) -> bool:
     return pool.pixels is not None or pool.frames is not None
 
 
-def draw(context: Context, queries: Sequence[Query], folder: Path) -> list[Path]:
-    """Writes the asked images as PNG, where they are frames of videos or of an archive and no files of their own."""
+def draw(context: Context, names: Iterable[str], folder: Path) -> list[Path]:
+    """Writes images as PNG, where they are frames of videos or of an archive and no files of their own."""
     pool, made = context.pool, []
     if not has_no_files(pool):
         return []
-    for name in dict.fromkeys(query.image for query in queries):
+    for name in dict.fromkeys(names):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise LabelwiseError(f"{name}: cannot be written below {folder}; rename the image")
         shown = context.frame(pool.number_of[name])
@@ -85,7 +85,7 @@ def write_queries(
     for name, content in contents.items():
         files.write_bytes(folder / name, content)
     by_frame = getattr(_definition(tool), "FRAMES_OF_VIDEO", False)
-    drawn = [] if by_frame else draw(context, queries, folder / "images")
+    drawn = [] if by_frame else draw(context, (query.image for query in queries), folder / "images")
     return len(queries), [*(folder / name for name in contents), *([folder / "images"] if drawn else [])]
 
 

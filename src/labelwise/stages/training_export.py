@@ -44,8 +44,9 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
     with readable_errors(folder), new_folder(folder) as made:
         if to == LOOKED_AT:
-            about = _write_coco(pool, labels, rows, made, project, whole, part)
-            notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
+            about = _write_coco(context, labels, rows, made, project, whole, part)
+            if not interchange.has_no_files(pool):
+                notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
         else:
             about = _write_plain(context, to, made, labels.annotations, whole, copy_images)
             boxes = int(np.diff(labels.annotations.offsets)[part].sum())
@@ -82,7 +83,7 @@ def _missing_images(context: Context, to: str, labelled: Sequence[int]) -> list[
 
 
 def _write_coco(
-    pool: Pool,
+    context: Context,
     labels: Labels,
     rows: list[dict[str, Any]],
     folder: Path,
@@ -91,8 +92,11 @@ def _write_coco(
     part: np.ndarray,
 ) -> dict[str, str]:
     """COCO: what was looked at as a whole, and in a file of its own what was not."""
+    pool = context.pool
     written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
-    home = None if interchange.has_no_files(pool) else clean.relative(pool.root.resolve(), folder.resolve())
+    seen = [int(i) for i in (*whole, *part) if pool.available[i]]
+    drawn = bool(interchange.draw(context, (pool.names[i] for i in seen), folder / "images"))
+    home = "images" if drawn else clean.relative(pool.root.resolve(), folder.resolve())
     about = {
         "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
         "partly_labelled.json": f"{len(part)} images of which only boxes or regions were asked; honour `coverage`",
@@ -100,7 +104,7 @@ def _write_coco(
     if not len(part):
         del written["partly_labelled.json"], about["partly_labelled.json"]
     for name, (images, partly) in written.items():
-        content = training_set.coco(pool, labels, rows, images, project=project, part=partly, home=home)
+        content = training_set.coco(pool, labels, rows, images, project=project, part=partly, home=home, drawn=drawn)
         files.write_text(folder / name, to_json(content) + "\n")
     return about
 
