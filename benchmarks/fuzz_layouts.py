@@ -272,6 +272,11 @@ def _open_images(n: str, c: str, box: tuple[int, int, int, int]) -> str:
     return f"{n},xclick,/m/{NUMBER[c]},1,{x1 / WIDTH},{x2 / WIDTH},{y1 / HEIGHT},{y2 / HEIGHT},0,0,0,0,0\n"
 
 
+def _mot(n: int, c: str, box: tuple[int, int, int, int]) -> str:
+    x1, y1, x2, y2 = box
+    return f"{n},1,{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,{NUMBER[c] + 1},1\n"
+
+
 def _npz() -> bytes:
     rng = np.random.default_rng(0)
     file = io.BytesIO()
@@ -346,6 +351,11 @@ def layouts() -> Mapping[str, Files]:
         "kitti": _images("training/image_2/{}.jpg") | _per_image(_kitti, "training/label_2/{}.txt"),
         "keras txt": _images("images/{}.jpg") | {"train.txt": _keras_txt(), "classes.txt": _NAMES},
         "dota": _images("train/images/{}.jpg") | _per_image(_dota, "train/labelTxt/{}.txt"),
+        "mot": {f"train/s/img1/{k}.jpg": image(k) for k in range(1, 3)}
+        | {
+            "train/s/gt/gt.txt": _text("".join(_mot(k, c, b) for k, v in enumerate(BOXES.values(), 1) for c, b in v)),
+            "train/s/gt/labels.txt": _NAMES,
+        },
         "class folders": {
             f"{split}/{c}/{i}.jpg": image(i) for split in ("train", "test") for c in NUMBER for i in range(2)
         },

@@ -287,6 +287,23 @@ LAYOUTS: dict[str, tuple[str, Layout]] = {
                 {"bbox": [20, 10, 80, 60], "category": "cat"}, {"bbox": 3, "category": "cat"}]},
             {"file_name": "b.jpg", "objects": []}),
     }),
+    "tt100k": ("json_list", {
+        "train/a.jpg": None, "train/b.jpg": None, "train/c.jpg": None,
+        "annotations.json": {"types": ["cat", "dog"], "imgs": {
+            "a": {"path": "train/a.jpg", "id": "a", "objects": [
+                {"category": "cat", "bbox": {"xmin": 20, "ymin": 10, "xmax": 100, "ymax": 70}},
+                {"category": "cat", "bbox": {"xmin": 20, "ymin": 10}}]},
+            "b": {"path": "train/b.jpg", "id": "b", "objects": []}}},
+    }),
+    "crowdhuman": ("json_lines", {
+        "images/a.jpg": None, "images/b.jpg": None, "images/c.jpg": None,
+        "annotation.odgt": lines(
+            {"ID": "a", "gtboxes": [
+                {"tag": "cat", "fbox": [20, 10, 80, 60], "vbox": [20, 10, 8, 6], "extra": {"box_id": 0}},
+                {"tag": "mask", "fbox": [1, 2, 3, 4], "extra": {"ignore": 1}},
+                {"tag": "cat", "fbox": [1, 2, None, 4]}]},
+            {"ID": "b", "gtboxes": []}),
+    }),
     "vertex": ("json_lines", {
         "a.jpg": None, "b.jpg": None, "c.jpg": None,
         "export.jsonl": lines(

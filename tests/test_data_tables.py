@@ -95,6 +95,22 @@ LAYOUTS: dict[str, tuple[str, str, list[Box]]] = {
         'image_id,class,geometry\na.jpg,cat,"[(10, 20), (40, 20), (40, 60), (10, 60)]"\n',
         [A],
     ),
+    "SKU-110K": (
+        "annotations_train.csv",
+        "a.jpg,10,20,40,60,cat,100,80\na.jpg,50,5,90,70,dog,100,80\nb.jpg,0,0,30,30,cat,100,80\n",
+        [A, B, C],
+    ),
+    "LISA": (
+        "allAnnotations.csv",
+        "Filename;Annotation tag;Upper left corner X;Upper left corner Y;Lower right corner X;Lower right corner Y;"
+        "Occluded,On another road\na.jpg;cat;10;20;40;60;0,0\nb.jpg;cat;0;0;30;30;1,0\n",
+        [A, C],
+    ),
+    "Global Wheat 2021": (
+        "competition_train.csv",
+        "image_name,BoxesString,domain\na.jpg,10 20 40 60;50 5 90 70,x\nb.jpg,no_box,y\n",
+        [("a.jpg", "object", *A[2:]), ("a.jpg", "object", *B[2:])],
+    ),
     "lists of boxes": (
         "x.csv",
         "image,annotations\na.jpg,\"[{'x': 10, 'y': 20, 'width': 30, 'height': 40}]\"\nb.jpg,[]\n",

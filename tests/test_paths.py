@@ -110,3 +110,14 @@ def test_a_folder_takes_the_place_of_an_empty_one(tmp_path: Path, monkeypatch: p
     with disk.new_folder(tmp_path / "made") as partial:
         (partial / "a.txt").write_text("a", encoding="utf-8")
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "a.txt"]
+
+
+@pytest.mark.parametrize(("folder", "there"), [("train2017", True), ("Train", True), ("val2017", False)])
+def test_a_split_and_its_year_are_one_place(tmp_path: Path, folder: str, there: bool) -> None:
+    (tmp_path / folder).mkdir()
+    Image.new("RGB", (32, 24)).save(tmp_path / folder / "a.png")
+    images = [{"id": 1, "coco_url": "http://images.cocodataset.org/x/a.png", "width": 32, "height": 24}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/lvis_v1_train.json").write_text(json.dumps(content), encoding="utf-8")
+    assert find.read(tmp_path, "train").names == ((f"{folder}/a.png",) if there else ())

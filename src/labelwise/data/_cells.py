@@ -25,6 +25,12 @@ def boxes(cell: str) -> tuple[list[Box], bool] | None:
     inside = cell.strip().strip("[](){}").strip()
     if not inside:
         return [], False
+    if ";" in inside and not set("[](){}'\":,") & set(inside):  # a box after another: 1 2 3 4;5 6 7 8
+        several = [one.split() for one in inside.split(";")]
+        if all(len(one) == 4 for one in several):
+            return [(number(a), number(b), number(c), number(d)) for a, b, c, d in several], False
+    if inside.casefold() in ("no_box", "nobox"):
+        return [], False
     parts = re.split(r"[,;\s]+", inside)
     if len(parts) == 4 and not set("[](){}'\":") & set(inside):
         x, y, width, height = map(number, parts)

@@ -21,17 +21,21 @@ _IMAGE = (
 )
 _CLASS = (
     "classname labelname categoryname class label category objectclass objectname objectlabel object cls name species "
-    "breed tag target classid labelid categoryid"
+    "breed tag annotationtag target classid labelid categoryid"
 )
 _CROWD = "isgroupof iscrowd crowd difficult"
 _SPLIT = "split set subset mluse partition"
-_BOX = "bbox boundingbox bboxes boundingboxes bboxcoco bboxxywh bboxxyxy bboxpascalvoc box boxes annotations geometry"
+_BOX = (
+    "bbox boundingbox bboxes boundingboxes bboxcoco bboxxywh bboxxyxy bboxpascalvoc box boxes boxesstring "
+    "annotations geometry"
+)
 _SHAPE = "regionshapeattributes"
 _ATTRIBUTES = "regionattributes"
 _BEFORE = ("", "bbox", "box", "roi", "rect", "bb")
-_LOW = ("{}min", "min{}", "{}1", "{}tl", "{}start", "start{}", "topleft{}", "{}topleft", "upperleft{}", "{}upperleft")
+_LOW = ("{}min", "min{}", "{}1", "{}tl", "{}start", "start{}", "topleft{}", "{}topleft", "upperleft{}", "{}upperleft",
+        "upperleftcorner{}")  # fmt: skip
 _HIGH = ("{}max", "max{}", "{}2", "{}br", "{}end", "end{}", "bottomright{}", "{}bottomright", "lowerright{}",
-         "{}lowerright")  # fmt: skip
+         "{}lowerright", "lowerrightcorner{}")  # fmt: skip
 _MIDDLE = ("{}center", "center{}", "c{}", "{}c", "{}mid", "mid{}")
 _NO_DOUBT = ("id", "name", "frame", "classid", "labelid", "categoryid", "target", "url", "imageurl", "imageid")
 _PREDICTED = ("confidence", "score", "conf", "probability")
@@ -232,12 +236,15 @@ def _automl(row: Sequence[str]) -> Columns | None:
 
 
 def _in_a_row(row: Sequence[str]) -> Columns | None:
-    """`path, x1, y1, x2, y2, class`, the class before the box too, or none."""
-    if len(row) not in (5, 6) or not is_image(row[0]):
+    """`path, x1, y1, x2, y2, class`, the class before the box too, or none; SKU-110K: width and height follow."""
+    if len(row) not in (5, 6, 8) or not is_image(row[0]):
+        return None
+    if len(row) == 8 and (is_number(row[5]) or not all(map(is_number, row[6:]))):
         return None
     start = 2 if len(row) == 6 and row[1] and not is_number(row[1]) else 1
     label = -1 if len(row) == 5 else 1 if start == 2 else 5
-    return Columns(1, 0, label, box=tuple(range(start, start + 4)), form="corners")
+    size = (6, 7) if len(row) == 8 else None
+    return Columns(1, 0, label, box=tuple(range(start, start + 4)), form="corners", size=size)
 
 
 def _fits(columns: Columns, row: Sequence[str]) -> bool:

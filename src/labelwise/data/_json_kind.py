@@ -42,6 +42,7 @@ LISTS = {
     "vott": _keys("{", '"assets' + _OBJECT, '"(asset|regions|tags)"'),
     "cloud_annotations": _keys("{", '"type"\\s*:\\s*"localization"', '"annotations' + _OBJECT),
     "edge_impulse": _keys("{", '"boundingBoxes' + _OBJECT),
+    "tt100k": _keys("{", '"types' + _LIST, '"imgs' + _OBJECT),
     "scalabel": _keys("{", '"frames' + _LIST, '"labels"', '"(box2d|config)"'),
     "label_studio": _keys("[", '"(annotations|completions)' + _LIST, r'"(result|data|was_cancelled)"\s*:'),
     "label_studio_min": _keys(

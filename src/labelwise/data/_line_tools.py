@@ -24,6 +24,7 @@ Parser = Callable[[Lines, Notes], Iterator[Said]]
 _CLASSES = ("categories", "category", "labels", "label", "classes", "class", "class_name", "category_name", "name")
 _NUMBERS = ("category_id", "category_ids", "class_id", "label_id")
 _BOXES = ("bbox", "bboxes", "boxes", "bounding_box")
+_BODIES = ("fbox", "vbox", "hbox")
 _ML_USE = {"training": "train", "validation": "val", "test": "test"}
 
 
@@ -142,11 +143,29 @@ def labelbox_lines(lines: Lines, notes: Notes) -> Iterator[Said]:
         yield Said(reference, place, found, size, twin="", seen=bool(labels))
 
 
+def crowdhuman(lines: Lines, notes: Notes) -> Iterator[Said]:
+    """CrowdHuman's `.odgt`: whole bodies (`fbox`, else what is seen of them); a `mask` is a region to ignore."""
+
+    def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
+        return name_of("person" if one.get("tag") == "mask" else one.get("tag")), list_box(_first(one, _BODIES))
+
+    for place, row in lines:
+        raw = row.get("gtboxes")
+        if isinstance(raw, list):
+            raw = [{**one, "crowd": _ignored(one)} if isinstance(one, dict) else one for one in raw]
+        yield Said(text_of(row.get("ID")), place, objects(raw, f"{place}: gtboxes", notes, make), stem=True)
+
+
+def _ignored(one: dict[str, Any]) -> bool:
+    return one.get("tag") == "mask" or dict_of(one.get("extra")).get("ignore") in (1, True)
+
+
 PARSERS: dict[str, Parser] = {
     "huggingface": huggingface,
     "vertex": vertex,
     "azure": azure,
     "sagemaker": sagemaker,
+    "crowdhuman": crowdhuman,
     "labelbox_lines": labelbox_lines,
 }
 SHARES = frozenset({"vertex", "azure"})

@@ -115,6 +115,17 @@ def bdd(content: Any, file: str, notes: Notes) -> Iterator[Said]:
         yield Said(name, place, found, size_of(size.get("width"), size.get("height")), stem=stem)
 
 
+def tt100k(content: Any, file: str, notes: Notes) -> Iterator[Said]:
+    """Tsinghua-Tencent 100K: `imgs` by their id, each with its path and objects; `types` are the classes in use."""
+
+    def make(one: dict[str, Any], where: str) -> tuple[str, Box]:
+        box = dict_of(one.get("bbox"))
+        return name_of(one.get("category")), ends_box(*(box.get(key) for key in ("xmin", "ymin", "xmax", "ymax")))
+
+    for place, entry in entries_of(content.get("imgs"), f"{file}: imgs", notes):
+        yield Said(text_of(entry.get("path")), place, objects(entry.get("objects"), f"{place} objects", notes, make))
+
+
 def edge_impulse(content: Any, file: str, notes: Notes) -> Iterator[Said]:
     """Edge Impulse: `bounding_boxes.labels` beside the images."""
 

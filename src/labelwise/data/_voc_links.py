@@ -17,7 +17,7 @@ from labelwise.types import Problem
 
 _ANNOTATIONS = re.compile(r"annot|xml|label|bbox|^anns?$|^anno|^gt$")
 _IMAGES = re.compile(r"^(jpe?g_?images?|images?|imgs?|pictures|photos|frames|data|jpe?gs?|pngs?)$")
-_MASKS = re.compile(r"^(segmentation|masks?$)")
+_MASKS = re.compile(r"^(segmentation|masks?$|trimaps?$)")
 _WORDS = re.compile(r"annotations?|annots?|annos?|anns?|xmls?|labels?|jpe?g|images?|imgs?|[-_. ]")
 
 

@@ -266,7 +266,7 @@ def _ordered(
             n += 1
             outside += x2 > size[0] + 1 or y2 > size[1] + 1
             corners += x2 - x1 > x1 and y2 - y1 > y1 and x2 - x1 <= size[0] + 1 and y2 - y1 <= size[1] + 1
-    if _headers.plain(at.names[at.box[0]]) not in ("bboxxyxy", "bboxpascalvoc") and (
+    if _headers.plain(at.names[at.box[0]]) not in ("bboxxyxy", "bboxpascalvoc", "boxesstring") and (
         not outside or outside < n / 10 or corners < n
     ):
         return rows

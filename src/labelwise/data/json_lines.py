@@ -1,4 +1,5 @@
-"""JSON lines, one image a line: Hugging Face `metadata.jsonl`, Vertex AI, Azure ML, SageMaker manifests, Labelbox.
+"""JSON lines, one image a line: Hugging Face `metadata.jsonl`, Vertex AI, Azure ML, SageMaker manifests, Labelbox,
+CrowdHuman (`.odgt`).
 
 The files of one tool are read, that of most files. Boxes of Hugging Face are x, y, width, height in pixels. A line
 without a list of objects is an image without labels, one with an empty list was looked at.
@@ -29,14 +30,15 @@ from labelwise.data import _said as said_by
 from labelwise.data import classes, entries, listing, text_files
 from labelwise.types import LabelwiseError, Pool
 
-LOOKS_FOR = "metadata.jsonl of Hugging Face, or JSON lines of Vertex AI, Azure ML, SageMaker (.manifest) or Labelbox"
+LOOKS_FOR = "metadata.jsonl of Hugging Face, or JSON lines of Vertex AI, Azure ML, SageMaker (.manifest), Labelbox"
 
-_SUFFIXES = (".jsonl", ".ndjson", ".manifest")
+_SUFFIXES = (".jsonl", ".ndjson", ".manifest", ".odgt")
 _OF_CLASSES = "classes"
 _KEYS = {
     "vertex": r'"imageGcsUri"(?s:.)*"boundingBoxAnnotations"|"boundingBoxAnnotations"(?s:.)*"imageGcsUri"',
     "azure": r'"image_url"(?s:.)*"label"\s*:\s*\[',
     "sagemaker": r'"source-ref"(?s:.)*"annotations"',
+    "crowdhuman": r'"gtboxes"\s*:\s*\[',
     "labelbox_lines": r'"data_row"(?s:.)*"projects"',
     "huggingface": r'"file_name"(?s:.)*"(objects|bbox|bboxes|boxes)"|"(objects|bbox|bboxes)"(?s:.)*"file_name"',
     _OF_CLASSES: r'"file_name"[^\n]*"label"\s*:|"label"\s*:[^\n]*"file_name"|"imageGcsUri"[^\n]*"classificationAnno',

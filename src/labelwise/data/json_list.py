@@ -1,4 +1,5 @@
-"""One JSON of all images: VIA, VoTT, CreateML, Label Studio, Datumaro, BDD100K, FiftyOne, Labelbox, Edge Impulse.
+"""One JSON of all images: VIA, VoTT, CreateML, Label Studio, Datumaro, BDD100K, FiftyOne, Labelbox, Edge Impulse,
+TT100K.
 
 COCO is another format. The files of one tool are read, that of most files; several of them are joined, and a file in
 the folder of a split, or with its name (`train.json`), is of that split. What is listed without an object was looked
@@ -47,6 +48,7 @@ _PARSERS: dict[str, list_tools.Parser] = {
     "scalabel": list_tools.bdd,
     "cloud_annotations": list_tools.cloud_annotations,
     "edge_impulse": list_tools.edge_impulse,
+    "tt100k": list_tools.tt100k,
     "fiftyone": list_tools.fiftyone,
     "fiftyone_labels": list_tools.fiftyone_labels,
     "labelbox": list_tools.labelbox,

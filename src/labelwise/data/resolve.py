@@ -116,7 +116,8 @@ class Resolver:
             for k in range(min(len(parts), self._depth), 0, -1):
                 found = self._ends_of(k).get("/".join(parts[-k:]), [])
                 if split:
-                    found = [name for name in found if split_names.of_path(name) in ("", split)]
+                    named = [(name, split_names.of_path(name)) for name in found]
+                    found = [name for name, one in named if not one or split_names.same(one, split)]
                 if not found:
                     continue
                 if len(parts) > k and parts[-k - 1] in self._folder_names:

@@ -18,7 +18,9 @@ from labelwise.data.image_reader import SUFFIXES
 from labelwise.data.listing import Listing, suffix_of
 from labelwise.types import Pool, Problem
 
-ANNOTATIONS = frozenset((".xml", ".txt", ".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml", ".manifest"))
+ANNOTATIONS = frozenset(
+    (".xml", ".txt", ".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml", ".manifest", ".odgt")
+)
 _OTHER_IMAGES = frozenset(
     (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf")
 )
