@@ -158,7 +158,7 @@ def test_images_that_are_no_frames_are_refused(clips: Path, tmp_path: Path) -> N
         (still / split).symlink_to(clips / split)
     with pytest.raises(LabelwiseError, match="not frames of videos"):
         started(still, tmp_path / "refused", "temporal_coherence")
-    with pytest.raises(LabelwiseError, match="stride_frames"):
+    with pytest.raises(LabelwiseError, match="every_frames"):
         started(clips, tmp_path / "drawn", "random_image", "data.most_images=5")
 
 

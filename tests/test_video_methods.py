@@ -185,7 +185,7 @@ def test_a_frame_is_an_image_and_what_videos_need_is_known_beforehand():
         labels={"policy": "background"},
     )
     assert run.query.unit == "image" and run.budget.unit == "images"
-    assert run.needs_tracks and run.needs_clips and run.needs_labelled and not run.needs_views
+    assert run.needs_tracks and run.needs_clips and not run.needs_labelled and not run.needs_views
     still = run_of(query={"unit": "image", "score": "random", "select": "top"}, labels={"policy": "background"})
     assert not still.needs_clips
     with pytest.raises(LabelwiseError, match="scores whole images"):

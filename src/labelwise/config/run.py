@@ -303,7 +303,27 @@ class Run(Section):
     @property
     def needs_clips(self) -> bool:
         """Whether the pool must be of videos."""
-        return self.needs("clips") or self.labels.propagate is not None
+        return self.needs("clips") or self.labels.propagate is not None or self.query.every_frames is not None
+
+    @property
+    def tracks_reach(self) -> int:
+        """How many frames away from its own a box is followed at most; 0: none is followed."""
+        lent = 0 if self.labels.propagate is None else self.labels.propagate.frames
+        return max(self.tracks.frames if self.needs_tracks else 0, lent)
+
+    @property
+    def thinned_tracks(self) -> str | None:
+        """What is wrong with tracks over a pool that is thinned out, and what to set instead."""
+        n = self.data.stride_frames
+        if n == 1 or not self.tracks_reach:
+            return None
+        who = f"score {self.query.score.name!r}" if self.needs_tracks else "labels.propagate"
+        return (
+            f"{who} follows boxes from frame to frame, and data.stride_frames = {n} takes the frames between away: right "
+            "boxes are then called wrong, and lent boxes go astray. Keep the film, ask about fewer frames: --set "
+            f"data.stride_frames=1 --set query.every_frames={n} --set data.test_stride_frames="
+            f"{self.data.test_stride_frames or n}"
+        )
 
 
 _WITH_VIEWS = ("view_probs", "view_iou")

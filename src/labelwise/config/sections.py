@@ -80,7 +80,10 @@ class Data(Section):
     without labels holds no object. By split: {train = "partial", val = "complete"}.
     """
     stride_frames: int = Field(1, ge=1)
-    """Of videos every so many frames one is in the pool and in the test split."""
+    """Of videos every so many frames one is in the pool; not with tracks, which want the film's own frames: to ask of
+    fewer frames set query.every_frames."""
+    test_stride_frames: int | None = Field(None, ge=1)
+    """Of videos every so many frames one is tested on; none: as many as `stride_frames`."""
     frames_gb: float = Field(4.0, ge=0)
     """Disk for decoded frames of videos."""
 
@@ -177,6 +180,9 @@ class QueryRule(Section):
     features: Literal["model", "frozen"] | None = None
     """What selectors that look at features see of whole images: "model": the features of the trained model; "frozen":
     those of the section `features`, centred and of unit length; none: "model"."""
+    every_frames: int | None = Field(None, ge=1)
+    """Of videos every so many frames one may be asked, and drawn in the first round; none: each. Tracks go on over all
+    frames of the film, which are predicted only where a track needs them."""
     tau_frequency: tuple[float, float] = (0.8, 0.1)
     """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
 

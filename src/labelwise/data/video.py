@@ -117,9 +117,7 @@ def every(pool: Pool, k: int) -> Pool:
         raise LabelwiseError(f"{pool.root}: every {k}th frame of images that are no frames of videos. Read videos.")
     if k < 1:
         raise LabelwiseError(f"{pool.root}: every {k}th frame; expected 1 or more")
-    video, frame = pool.clips.video, pool.clips.frame
-    first = np.searchsorted(video, video)  # of its clip: images of a clip stand together, in order of time
-    return long_tail.subset(pool, np.flatnonzero((frame - frame[first]) % k == 0))
+    return long_tail.subset(pool, np.flatnonzero(pool.clips.every(k)))
 
 
 def _pool(

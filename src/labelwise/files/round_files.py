@@ -16,7 +16,7 @@ Sums = dict[str, tuple[int, int]]
 """Size in bytes and CRC-32 of every file, by its name in the round's folder."""
 
 WRITES = {
-    "predict": ("predictions*", "labelled_probability.parquet"),
+    "predict": ("predictions*", "predicted.parquet", "labelled_probability.parquet"),
     "score": ("scores.parquet", "errors.parquet", "links.parquet"),
     "select": ("picks.parquet",),
     "ask": ("waiting.json",),
@@ -39,6 +39,11 @@ class RoundFolder:
     def predictions(self, scale: float = 1.0) -> Path:
         """The folder of the detections at a magnification."""
         return self.path / ("predictions" if scale == 1 else f"predictions-{scale:g}")
+
+    @property
+    def predicted(self) -> Path:
+        """Of videos, the images that the model looked at."""
+        return self.path / "predicted.parquet"
 
     @property
     def labelled_probability(self) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from labelwise.config import Run
 from labelwise.data.image_reader import Images, pixels_of
@@ -196,6 +197,12 @@ class Context:
         return pixels_of(self.pool, image)
 
 
+def askable(pool: Pool, run: Run) -> Bool[np.ndarray, " images"]:
+    """Which images may be asked about: all, or of videos every `query.every_frames`-th frame."""
+    every = run.query.every_frames
+    return np.ones(len(pool), np.bool_) if every is None else clips_of(pool).every(every)
+
+
 def clips_of(pool: Pool) -> Clips:
     """The clips of a pool of videos.
 
@@ -204,7 +211,8 @@ def clips_of(pool: Pool) -> Clips:
     """
     if pool.clips is None:
         raise LabelwiseError(
-            f"{pool.root}: these images are not frames of videos, which a score, selector or labels.propagate needs. "
+            f"{pool.root}: these images are not frames of videos, which a score, selector, query.every_frames or "
+            "labels.propagate needs. "
             'Give video files, a COCO file with video_id and frame_id, or frame folders with data.format = "frames"'
         )
     return pool.clips

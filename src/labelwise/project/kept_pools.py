@@ -63,7 +63,7 @@ def _key(run: Run, root: Path, splits: tuple[str, str]) -> str:
     """All that a pool hangs on; the seed only where it draws a sample or the long tail."""
     drawn = run.data.imbalance is not None or run.data.sample is not None
     seed = run.seed if drawn else None
-    start = run.budget.start_images, run.budget.start
+    start = run.budget.start_images, run.budget.start, run.query.every_frames
     features = None if run.features is None else run.features.model_dump_json()
     what = [run.data.model_dump_json(), features, str(root.resolve()), splits]
     parts = [*what, start, seed, run.model.name, run.train.accelerator, run.needs_clips, run.ask.who]

@@ -21,7 +21,7 @@ from labelwise.errors import LabelwiseError, no_project
 from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability, given
-from labelwise.project.context import Bar, Context, Decoded, clips_of, silent
+from labelwise.project.context import Bar, Context, Decoded, askable, clips_of, silent
 from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -51,6 +51,7 @@ def start(
             raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
+            refuse_thinned_tracks(run)
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar, kept)
     run = resolve_paths(config.load(catalog.recipe_files(recipe), settings), folder)
@@ -63,9 +64,16 @@ def start(
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
         return _open(Project.open(folder, run.ledger), run, bar, kept)
+    refuse_thinned_tracks(run)
     if not run.data.generated:
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
+
+
+def refuse_thinned_tracks(run: Run) -> None:
+    """Of a project that is made or changed; one that has begun goes on, and is told."""
+    if run.thinned_tracks is not None:
+        raise LabelwiseError(run.thinned_tracks)
 
 
 def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
@@ -194,13 +202,14 @@ def pools(
     if data.test_share:
         pool, test = _hold_back(pool, run, known)
     test = given.of_test(test, run)
-    if data.stride_frames > 1:
-        pool, test = every(pool, data.stride_frames), None if test is None else every(test, data.stride_frames)
+    pool = every(pool, data.stride_frames) if data.stride_frames > 1 else pool
+    thin = data.test_stride_frames or data.stride_frames
+    test = every(test, thin) if test is not None and thin > 1 else test
     if run.needs_clips:
         clips_of(pool)
     for key in ("most_images", "sample"):
         if getattr(data, key) is not None and pool.clips is not None:
-            raise LabelwiseError(f"data.{key} draws single images; for videos set data.stride_frames instead")
+            raise LabelwiseError(f"data.{key} draws single images; for videos set query.every_frames instead")
     if data.most_images is not None and data.most_images < len(pool):
         drawn = np.random.default_rng(0).permutation(len(pool))
         pool = long_tail.subset(pool, np.sort(_fill_up(known, pool, drawn, data.most_images)))
@@ -226,7 +235,7 @@ def _of_the_seed(pool: Pool, run: Run, known: Sequence[str]) -> tuple[Pool, int]
     if data.sample is not None and data.sample < len(pool):
         drawn = np.random.default_rng([run.seed, 7]).permutation(len(pool))
         pool = long_tail.subset(pool, np.sort(_fill_up(known, pool, drawn, data.sample)))
-    first = run.budget.first(len(pool))
+    first = run.budget.first(int(askable(pool, run).sum()))
     if data.imbalance is not None:
         rows = _fill_up(known, pool, np.zeros(0, np.int64), 0) if known else _thin_out(pool, run, first)
         pool = long_tail.subset(pool, rows)

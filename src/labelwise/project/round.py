@@ -14,7 +14,7 @@ from labelwise import files, units
 from labelwise.config import Run
 from labelwise.files.round_files import RoundFolder, again
 from labelwise.ledger.ledger import Ledger
-from labelwise.project.context import Context
+from labelwise.project.context import Context, askable
 from labelwise.types import Detections, ImageOutputs, Labels, LabelwiseError, Pool, Query, Targets
 from labelwise.units import Unit
 
@@ -104,6 +104,11 @@ class Round:
         """Whether an image is wholly labelled: nothing is left to ask there."""
         return self.known.covered(self.pool)
 
+    @cached_property
+    def askable(self) -> Bool[np.ndarray, " images"]:
+        """Whether an image may be asked about at all: of videos every `query.every_frames`-th frame may."""
+        return askable(self.pool, self.run)
+
     def queries(self) -> list[Query]:
         """What has been asked in it so far."""
         return self.ledger.queries(self.number)
@@ -113,6 +118,15 @@ class Round:
     def detections(self, columns: Collection[str] = (), scale: float = 1.0) -> Detections:
         """What the model found in the pool, with the given optional columns."""
         return files.read_detections(self.folder.predictions(scale), columns).of_images(len(self.pool))
+
+    @cached_property
+    def predicted(self) -> Bool[np.ndarray, " images"]:
+        """Which images the model looked at, where tracks ask for it: the others have no detections, and no say."""
+        found = np.ones(len(self.pool), np.bool_)
+        if self.folder.predicted.exists():
+            found[:] = False
+            found[files.read_table(self.folder.predicted)["image"]] = True
+        return found
 
     def shards(self, columns: Collection[str], scale: float = 1.0) -> Iterator[tuple[int, Detections]]:
         """`detections`, part after part, each with the number of its first image."""

@@ -25,7 +25,8 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
         first, found = shards[0]
         part = slice(first, first + found.n_images)
         here = known.of_images(part)
-        keep = [candidates(one, here, threshold=least) for _, one in shards]
+        may_ask = now.askable[part]
+        keep = [candidates(one, here, threshold=least) & may_ask[one.image] for _, one in shards]
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
         rows, images = np.flatnonzero(keep[0]) + rows_before, np.flatnonzero(~done[part])
         size = np.stack([pool.width_px[part], pool.height_px[part]], axis=1).astype(np.float64)
@@ -34,12 +35,13 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
 
 
 def _done(now: Round) -> np.ndarray:
-    """The images that are not asked about, bool [images]: wholly labelled, or unreadable when they were predicted.
+    """The images that are not asked about, bool [images]: wholly labelled, unreadable when they were predicted, or of
+    the frames of a video that may not be asked.
 
     With the images whose class the teacher lent to the model that asks: "we run the auxiliary model on the remaining
     images" (001, section 3.5). Where these are fewer than the budget, all may be asked.
     """
-    done, number_of = now.covered.copy(), now.pool.number_of
+    done, number_of = now.covered | ~now.askable, now.pool.number_of
     predict = now.ledger.stage_done(now.number, "predict") or {}
     done[[number_of[name] for name, _ in predict.get("skipped", [])]] = True
     if now.run.labels.teacher is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import nn
 
 from labelwise import files
@@ -26,7 +26,9 @@ from labelwise.train.images import ImageSet, one_per_image
 from labelwise.types import LabelwiseError, Pool
 
 
-def balanced(pool: Pool, amount: int, rng: np.random.Generator) -> Int64[np.ndarray, " amount"]:
+def balanced(
+    pool: Pool, amount: int, rng: np.random.Generator, askable: Bool[np.ndarray, " images"]
+) -> Int64[np.ndarray, " amount"]:
     """As many images of every class as `amount` allows, at random (001, section 4.5.1); what is left over goes to
     classes drawn at random. The order is random, too.
     """
@@ -38,7 +40,7 @@ def balanced(pool: Pool, amount: int, rng: np.random.Generator) -> Int64[np.ndar
     share = np.full(n, amount // n)
     share[rng.permutation(n)[: amount % n]] += 1
     order = rng.permutation(len(pool))
-    order = order[pool.available[order]]
+    order = order[(pool.available & askable)[order]]
     labels = pool.truth.labels[order]
     chosen = [order[labels == c][: share[c]] for c in range(n)]
     short = [pool.classes[c] for c in range(n) if len(chosen[c]) < share[c]]

@@ -10,19 +10,23 @@ from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
-from labelwise.stages import classification, frozen_detector, image_features
+from labelwise.stages import classification, frozen_detector, image_features, tracking
 from labelwise.stages.checkpoints import ensemble
 
 
 def predict(now: Round) -> None:
-    """Runs the model of the round before over the images that are not wholly labelled, once per view and scale.
+    """Runs the model of the round before over the images that may be asked and are not wholly labelled, once per view
+    and scale.
 
-    Images that are labelled are predicted too where a method compares with them (core-set, VAAL).
+    Images that are labelled are predicted too where a method compares with them (core-set, VAAL), and of videos the
+    frames around those that may be asked where boxes are followed (temporal coherence).
     """
+    tracking.tell_cost(now)
     if now.number == 0:
         return
     run, pool = now.run, now.pool
-    wanted = np.flatnonzero(pool.available & (run.needs_labelled | ~now.covered))
+    chosen = np.where(now.covered, run.needs_labelled, now.askable)
+    wanted = np.flatnonzero(pool.available & (chosen | tracking.followed(now)))
     if run.classifies:
         _classify(now, wanted)
     else:
@@ -37,6 +41,8 @@ def predict(now: Round) -> None:
     skipped = {name for name, _ in now.info["skipped"]}
     also = [(pool.names[i], why) for i, why in pool.unavailable.items()]
     now.info["skipped"] += [(name, why) for name, why in also if name not in skipped]
+    if run.needs_tracks:
+        files.write_table(now.folder.predicted, {"image": wanted[[pool.names[i] not in skipped for i in wanted]]})
 
 
 def _classify(now: Round, wanted: np.ndarray) -> None:

@@ -62,10 +62,10 @@ def _first(now: Round) -> np.ndarray:
         if run.start_step is not None:
             image = _covering(now, run.start_step, amount, rng)
         elif run.budget.start == "balanced":
-            image = classification.balanced(pool, amount, rng)
+            image = classification.balanced(pool, amount, rng, now.askable)
         else:
             order = rng.permutation(len(pool))
-            image = order[(pool.available & ~now.covered)[order]][:amount]
+            image = order[(pool.available & now.askable & ~now.covered)[order]][:amount]
         if not availability.unreadable(now.context, image):
             break
     now.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
@@ -74,7 +74,8 @@ def _first(now: Round) -> np.ndarray:
 
 def _covering(now: Round, step: Step, amount: int, rng: np.random.Generator) -> np.ndarray:
     """Images that cover the frozen features of the pool, the first pick first."""
-    rows = np.flatnonzero(now.pool.available & ~now.covered & image_features.readable(now.context))
+    still_open = now.pool.available & now.askable & ~now.covered
+    rows = np.flatnonzero(still_open & image_features.readable(now.context))
     features = now.context.features("pool").of(rows)
     menu = {"features": features, "labelled_features": features[:0], "budget": min(amount, len(rows)), "rng": rng}
     picked: np.ndarray = rows[catalog.find("select", step.name).call(menu, step.settings)]

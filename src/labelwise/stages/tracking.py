@@ -2,46 +2,119 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from labelwise import files
 from labelwise.evaluate import true_errors
 from labelwise.models._backbones import Trunk, WeightsInput, batch_of
-from labelwise.project.context import Context, clips_of
+from labelwise.project.context import Context, askable, clips_of
 from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
+from labelwise.tracks.reach import REACH, around, pairs
 from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
 
+SAMPLE = 4
+"""Frames whose flow is timed before all of it is computed."""
+
+
+def followed(now: Round) -> Bool[np.ndarray, " images"]:
+    """The frames whose detections the tracks of a round need: those around the ones that may still be asked."""
+    run, pool = now.run, now.pool
+    if not run.needs_tracks:
+        return np.zeros(len(pool), np.bool_)
+    still_open = pool.available & now.askable & ~now.covered
+    return around(clips_of(pool).video, still_open, REACH * run.tracks.frames)
+
 
 def optical_flow(context: Context) -> flow.Flow:
-    """The optical flow of the pool, computed where it is not there yet: once for all rounds."""
-    pool, rule = context.pool, context.run.tracks
-    weights = None if rule.flow_weights is None else Path(rule.flow_weights)
+    """The optical flow between the frames that tracks may cross, computed where it is not there yet: once for all
+    rounds.
+    """
+    pool = context.pool
+    clips, device = clips_of(pool), context.device
     with context.bar("optical flow", len(pool)) as advance:
         return flow.compute(
             len(pool),
-            clips_of(pool),
+            clips,
             pool.width_px,
             pool.height_px,
             context.frame,
             context.cache / "flow",
-            preset=rule.preset,
-            flow_px=rule.flow_px,
-            weights=weights,
-            device=context.device,
+            **_flow_rule(context),
+            wanted=_crossed(context),
+            device=device,
             stamps=_stamps(pool),
             progress=advance,
         )
+
+
+def _flow_rule(context: Context) -> dict[str, Any]:
+    rule = context.run.tracks
+    weights = None if rule.flow_weights is None else Path(rule.flow_weights)
+    return {"preset": rule.preset, "flow_px": rule.flow_px, "weights": weights}
+
+
+def _crossed(context: Context) -> Bool[np.ndarray, " images"]:
+    """The frames that tracks may cross in any round: those within their reach of one that may be asked."""
+    run, lent = context.run, context.run.labels.propagate
+    reach = max(REACH * run.tracks.frames if run.needs_tracks else 0, 0 if lent is None else lent.frames)
+    return around(clips_of(context.pool).video, askable(context.pool, run), reach)
+
+
+def tell_cost(now: Round) -> None:
+    """Tells beforehand what tracks cost: in round 0 the flow, whose time is estimated from a few pairs, in round 1 the
+    frames to predict, as fast as those of the test were.
+    """
+    run, context, pool = now.run, now.context, now.pool
+    if not run.tracks_reach or now.number > 1:
+        return
+    if run.thinned_tracks is not None:
+        context.tell(run.thinned_tracks)
+    video, ask = clips_of(pool).video, int(now.askable.sum())
+    if now.number == 0:
+        crossed = _crossed(context)
+        said = [f"tracks: {ask} of {len(pool)} frames may be asked"]
+        said += [f"each round predicts {int(crossed.sum())} frames"] if run.needs_tracks else []
+        count = pairs(video, crossed)
+        context.tell(f"{', '.join(said)}; optical flow of {count} pairs of frames, once{_flow_cost(context, count)}")
+    elif run.needs_tracks and now.test is not None:
+        wall_s = (now.ledger.stage_done(0, "evaluate") or {}).get("wall_s") or 0.0
+        wanted = int((pool.available & followed(now)).sum())
+        each = wall_s / max(len(now.test), 1)
+        context.tell(f"tracks: {wanted} frames to predict, about {wanted * each / 60:.0f} min at the speed of the test")
+
+
+def _flow_cost(context: Context, count: int) -> str:
+    """The time and disk that the flow takes, by that of the first few frames; nothing where it is there."""
+    pool, clips, size = context.pool, clips_of(context.pool), (context.pool.width_px, context.pool.height_px)
+    folder = context.cache / "flow"
+    try:
+        flow.open_flow(folder, clips, *size, **_flow_rule(context), wanted=_crossed(context), stamps=_stamps(pool))
+    except LabelwiseError:
+        few = np.flatnonzero(clips.video == clips.video[0])[:SAMPLE]
+        part = *(side[few] for side in size), lambda i: context.frame(int(few[i]))
+        with tempfile.TemporaryDirectory() as apart:
+            began = perf_counter()
+            found = flow.compute(
+                len(few), clips.take(few), *part, Path(apart), **_flow_rule(context), device=context.device
+            )
+            each = (perf_counter() - began) / max(len(few) - 1, 1)
+            held = found.table(0).dtype.itemsize * count
+        return f": about {count * each / 60:.0f} min on one core and {held / 1e9:.1f} GB below {folder}"
+    return " (it is there)"
 
 
 def _stamps(pool: Pool) -> list[str]:
@@ -75,7 +148,7 @@ def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, An
         menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
     if run.needs_tracks:
         began = perf_counter()
-        moving = optical_flow(now.context)
+        moving = _among(optical_flow(now.context), now.predicted)
         if now.number == 1:  # once is enough
             now.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
         tracks = tracks_of(now, found, moving, model)
@@ -86,8 +159,15 @@ def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, An
         now.info["graph_s"] = perf_counter() - began - now.info["track_s"]
         _write(now, found, estimate)
         menu["estimated_fp"], menu["estimated_fn"] = estimate.fp, estimate.fn
-        now.info["estimated_fp"], now.info["estimated_fn"] = int(estimate.fp.sum()), int(estimate.fn.sum())
+        asked = now.askable  # the frames between are judged too, and never asked
+        now.info["estimated_fp"] = int(estimate.fp[asked].sum())
+        now.info["estimated_fn"] = int(estimate.fn[asked].sum())
     return menu
+
+
+def _among(moving: flow.Flow, predicted: Bool[np.ndarray, " images"]) -> flow.Flow:
+    """The flow between frames that the model looked at alone: one that it did not is no frame without objects."""
+    return replace(moving, joined=moving.joined & predicted & np.append(predicted[1:], False))
 
 
 def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[[], nn.Module]) -> Tracks:

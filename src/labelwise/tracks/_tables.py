@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,14 +29,19 @@ def record(rows: int, columns: int) -> np.dtype[np.void]:
 
 
 def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
-    """Writes a table row by row under a temporary name, which then takes the place of `path`."""
+    """Writes a table row by row under a temporary name, which then takes the place of `path`; a row of zeros is a hole."""
     try:
         with in_one_step(path) as partial, partial.open("wb") as file:
             for i, row in enumerate(rows):
                 if i == 0:
                     header = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False}
                     np.lib.format.write_array_header_1_0(file, {**header, "shape": (count,)})
-                file.write(row.tobytes())
+                data = row.tobytes()
+                if data.count(0) == len(data):
+                    file.seek(len(data), os.SEEK_CUR)
+                else:
+                    file.write(data)
+            file.truncate(file.tell())
     except OSError as error:
         raise LabelwiseError(f"cannot write {path}: {error}. Nothing was changed; free space and run again") from error
 

@@ -18,7 +18,8 @@ images differ, where one cannot be read, and at a clip's end. Frames that are mi
 
 One `.npy` file per clip, its name a hash of the settings and of the clip (name, frame numbers, sizes): a row per image
 (`record`), memory-mapped when opened. A file appears whole or not at all, so a killed run goes on with the next clip.
-The pixels are not part of the name, `stamps` are: without them, flow of other frames of these names is taken for this.
+The row of a frame that is not `wanted` is zeros, a hole in the file that takes no disk. The pixels are not part of the
+name, `stamps` are: without them, flow of other frames of these names is taken for this.
 """
 
 from __future__ import annotations
@@ -120,10 +121,13 @@ class _Settings:
         w, h = self.size(width, height)
         return -(-w // self.cell_px), -(-h // self.cell_px)
 
-    def name(self, clip: Clips, sizes: np.ndarray, stamps: Sequence[str], weights: str) -> str:
+    def name(
+        self, clip: Clips, sizes: np.ndarray, stamps: Sequence[str], weights: str, wanted: Bool[np.ndarray, " n"]
+    ) -> str:
         """The name of a clip's file."""
         how = [FORMAT, self.preset, weights, self.flow_px, self.cell_px]
         key = [*how, clip.names[0], clip.frame.tolist(), sizes.tolist(), list(stamps)]
+        key += [] if wanted.all() else [np.flatnonzero(wanted).tolist()]
         return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32] + ".npy"
 
 
@@ -139,6 +143,7 @@ def compute(
     flow_px: int = 640,
     cell_px: int = 8,
     weights: Path | None = None,
+    wanted: Bool[np.ndarray, " images"] | None = None,
     stamps: Sequence[str] = (),
     device: str = "cpu",
     threads: int = 2,
@@ -158,6 +163,7 @@ def compute(
         flow_px: longest side of the image on which the flow is computed.
         cell_px: side of a cell, in pixels of that image.
         weights: a file of torchvision's weights for RAFT.
+        wanted: the images between which flow is wanted; the others are not read and joined to none. None: all.
         stamps: of every image what tells it from others of the same name, such as its file's size and time; part of
             the name of the clip's file, so that flow of other pixels is not taken for this.
         device: where RAFT runs.
@@ -175,20 +181,21 @@ def compute(
             if progress is not None:
                 progress(images)
 
-    def one(clip: Clips, first: int, path: Path) -> None:
+    def one(clip: Clips, first: int, path: Path, looked_at: Bool[np.ndarray, " n"]) -> None:
         sizes = np.stack([width_px, height_px], axis=1)[first : first + len(clip)]
         if load(path, _dtype(settings, sizes), len(clip)) is not None:
             done(len(clip))
             return
         prepare, between = shared or dis(preset)
-        write(path, _rows(settings, sizes, lambda i: read(first + i), prepare, between, done), len(clip))
+        rows = _rows(settings, sizes, looked_at, lambda i: read(first + i), prepare, between, done)
+        write(path, rows, len(clip))
 
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = list(_files(folder, clips, width_px, height_px, settings, stamps))
+    items = list(_files(folder, clips, width_px, height_px, settings, stamps, wanted))
     # one process at a time: runs that begin together on one pool share the work of the first
     with FileLock(folder / "lock"), one_opencv_thread(), ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         remove_leftovers(folder, below=False, idle_s=3600)  # a file that nobody has written to for an hour is nobody's
-        jobs = [pool.submit(one, *item) for item in wanted]
+        jobs = [pool.submit(one, *item) for item in items]
         try:
             for job in jobs:
                 job.result()
@@ -196,7 +203,7 @@ def compute(
             for job in jobs:
                 job.cancel()
     how: dict[str, Any] = {"preset": preset, "flow_px": flow_px, "cell_px": cell_px, "weights": weights}
-    return open_flow(folder, clips, width_px, height_px, **how, stamps=stamps)
+    return open_flow(folder, clips, width_px, height_px, **how, wanted=wanted, stamps=stamps)
 
 
 def open_flow(
@@ -209,6 +216,7 @@ def open_flow(
     flow_px: int = 640,
     cell_px: int = 8,
     weights: Path | None = None,
+    wanted: Bool[np.ndarray, " images"] | None = None,
     stamps: Sequence[str] = (),
 ) -> Flow:
     """The flow that `compute` wrote with the same settings, memory-mapped."""
@@ -218,7 +226,7 @@ def open_flow(
     problems: list[Problem] = []
     starts = [0]
     joined = np.zeros(len(clips), bool)
-    for clip, first, path in _files(folder, clips, width_px, height_px, settings, stamps):
+    for clip, first, path, looked_at in _files(folder, clips, width_px, height_px, settings, stamps, wanted):
         rows = slice(first, first + len(clip))
         part = load(path, _dtype(settings, sizes[rows]), len(clip))
         if part is None:
@@ -228,7 +236,7 @@ def open_flow(
             )
         parts.append(path)
         joined[rows] = part["joined"]
-        problems += _problems(clip, part)
+        problems += _problems(clip, part, looked_at)
         starts.append(rows.stop)
     each, which = np.unique(sizes, axis=0, return_inverse=True)
     which = which.reshape(-1)
@@ -244,16 +252,18 @@ def _files(
     height_px: np.ndarray,
     settings: _Settings,
     stamps: Sequence[str],
-) -> Iterator[tuple[Clips, int, Path]]:
-    """Every clip by itself, its first image and its file."""
+    wanted: Bool[np.ndarray, " images"] | None,
+) -> Iterator[tuple[Clips, int, Path, Bool[np.ndarray, " n"]]]:
+    """Every clip by itself, its first image, its file, and which of its images are looked at."""
     weights = "" if settings.weights is None else hashlib.sha256(settings.weights.read_bytes()).hexdigest()
     sizes = np.stack([width_px, height_px], axis=1)
     first = np.flatnonzero(np.diff(clips.video, prepend=-1))
     for start, end in pairwise([*first.tolist(), len(clips)]):
-        name = clips.names[clips.video[start]]
         frame = clips.frame[start:end]
-        clip = Clips((name,), np.zeros(len(frame), np.int64), frame, clips.time_s[start:end])
-        yield clip, int(start), folder / settings.name(clip, sizes[start:end], stamps[start:end], weights)
+        clip = Clips((clips.names[clips.video[start]],), np.zeros(len(frame), np.int64), frame, clips.time_s[start:end])
+        looked_at = np.ones(len(clip), np.bool_) if wanted is None else wanted[start:end]
+        name = settings.name(clip, sizes[start:end], stamps[start:end], weights, looked_at)
+        yield clip, int(start), folder / name, looked_at
 
 
 def _dtype(settings: _Settings, sizes: np.ndarray) -> np.dtype[np.void]:
@@ -266,12 +276,15 @@ def _dtype(settings: _Settings, sizes: np.ndarray) -> np.dtype[np.void]:
 def _rows(
     settings: _Settings,
     sizes: np.ndarray,
+    looked_at: Bool[np.ndarray, " n"],
     read: Callable[[int], Pixels],
     prepare: Prepare,
     between: Between,
     done: Callable[[int], None],
 ) -> Iterator[np.ndarray]:
-    """The table of a clip, row by row: a row is complete when the next image is read."""
+    """The table of a clip, row by row: a row is complete when the next image is read; of an image that is not looked at
+    it is all zeros.
+    """
     cv2 = opencv()
 
     dtype = _dtype(settings, sizes)
@@ -279,7 +292,7 @@ def _rows(
     row = np.zeros((), dtype)
     for i, (width, height) in enumerate(sizes.tolist()):
         try:
-            pixels = read(i)
+            pixels = read(i) if looked_at[i] else None
         except LabelwiseError:  # any other error ends the run: what passes by must not be kept
             pixels = None
         now = None
@@ -297,7 +310,7 @@ def _rows(
                     row["flow"][:, : cells.shape[1], : cells.shape[2]] = cells * [width / w, height / h]
             yield row
         row = np.zeros((), dtype)
-        row["change"], row["readable"] = -1, now is not None
+        row["change"], row["readable"] = -1 if looked_at[i] else 0, now is not None
         before = now
         done(1)
     yield row
@@ -315,13 +328,13 @@ def _reduce(flow: Float[np.ndarray, "h w 2"], cell_px: int) -> Float[np.ndarray,
     return mean
 
 
-def _problems(clip: Clips, part: np.ndarray) -> Iterator[Problem]:
+def _problems(clip: Clips, part: np.ndarray, looked_at: Bool[np.ndarray, " n"]) -> Iterator[Problem]:
     """The frames of a clip that could not be read, and its cuts."""
     where = [f"{clip.names[0]} frame {frame}" for frame in clip.frame.tolist()]
-    for i in np.flatnonzero(~part["readable"]).tolist():
+    for i in np.flatnonzero(looked_at & ~part["readable"]).tolist():
         yield Problem(
             "unreadable frame", where[i], "cannot be read, or has another size than the pool says", "not tracked"
         )
-    for i in np.flatnonzero(~part["joined"] & (part["change"] >= 0)).tolist():
+    for i in np.flatnonzero(looked_at & ~part["joined"] & (part["change"] >= 0)).tolist():
         what = f"a cut: the motion leaves {part['change'][i]:.2f} of the next frame unexplained"
         yield Problem("cut", where[i], what, "tracks end there")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from labelwise.types.columns import check, check_column, check_finite
 
@@ -40,6 +40,12 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.video)
+
+    def every(self, n: int) -> Bool[np.ndarray, " images"]:
+        """Which images are every n-th frame of their video, in the film's own frames from its first one here on."""
+        first = np.searchsorted(self.video, self.video)  # images of a video stand together, in order of time
+        chosen: np.ndarray = (self.frame - self.frame[first]) % n == 0
+        return chosen
 
     def take(self, images: np.ndarray) -> Clips:
         """Of the images with these rising numbers alone."""
