@@ -319,9 +319,9 @@ class Run(Section):
             return None
         who = f"score {self.query.score.name!r}" if self.needs_tracks else "labels.propagate"
         return (
-            f"{who} follows boxes from frame to frame, and data.stride_frames = {n} takes the frames between away: right "
-            "boxes are then called wrong, and lent boxes go astray. Keep the film, ask about fewer frames: --set "
-            f"data.stride_frames=1 --set query.every_frames={n} --set data.test_stride_frames="
+            f"{who} follows boxes through frames, and data.stride_frames = {n} takes away the frames between: right "
+            "boxes are then called wrong, and lent boxes go astray. Keep the film, ask about fewer frames: "
+            f"--set data.stride_frames=1 --set query.every_frames={n} --set data.test_stride_frames="
             f"{self.data.test_stride_frames or n}"
         )
 

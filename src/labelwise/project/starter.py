@@ -21,14 +21,14 @@ from labelwise.data import hold_back, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
 from labelwise.project import fresh, frozen_weights, given, opening
-from labelwise.project.context import Bar, silent
+from labelwise.project.context import Bar, askable, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 
 SHARE = 0.2
 """Part of a pool with annotations that is held back to test on, where there is no test split."""
 FRAMES = 5000
-"""Videos are thinned out to about so many frames."""
+"""Of videos about so many frames may be asked."""
 SMALL_PX = 64
 _FIRST, _MOST = 20, 200
 
@@ -72,7 +72,7 @@ def make(
     config.parse({"data": {**checked, "root": str(root)}, "predict": views}, "--set")  # before a long read
     with bar(f"read {root.name}", 0) as advance:
         found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
-    started = _start(found, said, tuple(classes), frozen, by_user.get("ask", {}).get("who"))
+    started = _start(found, by_user, tuple(classes), frozen)
     raw, run = _resolve(folder, started, recipe, settings)
     pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
     if recipe is None:
@@ -124,10 +124,9 @@ class _Start:
     messages: list[str]
 
 
-def _start(
-    found: Found, said: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None, who: str | None
-) -> _Start:
-    """Chooses pool, test part, starter and who answers; `who`: by the user's word."""
+def _start(found: Found, by_user: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None) -> _Start:
+    """Chooses pool, test part, starter and who answers, but for what the user has set."""
+    said, who = by_user.get("data", {}), by_user.get("ask", {}).get("who")
     messages = [found.note] if found.note else []
     name, test = _splits(found, said)
     pool = found.pools[name]
@@ -153,8 +152,8 @@ def _start(
         recipe = "starter_frames"
         stride = -(-round(len(pool) * (1 - share)) // FRAMES)
         if stride > 1 and "stride_frames" not in said:
-            data["stride_frames"] = stride
-            messages.append(f"Every {stride}. frame is taken (another: --set data.stride_frames=N)")
+            other["query"] = {"every_frames": stride}
+            data["test_stride_frames"] = stride
     longest = int(max(pool.width_px.max(), pool.height_px.max()))
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest
@@ -191,7 +190,8 @@ def _resolve(
     """The settings as run.toml holds them, and the run that they are."""
     paths = catalog.recipe_files(recipe or start.recipe)
     between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
-    between |= {"name": folder.resolve().name, **start.other} if recipe is None else {"ask": start.other["ask"]}
+    kept = {key: start.other[key] for key in ("ask", "query") if key in start.other}  # whatever the recipe
+    between |= {"name": folder.resolve().name, **start.other} if recipe is None else kept
     raw = config.layers(paths, settings, between)
     for generated in ("scenes", "roads", "patrol"):
         raw["data"].pop(generated, None)
@@ -200,6 +200,7 @@ def _resolve(
     keys = [key for key in (*Data.model_fields, *raw["data"]) if key in raw["data"] and key not in foreign]
     raw["data"] = {key: raw["data"][key] for key in keys}  # of a recipe's own data set nothing stays
     run = opening.resolve_paths(config.parse(raw, " + ".join(map(str, paths))), folder)
+    opening.refuse_thinned_tracks(run)
     if run.model.settings.get("weights") != config.parse(raw, "").model.settings.get("weights"):
         raw["model"]["weights"] = run.model.settings["weights"]
     return raw, run
@@ -207,7 +208,7 @@ def _resolve(
 
 def _budget(run: Run, pool: Pool, first: int) -> dict[str, Any]:
     """Images of the first round and what each further round may spend, so that neither is silly for this pool."""
-    n, classes = len(pool), len(pool.classes) if run.classifies else 0
+    n, classes = int(askable(pool, run).sum()), len(pool.classes) if run.classifies else 0
     start = max(1, min(max(first, _FIRST, 2 * classes), max(_MOST, 2 * classes), n // 4))
     found: dict[str, Any] = {"start_images": 0 if run.given in ("complete", "all") else start}
     if run.budget.unit in ("images", "frames"):
@@ -278,6 +279,11 @@ def _summary(found: Found, run: Run, pool: Pool, test: Pool | None) -> list[str]
         messages.append("Test: none (--set data.test_split=NAME, or --set data.test_share=0.2 for a part of the pool)")
     else:
         messages.append("Test: none, because these images have no annotations")
+    if run.query.every_frames is not None:
+        messages.append(
+            f"Frames: every {run.query.every_frames}., {askable(pool, run).sum()} of {len(pool)}, may be asked "
+            "(another: --set query.every_frames=N); tracks go over all of them"
+        )
     if test is not None and (line := given.test_line(test)) is not None:
         messages.append(f"Test: {line}")
     messages += given.messages(pool)

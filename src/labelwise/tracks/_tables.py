@@ -29,7 +29,10 @@ def record(rows: int, columns: int) -> np.dtype[np.void]:
 
 
 def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
-    """Writes a table row by row under a temporary name, which then takes the place of `path`; a row of zeros is a hole."""
+    """Writes a table row by row under a temporary name, which then takes the place of `path`.
+
+    A row of zeros is a hole in the file.
+    """
     try:
         with in_one_step(path) as partial, partial.open("wb") as file:
             for i, row in enumerate(rows):

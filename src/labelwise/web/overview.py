@@ -30,9 +30,7 @@ def run_state(context: Context) -> dict[str, Any]:
         }
     round_number = max(asking)
     unit = run.budget.unit if round_number else "images"
-    amount = (
-        float(run.budget.per_round[round_number - 1]) if round_number else float(context.first_images)
-    )
+    amount = float(run.budget.per_round[round_number - 1]) if round_number else float(context.first_images)
     found = {"state": "open", "round": round_number, "rounds": run.rounds, "unit": unit, "budget": amount}
     counted = progress.counts(ledger, round_number, run.ask.overlap)
     return found | {"spent": counted.pop("cost")[unit]} | counted
