@@ -8,7 +8,7 @@ left out and as many boxes are added that show in one frame alone, anywhere, wit
 drawn once on the film, the same for every row. Two ways to ask about every n-th frame:
 
 * "tracks at film rate": detections, flow and links are of the film's own frames, of those within `reach` times k of a
-  frame that may be asked (`tracks/reach.py`), or of all;
+  frame that may be asked (`tracks/neighbours.py`), or of all;
 * "thinned pool": there is nothing but every n-th frame (`data.stride_frames`, refused since).
 
 All counts are of the frames that may be asked. `linked_j`: of the boxes that have a box of their class in the frame j
@@ -37,7 +37,7 @@ from labelwise.data import long_tail, video
 from labelwise.data.video import every
 from labelwise.study import history
 from labelwise.tracks import coherence, flow, follow
-from labelwise.tracks.reach import REACH, around, pairs
+from labelwise.tracks.neighbours import REACH, around, pairs
 from labelwise.types import Boxes, Pool, Tracks, image_of
 from labelwise.types.disk import replacing
 from labelwise.types.overlap import iou_pairs

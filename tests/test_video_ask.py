@@ -19,7 +19,7 @@ from labelwise.project.context import Context, askable
 from labelwise.project.round import Round
 from labelwise.stages import tracking
 from labelwise.tracks import coherence, flow, follow
-from labelwise.tracks.reach import REACH, around, pairs
+from labelwise.tracks.neighbours import REACH, around, pairs
 from labelwise.types import LabelwiseError, Pool, image_of
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: `uv sync --extra video`")

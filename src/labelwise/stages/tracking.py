@@ -22,7 +22,7 @@ from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.tracks.reach import REACH, around, pairs
+from labelwise.tracks.neighbours import REACH, around, pairs
 from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
 
