@@ -190,7 +190,9 @@ def _resolve(
     """The settings as run.toml holds them, and the run that they are."""
     paths = catalog.recipe_files(recipe or start.recipe)
     between: dict[str, Any] = {"data": start.data, **({"budget": dict(budget)} if budget else {})}
-    kept = {key: start.other[key] for key in ("ask", "query") if key in start.other}  # whatever the recipe
+    kept: dict[str, Any] = {
+        key: start.other[key] for key in ("ask", "query") if key in start.other
+    }  # whatever the recipe
     between |= {"name": folder.resolve().name, **start.other} if recipe is None else kept
     raw = config.layers(paths, settings, between)
     for generated in ("scenes", "roads", "patrol"):

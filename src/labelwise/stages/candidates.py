@@ -41,7 +41,8 @@ def _done(now: Round) -> np.ndarray:
     With the images whose class the teacher lent to the model that asks: "we run the auxiliary model on the remaining
     images" (001, section 3.5). Where these are fewer than the budget, all may be asked.
     """
-    done, number_of = now.covered | ~now.askable, now.pool.number_of
+    done: np.ndarray = now.covered | ~now.askable
+    number_of = now.pool.number_of
     predict = now.ledger.stage_done(now.number, "predict") or {}
     done[[number_of[name] for name, _ in predict.get("skipped", [])]] = True
     if now.run.labels.teacher is None:

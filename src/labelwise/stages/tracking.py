@@ -105,12 +105,14 @@ def _flow_cost(context: Context, count: int) -> str:
         flow.open_flow(folder, clips, *size, **_flow_rule(context), wanted=_crossed(context), stamps=_stamps(pool))
     except LabelwiseError:
         few = np.flatnonzero(clips.video == clips.video[0])[:SAMPLE]
-        part = *(side[few] for side in size), lambda i: context.frame(int(few[i]))
+
+        def read(image: int) -> np.ndarray:
+            return context.frame(int(few[image]))
+
         with tempfile.TemporaryDirectory() as apart:
             began = perf_counter()
-            found = flow.compute(
-                len(few), clips.take(few), *part, Path(apart), **_flow_rule(context), device=context.device
-            )
+            sides, how = (size[0][few], size[1][few]), {**_flow_rule(context), "device": context.device}
+            found = flow.compute(len(few), clips.take(few), sides[0], sides[1], read, Path(apart), **how)
             each = (perf_counter() - began) / max(len(few) - 1, 1)
             held = found.table(0).dtype.itemsize * count
         return f": about {count * each / 60:.0f} min on one core and {held / 1e9:.1f} GB below {folder}"
