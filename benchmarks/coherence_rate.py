@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import platform
 import subprocess
@@ -141,8 +142,10 @@ def ratio(part: int, whole: int) -> object:
     return f"{part / whole:.4f}" if whole else ""
 
 
-def measure(given: argparse.Namespace, pools: list[Pool], way: str, n: int, reach: int | None, errors: bool) -> Row:
-    total = Sum(given.frames)
+def measure(
+    given: argparse.Namespace, pools: list[Pool], k: int, way: str, n: int, reach: int | None, errors: bool
+) -> Row:
+    total = Sum(k)
     for film in pools:
         if not len(film):
             continue
@@ -158,11 +161,11 @@ def measure(given: argparse.Namespace, pools: list[Pool], way: str, n: int, reac
             counted, seen = np.ones(len(pool), bool), np.ones(len(pool), bool)
         else:
             pool, counted = film, asked
-            seen = np.ones(len(pool), bool) if reach is None else around(film.clips.video, asked, reach * given.frames)
+            seen = np.ones(len(pool), bool) if reach is None else around(film.clips.video, asked, reach * k)
             inside = seen[image_of(found.offsets)]
             found, alarm = take(found, inside), alarm[inside]
         moving = flow_of(pool, given.cache)
-        tracks, said = judged(pool, moving, found, seen, given.frames)
+        tracks, said = judged(pool, moving, found, seen, k)
         image = image_of(found.offsets)
         fp = said.false_positive & counted[image]
         total.add(frames_asked=counted.sum(), frames_predicted=seen.sum(), flow_pairs=pairs(pool.clips.video, seen))
@@ -175,12 +178,12 @@ def measure(given: argparse.Namespace, pools: list[Pool], way: str, n: int, reac
         total.misses += hits(said, counted, pool.truth, missed)
         if way != "thinned pool" and reach is not None:
             whole = drawn[0]
-            _, full = judged(pool, moving, whole, np.ones(len(pool), bool), given.frames)
+            _, full = judged(pool, moving, whole, np.ones(len(pool), bool), k)
             here = counted[image_of(whole.offsets)]
             total.add(other_verdicts=(full.false_positive[here] != said.false_positive[counted[image]]).sum())
             total.add(other_frames=((full.fp != said.fp) | (full.fn != said.fn))[counted].sum())
     return {
-        "way": way, "detector": "errors" if errors else "perfect", "ask_every": n,
+        "k": k, "way": way, "detector": "errors" if errors else "perfect", "ask_every": n,
         "reach": "" if way == "thinned pool" else "all" if reach is None else f"{reach}k", **total.row(),
     }  # fmt: skip
 
@@ -201,7 +204,7 @@ def flow_of(pool: Pool, cache: Path) -> flow.Flow:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="every so-many-th clip")
-    parser.add_argument("--frames", type=int, default=3, help="k: frames that boxes are followed either way")
+    parser.add_argument("--frames", type=int, nargs="+", default=[3, 1], help="k: frames that boxes are followed")
     parser.add_argument("--miss", type=float, default=0.1)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "labelwise_coherence_rate")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coherence_rate.csv"))
@@ -210,20 +213,18 @@ def main() -> None:
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     about = {
         "clips": sum(len(np.unique(pool.clips.video)) for pool in pools),
-        "film_frames": sum(map(len, pools)), "k": given.frames, "seed": 0,
+        "film_frames": sum(map(len, pools)), "seed": 0,
         "command": " ".join(["python benchmarks/coherence_rate.py", *sys.argv[1:]]),
         "commit": git.stdout.strip(), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": ", ".join(f"{name} {version}" for name, version in history.versions().items()),
     }  # fmt: skip
     rows: list[Row] = []
-    for errors in (False, True):
-        for n in STRIDES:
-            ways = [("tracks at film rate", reach) for reach in (REACH, 2, None)] + [("thinned pool", None)]
-            for way, reach in dict.fromkeys(ways):
-                row = measure(given, pools, way, n, reach, errors)
-                print("  ".join(f"{name}={value}" for name, value in row.items()), flush=True)
-                rows.append({**row, **about})
+    ways = dict.fromkeys([*(("tracks at film rate", reach) for reach in (REACH, 2, None)), ("thinned pool", None)])
+    for k, errors, n, (way, reach) in itertools.product(given.frames, (False, True), STRIDES, ways):
+        row = measure(given, pools, k, way, n, reach, errors)
+        print("  ".join(f"{name}={value}" for name, value in row.items()), flush=True)
+        rows.append({**row, **about})
     names = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(given.out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
