@@ -38,7 +38,7 @@ from labelwise.data import long_tail, video
 from labelwise.data.video import every
 from labelwise.study import history
 from labelwise.tracks import coherence, flow, follow
-from labelwise.tracks.neighbours import REACH, around, pairs
+from labelwise.tracks.neighbours import around, pairs
 from labelwise.types import Boxes, Pool, Tracks, image_of
 from labelwise.types.disk import replacing
 from labelwise.types.overlap import iou_pairs
@@ -220,7 +220,7 @@ def main() -> None:
         "versions": ", ".join(f"{name} {version}" for name, version in history.versions().items()),
     }  # fmt: skip
     rows: list[Row] = []
-    ways = dict.fromkeys([*(("tracks at film rate", reach) for reach in (REACH, 2, None)), ("thinned pool", None)])
+    ways = dict.fromkeys([*(("tracks at film rate", reach) for reach in (1, 2, None)), ("thinned pool", None)])
     for k, errors, n, (way, reach) in itertools.product(given.frames, (False, True), STRIDES, ways):
         row = measure(given, pools, k, way, n, reach, errors)
         print("  ".join(f"{name}={value}" for name, value in row.items()), flush=True)

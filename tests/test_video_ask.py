@@ -19,7 +19,7 @@ from labelwise.project.context import Context, askable
 from labelwise.project.round import Round
 from labelwise.stages import tracking
 from labelwise.tracks import coherence, flow, follow
-from labelwise.tracks.neighbours import REACH, around, pairs
+from labelwise.tracks.neighbours import around, pairs, reach
 from labelwise.types import LabelwiseError, Pool, image_of
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: `uv sync --extra video`")
@@ -36,12 +36,12 @@ def test_the_frames_around_some_are_those_of_their_own_video() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         video = np.sort(rng.integers(0, 4, rng.integers(0, 30)))
-        centres, reach = rng.random(len(video)) < rng.random(), int(rng.integers(0, 6))
+        centres, far = rng.random(len(video)) < rng.random(), int(rng.integers(0, 6))
         slow = [
-            any(centres[j] and video[j] == video[i] and abs(i - j) <= reach for j in range(len(video)))
+            any(centres[j] and video[j] == video[i] and abs(i - j) <= far for j in range(len(video)))
             for i in range(len(video))
         ]
-        assert around(video, centres, reach).tolist() == slow
+        assert around(video, centres, far).tolist() == slow
         both = sum(centres[i] and centres[i + 1] and video[i] == video[i + 1] for i in range(len(video) - 1))
         assert pairs(video, centres) == both
     with pytest.raises(LabelwiseError, match="0 or more"):
@@ -87,7 +87,7 @@ def test_frames_between_are_never_asked_and_predicted_for_tracks_alone(
     assert np.flatnonzero(now.askable).tolist() == [0, 9, 10, 19, 20, 29]
     open_ones = now.askable.copy()
     open_ones[asked_in(opened, 0)] = False
-    looked = around(video, open_ones, REACH * 2 if method == "temporal_coherence" else 0)
+    looked = around(video, open_ones, reach(2) if method == "temporal_coherence" else 0)
     found = now.detections()
     assert len(found) and looked[found.image].all()
     assert set(now.scores["image"].tolist()) == set(np.flatnonzero(open_ones).tolist())

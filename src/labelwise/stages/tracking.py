@@ -22,7 +22,7 @@ from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.tracks.neighbours import REACH, around, pairs
+from labelwise.tracks.neighbours import around, pairs, reach
 from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
 
@@ -36,7 +36,7 @@ def followed(now: Round) -> Bool[np.ndarray, " images"]:
     if not run.needs_tracks:
         return np.zeros(len(pool), np.bool_)
     still_open = pool.available & now.askable & ~now.covered
-    return around(clips_of(pool).video, still_open, REACH * run.tracks.frames)
+    return around(clips_of(pool).video, still_open, reach(run.tracks.frames))
 
 
 def optical_flow(context: Context) -> flow.Flow:
@@ -70,8 +70,8 @@ def _flow_rule(context: Context) -> dict[str, Any]:
 def _crossed(context: Context) -> Bool[np.ndarray, " images"]:
     """The frames that tracks may cross in any round: those within their reach of one that may be asked."""
     run, lent = context.run, context.run.labels.propagate
-    reach = max(REACH * run.tracks.frames if run.needs_tracks else 0, 0 if lent is None else lent.frames)
-    return around(clips_of(context.pool).video, askable(context.pool, run), reach)
+    far = max(reach(run.tracks.frames) if run.needs_tracks else 0, 0 if lent is None else lent.frames)
+    return around(clips_of(context.pool).video, askable(context.pool, run), far)
 
 
 def tell_cost(now: Round) -> None:
