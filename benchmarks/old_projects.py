@@ -41,7 +41,7 @@ RESULTS = HERE.parent / "results" / "old_projects.csv"
 
 TIMES = {
     *("started", "ended", "created", "since", "time", "mtime_ns", "secret", "issued", "expires"),
-    *("wall_s", "record_s", "graph_s", "track_s", "images_per_s"),
+    *("wall_s", "record_s", "graph_s", "track_s", "images_per_s", "waiting_share"),
 }
 """Columns and keys of what is of the moment."""
 

@@ -240,7 +240,9 @@ class Kept:
 def trained(checkpoint: Kept, rule: Train = RULE) -> tuple[dict[str, Tensor], dict[str, float]]:
     model, teacher = seeded(), Teacher(Everything(), decay=0.8) if rule.teacher else None
     info = fit(model, training_set(teacher), rule, seed=0, round_number=2, checkpoint=checkpoint)
-    return model.state_dict(), {name: value for name, value in info.items() if name != "images_per_s"}
+    return model.state_dict(), {
+        name: value for name, value in info.items() if name not in ("images_per_s", "waiting_share")
+    }
 
 
 def test_killed_at_any_step_a_training_with_a_teacher_ends_in_the_same_weights_and_says_the_same() -> None:

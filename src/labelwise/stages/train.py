@@ -45,7 +45,7 @@ LATER = (
 )
 """Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
 
-CLOCKS = ("images_per_s", "record_s")
+CLOCKS = ("images_per_s", "waiting_share", "record_s")
 """What a training says of its speed: the file of a model depends on none of it."""
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from labelwise.train.augment import Augment
+from labelwise.train.augment import Augment, Change
 from labelwise.train.teacher import Plain, Teacher
 from labelwise.types import ORIGIN_PSEUDO, Targets
 
@@ -61,12 +62,13 @@ class TrainingSet:
 
         `augment` in place of the set's own: `Augment()` shows the image as it is.
         """
-        return self._change(self._plain(int(self.rows[index])), rng, augment or self.augment)
-
-    def _change(self, one: Plain, rng: np.random.Generator, augment: Augment) -> tuple[Tensor, dict[str, Tensor]]:
-        height, width = one.pixels.shape[1:]
-        change = augment.draw(one.target["boxes"].numpy(), width, height, rng)
+        one = self._plain(int(self.rows[index]))
+        change = self._draw(one, rng, augment or self.augment)
         return change.image(one.pixels), change.target(one.target)
+
+    def _draw(self, one: Plain, rng: np.random.Generator, augment: Augment) -> Change:
+        height, width = one.pixels.shape[1:]
+        return augment.draw(one.target["boxes"].numpy(), width, height, rng)
 
     def _plain(self, row: int) -> Plain:
         """An entry as it is."""
@@ -93,13 +95,19 @@ class TrainingSet:
             target["doubt_scores"] = torch.from_numpy(t.doubt_scores[doubted])
         return Plain(int(t.images[row]), pixels, target, origin, scale)
 
-    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-        """Several samples, as torchvision's detectors take them; those known in part as the teacher labels them."""
-        plain = [self._plain(int(self.rows[i])) for i in indices]
+    def batch(
+        self, indices: np.ndarray, rng: np.random.Generator, each: Callable[..., Iterable[Any]] = map
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """Several samples, as torchvision's detectors take them; those known in part as the teacher labels them.
+
+        `each`: `map`, or one that works in threads; what is random is drawn in order beforehand.
+        """
+        plain = list(each(self._plain, self.rows[indices].tolist()))
         if self.teacher is not None:
             self.teacher.label([one for one, whole in zip(plain, self.whole[indices], strict=True) if not whole])
-        samples = [self._change(one, rng, self.augment) for one in plain]
-        return [image for image, _ in samples], [target for _, target in samples]
+        changes = [self._draw(one, rng, self.augment) for one in plain]
+        images = list(each(Change.image, changes, [one.pixels for one in plain]))
+        return images, [change.target(one.target) for change, one in zip(changes, plain, strict=True)]
 
     def names(self, indices: np.ndarray) -> str:
         """Pool numbers of the given entries, for a message."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,32 +22,13 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from labelwise.config.sections import Train
+from labelwise.train.loader import Batch, Loader
+from labelwise.train.loader import Data as Data
 from labelwise.train.mixture import Mixture, mixture_of
 from labelwise.train.resume import Checkpoint as Checkpoint
 from labelwise.train.resume import Progress, resume, state_of, words
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
-from labelwise.train.teacher import Teacher
 from labelwise.types import LabelwiseError
-
-
-class Data(Protocol):
-    """What is trained on: `train.batches.TrainingSet` (detectors), `train.images.ImageSet` (classifiers)."""
-
-    @property
-    def whole(self) -> np.ndarray: ...
-
-    @property
-    def occupied(self) -> np.ndarray: ...
-
-    @property
-    def teacher(self) -> Teacher | None: ...
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: np.ndarray, rng: np.random.Generator, /) -> tuple[Any, Any]: ...
-
-    def names(self, indices: np.ndarray, /) -> str: ...
-
 
 AfterEpoch = Callable[[nn.Module, int], None]
 """Is given the model and the number of the epoch that has ended."""
@@ -167,11 +148,12 @@ class _Loop:
         share = rule.whole_share if rule.object_share is None else rule.object_share
         mixture = mixture_of(kind, share=share, size=rule.batch_size, seed=seed, round_number=round_number)
         started = time.monotonic()
-        for epoch in range(so_far.step // plan.per_epoch, plan.epochs):
-            self._epoch(epoch, mixture)
-            if self.after_epoch is not None and self.fabric.is_global_zero:
-                self.after_epoch(self.model, epoch)
-            self._keep(None)
+        with Loader(self.data, self.fabric.device) as loader:
+            for epoch in range(so_far.step // plan.per_epoch, plan.epochs):
+                self._epoch(epoch, mixture, loader)
+                if self.after_epoch is not None and self.fabric.is_global_zero:
+                    self.after_epoch(self.model, epoch)
+                self._keep(None)
         seconds = max(time.monotonic() - started, 1e-9)
         self.fabric.barrier()
         first, last = tenths(so_far.losses)
@@ -180,34 +162,43 @@ class _Loop:
             "steps": plan.steps,
             "epochs": plan.epochs,
             "images_per_s": self.images / seconds,
+            "waiting_share": loader.waited_s / seconds,
             "loss": float(np.mean(last_epoch)) if last_epoch else 0.0,
             "loss_first": first,
             "loss_last": last,
             **({} if self.data.teacher is None else self.data.teacher.facts()),
         }
 
-    def _epoch(self, epoch: int, mixture: Mixture | None) -> None:
+    def _epoch(self, epoch: int, mixture: Mixture | None, loader: Loader) -> None:
         """The steps of an epoch that are still to come."""
         rng = np.random.default_rng((*self.state, epoch))
         torch.manual_seed(int(rng.integers(2**62)))
         order, size = rng.permutation(len(self.data)), self.rule.batch_size
         begin, count = epoch * self.plan.per_epoch, self.plan.batches(epoch)
         self.so_far.give_back(rng)
-        for number in range(self.so_far.step - begin, count):
-            step = begin + number
-            chosen = order[number * size : (number + 1) * size] if mixture is None else mixture.batch(step)
-            self._step(step, chosen, rng)
+        numbers = range(self.so_far.step - begin, count)
+        if mixture is None:
+            chosen = [order[number * size : (number + 1) * size] for number in numbers]
+        else:
+            chosen = [mixture.batch(begin + number) for number in numbers]
+        own = [self._own(one) for one in chosen]
+        for number, rows, batch in zip(numbers, own, loader.batches(own, rng), strict=True):
+            self._step(begin + number, rows, batch)
+            self.images += len(chosen[number - numbers.start])
             if number + 1 < count and self.fabric.world_size == 1:  # processes have random states of their own
-                self._keep(rng)
+                self._keep(batch)
 
-    def _step(self, step: int, chosen: np.ndarray, rng: np.random.Generator) -> None:
+    def _own(self, chosen: np.ndarray) -> np.ndarray:
+        """What this process takes of a batch."""
+        fabric = self.fabric
+        return chosen[fabric.global_rank :: fabric.world_size] if len(chosen) >= fabric.world_size else chosen
+
+    def _step(self, step: int, own: np.ndarray, batch: Batch) -> None:
         fabric, rule, optimiser = self.fabric, self.rule, self.optimiser
-        own = chosen[fabric.global_rank :: fabric.world_size] if len(chosen) >= fabric.world_size else chosen
-        images, targets = self.data.batch(own, rng)
         factor = learning_rate_factor(step, self.plan, rule)
         for group in optimiser.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        parts = self.trained(fabric.to_device(images), fabric.to_device(targets))
+        parts = self.trained(fabric.to_device(batch.images), fabric.to_device(batch.targets))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         if not torch.isfinite(loss):
             raise LabelwiseError(
@@ -225,16 +216,16 @@ class _Loop:
             self.data.teacher.follow(self.model)
         self.so_far.losses.append(float(loss.detach()))
         self.so_far.step = step + 1
-        self.images += len(chosen)
         if self.progress is not None:
             self.progress(1)
 
-    def _keep(self, rng: np.random.Generator | None) -> None:
-        """Keeps a checkpoint where one is due; `rng` inside of an epoch."""
+    def _keep(self, batch: Batch | None) -> None:
+        """Keeps a checkpoint where one is due; inside of an epoch, `batch` is what was trained on last."""
         due = time.monotonic() - self.saved_at >= self.rule.checkpoint_every_s
         if self.checkpoint is None or not due or self.so_far.step >= self.plan.steps or not self.fabric.is_global_zero:
             return
-        tensors, metadata = state_of(self.model, self.optimiser, self.so_far, rng, self.data.teacher)
+        drawn = None if batch is None else batch.state
+        tensors, metadata = state_of(self.model, self.optimiser, self.so_far, drawn, self.data.teacher)
         self.checkpoint.save(tensors, {**metadata, **self.said})
         self.saved_at = time.monotonic()
 

@@ -49,9 +49,12 @@ def words(seed: int, round_number: int, plan: Plan, n_images: int) -> dict[str, 
 
 
 def state_of(
-    model: nn.Module, optimiser: Any, so_far: Progress, rng: np.random.Generator | None, teacher: Teacher | None = None
+    model: nn.Module, optimiser: Any, so_far: Progress, drawn: Mapping[str, Any] | None, teacher: Teacher | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Weights (the teacher's too), optimiser, losses and (inside of an epoch, where `rng` is given) random state."""
+    """Weights (the teacher's too), optimiser, losses and random state.
+
+    `drawn`: inside of an epoch, the state of NumPy's generator after the step; None: the epoch has ended.
+    """
     tensors = {f"model.{name}": value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         for name, value in slots.items():
@@ -60,8 +63,8 @@ def state_of(
     tensors |= {} if teacher is None else {f"teacher.{name}": value for name, value in teacher.tensors().items()}
     tensors["losses"] = np.array(so_far.losses, np.float64)
     metadata = {"step": str(so_far.step)}
-    if rng is not None:
-        metadata["rng"] = json.dumps(rng.bit_generator.state)
+    if drawn is not None:
+        metadata["rng"] = json.dumps(drawn)
         tensors["rng.cpu"] = torch.get_rng_state().numpy()
         if next(model.parameters()).is_cuda:
             tensors["rng.cuda"] = torch.cuda.get_rng_state().numpy()
