@@ -9,7 +9,7 @@ from typing import Any
 from labelwise import catalog, config, units
 from labelwise.config import Run, inputs
 from labelwise.config.sections import of_frames
-from labelwise.types import Detections, LabelwiseError
+from labelwise.types import Detections, LabelwiseError, Pool
 
 Method = str | Mapping[str, Any]
 """A method by its file's name, alone or as a table with its settings: `{"name": "consistency", "beta": 1.0}`."""
@@ -52,19 +52,30 @@ def run_with_query(
     threshold: float,
     aggregate: str,
     scales: Sequence[float],
+    tracks: Mapping[str, Any] | None = None,
 ) -> Run:
     """The run with what a round asks; settings of earlier rounds stay in the ledger."""
     raw = _raw(run)
     raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round_number - 1], float(budget)]}
     raw["query"] = {"unit": unit, "score": _plain(score), "select": _steps(select)}
     raw["query"] |= {"threshold": threshold, "aggregate": aggregate, "scales": list(scales)}
-    return config.parse(raw, "these arguments")
+    raw["tracks"] |= dict(tracks or {})
+    asked = config.parse(raw, "these arguments")
+    if asked.needs_tracks and asked.tracks.tracker != "flow":
+        raise LabelwiseError(
+            f"tracks.tracker = {asked.tracks.tracker!r} looks at the features of labelwise's own detectors; with "
+            'predictions from outside take tracks={"tracker": "flow"}'
+        )
+    return asked
 
 
-def run_with_policy(run: Run, *, policy: Method, threshold: float, images: str, regions: str) -> Run:
+def run_with_policy(
+    run: Run, *, policy: Method, threshold: float, images: str, regions: str, propagate: Mapping[str, Any] | None = None
+) -> Run:
     """The run with a label policy; what it needs of the predictions, `check_inputs` tells."""
     raw = _raw(run)
     raw["labels"] = {"policy": _plain(policy), "threshold": threshold, "images": images, "regions": regions}
+    raw["labels"] |= {} if propagate is None else {"propagate": dict(propagate)}
     return config.parse(raw, "these arguments")
 
 
@@ -80,10 +91,37 @@ def _steps(select: Method | Sequence[Method]) -> list[Any]:
     return [_plain(step) for step in ([select] if isinstance(select, str | Mapping) else select)]
 
 
+def check_clips(what: str, pool: Pool) -> None:
+    """Refuses what needs videos where the images are none."""
+    if pool.clips is None:
+        raise LabelwiseError(
+            f"{what} needs videos, and the images of {pool.root} were taken as single images: make a project of a "
+            'video file, of a folder of video files, or of folders of frames (labelwise.open(..., format="frames"))'
+        )
+
+
+def check_every_frame(predictions: Any, pool: Pool) -> None:
+    """Refuses predictions by image name in which frames are missing: nothing found is not the same as not looked at."""
+    if not isinstance(predictions, Mapping) or set(predictions) & {"boxes", "image", "image_features"}:
+        return
+    said = {name if isinstance(name, str) else pool.names[name] for name in predictions}
+    missing = [name for name in pool.names if name not in said and pool.number_of[name] not in pool.unavailable]
+    if missing:
+        raise LabelwiseError(
+            f"predictions of {len(said)} of {len(pool)} frames; the first that is missing: {missing[0]}. Tracks run "
+            "through all frames, labelled ones too: predict on all of project.frames(), and give a frame in which "
+            'nothing was found an entry without boxes, {"boxes": []}'
+        )
+
+
 def check_inputs(
-    folder: str, methods: Method | Sequence[Method], predictions: Detections | None, unit: str = "box"
+    folder: str,
+    methods: Method | Sequence[Method],
+    predictions: Detections | None,
+    unit: str = "box",
+    pool: Pool | None = None,
 ) -> None:
-    """Refuses methods whose inputs these predictions do not carry.
+    """Refuses methods whose inputs these predictions do not carry, or (of a `pool`) that need videos.
 
     Raises:
         LabelwiseError: an unknown method, or one that needs a column that is not there.
@@ -102,6 +140,8 @@ def check_inputs(
                     f"{folder} {name!r} needs {row.name!r}, which arrays of predictions do not carry; take one of "
                     f"{', '.join(usable)}, or let labelwise train a model of its own (`labelwise init`)"
                 )
+            if pool is not None and "clips" in row.needs:
+                check_clips(f"{folder} {name!r}", pool)
             per_image = bool(row.column_of_images) and units.find(of_frames(unit)).ONE_PER_IMAGE
             column = row.needed(per_image)
             if predictions is not None and column and not _has(predictions, column):
@@ -134,7 +174,8 @@ def check_without_boxes(score: Method, select: Method | Sequence[Method], unit: 
 
 def _of_boxes(row: inputs.Input) -> bool:
     """Whether an input is made of predicted boxes."""
-    return row.axis in ("boxes", "images") or row.name in ("labels", "probs", "frequency", "scale", "box_offsets")
+    named = ("labels", "probs", "frequency", "scale", "box_offsets")
+    return row.axis in ("boxes", "images") or "tracks" in row.needs or row.name in named
 
 
 def _has(predictions: Detections, column: str) -> bool:

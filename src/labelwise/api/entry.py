@@ -9,11 +9,14 @@ from typing import Any
 from labelwise import config, files, loop
 from labelwise.api import arguments
 from labelwise.api.project import Project
-from labelwise.data import image_list
+from labelwise.data import frames, image_list, listing, video
 from labelwise.project import opening
 from labelwise.project.context import Context
 from labelwise.project.project_folder import Project as Folder
 from labelwise.types import LabelwiseError
+
+_WITHOUT_LABELS = (None, "folder", "video", "frames")
+"""Formats of images alone; a `video` may have its labels beside it."""
 
 
 def open(  # noqa: A001 (the public name)
@@ -21,7 +24,7 @@ def open(  # noqa: A001 (the public name)
     images: str | Path | Sequence[str | Path] | None = None,
     classes: Sequence[str] = (),
     *,
-    format: str = "folder",  # noqa: A002 (the public name)
+    format: str | None = None,  # noqa: A002 (the public name)
     split: str | None = None,
     image_size_px: int = 640,
     given: str | None = None,
@@ -30,9 +33,12 @@ def open(  # noqa: A001 (the public name)
 
     Args:
         folder: the project folder; `labelwise serve --project FOLDER` and the other commands open it, too.
-        images: a folder of images, or a list of paths; needed to make a project. A longer list adds images later.
+        images: a folder of images, of video files or of folders of frames, a video file, or a list of paths of images;
+            needed to make a project. A longer list adds images later.
         classes: the names of the classes, in the order of the detector's class numbers, without background.
-        format: "folder" takes every image below `images`; another data format also brings its annotations.
+        format: None takes video files, and folders whose names and images look like those of frames, as videos, and of
+            any other folder every image below it; "folder", "video" and "frames" say which; another data format
+            also brings its annotations.
         split: the subfolder or split to take, where there are several.
         image_size_px: the longest side at which `predict` shows an image to the detector.
         given: what annotations that come with the images are, for a new project: "complete", "partial", "all" or
@@ -46,15 +52,14 @@ def open(  # noqa: A001 (the public name)
     if not (place / "run.toml").exists():
         if images is None:
             raise LabelwiseError(f"{place} is no project yet; give images (a folder or a list of paths) and classes")
-        if format == "folder" and not classes:
+        if format in _WITHOUT_LABELS and not classes:
             raise LabelwiseError(f'{place}: give the names of the classes, for example classes=["cat", "dog"]')
         if listed is not None:
+            text = image_list.text(_no_videos(listed))
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.write_text(place / "images.txt", image_list.text(listed))
-        elif not Path(str(images)).is_dir():
-            raise LabelwiseError(f"images: {images}: no such folder; give a folder, or a list of paths")
+            files.write_text(place / "images.txt", text)
         root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
-        kind = format if listed is None else "image_list"
+        kind = "image_list" if listed is not None else format or _format(root)
         run = arguments.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px, given)
         opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
         Folder.create(place, config.dump(run)).close()
@@ -66,12 +71,37 @@ def open(  # noqa: A001 (the public name)
     return Project(opened)
 
 
+def _format(root: Path) -> str:
+    """What a folder without annotations holds, or a video file is."""
+    if not root.exists():
+        raise LabelwiseError(f"images: {root}: no such folder; give a folder, a video file, or a list of paths")
+    if root.is_file() and not video.detect(root):
+        raise LabelwiseError(f"images: {root} is no video file; give a folder, a video file, or a list of paths")
+    with listing.once():
+        if not video.detect(root):
+            return "frames" if frames.detect(root) else "folder"
+        if root.is_dir() and listing.below(root).images:
+            raise LabelwiseError(
+                f'images: {root} holds videos and images; say which are meant: format="video" or format="folder"'
+            )
+    return "video"
+
+
+def _no_videos(listed: list[str | Path]) -> list[str | Path]:
+    for one in listed:
+        if Path(one).suffix.lower() in video.SUFFIXES:
+            raise LabelwiseError(
+                f"images: {one} is a video, and a list is of images: give the folder of the videos, or one video file"
+            )
+    return listed
+
+
 def _extend(folder: Path, images: list[str | Path]) -> None:
     """A list of an existing project is written anew; known images that it lacks are unavailable."""
     path = folder / "images.txt"
     if not path.exists():
         raise LabelwiseError(f"{folder} was made of a folder of images, not of a list; give that folder, or no images")
-    files.write_text(path, image_list.text(images, image_list.below(path)))
+    files.write_text(path, image_list.text(_no_videos(images), image_list.below(path)))
 
 
 def _same(opened: Context, images: Any, classes: Sequence[str]) -> None:

@@ -8,18 +8,19 @@ twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise import files, loop, units
-from labelwise.api import arguments, rounds
+from labelwise import files
+from labelwise.api import arguments, reply, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
-from labelwise.api.checks import class_number
+from labelwise.api.reply import Corners
+from labelwise.api.stream import stream
 from labelwise.api.target import Target, per_image
 from labelwise.ask import cost as costs
 from labelwise.ledger import import_export
@@ -29,11 +30,8 @@ from labelwise.predict.detect import predict_detections
 from labelwise.predict.passes import Model, ViewChoice
 from labelwise.project.context import Context
 from labelwise.project.round import Round
-from labelwise.queue.leases import Leases
 from labelwise.stages import label
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
-
-Corners = tuple[float, float, float, float]
 
 
 class Project:
@@ -65,6 +63,18 @@ class Project:
                 f"there is no image {image!r} in the pool of {self.folder}; take one of project.images"
             )
         return self._context.frame(self.pool.number_of[image])
+
+    def frames(self, images: Sequence[str] | None = None) -> Iterator[tuple[str, UInt8[np.ndarray, "height width 3"]]]:
+        """Name and pixels (RGB) of all images, or of those named, in the order of the pool: to predict on.
+
+        A film is decoded once, from its beginning to its end. An image that cannot be read is left out, with a warning
+        that names it.
+        """
+        unknown = [name for name in images or () if name not in self.pool.number_of]
+        if unknown:
+            raise LabelwiseError(f"there is no image {unknown[0]!r} in the pool of {self.folder}; see project.images")
+        numbers = range(len(self.pool)) if images is None else sorted({self.pool.number_of[name] for name in images})
+        return stream(self.pool, numbers)
 
     @property
     def cost(self) -> Cost:
@@ -102,16 +112,18 @@ class Project:
         min_score: float = 0.05,
         batch_size: int = 8,
         features: bool = False,
-        wholly_labelled: bool = False,
+        wholly_labelled: bool | None = None,
     ) -> Detections:
-        """Runs a detector over the images that are not wholly labelled (or all), once per view.
+        """Runs a detector over the images that are not wholly labelled (or all), once per view. None: over all frames
+        of videos, since tracks must not end where one is labelled, and else over images that are not.
 
         `model` is one of `labelwise.adapters`, or takes images float [3, h, w] in 0..1 and gives one dict per image:
         boxes [n, 4] in its pixels, scores [n], probs [n, C]; with `features` also features [n, D].
         """
         images = self._context.images("pool")
         covered = self._context.known().covered(self.pool)
-        wanted = np.arange(len(self.pool)) if wholly_labelled else np.flatnonzero(~covered)
+        every = self.pool.clips is not None if wholly_labelled is None else wholly_labelled
+        wanted = np.arange(len(self.pool)) if every else np.flatnonzero(~covered)
         found, summary = predict_detections(
             model,
             images,
@@ -142,6 +154,7 @@ class Project:
         threshold: float = 0.1,
         aggregate: str = "mean",
         scales: Sequence[float] = (1.5, 2.0),
+        tracks: Mapping[str, Any] | None = None,
     ) -> list[Query]:
         """Opens the `budget` questions that are most worth an answer; gives those that are open, best first.
 
@@ -149,12 +162,14 @@ class Project:
             predictions: in any form of `labelwise.api.predictions`; None asks for images drawn at random, which
                 is how a project without any model begins.
             budget: number of questions.
-            unit: a file of `labelwise/units`: "box", "region" or "image".
+            unit: a file of `labelwise/units`: "box", "region" or "image" ("frame" is another word for it).
             score: a file of `labelwise/score`; None: consistency of views, random without boxes, else entropy.
             select: one file of `labelwise/select`, or a chain of them.
             threshold: least confidence of a candidate box.
             aggregate: how box scores become those of an image or region.
             scales: a region is one such part of the image's side: 2.0 asks for half its width and height.
+            tracks: of videos, how detections are followed: {"frames": 3, "theta": 0.5} and others
+                (`labelwise config tracks`); None: as the project has it.
 
         Raises:
             LabelwiseError: faulty predictions or settings, or a round that has asked something else and is not
@@ -169,8 +184,8 @@ class Project:
             score = score or ("random" if alone else "entropy" if table.views is None else "consistency")
             if alone:
                 arguments.check_without_boxes(score, select, unit)
-            arguments.check_inputs("score", score, table, unit)
-            arguments.check_inputs("select", select, table, unit)
+            arguments.check_inputs("score", score, table, unit, self.pool)
+            arguments.check_inputs("select", select, table, unit, self.pool)
             round_number = rounds.first_with_a_model(self._context)
             run = arguments.run_with_query(
                 self._context.run,
@@ -182,7 +197,10 @@ class Project:
                 threshold=threshold,
                 aggregate=aggregate,
                 scales=scales,
+                tracks=tracks,
             )
+            if run.needs_tracks:
+                arguments.check_every_frame(predictions, self.pool)
             if rounds.has_asked(self._context, round_number):
                 return rounds.still_open(self._context, round_number, run)
             return rounds.ask(self._context, round_number, run, table)
@@ -235,15 +253,8 @@ class Project:
     ) -> Answer:
         """The answer that `answer` records, for `record` to take with many others."""
         asked = self._query(query if isinstance(query, int) else query.id)
-        corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
-        said = verdict or _verdict(asked, bool(corners))
-        names = labels.tolist() if isinstance(labels, np.ndarray) else labels
-        classes = self.pool.classes
-        numbers = [
-            class_number(label, classes, lambda k=k: f"the answer to query {asked.id}, label {k}")
-            for k, label in enumerate(names)
-        ]
-        return Answer(asked.id or 0, said, corners, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
+        how: dict[str, Any] = {"boxes": boxes, "labels": labels, "who": who, "seconds": seconds, "note": note}
+        return reply.made(asked, self.pool.classes, verdict, **how)
 
     def record(self, answers: Sequence[Answer]) -> int:
         """Records many answers, those of one person all or none; tells how many were new.
@@ -282,6 +293,7 @@ class Project:
         threshold: float = 0.3,
         images: str = "annotated",
         regions: str = "coverage",
+        propagate: Mapping[str, Any] | None = None,
     ) -> list[Target]:
         """What to train on: all answers so far, completed by the predictions as the label policy says.
 
@@ -291,14 +303,26 @@ class Project:
             threshold: least confidence of a pseudo label.
             images: "annotated", "answered" (also those of which only a background mark is known) or "all".
             regions: what labelled regions become: "coverage", "crops" or "both".
+            propagate: of videos, {"frames": 1, "weight": 0.5} lends the boxes of every labelled frame to so many frames
+                on either side, moved by the optical flow, at that weight; None: none are lent.
+
+        Raises:
+            LabelwiseError: faulty predictions or settings, or boxes to lend where the images are no videos.
         """
+        if propagate is not None:
+            arguments.check_clips("propagate", self.pool)
         stored = Round(self._context, self.round).folder.predictions()
         if predictions is None and stored.is_dir():
             predictions = stored
         table = None if predictions is None else foreign.read(predictions, self.pool)
         arguments.check_inputs("labels", policy, table)
         run = arguments.run_with_policy(
-            self._context.run, policy=policy, threshold=threshold, images=images, regions=regions
+            self._context.run,
+            policy=policy,
+            threshold=threshold,
+            images=images,
+            regions=regions,
+            propagate=propagate,
         )
         with self._context.project.lock():
             rounds.keep(self._context, run)
@@ -313,35 +337,8 @@ class Project:
         `metrics` of the model that was trained, for the report: "ap50" (0 to 1), and optionally "ap", "ap75" and
         "per_class_ap50" ({class name: value}).
         """
-        for name in ("ap50", "ap", "ap75"):
-            value = (metrics or {}).get(name, 0.0)
-            if not (np.isfinite(value) and 0 <= value <= 1):
-                raise LabelwiseError(f"metrics: {name} is {value}; expected a number in [0, 1]")
         with self._context.project.lock():
-            round_number = self.round
-            if round_number and not rounds.has_asked(self._context, round_number):
-                raise LabelwiseError(
-                    f"round {round_number} has asked nothing yet; call project.ask(predictions, budget=...)"
-                )
-            now = Round(self._context, round_number)
-            Leases(self._ledger).close_round(round_number)
-            if metrics is not None:
-                files.write_json(now.folder.metrics, dict(metrics))
-            if not now.folder.targets.exists():  # the report shows them; nobody asked for pseudo labels
-                files.write_targets(now.folder.targets, label.targets(now, None))
-            for name in loop.STAGES:
-                if self._ledger.stage_done(round_number, name) is None:
-                    self._ledger.mark_done(round_number, name, {}, 0.0)
-
-
-def _verdict(query: Query, has_boxes: bool) -> str:
-    """What an answer says that names no verdict."""
-    unit = units.find(query.unit)
-    if unit.DEFAULT is not None and (has_boxes or unit.VERDICTS[unit.DEFAULT].boxes != "one"):
-        return unit.DEFAULT
-    *others, last = [verdict for verdict in unit.VERDICTS if verdict != unit.DEFAULT]
-    ask = "" if unit.DEFAULT is None else "the object's box and label, or "
-    raise LabelwiseError(f"query {query.id} is of a {query.unit}: give {ask}a verdict: {', '.join(others)} or {last}")
+            rounds.finish(self._context, metrics)
 
 
 def _whole(budget: int) -> int:

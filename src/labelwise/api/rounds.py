@@ -1,14 +1,20 @@
-"""What `Project.ask` does: predictions into a round's folder, the stages score and select over them, queries opened."""
+"""What `Project.ask` does: predictions into a round's folder, the stages score and select over them, queries opened;
+and what `Project.finish` does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from labelwise import config, files, loop, units
 from labelwise.config import Run
 from labelwise.project.context import Context
 from labelwise.project.round import Round
-from labelwise.stages import predict, ranking, score, select
+from labelwise.queue.leases import Leases
+from labelwise.stages import label, predict, ranking, score, select
 from labelwise.types import Detections, LabelwiseError, Query
 
 
@@ -73,13 +79,37 @@ def still_open(context: Context, round_number: int, run: Run) -> list[Query]:
         LabelwiseError: it has asked something else than `run` says.
     """
     ledger, before = context.project.ledger, context.run
-    if (run.query, run.budget) != (before.query, before.budget):
+    if (run.query, run.budget, run.tracks) != (before.query, before.budget, before.tracks):
         raise LabelwiseError(
             f"round {round_number} has asked already, with other settings ({len(ledger.queries(round_number))} "
             f"{before.query.unit} queries by {before.query.score.name}); project.open_queries() gives those that are "
             "still open, project.finish() ends the round"
         )
     return ledger.open_queries(round_number)
+
+
+def finish(context: Context, metrics: Mapping[str, Any] | None) -> None:
+    """Ends the current round, with the metrics of the model that was trained.
+
+    Raises:
+        LabelwiseError: a metric outside [0, 1], or a round that has asked nothing yet.
+    """
+    for name in ("ap50", "ap", "ap75"):
+        value = (metrics or {}).get(name, 0.0)
+        if not (np.isfinite(value) and 0 <= value <= 1):
+            raise LabelwiseError(f"metrics: {name} is {value}; expected a number in [0, 1]")
+    round_number, ledger = current(context), context.project.ledger
+    if round_number and not has_asked(context, round_number):
+        raise LabelwiseError(f"round {round_number} has asked nothing yet; call project.ask(predictions, budget=...)")
+    now = Round(context, round_number)
+    Leases(ledger).close_round(round_number)
+    if metrics is not None:
+        files.write_json(now.folder.metrics, dict(metrics))
+    if not now.folder.targets.exists():  # the report shows them; nobody asked for pseudo labels
+        files.write_targets(now.folder.targets, label.targets(now, None))
+    for name in loop.STAGES:
+        if ledger.stage_done(round_number, name) is None:
+            ledger.mark_done(round_number, name, {}, 0.0)
 
 
 def _stages(context: Context, round_number: int, names: Sequence[str]) -> None:

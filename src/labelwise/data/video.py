@@ -5,6 +5,8 @@ or in that of a split, holds the boxes: per clip `file`, `width`, `height`, `fps
 `labels[frame]` is a list of `[class, x, y, w, h]` in pixels that count from 1 (1 is taken off x and y). Classes: every
 name in it, sorted.
 
+One video file by itself is a pool of one clip, without labels.
+
 Where labels.json is there and split folders are not, the splits are `train` and `test` by clip, never by frame: clips
 are grouped by the class that most of their boxes have (the first by name, if several), and in each group every third by
 name is test. Frames are images by the name of `videos/a.mp4#000123`, counted from 0 in the order of display.
@@ -48,7 +50,9 @@ _EVERY = 3
 
 
 def detect(root: Path) -> bool:
-    """Whether there are videos, and no images or annotations of CVAT beside them."""
+    """Whether there are videos, and no images or annotations of CVAT beside them; whether a file is one."""
+    if root.is_file():
+        return _is_video(root, root.name)
     if not root.is_dir() or cvat_xml.detect(root):
         return False
     folders = {_folder(name) for name in _videos(root)}
@@ -57,15 +61,18 @@ def detect(root: Path) -> bool:
 
 def splits(root: Path) -> tuple[str, ...]:
     """Folders of splits with videos in them; else train and test, if there are labels."""
-    return _splits(root, _labels(root)[0])
+    return () if root.is_file() else _splits(root, _labels(root)[0])
 
 
 def read(root: Path, split: str | None = None) -> Pool:
     """Every frame of the videos of a split."""
     library()
     every_clip, problems, sources = _labels(root)
-    split = clean.choose(root, _splits(root, every_clip), split)
-    files, labels = _listed(root, split, every_clip, problems)
+    split = clean.choose(root, splits(root), split)
+    if root.is_file():
+        root, files, labels = root.parent, [root.name], every_clip
+    else:
+        files, labels = _listed(root, split, every_clip, problems)
     classes = sorted({row[0] for clip in every_clip.values() for row in clip.rows})
     if not files:
         raise LabelwiseError(f"{root}: no video{f' in the split {split}' if split else ''}; expected {LOOKS_FOR}.")
@@ -148,10 +155,15 @@ def _folder(name: str) -> str:
 
 def _videos(root: Path) -> tuple[str, ...]:
     """Names of all videos below a folder, sorted; a `.ts` file may be a program text instead."""
-    return listing.kept(("videos", root), lambda: tuple(sorted(filter(
-        lambda name: listing.suffix_of(name) != ".ts" or b"\x47" in text_files.head(root / name, 5)[::4],
-        listing.below(root).of(*SUFFIXES),
-    ))))  # fmt: skip
+    return listing.kept(
+        ("videos", root),
+        lambda: tuple(sorted(name for name in listing.below(root).of(*SUFFIXES) if _is_video(root / name, name))),
+    )
+
+
+def _is_video(path: Path, name: str) -> bool:
+    suffix = listing.suffix_of(name)
+    return suffix in SUFFIXES and (suffix != ".ts" or b"\x47" in text_files.head(path, 5)[::4])
 
 
 def _labels(root: Path) -> tuple[dict[str, Clip], list[Problem], list[str]]:
@@ -160,7 +172,7 @@ def _labels(root: Path) -> tuple[dict[str, Clip], list[Problem], list[str]]:
     found: dict[str, Clip] = {}
     files = [
         name
-        for name in listing.below(root).of(".json")
+        for name in (() if root.is_file() else listing.below(root).of(".json"))
         if name == _LABELS or (name.endswith(f"/{_LABELS}") and split_names.is_split(_folder(name)))
     ]
     for file in files:
