@@ -38,8 +38,9 @@ def check(
         bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
     ] = False,
 ) -> None:
-    """Shows what a data set holds, which of its files were not used, what is wrong in it and how each thing is handled;
-    of a project, whether its ledger and its files are whole, and what to do where they are not.
+    """Shows what a data set holds, which of its files were not used, what is wrong in it and how each thing is handled,
+    how many of its images look the same, and of videos with what stride tracks hold; of a project, whether its ledger
+    and its files are whole, and what to do where they are not.
 
     Example: `labelwise check data/aquarium`
     """
@@ -50,16 +51,20 @@ def check(
             raise LabelwiseError("--json is of data sets, not of projects: leave it out")
         health.restore(data) if restore else health.check(data)
         return
+    from labelwise.cli import look_alikes
     from labelwise.data.check import look
 
     with bar("check", 0) as advance:
         report = look(data, format_name, progress=advance, first_pixel=first_pixel)
+    tracks = look_alikes.tracks(report.found)
     if as_json:
-        typer.echo(json.dumps(report.as_json(None if every else 20), ensure_ascii=False, indent=1))
+        said = {**report.as_json(None if every else 20), "tracks": tracks.as_json()}
+        typer.echo(json.dumps(said, ensure_ascii=False, indent=1))
         return
     show_found(data, report.found)
     show_unused(report.unused)
     show_problems(data, report.problems, every)
+    look_alikes.show(report.alike, tracks)
 
 
 def show_found(data: Path, found: Found) -> None:

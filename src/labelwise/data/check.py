@@ -3,7 +3,8 @@
 Beyond what the readers find (see `clean.py`), the full check decodes every image (a truncated file has a good header)
 and compares their bytes: a duplicate within a split wastes labels, one across splits spoils the test, and one with
 another class is label noise. Of an archive or an array that was decoded when it was read, the pixels are compared; of
-a video those of frames with one number: a video that is there twice shows, one that stands still does not.
+a video those of frames with one number: a video that is there twice shows, one that stands still does not. Images that
+look the same are counted on the way (`redundancy.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from labelwise.data import image_reader, listing, recognise, unread
+import numpy as np
+
+from labelwise.data import image_reader, listing, recognise, redundancy, unread
 from labelwise.data.recognise import Found
 from labelwise.types import LabelwiseError, Pool, Problem
 
@@ -33,11 +36,14 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A data set as it was read, all that is wrong in it, and how many files of each suffix were not used."""
+    """A data set as it was read, all that is wrong in it, how many files of each suffix were not used, and by split how
+    many of its images look the same (none of a check that is not full).
+    """
 
     found: Found
     problems: tuple[Problem, ...]
     unused: Mapping[str, int]
+    alike: tuple[redundancy.Alike, ...] = ()
 
     def as_json(self, examples: int | None = 20) -> dict[str, object]:
         """For other programs; of a kind with more problems than `examples` the rest is one entry with its count."""
@@ -60,6 +66,7 @@ class Report:
             "classes": self.found.classes,
             "problems": rows,
             "unused": dict(self.unused),
+            "alike": [one.as_json(examples) for one in self.alike],
         }
 
 
@@ -85,13 +92,18 @@ def look(
         for split, why in found.broken.items()
     ]
     told += [problem for pool in pools.values() for problem in pool.problems]
-    left = unread.unused(below, pools.values())
+    single = found.format == "video" and root.is_file()
+    left = [] if single else unread.unused(below, pools.values())
     told += unread.problems(left, found.format, told)
     told += _empty(found)
     told += _shared(pools)
+    alike: tuple[redundancy.Alike, ...] = ()
     if full:
-        told += _contents(pools, progress)
-    return Report(found, tuple(dict.fromkeys(told)), unread.by_suffix(left))  # train lies within trainval: each once
+        wrong, thumbnails = _contents(pools, progress)
+        told += wrong
+        alike = redundancy.alike([(split, pool.names) for split, pool in pools.items()], thumbnails)
+    problems = tuple(dict.fromkeys(told))  # train lies within trainval: each once
+    return Report(found, problems, unread.by_suffix(left), alike)
 
 
 def check(root: Path, format_name: str | None = None, full: bool = True) -> tuple[Problem, ...]:
@@ -141,8 +153,12 @@ def _shared(pools: dict[str, Pool]) -> list[Problem]:
     return found
 
 
-def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) -> list[Problem]:
-    """Images that don't decode, and images with the same bytes or pixels."""
+def _contents(
+    pools: dict[str, Pool], progress: Callable[[int], None] | None
+) -> tuple[list[Problem], dict[str, np.ndarray]]:
+    """Images that don't decode, and images with the same bytes or pixels; and thumbnails of the others, or of a sample
+    of them, by name.
+    """
     splits: dict[str, list[str]] = defaultdict(list)
     places: dict[str, tuple[Pool, int]] = {}
     label: dict[str, str] = {}
@@ -154,7 +170,12 @@ def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) ->
         label.update((name, pool.classes[k]) for name, k in zip(pool.names, labels, strict=False))
     found = []
     same: dict[str, list[str]] = defaultdict(list)
-    for name, (digest, message) in zip(places, image_reader.each(_content, list(places.values())), strict=True):
+    thumbnails: dict[str, np.ndarray] = {}
+    wanted = redundancy.sample(len(places)).tolist()
+    jobs = [(*place, small) for place, small in zip(places.values(), wanted, strict=True)]
+    for name, (digest, message, small) in zip(places, image_reader.each(_content, jobs), strict=True):
+        if small is not None:
+            thumbnails[name] = small
         if message is not None:
             found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
         same[digest].append(name)
@@ -172,27 +193,33 @@ def _contents(pools: dict[str, Pool], progress: Callable[[int], None] | None) ->
                 kind, handling = TWO_LABELS, "both kept; find out which label is right"
                 what += f"; {label.get(first)!r} there, {label.get(name)!r} here"
             found.append(Problem(kind, where, what, handling))
-    return found
+    return found, thumbnails
 
 
-def _content(place: tuple[Pool, int]) -> tuple[str, str | None]:
-    pool, i = place
+def _content(place: tuple[Pool, int, bool]) -> tuple[str, str | None, np.ndarray | None]:
+    """What tells an image from others, why it cannot be read, and its thumbnail where that is wanted."""
+    pool, i, wanted = place
+
+    def small(pixels: np.ndarray) -> np.ndarray | None:
+        return redundancy.thumbnail(pixels) if wanted else None
+
     if pool.pixels is not None:  # they were decoded by the reader; the shape, because the bytes alone don't tell it
-        return hashlib.sha256(repr(pool.pixels.shape[1:]).encode() + pool.pixels[i].tobytes()).hexdigest(), None
+        digest = hashlib.sha256(repr(pool.pixels.shape[1:]).encode() + pool.pixels[i].tobytes()).hexdigest()
+        return digest, None, small(pool.pixels[i])
     if pool.frames is not None:
         number = str(i if pool.clips is None else pool.clips.frame[i])
         try:
             pixels = pool.frames(i)
         except LabelwiseError as error:
-            return pool.names[i], str(error)
-        return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None
+            return pool.names[i], str(error), None
+        return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None, small(pixels)
     try:
         content = pool.path(i).read_bytes()
     except OSError as error:  # it was there a moment ago
-        return pool.names[i], f"{pool.path(i)}: cannot be read ({error.strerror or error})"
+        return pool.names[i], f"{pool.path(i)}: cannot be read ({error.strerror or error})", None
     digest = hashlib.sha256(content).hexdigest()
     try:
-        image_reader.decode(content, pool.path(i))
+        pixels = image_reader.decode(content, pool.path(i))
     except LabelwiseError as error:
-        return digest, str(error)
-    return digest, None
+        return digest, str(error), None
+    return digest, None, small(pixels)
