@@ -84,10 +84,11 @@ def show(alike: Sequence[Alike], found: Tracks) -> None:
     if found.lacking:
         tell('With what stride tracks hold is told where OpenCV is installed: pip install "labelwise[video]"')
     if found.support is not None and found.support.shares:
-        tell(_in_words(found.support, found.seconds))
+        tell(in_words(found.support, found.seconds))
 
 
-def _in_words(found: Support, seconds: float) -> str:
+def in_words(found: Support, seconds: float) -> str:
+    """With what stride tracks hold, in one line."""
     took = f"{found.stretches} stretches of frames, {seconds:.0f} s"
     if not found.by:
         return f"Tracks: nothing moves from frame to frame ({took})"

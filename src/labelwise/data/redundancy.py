@@ -84,7 +84,7 @@ def sample(n: int, most: int = MOST) -> Bool[np.ndarray, " n"]:
 
 def features(thumbnails: UInt8[np.ndarray, "n 16 16"]) -> Float32[np.ndarray, "n 256"]:
     """What is compared of every image."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat = thumbnails.reshape(-1, SIDE**2).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.asarray(flat / np.maximum(norm, FLOOR * SIDE), np.float32)
