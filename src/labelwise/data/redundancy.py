@@ -29,7 +29,7 @@ from PIL import Image
 SIDE = 16
 FLOOR = 8.0
 NEAR = 0.1
-SHORT_PX = 256
+SHORT_PX = 128
 """Of a larger image only every so many rows and columns are looked at that its shorter side has about this many."""
 MOST = 10_000
 """Images that are looked at, of all splits."""
