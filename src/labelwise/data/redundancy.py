@@ -4,7 +4,7 @@ A thumbnail is the image in `SIDE` x `SIDE` cells of grey, less its mean, over i
 `FLOOR` grey levels where it has less; two images look the same where their thumbnails are no more than `NEAR` apart. So
 a picture saved anew, made brighter or smaller is the same, one that is cut or turned is not.
 Source: ours; what perceptual hashes (dHash, pHash) reduce to bits. A dHash of 64 bits, the usual choice, takes one
-asphalt for another: its bits are signs of differences that are noise there (docs/decisions/0017-look-alikes.md).
+asphalt for another: its bits are signs of differences that are noise there (docs/decisions/0018-look-alikes.md).
 Fails when: what differs is smaller than a cell, such as a small object before the same ground, and where a change of
 brightness drives an image of low contrast into black or white.
 
