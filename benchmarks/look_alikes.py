@@ -4,8 +4,8 @@
 
 Of every data set (a name without a folder: generated road scenes): images looked at, different ones, those like one of
 another split. Copies of `--copies` images at even distances, made anew in several ways, are found where they look like
-their original. Pairs that look the same: all, and those that are two stills or frames of two clips. There should be none
-of the latter, but for skies without an object (drones), one ground under two things (fod_a) and bursts (aquarium).
+their original. Pairs that look the same: all, and those that are two stills or frames of two clips. There should be
+none of the latter, but for skies without an object (drones), one ground under two things (fod_a), bursts (aquarium).
 Beside it a difference hash of 9 x 8 cells (64 bits), the same where at most 4 bits differ. Then with what stride tracks
 hold. Writes results/look_alikes.csv.
 """

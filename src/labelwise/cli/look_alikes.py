@@ -101,4 +101,5 @@ def in_words(found: Support, seconds: float) -> str:
         if found.largest
         else "do not hold from one frame to the next, so that temporal coherence and lent boxes are of no use"
     )
-    return f"Tracks {verdict}: {shares} of {what} {strides} frames later ({took})"
+    small = "" if found.by == "boxes" else "; small objects are lost earlier than the ground behind them"
+    return f"Tracks {verdict}: {shares} of {what} {strides} frames later ({took}){small}"
