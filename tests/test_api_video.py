@@ -259,7 +259,9 @@ def test_a_frame_that_cannot_be_read_is_left_out_by_name(tmp_path: Path, data: P
     assert names == [name for name in project.images if name != "cam0/0003.png"]
 
 
-def test_one_film_is_a_data_set(data: Path) -> None:
-    report = look(images_of(data, "film"))
+def test_one_film_is_a_data_set(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "yard.mp4").write_bytes(images_of(data, "film").read_bytes())
+    (tmp_path / "bills.csv").write_text("not,ours\n")
+    report = look(tmp_path / "yard.mp4")
     assert report.found.format == "video" and report.unused == {} and report.problems == ()
     assert [len(pool) for pool in report.found.pools.values()] == [FRAMES]

@@ -92,8 +92,7 @@ def look(
         for split, why in found.broken.items()
     ]
     told += [problem for pool in pools.values() for problem in pool.problems]
-    single = found.format == "video" and root.is_file()
-    left = [] if single else unread.unused(below, pools.values())
+    left = unread.unused(below, pools.values())
     told += unread.problems(left, found.format, told)
     told += _empty(found)
     told += _shared(pools)

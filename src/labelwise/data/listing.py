@@ -23,10 +23,13 @@ _T = TypeVar("_T")
 
 
 class Listing:
-    """`files` are all regular files below `root`, as sorted paths relative to it with forward slashes."""
+    """`files` are all regular files below `root`, as sorted paths relative to it with forward slashes; `given`: the
+    name of the file whose folder that is, if it was asked for a file.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root if root.is_dir() else root.parent
+        self.given = None if root.is_dir() else root.name
         self.files: tuple[str, ...] = tuple(sorted(_walk(self.root)))
 
     @cached_property

@@ -28,12 +28,16 @@ _OF_PEOPLE = re.compile(r"(readme|license|licence|requirements|changelog|citatio
 
 
 def unused(listing: Listing, pools: Iterable[Pool]) -> list[str]:
-    """Files that are no image, no video and no source of a pool, relative to the root."""
+    """Files that are no image, no video and no source of a pool, relative to the root; none beside a video that is a
+    data set by itself.
+    """
     used: set[str] = set()
     for pool in pools:
         used.update(pool.names)
         used |= pool.sources
         if pool.clips is not None:
+            if listing.given in pool.clips.names:
+                return []
             used.update(pool.clips.names)
     return [name for name in listing.files if name not in used]
 
