@@ -151,16 +151,17 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=200)
     args = parser.parse_args()
     rows: list[dict[str, object]] = []
+    origin = about()
     with tempfile.TemporaryDirectory() as folder:
         for one in args.data:
             name, _, root = one.partition("=")
             place = Path(root) if root else Path(folder) / name
             if not root:
                 roads.write(place, preset="small", seed=0)
-            rows += [row | about() for row in measure(name, place, args.copies)]
-            print(*rows, sep="\n", flush=True) if len(rows) < 3 else print(name, "done", flush=True)
+            rows += [row | origin for row in measure(name, place, args.copies)]
+            print(name, "done", flush=True)
             names = list(dict.fromkeys(key for row in rows for key in row))
-            names = [key for key in names if key not in about()] + list(about())
+            names = [key for key in names if key not in origin] + list(origin)
             with replacing(RESULTS) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, names)
                 writer.writeheader()
