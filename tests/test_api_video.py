@@ -190,14 +190,45 @@ def test_predict_looks_at_labelled_frames_of_videos(tmp_path: Path, data: Path) 
     project.ask(every, budget=2, unit="frame", score="temporal_coherence", select="top")
 
 
+@pytest.mark.parametrize("kind", INPUTS)
+def test_asking_is_thinned_and_tracks_are_not(tmp_path: Path, data: Path, kind: str) -> None:
+    """Every tenth frame may be asked: there is a ghost in frame 10, and frames 4 to 6 are not predicted."""
+    project = opened(tmp_path, data, kind)
+    said = predictions(project)
+    number = {name: k % FRAMES for k, name in enumerate(project.images)}
+    film = project.images[10].rpartition("#")[0] if "#" in project.images[10] else str(Path(project.images[10]).parent)
+    said[project.images[10]]["boxes"].append([2, 70, 22, 90])
+    said[project.images[10]]["scores"].append(0.9)
+    said[project.images[10]]["labels"].append(1)
+    needed = project.needed(every_frames=10)
+    assert {number[name] for name in needed} == {*range(4), *range(7, 14)}
+    part = {name: said[name] for name in needed}
+    ask: dict[str, Any] = {"budget": 2, "unit": "frame", "score": "temporal_coherence", "select": "top"}
+    with pytest.raises(LabelwiseError, match=r"predictions lack [36] of"):
+        project.ask(part, **ask)
+    first, second = project.ask(part, **ask, every_frames=10)
+    assert first.image == project.images[10] and first.image.startswith(film) and first.score == 1
+    assert {number[first.image], number[second.image]} <= {0, 10} and second.score == 0
+    assert project.ask(part, **ask) == [first, second], "the setting stays"
+    for query in (first, second):
+        project.answer(query, "skipped")
+    project.finish()
+    nearer = project.needed(tracks={"frames": 2})
+    assert {number[name] for name in nearer} == {0, 1, 2, 8, 9, 10, 11, 12}
+
+
+def test_the_first_frames_are_thinned_too(tmp_path: Path, data: Path) -> None:
+    project = opened(tmp_path, data, "films")
+    first = project.ask(budget=50, every_frames=5)
+    assert sorted(project.pool.number_of[query.image] % FRAMES for query in first) == [0, 0, 5, 5, 10, 10]
+
+
 def test_mistakes_say_what_to_do(tmp_path: Path, data: Path) -> None:
     project = opened(tmp_path, data, "film")
     said = predictions(project)
     ask: dict[str, Any] = {"budget": 2, "unit": "frame", "score": "temporal_coherence", "select": "temporal_spread"}
     part = dict(list(said.items())[2:])
-    with pytest.raises(
-        LabelwiseError, match=r"predictions of 12 of 14 frames; .* missing: yard\.mp4#000000\. .*frames\(\)"
-    ):
+    with pytest.raises(LabelwiseError, match=r"lack 2 of the 14 frames .* first: yard\.mp4#000000\. .*needed"):
         project.ask(part, **ask)
     with pytest.raises(LabelwiseError, match="'siamese' looks at the features of labelwise's own detectors"):
         project.ask(said, **ask, tracks={"tracker": "siamese"})
@@ -222,6 +253,10 @@ def test_images_that_are_no_videos_say_so(tmp_path: Path, data: Path) -> None:
         project.ask(said, budget=1, unit="frame", score="temporal_coherence", select="top")
     with pytest.raises(LabelwiseError, match="select 'temporal_spread' needs videos"):
         project.ask(said, budget=1, unit="frame", score="random", select="temporal_spread")
+    with pytest.raises(LabelwiseError, match="every_frames needs videos"):
+        project.ask(said, budget=1, every_frames=2)
+    with pytest.raises(LabelwiseError, match="needed needs videos"):
+        project.needed()
     with pytest.raises(LabelwiseError, match="propagate needs videos"):
         project.targets(propagate={"frames": 1})
 

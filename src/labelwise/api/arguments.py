@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from labelwise import catalog, config, units
 from labelwise.config import Run, inputs
 from labelwise.config.sections import of_frames
@@ -52,14 +55,13 @@ def run_with_query(
     threshold: float,
     aggregate: str,
     scales: Sequence[float],
-    tracks: Mapping[str, Any] | None = None,
 ) -> Run:
     """The run with what a round asks; settings of earlier rounds stay in the ledger."""
-    raw = _raw(run)
+    raw, every = _raw(run), run.query.every_frames
     raw["budget"] |= {"unit": "queries", "per_round": [*run.budget.per_round[: round_number - 1], float(budget)]}
     raw["query"] = {"unit": unit, "score": _plain(score), "select": _steps(select)}
     raw["query"] |= {"threshold": threshold, "aggregate": aggregate, "scales": list(scales)}
-    raw["tracks"] |= dict(tracks or {})
+    raw["query"] |= {} if every is None else {"every_frames": every}
     asked = config.parse(raw, "these arguments")
     if asked.needs_tracks and asked.tracks.tracker != "flow":
         raise LabelwiseError(
@@ -67,6 +69,18 @@ def run_with_query(
             'predictions from outside take tracks={"tracker": "flow"}'
         )
     return asked
+
+
+def run_of_videos(run: Run, every_frames: int | None, tracks: Mapping[str, Any] | None, pool: Pool) -> Run:
+    """The run with how videos are asked about and tracked; None: as it does."""
+    raw = _raw(run)
+    if every_frames is not None:
+        check_clips("every_frames", pool)
+        raw["query"]["every_frames"] = every_frames
+    if tracks is not None:
+        check_clips("tracks", pool)
+        raw["tracks"] |= dict(tracks)
+    return config.parse(raw, "these arguments")
 
 
 def run_with_policy(
@@ -91,6 +105,13 @@ def _steps(select: Method | Sequence[Method]) -> list[Any]:
     return [_plain(step) for step in ([select] if isinstance(select, str | Mapping) else select)]
 
 
+def whole(budget: int) -> int:
+    """A number of questions."""
+    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
+        raise LabelwiseError(f"budget is {budget}; expected a number of questions, 1 or more")
+    return int(budget)
+
+
 def check_clips(what: str, pool: Pool) -> None:
     """Refuses what needs videos where the images are none."""
     if pool.clips is None:
@@ -100,18 +121,24 @@ def check_clips(what: str, pool: Pool) -> None:
         )
 
 
-def check_every_frame(predictions: Any, pool: Pool) -> None:
-    """Refuses predictions by image name in which frames are missing: nothing found is not the same as not looked at."""
+def looked_at(predictions: Any, pool: Pool, needed: Bool[np.ndarray, " images"]) -> Bool[np.ndarray, " images"]:
+    """Which frames were predicted: those that predictions by image name hold, and of any other form all.
+
+    Raises:
+        LabelwiseError: one that tracks need is missing: nothing found is not the same as not looked at.
+    """
     if not isinstance(predictions, Mapping) or set(predictions) & {"boxes", "image", "image_features"}:
-        return
-    said = {name if isinstance(name, str) else pool.names[name] for name in predictions}
-    missing = [name for name in pool.names if name not in said and pool.number_of[name] not in pool.unavailable]
-    if missing:
+        return np.ones(len(pool), np.bool_)
+    found = np.zeros(len(pool), np.bool_)
+    found[[pool.number_of[name] if isinstance(name, str) else name for name in predictions]] = True
+    missing = np.flatnonzero(needed & ~found)
+    if len(missing):
         raise LabelwiseError(
-            f"predictions of {len(said)} of {len(pool)} frames; the first that is missing: {missing[0]}. Tracks run "
-            "through all frames, labelled ones too: predict on all of project.frames(), and give a frame in which "
-            'nothing was found an entry without boxes, {"boxes": []}'
+            f"predictions lack {len(missing)} of the {int(needed.sum())} frames that tracks run through; the first: "
+            f"{pool.names[missing[0]]}. Predict on project.frames(project.needed()), labelled ones among them, and "
+            'give a frame in which nothing was found an entry without boxes, {"boxes": []}'
         )
+    return found
 
 
 def check_inputs(

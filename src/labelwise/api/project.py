@@ -76,6 +76,14 @@ class Project:
         numbers = range(len(self.pool)) if images is None else sorted({self.pool.number_of[name] for name in images})
         return stream(self.pool, numbers)
 
+    def needed(self, every_frames: int | None = None, tracks: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """Names of the frames whose predictions `ask` needs where boxes are followed, with the same arguments."""
+        arguments.check_clips("needed", self.pool)
+        wanted = rounds.needed(
+            self._context, arguments.run_of_videos(self._context.run, every_frames, tracks, self.pool)
+        )
+        return tuple(name for name, is_wanted in zip(self.images, wanted, strict=True) if is_wanted)
+
     @property
     def cost(self) -> Cost:
         """What has been spent so far: boxes, queries, images, seconds."""
@@ -155,6 +163,7 @@ class Project:
         aggregate: str = "mean",
         scales: Sequence[float] = (1.5, 2.0),
         tracks: Mapping[str, Any] | None = None,
+        every_frames: int | None = None,
     ) -> list[Query]:
         """Opens the `budget` questions that are most worth an answer; gives those that are open, best first.
 
@@ -170,15 +179,18 @@ class Project:
             scales: a region is one such part of the image's side: 2.0 asks for half its width and height.
             tracks: of videos, how detections are followed: {"frames": 3, "theta": 0.5} and others
                 (`labelwise config tracks`); None: as the project has it.
+            every_frames: of videos only every so many frames may be asked, while tracks run through the film's own
+                frames, see `needed`; None: as the project has it.
 
         Raises:
             LabelwiseError: faulty predictions or settings, or a round that has asked something else and is not
                 finished.
         """
         with self._context.project.lock():
-            budget = _whole(budget)
+            budget = arguments.whole(budget)
+            run = arguments.run_of_videos(self._context.run, every_frames, tracks, self.pool)
             if predictions is None:
-                return rounds.ask_at_random(self._context, budget)
+                return rounds.ask_at_random(self._context, budget, run)
             table = foreign.read(predictions, self.pool)
             alone = foreign.are_features(predictions)
             score = score or ("random" if alone else "entropy" if table.views is None else "consistency")
@@ -187,23 +199,14 @@ class Project:
             arguments.check_inputs("score", score, table, unit, self.pool)
             arguments.check_inputs("select", select, table, unit, self.pool)
             round_number = rounds.first_with_a_model(self._context)
-            run = arguments.run_with_query(
-                self._context.run,
-                round_number,
-                budget=budget,
-                unit=unit,
-                score=score,
-                select=select,
-                threshold=threshold,
-                aggregate=aggregate,
-                scales=scales,
-                tracks=tracks,
-            )
-            if run.needs_tracks:
-                arguments.check_every_frame(predictions, self.pool)
+            asked: dict[str, Any] = {"budget": budget, "unit": unit, "score": score, "select": select}
+            asked |= {"threshold": threshold, "aggregate": aggregate, "scales": scales}
+            run = arguments.run_with_query(run, round_number, **asked)
+            needed = rounds.needed(self._context, run) if run.needs_tracks else np.zeros(len(self.pool), np.bool_)
+            predicted = arguments.looked_at(predictions, self.pool, needed)
             if rounds.has_asked(self._context, round_number):
                 return rounds.still_open(self._context, round_number, run)
-            return rounds.ask(self._context, round_number, run, table)
+            return rounds.ask(self._context, round_number, run, table, predicted)
 
     # ---- answers --------------------------------------------------------------------------------------------------
 
@@ -339,9 +342,3 @@ class Project:
         """
         with self._context.project.lock():
             rounds.finish(self._context, metrics)
-
-
-def _whole(budget: int) -> int:
-    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
-        raise LabelwiseError(f"budget is {budget}; expected a number of questions, 1 or more")
-    return int(budget)

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from labelwise import config, files, loop, units
 from labelwise.config import Run
-from labelwise.project.context import Context
+from labelwise.project.context import Context, askable, clips_of
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import label, predict, ranking, score, select
+from labelwise.tracks.neighbours import around, reach
 from labelwise.types import Detections, LabelwiseError, Query
 
 
@@ -45,13 +47,20 @@ def first_with_a_model(context: Context) -> int:
     return current(context)
 
 
-def ask_at_random(context: Context, budget: int) -> list[Query]:
+def needed(context: Context, run: Run) -> Bool[np.ndarray, " images"]:
+    """The frames that tracks run through: those around the ones that may be asked and are not wholly labelled."""
+    pool = context.pool
+    still_open = pool.available & askable(pool, run) & ~context.known().covered(pool)
+    wanted: np.ndarray = pool.available & around(clips_of(pool).video, still_open, reach(run.tracks.frames))
+    return wanted
+
+
+def ask_at_random(context: Context, budget: int, run: Run) -> list[Query]:
     """Opens image queries drawn at random, in round 0."""
     round_number = current(context)
     if round_number:
         raise LabelwiseError(f"round {round_number}: give predictions; only the first round asks without any")
-    budget = min(budget, len(context.pool))
-    run = context.run
+    budget = min(budget, int(askable(context.pool, run).sum()))
     run = run.model_copy(update={"budget": run.budget.model_copy(update={"start_images": budget})})
     if has_asked(context, 0):
         return still_open(context, 0, run)
@@ -61,9 +70,14 @@ def ask_at_random(context: Context, budget: int) -> list[Query]:
     return _open_queries(context, 0)
 
 
-def ask(context: Context, round_number: int, run: Run, table: Detections) -> list[Query]:
-    """Opens the queries that the run chooses by these predictions."""
+def ask(
+    context: Context, round_number: int, run: Run, table: Detections, predicted: Bool[np.ndarray, " images"]
+) -> list[Query]:
+    """Opens the queries that the run chooses by these predictions, which are of the images `predicted`."""
     keep(context, run)
+    if run.needs_tracks:
+        images = np.flatnonzero(predicted & context.pool.available)
+        files.write_table(Round(context, round_number).folder.predicted, {"image": images})
     scales = run.query.scales if units.find(run.query.unit).SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
         files.write_detections(Round(context, round_number).folder.predictions(scale), table)
