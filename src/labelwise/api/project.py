@@ -19,7 +19,7 @@ from labelwise import files, loop, units
 from labelwise.api import arguments, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
-from labelwise.api.checks import class_number
+from labelwise.api.checks import check_metrics, class_number, corners, listed, whole_number
 from labelwise.api.target import Target, per_image
 from labelwise.ask import cost as costs
 from labelwise.ledger import import_export
@@ -32,6 +32,7 @@ from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import label
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
+from labelwise.types.queries import shown
 
 Corners = tuple[float, float, float, float]
 
@@ -60,9 +61,9 @@ class Project:
 
     def pixels(self, image: str) -> UInt8[np.ndarray, "height width 3"]:
         """The pixels of an image by its name, RGB; of a frame of a video and an image of an archive too."""
-        if image not in self.pool.number_of:
+        if not isinstance(image, str) or image not in self.pool.number_of:
             raise LabelwiseError(
-                f"there is no image {image!r} in the pool of {self.folder}; take one of project.images"
+                f"there is no image {shown(image)} in the pool of {self.folder}; take one of project.images"
             )
         return self._context.frame(self.pool.number_of[image])
 
@@ -161,7 +162,7 @@ class Project:
                 finished.
         """
         with self._context.project.lock():
-            budget = _whole(budget)
+            budget = whole_number(budget, "budget")
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget)
             table = foreign.read(predictions, self.pool)
@@ -234,16 +235,14 @@ class Project:
         note: str = "",
     ) -> Answer:
         """The answer that `answer` records, for `record` to take with many others."""
-        asked = self._query(query if isinstance(query, int) else query.id)
-        corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
-        said = verdict or _verdict(asked, bool(corners))
-        names = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        asked = self._query(query.id if isinstance(query, Query) else query)
+        where = f"the answer to query {asked.id}"
+        found = corners(boxes, where)
+        said = verdict or _verdict(asked, bool(found))
+        names = listed(labels, where, "labels")
         classes = self.pool.classes
-        numbers = [
-            class_number(label, classes, lambda k=k: f"the answer to query {asked.id}, label {k}")
-            for k, label in enumerate(names)
-        ]
-        return Answer(asked.id or 0, said, corners, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
+        numbers = [class_number(label, classes, lambda k=k: f"{where}, label {k}") for k, label in enumerate(names)]
+        return Answer(asked.id or 0, said, found, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
 
     def record(self, answers: Sequence[Answer]) -> int:
         """Records many answers, those of one person all or none; tells how many were new.
@@ -266,6 +265,8 @@ class Project:
         return written
 
     def _query(self, query_id: int | None) -> Query:
+        if not isinstance(query_id, int):
+            raise LabelwiseError(f"{shown(query_id)} is no query, nor the id of one; take those of open_queries()")
         if query_id not in self._seen:
             self._seen = {one.id: one for one in self._ledger.queries()}
         if query_id not in self._seen:
@@ -313,10 +314,7 @@ class Project:
         `metrics` of the model that was trained, for the report: "ap50" (0 to 1), and optionally "ap", "ap75" and
         "per_class_ap50" ({class name: value}).
         """
-        for name in ("ap50", "ap", "ap75"):
-            value = (metrics or {}).get(name, 0.0)
-            if not (np.isfinite(value) and 0 <= value <= 1):
-                raise LabelwiseError(f"metrics: {name} is {value}; expected a number in [0, 1]")
+        check_metrics(metrics)
         with self._context.project.lock():
             round_number = self.round
             if round_number and not rounds.has_asked(self._context, round_number):
@@ -342,9 +340,3 @@ def _verdict(query: Query, has_boxes: bool) -> str:
     *others, last = [verdict for verdict in unit.VERDICTS if verdict != unit.DEFAULT]
     ask = "" if unit.DEFAULT is None else "the object's box and label, or "
     raise LabelwiseError(f"query {query.id} is of a {query.unit}: give {ask}a verdict: {', '.join(others)} or {last}")
-
-
-def _whole(budget: int) -> int:
-    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
-        raise LabelwiseError(f"budget is {budget}; expected a number of questions, 1 or more")
-    return int(budget)
