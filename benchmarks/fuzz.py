@@ -45,6 +45,11 @@ from labelwise.types import LabelwiseError
 LIMIT_S = 10
 LIMIT_BYTES = 2 << 30
 Outcome = tuple[str, str, float]
+SUBJECTS = (
+    *("run file", "run file, changed", "run file, opened", "predictions", "prediction files", "python calls"),
+    *("page", "npz", "stored features"),
+)
+"""Those of `fuzz_inputs`, by name: it loads torch, and a process counts its parent's memory as its own."""
 
 
 def damage(files: Files, rng: random.Random) -> tuple[Files, str, bool]:
@@ -248,7 +253,9 @@ def batch(name: str, files: Files | None, seeds: range, keep: Path | None) -> di
     base = tempfile.TemporaryDirectory(prefix="lw-fuzz-")
     before = (0, 0)
     if files is None:
-        subject = subjects()[name](Path(base.name))
+        from fuzz_inputs import SUBJECTS as makers
+
+        subject = makers[name](Path(base.name))
         judged = functools.partial(attempted, name, subject, keep=keep)
     else:
         before = baseline(files)
@@ -273,13 +280,6 @@ def batch(name: str, files: Files | None, seeds: range, keep: Path | None) -> di
     return row | {"examples": "; ".join(f"{o}: {w[:200]}" for o, w, _ in rows if o.startswith(("fault", "silent")))}
 
 
-def subjects() -> dict[str, Callable[[Path], Any]]:
-    """What is damaged beside data sets; it loads torch, which these do not need."""
-    from fuzz_inputs import SUBJECTS
-
-    return SUBJECTS
-
-
 def _apart(name: str, files: Files | None, seeds: range, keep: Path | None) -> dict[str, Any]:
     """`batch` in a process of its own, so that one that hangs or dies is a row of the table."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker:
@@ -300,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=None, help="folder for inputs that went wrong")
     parser.add_argument("--output", type=Path, default=None, help="a CSV file")
     given = parser.parse_args(arguments)
-    chosen = {name: files for name, files in (layouts() | dict.fromkeys(subjects())).items() if given.only in name}
+    chosen = {name: files for name, files in (layouts() | dict.fromkeys(SUBJECTS)).items() if given.only in name}
     each = -(-given.inputs // len(chosen))
     seeds = range(given.seed, given.seed + each)
     rows = []

@@ -7,7 +7,6 @@ import random
 from typing import Any
 
 import numpy as np
-import torch
 
 VALUES: tuple[Any, ...] = (
     *(None, "", "x", -1, 0.5, 1e308, 10**30, float("nan"), float("inf"), True, "nan", "1e400", "-0"),
@@ -95,7 +94,11 @@ def value_damaged(content: Any, rng: random.Random) -> tuple[Any, str]:
 def arrays_damaged(content: Any, rng: random.Random) -> tuple[Any, str]:
     """`value_damaged`, where arrays are damaged in their shape, type, numbers, memory and kind."""
     changed = copy.deepcopy(content)
-    arrays = [(node, key) for node, key in places(changed) if isinstance(node[key], np.ndarray | torch.Tensor)]
+    arrays = [
+        (node, key)
+        for node, key in places(changed)
+        if isinstance(node[key], np.ndarray) or hasattr(node[key], "detach")
+    ]
     if isinstance(changed, np.ndarray):
         return array_damaged(changed, rng)
     if not arrays or rng.random() < 0.25:

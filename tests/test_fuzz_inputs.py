@@ -14,6 +14,10 @@ import fuzz_inputs
 INPUTS = 25
 
 
+def test_the_fuzzer_knows_every_subject() -> None:
+    assert tuple(fuzz_inputs.SUBJECTS) == fuzz.SUBJECTS
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", fuzz_inputs.SUBJECTS)
 def test_damaged_inputs_are_taken_or_refused_with_a_message(name: str, tmp_path: Path) -> None:
