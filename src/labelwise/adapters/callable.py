@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelwise.api.checks import class_number
-from labelwise.api.predictions import array, spread
+from labelwise.api.checks import array, class_number, spread
 from labelwise.predict.passes import Model
 from labelwise.types import LabelwiseError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Float32, Int64
 from labelwise import catalog
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import to_json
-from labelwise.types.queries import shown
+from labelwise.types.queries import plain_number, shown
 
 SUM_TOLERANCE = 1e-3
 
@@ -146,8 +145,8 @@ def class_number(label: Any, classes: Sequence[str], where: Any) -> int:
         if label in classes:
             return classes.index(label)
         raise LabelwiseError(f"{where()}: {catalog.unknown('class', label, list(classes))}")
-    number = label if isinstance(label, Real) and not isinstance(label, bool) else -1
-    if not 0 <= number < len(classes) or number != int(number):
+    number = plain_number(label)
+    if number is None or not number.is_integer() or not 0 <= number < len(classes):
         raise LabelwiseError(f"{where()}: class {shown(label)}; expected 0 to {len(classes) - 1}, or a name")
     return int(number)
 
@@ -179,9 +178,10 @@ def listed(values: Any, where: str, name: str) -> list[Any]:
 
 def whole_number(value: Any, name: str) -> int:
     """A number of questions, 1 or more."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 1 <= value < 2**31 or int(value) != value:
+    number = plain_number(value)
+    if number is None or not number.is_integer() or not 1 <= number < 2**31:
         raise LabelwiseError(f"{name} is {shown(value)}; expected a number of questions, 1 or more")
-    return int(value)
+    return int(number)
 
 
 def check_metrics(metrics: Any) -> None:
@@ -195,7 +195,8 @@ def check_metrics(metrics: Any) -> None:
         )
     said = {name: metrics[name] for name in ("ap50", "ap", "ap75") if name in metrics}
     for name, value in [*said.items(), *((f"per_class_ap50 of {shown(k)}", v) for k, v in per_class.items())]:
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        number = plain_number(value)
+        if number is None or not 0 <= number <= 1:
             raise LabelwiseError(f"metrics: {name} is {shown(value)}; expected a number in [0, 1]")
     try:
         to_json(dict(metrics)).encode()

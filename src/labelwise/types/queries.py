@@ -57,16 +57,26 @@ class Answer:
             raise LabelwiseError(
                 f"answer to query {shown(self.query)}: {bad} is {shown(getattr(self, bad))}; expected a text"
             )
-        seconds: Any = self.seconds
-        if not isinstance(seconds, Real) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        seconds = plain_number(self.seconds)
+        if seconds is None or not 0 <= seconds < math.inf:
             raise LabelwiseError(
-                f"answer to query {shown(self.query)}: seconds is {shown(seconds)}; expected a number from 0"
+                f"answer to query {shown(self.query)}: seconds is {shown(self.seconds)}; expected a number from 0"
             )
 
 
 def _is_text(said: Any) -> bool:
     """Whether it is a text that can be stored: half a character (a lone surrogate) cannot."""
     return isinstance(said, str) and (said.isascii() or not any("\ud800" <= c <= "\udfff" for c in said))
+
+
+def plain_number(value: Any) -> float | None:
+    """A number of Python or NumPy as float; None: it is something else (a truth value, a text), or too large."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def shown(value: Any) -> str:
