@@ -18,6 +18,7 @@ import concurrent.futures
 import concurrent.futures.process
 import csv
 import faulthandler
+import functools
 import json
 import multiprocessing
 import os
@@ -31,24 +32,24 @@ import time
 import traceback
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fuzz_layouts import Files, layouts
+from fuzz_values import VALUES, bytes_damaged, places
 
 from labelwise.data import check as data_check
 from labelwise.types import LabelwiseError
 
 LIMIT_S = 10
 LIMIT_BYTES = 2 << 30
-VALUES: tuple[Any, ...] = (
-    *(None, "", "x", -1, 0.5, 1e308, 10**30, float("nan"), float("inf"), True, "nan", "1e400", "-0"),
-    *([[]], [None], [1], {"a": 1}, "\ud800", "ä" * 300, "../../etc/passwd", "a\0b", "4294967295", 4294967295, [[[[]]]]),
+Outcome = tuple[str, str, float]
+SUBJECTS = (
+    *("run file", "run file, changed", "run file, opened", "predictions", "prediction files", "python calls"),
+    *("page", "npz", "stored features"),
 )
-TOKENS = (
-    *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"nan", b"-inf", b"1e999", b"4294967295", b"-1", b"'", b'"', b"\\", b"\r"),
-    *(b"&a;", b"<!ENTITY x 'y'>", b"*a", b"&a [*a, *a]", b"]" * 50, b"[" * 5000, b"{" * 5000, b"9" * 5000, b"\n\n"),
-)
+"""Those of `fuzz_inputs`, by name: it loads torch, and a process counts its parent's memory as its own."""
 
 
 def damage(files: Files, rng: random.Random) -> tuple[Files, str, bool]:
@@ -58,7 +59,7 @@ def damage(files: Files, rng: random.Random) -> tuple[Files, str, bool]:
     name = rng.choice(texts if texts and rng.random() < 0.9 else names)
     found = dict(files)
     if rng.random() < 0.5:
-        found[name], how = _bytes(files[name], rng)
+        found[name], how = bytes_damaged(files[name], rng)
         return found, f"{name}: {how}", False
     if name.endswith(".json"):
         return _json_value(found, name, rng)
@@ -70,44 +71,12 @@ def damage(files: Files, rng: random.Random) -> tuple[Files, str, bool]:
     return found, f"{name}: empty", True
 
 
-def _bytes(raw: bytes, rng: random.Random) -> tuple[bytes, str]:
-    how = rng.choice(("flip", "cut", "copy", "truncate", "insert", "swap", "encoding"))
-    at, n = rng.randrange(len(raw) + 1), rng.randrange(1, 40)
-    if how == "flip":
-        changed = bytearray(raw)
-        for _ in range(rng.randrange(1, 8)):
-            if changed:
-                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-        return bytes(changed), how
-    if how == "cut":
-        return raw[:at] + raw[at + n :], how
-    if how == "copy":
-        return raw[:at] + raw[at : at + n] * rng.randrange(2, 60) + raw[at + n :], how
-    if how == "truncate":
-        return raw[:at], how
-    if how == "swap":
-        other = rng.randrange(len(raw) + 1)
-        return raw[:at] + raw[other : other + n] + raw[at + n :], how
-    if how == "encoding":
-        encoding = rng.choice(("utf-16", "utf-32", "utf-8-sig", "utf-16-le"))
-        return raw.decode("latin-1").encode(encoding), how
-    token = rng.choice(TOKENS)
-    return raw[:at] + token + raw[at:], f"insert {token[:12]!r}"
-
-
 def _json_value(found: Files, name: str, rng: random.Random) -> tuple[Files, str, bool]:
     content = json.loads(found[name])
-    places: list[tuple[Any, Any]] = []
-    stack = [content]
-    while stack:
-        node = stack.pop()
-        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-        for key in keys:
-            places.append((node, key))
-            stack.append(node[key])
-    if not places:
+    found_at = places(content)
+    if not found_at:
         return found, f"{name}: as it is", False
-    node, key = rng.choice(places)
+    node, key = rng.choice(found_at)
     how = rng.choice(("replace", "replace", "replace", "drop", "double", "rename"))
     told = how == "replace"
     if how == "replace":
@@ -197,22 +166,29 @@ def _stop(*_: object) -> None:
     raise _TooLong
 
 
-def judge(root: Path, before: tuple[int, int] | None, must_tell: bool) -> tuple[str, str, tuple[int, int]]:
-    """(read, told, error, silent or a fault; why; images and boxes) of one data set."""
+def tried(attempt: Callable[[], Any]) -> tuple[str, str, Any]:
+    """(read, error or a fault; why; what came of it)."""
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(LIMIT_S)
     try:
-        report = data_check.look(root, full=False)
+        return "read", "", attempt()
     except LabelwiseError as error:
-        return "error", str(error), (0, 0)
+        return "error", str(error), None
     except _TooLong:
-        return "fault: too long", "".join(traceback.format_exc()[-1500:]), (0, 0)
+        return "fault: too long", "".join(traceback.format_exc()[-1500:]), None
     except MemoryError:
-        return "fault: memory", traceback.format_exc()[-1500:], (0, 0)
+        return "fault: memory", traceback.format_exc()[-1500:], None
     except Exception:
-        return "fault: traceback", traceback.format_exc()[-3000:], (0, 0)
+        return "fault: traceback", traceback.format_exc()[-3000:], None
     finally:
         signal.alarm(0)
+
+
+def judge(root: Path, before: tuple[int, int] | None, must_tell: bool) -> tuple[str, str, tuple[int, int]]:
+    """(read, told, error, silent or a fault; why; images and boxes) of one data set."""
+    outcome, why, report = tried(lambda: data_check.look(root, full=False))
+    if report is None:
+        return outcome, why, (0, 0)
     pools = report.found.pools.values()
     seen = sum(map(len, pools)), sum(found.xyxy.shape[0] for p in pools for found in (p.truth, p.crowd) if found)
     json.dumps(report.as_json())
@@ -221,7 +197,7 @@ def judge(root: Path, before: tuple[int, int] | None, must_tell: bool) -> tuple[
     return ("told" if report.problems else "read"), "", seen
 
 
-def one(name: str, files: Files, seed: int, before: tuple[int, int], keep: Path | None) -> tuple[str, str, float]:
+def one(name: str, files: Files, seed: int, before: tuple[int, int], keep: Path | None) -> Outcome:
     """Damages and judges one layout: (outcome, what was done and came of it, seconds)."""
     rng = random.Random(f"{name} {seed}")
     odd, must_tell = "", False
@@ -249,8 +225,16 @@ def one(name: str, files: Files, seed: int, before: tuple[int, int], keep: Path 
     return outcome, f"{how} -> {why}", seconds
 
 
-def _fifos(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if (Path(folder) / name).is_fifo()]
+def attempted(name: str, damage_of: Callable[[random.Random], Any], seed: int, keep: Path | None) -> Outcome:
+    """`one` of a subject of `fuzz_inputs`."""
+    how, attempt = damage_of(random.Random(f"{name} {seed}"))
+    start = time.perf_counter()
+    outcome, why, _ = tried(attempt)
+    seconds = time.perf_counter() - start
+    if keep is not None and outcome.startswith("fault"):
+        keep.mkdir(parents=True, exist_ok=True)
+        (keep / f"{name.replace(' ', '_')}-{seed}.txt").write_text(f"{outcome}\n{how}\n{why}\n", errors="replace")
+    return outcome, f"{how} -> {why}", seconds
 
 
 def baseline(files: Files) -> tuple[int, int]:
@@ -263,20 +247,30 @@ def baseline(files: Files) -> tuple[int, int]:
     return seen
 
 
-def batch(name: str, files: Files, seeds: range, keep: Path | None) -> dict[str, Any]:
-    """A row of the table: one layout, many inputs."""
+def batch(name: str, files: Files | None, seeds: range, keep: Path | None) -> dict[str, Any]:
+    """A row of the table: one layout (or subject: `files` None), many inputs."""
     limit = resource.getrlimit(resource.RLIMIT_AS)
+    base = tempfile.TemporaryDirectory(prefix="lw-fuzz-")
+    before = (0, 0)
+    if files is None:
+        from fuzz_inputs import SUBJECTS as makers
+
+        subject = makers[name](Path(base.name))
+        judged = functools.partial(attempted, name, subject, keep=keep)
+    else:
+        before = baseline(files)
+        judged = functools.partial(one, name, files, before=before, keep=keep)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT_BYTES, limit[1]))
+    rows = []
     try:
-        before = baseline(files)
-        rows = []
         for seed in seeds:
             faulthandler.dump_traceback_later(3 * LIMIT_S, exit=True)  # a thread that the alarm does not reach
-            rows.append(one(name, files, seed, before, keep))
+            rows.append(judged(seed=seed))
     finally:
         faulthandler.cancel_dump_traceback_later()
         resource.setrlimit(resource.RLIMIT_AS, limit)
+        base.cleanup()
     outcomes = Counter(outcome for outcome, _, _ in rows)
     faults = {k: v for k, v in outcomes.items() if k.startswith("fault")}
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -286,7 +280,7 @@ def batch(name: str, files: Files, seeds: range, keep: Path | None) -> dict[str,
     return row | {"examples": "; ".join(f"{o}: {w[:200]}" for o, w, _ in rows if o.startswith(("fault", "silent")))}
 
 
-def _apart(name: str, files: Files, seeds: range, keep: Path | None) -> dict[str, Any]:
+def _apart(name: str, files: Files | None, seeds: range, keep: Path | None) -> dict[str, Any]:
     """`batch` in a process of its own, so that one that hangs or dies is a row of the table."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as worker:
         try:
@@ -306,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=None, help="folder for inputs that went wrong")
     parser.add_argument("--output", type=Path, default=None, help="a CSV file")
     given = parser.parse_args(arguments)
-    chosen = {name: files for name, files in layouts().items() if given.only in name}
+    chosen = {name: files for name, files in (layouts() | dict.fromkeys(SUBJECTS)).items() if given.only in name}
     each = -(-given.inputs // len(chosen))
     seeds = range(given.seed, given.seed + each)
     rows = []

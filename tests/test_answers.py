@@ -206,3 +206,17 @@ def test_the_row_of_an_answer_keeps_each_part_of_its_cost() -> None:
     row = answer_row(answer, Cost(boxes=1, queries=2, images=3, seconds=4.5), 6, "now")
     assert [row[f"cost_{kind}"] for kind in ("boxes", "queries", "images", "seconds")] == [1, 2, 3, 4.5]
     assert (row["query_id"], row["ordinal"], row["seconds"], row["who"], row["note"]) == (5, 6, 7.5, "Ada", "so")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("verdict", ["all"]), ("who", None), ("who", "\ud800"), ("note", 3), ("seconds", "1"), ("seconds", -1.0),
+     ("seconds", float("nan")), ("seconds", float("inf")), ("seconds", True)],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_stored_is_refused_when_it_is_made(field: str, value: object) -> None:
+    with pytest.raises(LabelwiseError, match=f"answer to query 3: {field} is .*; expected a"):
+        Answer(3, **{"verdict": "all", field: value})  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_seconds_too() -> None:
+    assert Answer(3, "all", seconds=np.float32(2.5)).seconds == 2.5

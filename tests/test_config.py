@@ -174,3 +174,39 @@ def test_a_whole_start_is_a_count_and_a_point_makes_a_share() -> None:
     assert sections.Budget(start_images=0.05).first(200) == 10
     with pytest.raises(ValueError, match="share of the pool above 1"):
         sections.Budget(start_images=20.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.toml", b"\xff\xfe", "is not valid toml: 'utf-8' codec"),
+        ("run.toml", b"a = " + b"[" * 5000, "is not valid toml"),
+        ("run.toml", b"seed = " + b"9" * 5000, "is not valid toml"),
+        ("run.yaml", b"a: !!timestamp x", "is not valid yaml"),
+        ("run.yaml", b"[" * 5000, "is not valid yaml"),
+    ],
+)
+def test_a_file_that_is_no_text_or_too_deep_is_one_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LabelwiseError, match=message):
+        config.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", ".x", "a..b", "a b.c", "."])
+def test_a_dotted_name_is_that_of_a_module(name: str) -> None:
+    with pytest.raises(LabelwiseError, match="or a module of your own"):
+        catalog.find("score", name)
+
+
+def test_a_number_has_no_settings_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("seed = 3\n")
+    with pytest.raises(LabelwiseError, match="seed is 3, which has no settings of its own"):
+        config.layers([tmp_path / "run.toml"], ["seed.x=1"])
+
+
+@pytest.mark.parametrize("root", ["x" * 5000, "~nobody-of-that-name/x", "a\0b"])
+def test_a_folder_that_cannot_be_is_not_there(root: str) -> None:
+    with pytest.raises(LabelwiseError, match="there is no such folder"):
+        sections.Data(root=root).folder()

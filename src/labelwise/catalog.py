@@ -158,6 +158,11 @@ def find(folder: str, name: str) -> Method:
         LabelwiseError: no such method (with "did you mean"), or the module lacks the folder's verb.
     """
     if "." in name:
+        if not all(map(str.isidentifier, name.split("."))):
+            raise LabelwiseError(
+                f"{folder} method {name!r}: expected one of {', '.join(names(folder))}, or a module of your own such "
+                "as my_lab.ideas"
+            )
         return _method(folder, name, name)
     if name not in names(folder):
         raise LabelwiseError(unknown(f"{folder} method", name, names(folder)))

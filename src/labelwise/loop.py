@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from labelwise.errors import LabelwiseError
 from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
-from labelwise.project import availability, changes, given, repair
+from labelwise.project import availability, changes, given, glance, repair
 from labelwise.project.context import Context
 
 
@@ -59,6 +59,7 @@ def begin(context: Context) -> None:
         )
     context.enter()
     availability.look(context)
+    glance.remember(context)
     for line in [*given.messages(context.pool), *availability.messages(context)]:
         context.tell(line)
 

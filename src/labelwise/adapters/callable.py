@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelwise.api.checks import class_number
-from labelwise.api.predictions import array, spread
+from labelwise.api.checks import array, class_number
+from labelwise.api.predictions import spread
 from labelwise.predict.passes import Model
 from labelwise.types import LabelwiseError
 

@@ -105,13 +105,6 @@ def _steps(select: Method | Sequence[Method]) -> list[Any]:
     return [_plain(step) for step in ([select] if isinstance(select, str | Mapping) else select)]
 
 
-def whole(budget: int) -> int:
-    """A number of questions."""
-    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
-        raise LabelwiseError(f"budget is {budget}; expected a number of questions, 1 or more")
-    return int(budget)
-
-
 def check_clips(what: str, pool: Pool) -> None:
     """Refuses what needs videos where the images are none."""
     if pool.clips is None:

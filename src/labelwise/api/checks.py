@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from jaxtyping import Float32, Int64
 
 from labelwise import catalog
 from labelwise.types import LabelwiseError, Pool
+from labelwise.types.disk import to_json
+from labelwise.types.queries import plain_number, shown
 
 SUM_TOLERANCE = 1e-3
 
@@ -33,7 +35,7 @@ class Rows:
         return f"{self.where} of image {name}, box {before}"
 
     def _numbers(self, image: Any) -> Int64[np.ndarray, " n"]:
-        image = image.tolist() if hasattr(image, "tolist") else list(image)
+        image = listed(image, self.where, "image")
         number_of = self.pool.number_of
         found = np.empty(len(image), np.int64)
         for row, value in enumerate(image):
@@ -48,8 +50,8 @@ class Rows:
                 raise LabelwiseError(f"{self.where}, row {row}: {near.partition(';')[0]} (not in the pool).{hint}")
             else:
                 raise LabelwiseError(
-                    f"{self.where}, row {row}: image {value!r}; expected a name in the pool, or a number from 0 to "
-                    f"{len(self.pool) - 1}"
+                    f"{self.where}, row {row}: image {shown(value)}; expected a name in the pool, or a number from "
+                    f"0 to {len(self.pool) - 1}"
                 )
         return found
 
@@ -89,6 +91,7 @@ class Rows:
         self, values: np.ndarray, n_classes: int, name: str = "probs", which: np.ndarray | None = None
     ) -> Float32[np.ndarray, "n C"]:
         """Distributions over the classes; only the rows of `which` are looked at, the others become even."""
+        values = values.reshape(0, n_classes) if values.size == len(self) == 0 else values
         self._shape(name, values, (len(self), n_classes))
         which = np.ones(len(self), bool) if which is None else which
         self._refuse(which & ~np.isfinite(values).all(axis=1), name, values, "finite numbers")
@@ -102,10 +105,10 @@ class Rows:
         found = np.where(which[:, None], values / np.where(which, total, 1)[:, None], even)
         return np.asarray(found, np.float32)
 
-    def shares(self, name: str, values: np.ndarray) -> Float32[np.ndarray, "*V n"]:
-        """Numbers in [0, 1], one per row (or V per row, as [V, n])."""
+    def shares(self, name: str, values: np.ndarray, *, views: bool = False) -> Float32[np.ndarray, "*V n"]:
+        """Numbers in [0, 1], one per row (of `views` V per row, as [V, n])."""
         values = values.astype(np.float64) if values.size == 0 else values
-        self._shape(name, values, (len(self),) if values.ndim == 1 else ("V", len(self)))
+        self._shape(name, values, ("V", len(self)) if views else (len(self),))
         flat = values.T.reshape(len(self), -1) if len(self) else values.reshape(0, 1)
         self._refuse(~((flat >= 0) & (flat <= 1 + 1e-6)).all(axis=1), name, flat, "numbers in [0, 1]")
         return np.asarray(np.minimum(values, 1), np.float32)
@@ -114,14 +117,15 @@ class Rows:
         """Finite numbers, or None where there are none."""
         if values is None:
             return None
-        values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+        values = array(values)
         self._shape(name, values, (len(self), *"D" * (ndim - 1)))
-        self._refuse(~np.isfinite(values).all(axis=1), name, values, "finite numbers")
-        return np.asarray(values, np.float32)
+        found = to_float32(values)
+        self._refuse(~np.isfinite(found).all(axis=1), name, values, "finite numbers")
+        return found
 
     def classes(self, labels: Any) -> Int64[np.ndarray, " n"]:
         """Class numbers, of numbers or names."""
-        labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+        labels = listed(labels, self.where, "labels")
         if len(labels) != len(self):
             raise LabelwiseError(f"{self.where}: {len(labels)} labels for {len(self)} boxes")
         return np.array(
@@ -141,9 +145,76 @@ def class_number(label: Any, classes: Sequence[str], where: Any) -> int:
         if label in classes:
             return classes.index(label)
         raise LabelwiseError(f"{where()}: {catalog.unknown('class', label, list(classes))}")
-    if isinstance(label, bool) or not float(label).is_integer() or not 0 <= label < len(classes):
-        raise LabelwiseError(f"{where()}: class {label!r}; expected 0 to {len(classes) - 1}, or a name")
-    return int(label)
+    number = plain_number(label)
+    if number is None or not number.is_integer() or not 0 <= number < len(classes):
+        raise LabelwiseError(f"{where()}: class {shown(label)}; expected 0 to {len(classes) - 1}, or a name")
+    return int(number)
+
+
+def array(value: Any, where: str = "predictions") -> np.ndarray:
+    """A column as NumPy array; a torch tensor is taken from its device."""
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LabelwiseError(f"{where}: cannot make an array of {type(value).__name__}: {error}") from None
+
+
+def to_float32(values: np.ndarray) -> np.ndarray:
+    """Numbers as float32; those beyond its range become infinite, without a word."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
+
+
+def listed(values: Any, where: str, name: str) -> list[Any]:
+    """A column as a list of plain values."""
+    try:
+        found = values.tolist() if hasattr(values, "tolist") else list(values)
+    except TypeError:
+        found = None
+    if not isinstance(found, list) or isinstance(values, str | bytes):
+        raise LabelwiseError(f"{where}: {name} is {shown(values)}; expected a list or array with one entry per box")
+    return found
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A number of questions, 1 or more."""
+    number = plain_number(value)
+    if number is None or not number.is_integer() or not 1 <= number < 2**31:
+        raise LabelwiseError(f"{name} is {shown(value)}; expected a number of questions, 1 or more")
+    return int(number)
+
+
+def check_metrics(metrics: Any) -> None:
+    """Refuses metrics of a model that a report could not show."""
+    if metrics is None:
+        return
+    per_class = metrics.get("per_class_ap50", {}) if isinstance(metrics, Mapping) else None
+    if not isinstance(per_class, Mapping):
+        raise LabelwiseError(
+            f"metrics: {shown(metrics)}; expected {{'ap50': 0.5, ...}}, per_class_ap50 as {{class: value}}"
+        )
+    said = {name: metrics[name] for name in ("ap50", "ap", "ap75") if name in metrics}
+    for name, value in [*said.items(), *((f"per_class_ap50 of {shown(k)}", v) for k, v in per_class.items())]:
+        number = plain_number(value)
+        if number is None or not 0 <= number <= 1:
+            raise LabelwiseError(f"metrics: {name} is {shown(value)}; expected a number in [0, 1]")
+    try:
+        to_json(dict(metrics)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LabelwiseError(f"metrics: cannot be stored: {error}") from None
+
+
+def corners(boxes: Any, where: str) -> list[tuple[float, ...]]:
+    """Boxes of an answer as tuples of four numbers.
+
+    Raises:
+        LabelwiseError: they are no numbers, or not four each.
+    """
+    found = array(boxes, where)
+    empty = found.size == 0 and found.ndim in (1, 2)
+    if not empty and not (found.ndim in (1, 2) and found.shape[-1] == 4 and found.dtype.kind in "fiub"):
+        raise LabelwiseError(f"{where}: boxes are {shown(boxes)}; expected [k, 4] numbers, xyxy in pixels")
+    return [tuple(map(float, box)) for box in found.reshape(-1, 4).tolist()]
 
 
 def _text(value: Any) -> str:

@@ -31,8 +31,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from labelwise import catalog, files
-from labelwise.api.checks import Rows
+from labelwise.api.checks import Rows, array, to_float32
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Pool, Views, offsets_of
+from labelwise.types.queries import shown
 
 CORNERS = ("x1", "y1", "x2", "y2")
 VIEWS = ("view_iou", "view_scores", "view_probs")
@@ -50,7 +51,7 @@ def read(predictions: Any, pool: Pool) -> Detections:
     """
     if isinstance(predictions, str | Path):
         path = Path(predictions)
-        if path.is_dir():
+        if _is_folder(path):
             return _check(files.read_detections(path).of_classes(len(pool.classes)), pool)
         return _table(_parquet(path), pool, str(path))
     if isinstance(predictions, Detections):
@@ -89,44 +90,50 @@ def _without_boxes(features: Any, pool: Pool) -> Detections:
     return Detections(np.zeros(len(pool) + 1, np.int64), *no_box, np.zeros((0, 0), np.float32), None, None, said)
 
 
-def array(value: Any) -> np.ndarray:
-    """A column as NumPy array; a torch tensor is taken from its device."""
-    value = value.detach().cpu() if hasattr(value, "detach") else value
+def _is_folder(path: Path) -> bool:
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise LabelwiseError(f"predictions: cannot make an array of {type(value).__name__}: {error}") from None
+        return path.is_dir()
+    except OSError as error:
+        raise LabelwiseError(f"predictions: {str(path)[:80]}: cannot be read ({error.strerror or error})") from None
 
 
 def _parquet(path: Path) -> dict[str, Any]:
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise LabelwiseError(f"{path}: cannot be read as a Parquet file: {error}") from None
     found = {name: table[name].to_pylist() for name in table.column_names}
     missing = [name for name in ("image", *CORNERS) if name not in found]
     if missing:
         raise LabelwiseError(f"{path}: no column {missing[0]!r}; expected image, x1, y1, x2, y2 and probs, or score")
-    boxes = np.stack([np.asarray(found.pop(name), np.float64) for name in CORNERS], axis=1)
+    boxes = np.stack([_lists(found.pop(name), name, path, 1) for name in CORNERS], axis=1)
     for one, many in (("score", "scores"), ("label", "labels")):
         if one in found:
             found[many] = found.pop(one)
     for name in VIEWS:
         if name in found and len(found[name]):
-            found[name] = np.moveaxis(_lists(found[name], name, path), 0, 1)
+            found[name] = np.moveaxis(_lists(found[name], name, path, 3 if name == "view_probs" else 2), 0, 1)
     for name in ("probs", "features"):
         if name in found and len(found[name]):
-            found[name] = _lists(found[name], name, path)
+            found[name] = _lists(found[name], name, path, 2)
     return {**found, "boxes": boxes}
 
 
-def _lists(rows: list[Any], name: str, path: Path) -> np.ndarray:
+def _lists(rows: list[Any], name: str, path: Path, ndim: int) -> np.ndarray:
+    """A column of numbers, or of lists of them, as an array of so many dimensions."""
     try:
-        return np.array(rows, np.float64)
-    except (TypeError, ValueError):
-        longest = max(len(row or ()) for row in rows)
-        row = next(k for k, one in enumerate(rows) if one is None or len(one) != longest)
-        raise LabelwiseError(f"{path}: {name} of row {row} has not {longest} numbers, as others have") from None
+        values = np.array(rows, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = np.zeros(())
+    if rows and values.ndim != ndim:
+        lengths = [len(row) if isinstance(row, list) else -1 for row in rows]
+        longest = max(lengths)
+        other = next((k for k, length in enumerate(lengths) if length != longest), None)
+        if ndim == 1 or longest < 0 or other is None:
+            what = "numbers" if ndim == 1 else "lists of numbers, as deep as they should be"
+            raise LabelwiseError(f"{path}: {name} of row 0 is {shown(rows[0])}; expected {what} in every row")
+        raise LabelwiseError(f"{path}: {name} of row {other} has not {longest} numbers, as others have")
+    return values
 
 
 def _join(images: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -137,11 +144,13 @@ def _join(images: list[tuple[Any, Any]]) -> dict[str, Any]:
     for key, entry in images:
         if not isinstance(entry, Mapping) or "boxes" not in entry:
             raise LabelwiseError(f"predictions of image {key!r}: expected a dict with boxes and probs, or scores")
-        n = len(entry["boxes"])
+        boxes = array(entry["boxes"])
+        n = len(boxes) if boxes.ndim else -1
         if n == 0:
             continue
         if names is not None and set(entry) != names:
-            raise LabelwiseError(f"predictions of image {key!r}: columns {sorted(entry)}; others have {sorted(names)}")
+            listed = [", ".join(sorted(map(str, some))) for some in (entry, names)]
+            raise LabelwiseError(f"predictions of image {key!r}: columns {listed[0]}; others have {listed[1]}")
         names = set(entry)
         for name, value in entry.items():
             axis = 1 if name in VIEWS else 0
@@ -150,25 +159,33 @@ def _join(images: list[tuple[Any, Any]]) -> dict[str, Any]:
                 raise LabelwiseError(f"predictions of image {key!r}: {name} has shape {column.shape} for {n} boxes")
             parts.setdefault(name, []).append(column)
         where += [key] * n
-    joined = {name: np.concatenate(values, axis=int(name in VIEWS)) for name, values in parts.items()}
+    joined = {name: _joined(name, values) for name, values in parts.items()}
     if not where:
         return {"image": [], "boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": []}
     return {"image": where, **joined}
 
 
+def _joined(name: str, values: list[np.ndarray]) -> np.ndarray:
+    try:
+        return np.concatenate(values, axis=int(name in VIEWS))
+    except (TypeError, ValueError) as error:
+        raise LabelwiseError(f"predictions: {name} of the images do not go together: {error}") from None
+
+
 def _table(columns: dict[str, Any], pool: Pool, where: str, per_image: bool = False) -> Detections:
-    unknown = sorted(set(columns) - COLUMNS - {"image"} | (set(columns) & {"image_features"} if per_image else set()))
+    unknown = set(columns) - COLUMNS - {"image"} | (set(columns) & {"image_features"} if per_image else set())
     if unknown:
-        raise LabelwiseError(f"{where}: {catalog.unknown('column', unknown[0], sorted(COLUMNS | {'image'}))}")
+        first = min(map(str, unknown))
+        raise LabelwiseError(f"{where}: {catalog.unknown('column', first, sorted(COLUMNS | {'image'}))}")
     for name in ("image", "boxes"):
         if name not in columns:
             raise LabelwiseError(f"{where}: no column {name!r}; expected image, boxes, and probs, or scores and labels")
     rows = Rows(where, columns["image"], pool, per_image)
     boxes = rows.boxes(array(columns["boxes"]), OVERHANG_PX)
     n_classes = len(pool.classes)
-    if "probs" in columns and len(rows):
+    if "probs" in columns:
         probs = rows.distributions(array(columns["probs"]), n_classes)
-        said = array(columns["scores"]) if "scores" in columns else probs.max(axis=1)
+        said = array(columns["scores"]) if "scores" in columns else probs.max(axis=1, initial=0)
         scores = rows.shares("scores", said)
         if "labels" in columns:
             rows.same_labels(rows.classes(columns["labels"]), probs)
@@ -195,7 +212,7 @@ def _image_outputs(features: Any, pool: Pool, where: str) -> ImageOutputs | None
         return None
     values = array(features)
     fits = values.ndim == 2 and len(values) == len(pool) and values.shape[1] > 0 and values.dtype.kind in "fiub"
-    if not fits or not np.isfinite(values).all():
+    if not fits or not np.isfinite(to_float32(values)).all():
         raise LabelwiseError(
             f"{where}: image_features has shape {values.shape}; expected finite numbers ({len(pool)}, D), one row per "
             "image of the pool"
@@ -230,8 +247,10 @@ def _views(columns: Mapping[str, Any], rows: Rows, n_classes: int) -> Views | No
         if set(VIEWS) & set(columns):
             raise LabelwiseError(f"{rows.where}: view_scores or view_probs without view_iou; a match needs its IoU")
         return None
-    iou = rows.shares("view_iou", np.atleast_2d(array(columns["view_iou"])))
+    iou = rows.shares("view_iou", np.atleast_2d(array(columns["view_iou"])), views=True)
     v = len(iou)
+    if not v:
+        raise LabelwiseError(f"{rows.where}: view_iou has shape {iou.shape}; expected (V, {len(rows)}), V views")
     if "view_probs" not in columns:
         return Views(_names(v), np.zeros((v, len(rows), 0), np.float32), np.zeros_like(iou), iou)
     said = array(columns["view_probs"])
@@ -241,7 +260,7 @@ def _views(columns: Mapping[str, Any], rows: Rows, n_classes: int) -> Views | No
         )
     probs = np.stack([rows.distributions(one, n_classes, "view_probs", iou[k] > 0) for k, one in enumerate(said)])
     if "view_scores" in columns:
-        scores = rows.shares("view_scores", np.atleast_2d(array(columns["view_scores"])))
+        scores = rows.shares("view_scores", np.atleast_2d(array(columns["view_scores"])), views=True)
     else:
         scores = np.where(iou > 0, probs.max(axis=2), 0).astype(np.float32)
     if scores.shape != iou.shape:

@@ -19,6 +19,7 @@ from labelwise import files
 from labelwise.api import arguments, reply, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
+from labelwise.api.checks import check_metrics, whole_number
 from labelwise.api.reply import Corners
 from labelwise.api.stream import stream
 from labelwise.api.target import Target, per_image
@@ -32,6 +33,7 @@ from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.stages import label
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
+from labelwise.types.queries import shown
 
 
 class Project:
@@ -58,9 +60,9 @@ class Project:
 
     def pixels(self, image: str) -> UInt8[np.ndarray, "height width 3"]:
         """The pixels of an image by its name, RGB; of a frame of a video and an image of an archive too."""
-        if image not in self.pool.number_of:
+        if not isinstance(image, str) or image not in self.pool.number_of:
             raise LabelwiseError(
-                f"there is no image {image!r} in the pool of {self.folder}; take one of project.images"
+                f"there is no image {shown(image)} in the pool of {self.folder}; take one of project.images"
             )
         return self._context.frame(self.pool.number_of[image])
 
@@ -187,7 +189,7 @@ class Project:
                 finished.
         """
         with self._context.project.lock():
-            budget = arguments.whole(budget)
+            budget = whole_number(budget, "budget")
             run = arguments.run_of_videos(self._context.run, every_frames, tracks, self.pool)
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget, run)
@@ -255,7 +257,7 @@ class Project:
         note: str = "",
     ) -> Answer:
         """The answer that `answer` records, for `record` to take with many others."""
-        asked = self._query(query if isinstance(query, int) else query.id)
+        asked = self._query(query.id if isinstance(query, Query) else query)
         how: dict[str, Any] = {"boxes": boxes, "labels": labels, "who": who, "seconds": seconds, "note": note}
         return reply.made(asked, self.pool.classes, verdict, **how)
 
@@ -280,6 +282,8 @@ class Project:
         return written
 
     def _query(self, query_id: int | None) -> Query:
+        if not isinstance(query_id, int):
+            raise LabelwiseError(f"{shown(query_id)} is no query, nor the id of one; take those of open_queries()")
         if query_id not in self._seen:
             self._seen = {one.id: one for one in self._ledger.queries()}
         if query_id not in self._seen:
@@ -340,5 +344,6 @@ class Project:
         `metrics` of the model that was trained, for the report: "ap50" (0 to 1), and optionally "ap", "ap75" and
         "per_class_ap50" ({class name: value}).
         """
+        check_metrics(metrics)
         with self._context.project.lock():
             rounds.finish(self._context, metrics)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelwise import units
-from labelwise.api.checks import class_number
+from labelwise.api.checks import class_number, corners, listed
 from labelwise.types import Answer, LabelwiseError, Query
 
 Corners = tuple[float, float, float, float]
@@ -29,14 +29,12 @@ def made(
     Raises:
         LabelwiseError: a class that does not exist, or no verdict where none follows from the boxes.
     """
-    corners = [tuple(map(float, box)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
-    said = verdict or _verdict(query, bool(corners))
-    names = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    numbers = [
-        class_number(label, classes, lambda k=k: f"the answer to query {query.id}, label {k}")
-        for k, label in enumerate(names)
-    ]
-    return Answer(query.id or 0, said, corners, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
+    where = f"the answer to query {query.id}"
+    found = corners(boxes, where)
+    said = verdict or _verdict(query, bool(found))
+    names = listed(labels, where, "labels")
+    numbers = [class_number(label, classes, lambda k=k: f"{where}, label {k}") for k, label in enumerate(names)]
+    return Answer(query.id or 0, said, found, numbers, who, seconds, note, len(classes))  # type: ignore[arg-type]
 
 
 def _verdict(query: Query, has_boxes: bool) -> str:

@@ -92,11 +92,12 @@ def status(project: ProjectOption = Path()) -> None:
 
     Example: `labelwise status --project demo/entropy`
     """
-    opened = open_project(project)
+    require_project(project)
     from labelwise import loop
-    from labelwise.project import availability
+    from labelwise.project import availability, glance
     from labelwise.study import history
 
+    opened = glance.look(project) or open_project(project)
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
     for round_number in range(opened.run.rounds):

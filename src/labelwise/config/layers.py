@@ -16,6 +16,9 @@ from labelwise import catalog
 from labelwise.config.run import Run
 from labelwise.errors import LabelwiseError
 
+_OF_TAGS = (AttributeError, LookupError, TypeError)
+"""What PyYAML raises for values such as `!!timestamp x`."""
+
 
 def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:
     """Reads run.toml or run.yaml (several: later ones win), applies `key.sub=value` overrides, and checks all of it.
@@ -48,8 +51,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise LabelwiseError(
             f"cannot read {path}: {error.strerror}. `labelwise list recipes` shows what comes along"
         ) from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise LabelwiseError(f"{path} is not valid {path.suffix[1:]}: {error}") from None
+    except (ValueError, RecursionError, yaml.YAMLError, *_OF_TAGS) as error:  # ValueError: of TOML, UTF-8, long numbers
+        what = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise LabelwiseError(f"{path} is not valid {path.suffix[1:]}: {what}") from None
     if not isinstance(raw, dict):
         raise LabelwiseError(f"{path}: expected a table of settings, got {type(raw).__name__}")
     return raw
@@ -126,11 +130,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
                     '--set \'query.select=["balance_frequency", "kcenter"]\''
                 )
             below = below[0]
+        if not isinstance(below, str | dict):
+            raise LabelwiseError(f"--set {override!r}: {part} is {below!r:.80}, which has no settings of its own")
         table[part] = {"name": below} if isinstance(below, str) else dict(below)
         table = table[part]
     try:
         table[last] = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         table[last] = value
 
 

@@ -135,11 +135,15 @@ class Data(Section):
 
     def folder(self) -> Path:
         """The data folder: `root` as it stands, or under $LABELWISE_DATA."""
-        root = Path(self.root).expanduser()
         base = os.environ.get("LABELWISE_DATA")
-        if not root.is_absolute() and not root.exists() and base:
-            root = Path(base) / root
-        if not root.exists():
+        try:
+            root = Path(self.root).expanduser()
+            if not root.is_absolute() and not root.exists() and base:
+                root = Path(base) / root
+            there = root.exists()
+        except (OSError, RuntimeError, ValueError):  # too long; of nobody's home; half a character
+            there = False
+        if not there:
             raise LabelwiseError(
                 f"data.root = {self.root!r}: there is no such folder, neither here nor under $LABELWISE_DATA"
                 f" ({base or 'not set'}). Give it with --set data.root=PATH"

@@ -66,8 +66,7 @@ def _part(root: Path, found: files.Found) -> Part | LabelwiseError:
     problems = resolver.problems()
     ambiguous = {problem.where for problem in problems if problem.kind == "ambiguous image"}
     for i, name in enumerate(names):
-        where = _where(made, i)
-        if name is None and where not in ambiguous:
+        if name is None and (where := _where(made, i)) not in ambiguous:
             what = f"{made.references[i][0]} is not there"
             problems.append(Problem("missing image", where, what, "the image is left out, with its boxes"))
     return Part(made, names, problems)

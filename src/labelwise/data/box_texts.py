@@ -121,9 +121,9 @@ def _folders(root: Path) -> dict[str, Callable[[str], _Row | None]]:
 
 def _find(root: Path) -> dict[str, Callable[[str], _Row | None]]:
     below = listing.below(root)
-    stems = {PurePosixPath(name).stem for name in below.images}
-    found = {}
-    for folder, names in _texts.by_folder(below, ".txt").items():
+    texts, found = _texts.by_folder(below, ".txt"), {}
+    stems = {PurePosixPath(name).stem for name in below.images} if texts else set()
+    for folder, names in texts.items():
         of_images = (name for name in names if _stem(name) in stems or PurePosixPath(name).stem in stems)
         lines: list[str] = []
         for k, name in enumerate(of_images):

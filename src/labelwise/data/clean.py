@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.data import image_reader as files
+from labelwise.data import kept_headers
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
 
 ROUNDING_PX = 0.05
@@ -139,9 +140,11 @@ def _turn(rows: Rows, turn: np.ndarray, stored_px: np.ndarray, names: Sequence[s
 
 
 def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[files.Header | None]:
+    header_of = kept_headers.probe_below(root)
+
     def probe(name: str) -> files.Header | Problem:
         try:
-            return files.probe(root / name)
+            return header_of(name)
         except LabelwiseError as error:
             kind = "unreadable image" if (root / name).exists() else "missing image"
             return Problem(kind, name, str(error), "the image is left out, with its boxes")

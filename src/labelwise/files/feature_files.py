@@ -7,7 +7,6 @@ so far, each with the keys of its images, so that a killed run goes on where it 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,19 +47,22 @@ class FeatureFolder:
         """Keys and features that are there: the whole, or part after part; what is damaged is left out."""
         if self.finished:
             try:
-                keys, features = np.load(self.path / "keys.npy"), np.load(self.path / "features.npy", mmap_mode="r")
-            except (OSError, ValueError, EOFError):
+                keys, features = mapped(self.path / "keys.npy"), mapped(self.path / "features.npy")
+            except LabelwiseError:
                 return
-            if features.ndim == 3 and keys.shape == features.shape[:1]:
-                yield keys, features
+            if _fit(keys, features):
+                yield np.asarray(keys), features
             return
         for path in self._parts:
             try:
                 with path.open("rb") as file, np.load(file) as part:
-                    found = part["keys"], part["features"]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                    keys, features = part["keys"], part["features"]
+            except MemoryError:
+                raise
+            except Exception:  # see `mapped`
                 continue
-            yield found
+            if _fit(keys, features):
+                yield keys, features
 
     def finish(
         self,
@@ -74,6 +76,8 @@ class FeatureFolder:
             table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(keys), *shape))
             size = max(1, BLOCK_ROWS // shape[0])
             for there, features in sources:
+                if features.shape[1:] != shape:
+                    continue
                 _, rows, others = np.intersect1d(keys, there, return_indices=True)
                 for start in range(0, len(rows), size):
                     some = np.asarray(features[others[start : start + size]])
@@ -93,8 +97,20 @@ class FeatureFolder:
         Raises:
             LabelwiseError: the file is lost or damaged.
         """
-        failed = {int(row): str(why) for row, why in read_json(self.path / "about.json")["failed"].items()}
-        return mapped(self.path / "features.npy"), failed
+        about, table = read_json(self.path / "about.json"), mapped(self.path / "features.npy")
+        try:
+            failed = {int(row): str(why) for row, why in about["failed"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(self.path / "about.json", error) from error
+        if table.ndim != 3:
+            raise _damaged(self.path / "features.npy", ValueError(f"of shape {table.shape}"))
+        return table, failed
+
+
+def _fit(keys: np.ndarray, features: np.ndarray) -> bool:
+    """Whether these are features and the keys of their images."""
+    typed = keys.dtype == np.uint64 and features.dtype == np.float32
+    return typed and features.ndim == 3 and keys.shape == features.shape[:1]
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -104,9 +120,15 @@ def mapped(path: Path) -> np.ndarray:
         LabelwiseError: it is lost or damaged.
     """
     try:
-        table: np.ndarray = np.load(path, mmap_mode="r")
+        table: np.ndarray = np.lib.format.open_memmap(path, mode="r")
         return table
-    except (OSError, ValueError) as error:
-        raise LabelwiseError(
-            f"{path} is lost or damaged ({error}). Remove the folder {path.parent}: its features are computed anew"
-        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy's parser of headers raises nearly anything
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> LabelwiseError:
+    return LabelwiseError(
+        f"{path} is lost or damaged ({error}). Remove the folder {path.parent}: its features are computed anew"
+    )

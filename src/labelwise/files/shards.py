@@ -25,6 +25,8 @@ from labelwise.types import Detections, LabelwiseError, Views
 from labelwise.types.disk import readable_errors, sync, temporary
 
 _KEY = b"labelwise.detections"
+_MOST = 2**40
+"""Larger numbers in the metadata of a shard are damage."""
 _ALWAYS = ("boxes", "probs", "scores")
 _OPTIONAL = ("features", "tightness", "view_probs", "view_scores", "view_iou", "per_image", "quality", "view_boxes")
 _NUMBERS = ("tightness", "quality")
@@ -242,7 +244,7 @@ def _read(folder: Path, shards: list[Shard], wanted: set[str]) -> Detections:
         v = Views(tuple(about["views"]), *seen)
     columns_of = out["boxes"], out["probs"], out["scores"], out["features"]
     said = None
-    if "per_image" in wanted and about["per_image"] is not None:
+    if "per_image" in wanted and about.get("per_image") is not None:
         said = image_outputs.read(folder, [path.name for path, _, _ in shards], counts.size, about["per_image"])
     return Detections(offsets, *columns_of, v, out.get("tightness"), said, out.get("quality"))
 
@@ -281,7 +283,13 @@ def _damaged(path: Path, error: object) -> LabelwiseError:
 def _read_metadata(path: Path) -> tuple[int, dict[str, Any]]:
     try:
         footer = pq.read_metadata(path)
-        return int(footer.num_rows), json.loads(footer.metadata[_KEY])
+        about: dict[str, Any] = json.loads(footer.metadata[_KEY])
+        sizes = [about[name] for name in ("first", "stop", "n_images", "classes", "features")]
+        views = about["views"]
+        sizes += [about["view_classes"]] if views is not None else []
+        if not all(isinstance(size, int) and 0 <= size < _MOST for size in sizes) or len(views or ()) > _MOST:
+            raise ValueError(f"it says {about} of itself")
+        return int(footer.num_rows), about
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 

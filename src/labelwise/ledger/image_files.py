@@ -51,6 +51,15 @@ def known(ledger: Ledger) -> list[tuple[str, int, int]]:
         return list(cursor.fetchall()) if cursor else []
 
 
+def known_files(ledger: Ledger) -> list[tuple[str, int, int, int | None, int | None]]:
+    """`known`, with size in bytes and time of change of the files; None where the ledger holds none."""
+    c = t.images.c
+    with_files = sa.select(c.name, c.width_px, c.height_px, _f.size_bytes, _f.mtime_ns)
+    with ledger.read() as connection:
+        cursor = connection.execute(with_files.select_from(t.images.outerjoin(t.image_files)).order_by(c.number)).cursor
+        return list(cursor.fetchall()) if cursor else []
+
+
 def files(ledger: Ledger, names: Collection[str] | None = None) -> dict[str, File]:
     """What the ledger holds of the files of these images, or of all."""
     select = sa.select(_f.image, _f.size_bytes, _f.mtime_ns, _f.sha256)

@@ -181,8 +181,7 @@ class Context:
     @property
     def cache(self) -> Path:
         """What can be computed anew: $LABELWISE_CACHE (several projects on one pool share it), or in the project."""
-        given = os.environ.get("LABELWISE_CACHE")
-        return Path(given) if given else self.project.folder / "cache"
+        return cache_of(self.project.folder)
 
     @property
     def device(self) -> str:
@@ -201,6 +200,12 @@ def askable(pool: Pool, run: Run) -> Bool[np.ndarray, " images"]:
     """Which images may be asked about: all, or of videos every `query.every_frames`-th frame."""
     every = run.query.every_frames
     return np.ones(len(pool), np.bool_) if every is None else clips_of(pool).every(every)
+
+
+def cache_of(folder: Path) -> Path:
+    """`Context.cache` of the project in a folder."""
+    given = os.environ.get("LABELWISE_CACHE")
+    return Path(given) if given else folder / "cache"
 
 
 def clips_of(pool: Pool) -> Clips:

@@ -13,7 +13,7 @@ import numpy as np
 from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
-from labelwise.data import find, hold_back, long_tail
+from labelwise.data import find, hold_back, kept_headers, long_tail
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
@@ -21,7 +21,7 @@ from labelwise.errors import LabelwiseError, no_project
 from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability, given
-from labelwise.project.context import Bar, Context, Decoded, askable, clips_of, silent
+from labelwise.project.context import Bar, Context, Decoded, askable, cache_of, clips_of, silent
 from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -153,7 +153,8 @@ def _pools_of(
     names = [name for name, _, _ in known]
 
     def read() -> Pools:
-        pool, test, first = pools(run, root, *splits, names)
+        with kept_headers.kept_in(cache_of(project.folder) / "headers"):
+            pool, test, first = pools(run, root, *splits, names)
         return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
 
     return (read(), Decoded()) if kept is None else kept.find(run, root, splits, names, read)

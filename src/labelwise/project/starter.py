@@ -17,11 +17,11 @@ from labelwise import catalog, config, files
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
 from labelwise.config.sections import Data
-from labelwise.data import hold_back, recognise, roles
+from labelwise.data import hold_back, kept_headers, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
 from labelwise.project import fresh, frozen_weights, given, opening
-from labelwise.project.context import Bar, askable, silent
+from labelwise.project.context import Bar, askable, cache_of, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
 
@@ -70,26 +70,32 @@ def make(
     views = {"views": ["flip"]}  # which the default score needs
     checked = {key: value for key, value in said.items() if key != "given"}  # which hangs on what is found
     config.parse({"data": {**checked, "root": str(root)}, "predict": views}, "--set")  # before a long read
-    with bar(f"read {root.name}", 0) as advance:
-        found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
-    started = _start(found, by_user, tuple(classes), frozen)
-    raw, run = _resolve(folder, started, recipe, settings)
-    pool, test, first = opening.pools(run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read)
-    if recipe is None:
-        raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
-    head = (f"{run.name}: made by `labelwise init` of {root}", "`labelwise config` explains every setting there is.")
-    text = run_file.text(raw, head)
-    made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages])
-    if before is None:
-        _create(folder, text, run)
-        return made
-    if before.ledger != run.ledger:
-        raise LabelwiseError(
-            f"{folder} has its ledger in {before.ledger or 'a file'}; name another folder to change it"
+    with kept_headers.kept_in(cache_of(folder) / "headers"):  # written when the project is there
+        with bar(f"read {root.name}", 0) as advance:
+            found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
+        started = _start(found, by_user, tuple(classes), frozen)
+        raw, run = _resolve(folder, started, recipe, settings)
+        pool, test, first = opening.pools(
+            run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read
         )
-    fresh.forget_pool(folder, run.ledger)
-    files.write_text(folder / "run.toml", text)
-    return made
+        if recipe is None:
+            raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
+        head = (
+            f"{run.name}: made by `labelwise init` of {root}",
+            "`labelwise config` explains every setting there is.",
+        )
+        text = run_file.text(raw, head)
+        made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages])
+        if before is None:
+            _create(folder, text, run)
+            return made
+        if before.ledger != run.ledger:
+            raise LabelwiseError(
+                f"{folder} has its ledger in {before.ledger or 'a file'}; name another folder to change it"
+            )
+        fresh.forget_pool(folder, run.ledger)
+        files.write_text(folder / "run.toml", text)
+        return made
 
 
 def _root(folder: Path, data: Path) -> Path:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from labelwise.errors import LabelwiseError
 
 Verdict = str
 """A word of an answer; which ones a query takes, its unit says (`units/`)."""
@@ -44,6 +50,42 @@ class Answer:
     seconds: float = 0.0
     note: str = ""
     classes: int | None = None
+
+    def __post_init__(self) -> None:
+        bad = next((name for name in ("verdict", "who", "note") if not _is_text(getattr(self, name))), None)
+        if bad is not None:
+            raise LabelwiseError(
+                f"answer to query {shown(self.query)}: {bad} is {shown(getattr(self, bad))}; expected a text"
+            )
+        seconds = plain_number(self.seconds)
+        if seconds is None or not 0 <= seconds < math.inf:
+            raise LabelwiseError(
+                f"answer to query {shown(self.query)}: seconds is {shown(self.seconds)}; expected a number from 0"
+            )
+
+
+def _is_text(said: Any) -> bool:
+    """Whether it is a text that can be stored: half a character (a lone surrogate) cannot."""
+    return isinstance(said, str) and (said.isascii() or not any("\ud800" <= c <= "\udfff" for c in said))
+
+
+def plain_number(value: Any) -> float | None:
+    """A number of Python or NumPy as float; None: it is something else (a truth value, a text), or too large."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def shown(value: Any) -> str:
+    """Any value for a message, short."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxother = _SHORT.maxstring = 60
 
 
 @dataclass(frozen=True, slots=True)
