@@ -256,6 +256,15 @@ class AskRule(Section):
     """How often a round that waits looks for answers."""
 
 
+class Stop(Section):
+    """When a run ends before its budget is spent: when the next round is so surely not worth its cost."""
+
+    gain_below: float = Field(gt=0, allow_inf_nan=False)
+    """Points of the metric: a round that is expected to raise the curve by less is not worth it."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """How sure the forecast must be of that."""
+
+
 class Budget(Section):
     """What may be spent: first random whole images, then `per_round` of `unit`."""
 
@@ -269,6 +278,9 @@ class Budget(Section):
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
     """A number for each round after the first: [100, 100] are two more rounds; in one of 0 nothing is asked."""
+    stop: Stop | None = None
+    """A run ends before a round that is forecast to bring too little: {gain_below = 0.5, confidence = 0.95}; none: it
+    ends with its rounds. Looked at from the third measured round on, and again at every `labelwise run`."""
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""
