@@ -334,8 +334,9 @@ def main() -> None:
 
 def mean_of(parts: list[dict[str, float]]) -> dict[str, object]:
     """The mean of coverages, and the sum of what they are of."""
-    found: dict[str, object] = {key: round(float(np.mean([one[key] for one in parts])), 1) for key in parts[0]}
-    return found | {name: sum(one[name] for one in parts) for name in ("forecasts", "runs")} | {"low": "", "high": ""}
+    names = ("holds_80", "holds_95", "width_80", "error")
+    found: dict[str, object] = {name: sum(one[name] for one in parts) for name in ("forecasts", "runs")}
+    return found | {name: round(float(np.mean([one[name] for one in parts])), 1) for name in names}
 
 
 def write_stops() -> None:

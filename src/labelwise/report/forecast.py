@@ -55,8 +55,8 @@ class Prior:
     """What other runs were like, in fractions: slope per e-fold of cost, and log-normal noise and drift.
 
     `noise`, `drift`: medians of the standard deviation (drift: per root of an e-fold); `spread`: of their logarithms.
-    The values maximise the mean log score of the stored studies, six families each as one (benchmarks/forecast.py, which
-    reports on each family with a prior of the others).
+    The values maximise the mean log score of the stored studies, six families each as one (benchmarks/forecast.py,
+    which reports on each family with a prior of the others).
     """
 
     slope: float = 0.081
