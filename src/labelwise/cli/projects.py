@@ -94,7 +94,7 @@ def status(project: ProjectOption = Path()) -> None:
     """
     opened = open_project(project)
     from labelwise import loop
-    from labelwise.project import availability
+    from labelwise.project import availability, prices
     from labelwise.report import outlook
     from labelwise.study import history, stop
 
@@ -112,7 +112,7 @@ def status(project: ProjectOption = Path()) -> None:
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreement_lines(opened)))
-    for line in history.given_lines(opened):
+    for line in [*history.given_lines(opened), *prices.lines(opened)]:
         out.print(Text(line))
     for line in outlook.lines(results, opened.run.metric, opened.run.budget.unit) if results else ():
         out.print(Text(line))

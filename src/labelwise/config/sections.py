@@ -252,6 +252,9 @@ class AskRule(Section):
     """So many people answer every query, each on their own."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
+    learn_cost: bool = False
+    """What an answer costs in seconds is learnt from how long people took, per kind of answer and person, pauses cut;
+    the section `cost` is where that begins. Else: the measured seconds, or by that section."""
     poll_s: float = Field(1.0, gt=0, le=3600)
     """How often a round that waits looks for answers."""
 
