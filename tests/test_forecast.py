@@ -52,6 +52,17 @@ def test_shapes_are_0_and_of_slope_1_at_the_present_cost():
     np.testing.assert_allclose((around[:, 2] - around[:, 0]) / (2 * step), 1, rtol=1e-4)
 
 
+def test_a_trend_is_a_gain_without_drift_and_a_curve_that_levels_off_is_seen():
+    x = 60.0 * np.arange(1, 25)
+    flat = 0.8 - 0.5 * np.exp(-np.arange(1, 25) / 2) + np.random.default_rng(0).normal(0, 0.003, 24)
+    at = x[17] + 60
+    trend, gain = fitted(x[:18], flat[:18]).trend(at), fitted(x[:18], flat[:18]).gain(at)
+    assert trend.below(0.005) > 0.95
+    assert np.ptp(trend.interval(0.8)) < np.ptp(gain.interval(0.8))
+    rising = 0.2 + 0.1 * np.log(x[:6] / 60)
+    assert fitted(x[:6], rising).trend(x[5] + 60).below(0.005) < 0.05
+
+
 def test_a_mixture_has_the_quantiles_of_its_draws():
     mixture = Mixture(np.array([0.3, 0.7]), np.array([0.2, 0.6]), np.array([0.05, 0.1]))
     rng = np.random.default_rng(0)

@@ -11,9 +11,9 @@ posterior is Gaussian and its evidence known; a forecast is their mixture, weigh
 model averaging). The prior of slope, noise and drift (`PRIOR`) is that of other runs: with three points of its own
 a run cannot tell noise from curve.
 
-Two things can be asked. `value`: what will be *measured* at a cost; that is what an interval can be checked by, and
-benchmarks/forecast.py does so on stored curves. `gain`: how much the curve itself rises; a stop is decided by it, for
-the noise of a measurement is no reason to go on or to stop.
+Three things can be asked. `value`: what will be *measured* at a cost; that is what an interval can be checked by, and
+benchmarks/forecast.py does so on stored curves. `gain`: how much curve and drift rise, noise apart. `trend`: how much
+the curve alone rises; a stop is decided by it, for what has no direction is no reason to go on or to stop.
 
 Source: families as in Viering and Loog, "The shape of learning curves: a review" (2022); stopping by the expected gain
 is one of 13 rules of Pullar-Strecker et al. (Machine Learning, 2022).
@@ -44,10 +44,11 @@ ENOUGH = 3
 FURTHEST = 3.0
 """A forecast is given up to so many times the cost so far."""
 
-POWERS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
+POWERS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 """u^-p: a straight line, a root, the logarithm (0), power laws that level off."""
-PACES = (1.0, 2.0, 4.0)
+PACES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Exponential approaches: how many times the rest shrinks by e up to the present cost."""
+DEEPEST = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,13 @@ class Fit:
         own = shared[:, -1, -1] - 2 * shared[:, -1, -2] + shared[:, -2, -2]
         return self._posterior(self.prior.slope * shapes(u)[self.shape, -1], cross, own)
 
+    def trend(self, cost: float) -> Mixture:
+        """How much the curve alone rises: b g. The drift has no direction, so this is what the labels buy."""
+        u = np.append(self.cost, self._known(cost)) / self.cost[-1]
+        basis, variance = shapes(u)[self.shape], self.prior.slope_std**2
+        rise = basis[:, -1]
+        return self._posterior(self.prior.slope * rise, variance * rise[:, None] * basis[:, :-1], variance * rise**2)
+
     def _known(self, cost: float) -> float:
         now = float(self.cost[-1])
         if not now <= cost <= FURTHEST * now * (1 + 1e-9):
@@ -146,22 +154,24 @@ CENTRE, CENTRE_STD = 0.5, 0.5
 
 
 def shapes(u: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "s n"]:
-    """The shapes at the costs u (1: now): 0 and of slope 1 there."""
+    """The shapes at the costs u (1: now): 0 and of slope 1 there; cut off at -`DEEPEST`, where nothing can be told."""
     rows = [np.log(u) if p == 0 else (1 - u**-p) / p for p in POWERS]
     rows += [(1 - np.exp(-k * (u - 1))) / k for k in PACES]
-    return np.stack(rows)
+    return np.maximum(np.stack(rows), -DEEPEST)
 
 
 def _curves(u: Float64[np.ndarray, " n"], prior: Prior) -> Float64[np.ndarray, "s n n"]:
     """Covariance of a + b g at these costs, of each shape."""
     basis = shapes(u)
-    return CENTRE_STD**2 + prior.slope_std**2 * basis[:, :, None] * basis[:, None, :]
+    covariance: np.ndarray = CENTRE_STD**2 + prior.slope_std**2 * basis[:, :, None] * basis[:, None, :]
+    return covariance
 
 
 def _walk(u: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n n"]:
     """Covariance of a random walk in log cost that begins at the first round."""
     time = np.log(u / u[0])
-    return np.minimum(time[:, None], time[None, :])
+    earlier: np.ndarray = np.minimum(time[:, None], time[None, :])
+    return earlier
 
 
 def fitted(cost: Float64[np.ndarray, " n"], quality: Float64[np.ndarray, " n"], prior: Prior = PRIOR) -> Fit:

@@ -82,7 +82,7 @@ class Rounds:
 
 def rounds_of(group: Group) -> Rounds:
     """Rounds that every seed has finished, with a cost above that of the round before."""
-    unit = group.runs[0].budget_unit
+    unit = group.runs[0].budget_unit if group.runs[0].budget_unit in WORDS else "boxes"
     cost, quality = values(group, f"cost_{unit}"), values(group, "quality")
     known = (np.isfinite(cost) & np.isfinite(quality)).all(axis=0)
     mean = np.where(known, np.nan_to_num(cost).mean(axis=0), 0)

@@ -132,15 +132,13 @@ def advise(classes: int, pool: int, budget: int, *, features: Features) -> Advic
         raise LabelwiseError(f"budget = {budget}: expected 0 to {pool}, the images of the pool; give labels in total")
     per_class = budget / classes
     known = sorted({row.classes for row in MEASURED if row.features == features})
-    near = {
-        max((c for c in known if c <= classes), default=None),
-        min((c for c in known if c >= classes), default=None),
-    }
-    rows = tuple(row for c in sorted(near - {None}) if (row := _at(features, c, per_class)) is not None)  # type: ignore[type-var]
+    near = {c for c in known if c <= classes}, {c for c in known if c >= classes}
+    between = {max(near[0]), min(near[1])} if all(near) else set[int]()
+    rows = tuple(row for c in sorted(between) if (row := _at(features, c, per_class)) is not None)
     expected: Expected = "not known"
     if budget == pool:
         expected = "nothing to choose"
-    elif None not in near and len(rows) == len(near):
+    elif rows and len(rows) == len(between):
         expected = rows[0].ahead if len({row.ahead for row in rows}) == 1 else "either"
     return Advice(expected, features, classes, budget / pool, per_class, rows)
 

@@ -66,7 +66,7 @@ def find(context: Context, round_number: int) -> Stopped | None:
     cost, quality = curve(context, round_number)
     if more <= 0 or len(cost) < forecast.ENOUGH or more > (forecast.FURTHEST - 1) * cost[-1]:
         return None
-    gain = forecast.fitted(cost, quality).gain(cost[-1] + more)
+    gain = forecast.fitted(cost, quality).trend(cost[-1] + more)
     probability = gain.below(rule.gain_below / 100)
     if probability < rule.confidence:
         return None
