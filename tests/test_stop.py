@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +51,42 @@ def test_it_stays_stopped_and_status_says_so(stopped: Path) -> None:
     shown = " ".join(CliRunner().invoke(app, ["status", "--project", str(stopped)]).output.split())
     assert "Stopped before round 3" in shown and "less than 90 with a probability" in shown
     assert "should bring" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
+def test_the_owners_page_draws_the_forecast_and_says_that_the_run_has_stopped(stopped: Path, tmp_path: Path) -> None:
+    uvicorn, sync_api = pytest.importorskip("uvicorn"), pytest.importorskip("playwright.sync_api")
+    from labelwise.web import server
+
+    opened = opening.start(stopped, None, [])
+    page = server.Page(opened)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    served = uvicorn.Server(uvicorn.Config(server.create(page), host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=served.run)
+    thread.start()
+    try:
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            view = browser.new_page(viewport={"width": 1366, "height": 900})
+            problems: list[str] = []
+            view.on("pageerror", lambda error: problems.append(str(error)))
+            view.goto(f"http://127.0.0.1:{port}/enter#{page.people.invite('me', 'owner', time.time())}")
+            view.wait_for_timeout(1000)
+            view.goto(f"http://127.0.0.1:{port}/owner")
+            view.wait_for_selector("#curve polygon")
+            told = view.inner_text("#forecast")
+            assert "should bring" in told and "Stopped before round 3" in told
+            assert view.locator("#curve polyline.ahead").count() == 1
+            view.screenshot(path=Path(os.environ.get("CI_ARTIFACTS", tmp_path)) / "owner_forecast.png")
+            browser.close()
+        assert problems == []
+    finally:
+        served.should_exit = True
+        thread.join()
+        opened.project.close()
 
 
 def test_no_stage_runs_by_hand_where_it_has_stopped(stopped: Path) -> None:
