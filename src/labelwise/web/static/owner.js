@@ -66,7 +66,7 @@ async function show() {
   $("forecast").replaceChildren(...said.map((line) => node("p", line)));
   const invited = found.people.filter((p) => p.invited).length;
   const few = found.overlap > invited ? `. Every query waits for ${found.overlap} people and ${invited} are invited: invite more` : "";
-  $("state").textContent = standing(found.standing) + few;
+  $("state").textContent = found.forecast.stopped ? "Stopped" : standing(found.standing) + few;
   const whole = (name) => (row) => String(Math.round(row[name]));
   table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
     ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
