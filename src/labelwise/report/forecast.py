@@ -60,10 +60,10 @@ class Prior:
     which reports on each family with a prior of the others).
     """
 
-    slope: float = 0.081
-    slope_std: float = 0.056
-    noise: float = 0.0083
-    drift: float = 0.019
+    slope: float = 0.083
+    slope_std: float = 0.058
+    noise: float = 0.01
+    drift: float = 0.02
     spread: float = 1.0
 
 
@@ -157,7 +157,8 @@ def shapes(u: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "s n"]:
     """The shapes at the costs u (1: now): 0 and of slope 1 there; cut off at -`DEEPEST`, where nothing can be told."""
     rows = [np.log(u) if p == 0 else (1 - u**-p) / p for p in POWERS]
     rows += [(1 - np.exp(-k * (u - 1))) / k for k in PACES]
-    return np.maximum(np.stack(rows), -DEEPEST)
+    found: np.ndarray = np.maximum(np.stack(rows), -DEEPEST)
+    return found
 
 
 def _curves(u: Float64[np.ndarray, " n"], prior: Prior) -> Float64[np.ndarray, "s n n"]:
