@@ -13,7 +13,7 @@ from labelwise.cli import app
 from labelwise.project import opening
 from labelwise.project.round import Round
 from labelwise.report import page
-from labelwise.study import history
+from labelwise.study import history, pick_accuracy
 from labelwise.types import LabelwiseError
 
 METHODS = [
@@ -191,7 +191,28 @@ def test_balance_tells_what_every_lambda_does(data_sets: dict, tmp_path: Path) -
 def test_advise_gives_its_evidence() -> None:
     few = CliRunner().invoke(app, ["advise", "--classes", "10", "--pool", "50000", "--budget", "100", "--pretrained"])
     many = CliRunner().invoke(app, ["advise", "--classes", "10", "--pool", "50000", "--budget", "5000", "--pretrained"])
-    assert few.exit_code == many.exit_code == 0 and few.output != many.output and "Fig. 5.6" in many.output
+    assert few.exit_code == many.exit_code == 0 and few.output != many.output and "Fig. 5.3" in many.output
+
+
+def test_advise_measures_what_the_picks_of_a_project_teach(data_sets: dict, tmp_path: Path) -> None:
+    asked = [*settings(data_sets["ordinary"]), "budget.per_round=[4, 4]"]
+    opened = opening.start(tmp_path / "p", "entropy_image", asked)
+    list(loop.run(opened))
+    rows = pick_accuracy.of_project(opened)
+    assert [row.round for row in rows] == [1, 2] and [row.picks for row in rows] == [4, 4]
+    assert [row.labels for row in rows] == [6, 10] and [row.random for row in rows] == [18, 14]
+    now, truth = Round(opened, 2), opened.pool.truth  # the same, image by image
+    said = now.detections()
+    guess = dict(zip(said.image.tolist(), said.labels.tolist(), strict=True))
+    picks = [opened.pool.number_of[query.image] for query in now.queries()]
+    assert truth is not None
+    assert rows[1].picks_right == sum(guess[i] == truth.labels[i] for i in picks)
+    assert rows[1].random_right == sum(guess[i] == truth.labels[i] for i in now.scores["image"].tolist())
+    opened.project.close()
+    shown = CliRunner().invoke(app, ["advise", "--project", str(tmp_path / "p")])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.output.split())
+    assert "Not known" in words and "Round 2" in words and "random images" in words
 
 
 def test_pretrain_writes_a_body_that_a_run_starts_from(data_sets: dict, tmp_path: Path) -> None:

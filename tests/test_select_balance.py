@@ -306,6 +306,19 @@ def test_kcenter_makes_the_picks_of_algorithm_2(kind, n, labelled, budget, monke
         np.testing.assert_allclose(why["score"], why["distance"] - lam * why["balance"])
 
 
+def test_a_grid_at_whose_end_the_distance_still_falls_goes_on():
+    scores, probs = make(2000, 5, 4, tail=0.05)
+    omega = target(np.full(5, 10), 100)
+    short = propose_lambda(scores, probs, omega, 100, lams=(0.005, 0.01))
+    assert short.lams.tolist()[:3] == [0.005, 0.01, 0.02] and len(short.lams) == 7
+    assert short.still_falling == (short.proposed == short.lams[-1])
+    assert short.still_falling and (np.diff(short.distance) <= 0).any()
+    whole = propose_lambda(scores, probs, omega, 100)
+    assert not whole.still_falling and whole.proposed < whole.lams[-1]
+    flat = propose_lambda(scores, np.full_like(probs, 0.2), omega, 100, lams=(0.5,))
+    assert flat.lams.tolist() == [0.5] and not flat.still_falling
+
+
 def test_kcenter_without_lambda_is_kcenter_and_with_it_balances():
     rng, (_, probs) = np.random.default_rng(0), make(800, 8, 0, tail=0.02)
     x = rng.standard_normal((850, 12), dtype=np.float32)

@@ -18,7 +18,7 @@ loaded when it runs:
 A stage is given the round (`project.round.Round`): what is known, asked, scored, picked. It writes its result under a
 temporary name, renames it and is marked done in one transaction: a run that was killed at any instant continues with
 the first stage that is not done. Round 0 has no model yet: it asks for whole images, drawn at random (or for none,
-where labels came with the images).
+where labels came with the images). With `budget.stop` the run ends before a round that is forecast to bring too little.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
 from labelwise.project import availability, changes, given, glance, repair
 from labelwise.project.context import Context
+from labelwise.study import stop
 
 
 def run(context: Context) -> Iterator[int]:
@@ -43,6 +44,8 @@ def run(context: Context) -> Iterator[int]:
     with context.project.lock():
         resume(context)
         for round_number in range(context.run.rounds):
+            if stop.due(context, round_number):
+                return
             fresh = [run_stage(context, round_number, name) for name in STAGES]
             if any(fresh):
                 yield round_number
@@ -112,6 +115,7 @@ def run_next(context: Context, name: str) -> int:
             raise LabelwiseError(
                 f"round {due[0]}: it is the turn of {due[1]!r}; run `labelwise {due[1]}` before {name!r}"
             )
+        stop.refuse(context, due[0])
         run_stage(context, due[0], name)
         return due[0]
 

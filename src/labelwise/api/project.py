@@ -23,13 +23,13 @@ from labelwise.api.checks import check_metrics, whole_number
 from labelwise.api.reply import Corners
 from labelwise.api.stream import stream
 from labelwise.api.target import Target, per_image
-from labelwise.ask import cost as costs
 from labelwise.ledger import import_export
 from labelwise.ledger.answers import origin_of
 from labelwise.ledger.ledger import Ledger
 from labelwise.predict.detect import predict_detections
 from labelwise.predict.passes import Model, ViewChoice
 from labelwise.project.context import Context
+from labelwise.project.prices import Prices
 from labelwise.project.round import Round
 from labelwise.stages import label
 from labelwise.types import Answer, Cost, Detections, LabelwiseError, Pool, Query
@@ -267,8 +267,8 @@ class Project:
         The same answer again changes nothing.
         """
         asked = [self._query(answer.query) for answer in answers]
-        table = self._context.run.cost
-        records = [(query, one, costs.cost(query, one, table)) for query, one in zip(asked, answers, strict=True)]
+        prices = Prices(self._context)
+        records = [(query, one, prices.of(query, one)) for query, one in zip(asked, answers, strict=True)]
         written = 0
         for who in dict.fromkeys(answer.who for answer in answers):
             mine = [record for record in records if record[1].who == who]

@@ -1,10 +1,12 @@
 """What an answer costs, in every unit at once (DESIGN section 4).
 
-`DEFAULT` times come from published studies of crowd workers; replace them by times measured with your own annotators.
+`DEFAULT` times come from published studies of crowd workers; `ask.learn_cost` replaces them by times measured with your
+own annotators (`learned_cost`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
 from typing import assert_never
@@ -63,19 +65,32 @@ def cost(query: Query, answer: Answer, table: CostTable = DEFAULT, *, one_class:
     meaning = units.meaning(query, answer)
     boxes = 0 if meaning.boxes == "none" else len(answer.boxes)
     images = int(meaning.covers and not units.find(query.unit).RECTANGLE)
-    seconds = answer.seconds or (table.classify if one_class else _seconds(query, answer, meaning, table))
+    seconds = answer.seconds or expected_seconds(actions(query, answer, one_class=one_class), table)
     return Cost(boxes, 1, images, seconds)
 
 
-def _seconds(query: Query, answer: Answer, meaning: units.Meaning, table: CostTable) -> float:
-    look: float = getattr(table, meaning.look)
+def actions(query: Query, answer: Answer, *, one_class: bool = False) -> dict[str, int]:
+    """What whoever answered did, in the words of the table, and how often.
+
+    >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
+    >>> actions(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))
+    {'inspect': 1, 'draw': 2}
+    """
+    if one_class:
+        return {"classify": 1}
+    meaning = units.meaning(query, answer)
     match meaning.boxes:
         case "none":
-            return look
+            return {meaning.look: 1}
         case "one":
             accepted = query.box is not None and [tuple(query.box)] == [tuple(box) for box in answer.boxes]
-            return look + (0.0 if accepted else table.adjust)
+            return {meaning.look: 1} | ({} if accepted else {"adjust": 1})
         case "any":
-            return look + table.draw * len(answer.boxes)
+            return {meaning.look: 1, "draw": len(answer.boxes)}
         case _:
             assert_never(meaning.boxes)
+
+
+def expected_seconds(done: Mapping[str, int], table: CostTable) -> float:
+    """How long these actions take by a table."""
+    return float(sum(times * getattr(table, name) for name, times in done.items()))

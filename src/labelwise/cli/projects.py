@@ -94,10 +94,11 @@ def status(project: ProjectOption = Path()) -> None:
     """
     require_project(project)
     from labelwise import loop
-    from labelwise.project import availability, glance
-    from labelwise.study import history
+    from labelwise.project import availability, glance, prices
+    from labelwise.report import outlook
+    from labelwise.study import history, stop
 
-    opened = glance.look(project) or open_project(project)
+    opened, results = glance.look(project) or open_project(project), []
     columns = ("round", "done", opened.run.metric, "boxes", "queries", "images", "annotation")
     table = Table(*columns, title=f"{opened.run.name}: {project}")
     for round_number in range(opened.run.rounds):
@@ -105,16 +106,22 @@ def status(project: ProjectOption = Path()) -> None:
         if not done:
             break
         result = history.round_result(opened, round_number)
+        results.append(result)
         quality = "-" if result.quality is None else f"{100 * result.quality:.1f}"
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreement_lines(opened)))
-    for line in history.given_lines(opened):
+    for line in [*history.given_lines(opened), *prices.lines(opened)]:
+        out.print(Text(line))
+    for line in outlook.lines(results, opened.run.metric, opened.run.budget.unit) if results else ():
         out.print(Text(line))
     for line in availability.messages(opened):
         tell(line)
-    due = loop.next_stage(opened)
+    due, stopped = loop.next_stage(opened), stop.kept(opened)
+    if stopped is not None:
+        out.print(Text(stopped.text))
+        return
     out.print(
         "All rounds are done." if due is None else f"Next: round {due[0]}, {due[1]} (`labelwise run -p {project}`)"
     )

@@ -20,7 +20,8 @@ PANEL = "Image classification"
 @app.command()
 def advise(
     project: Annotated[
-        Path | None, typer.Option("--project", "-p", help="A detection project of two rounds or more: which unit pays?")
+        Path | None,
+        typer.Option("--project", "-p", help="A project: which unit pays; of classification, what picks teach."),
     ] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classification: number of classes.")] = None,
     pool: Annotated[int | None, typer.Option(min=1, help="Classification: number of images, labelled or not.")] = None,
@@ -28,7 +29,10 @@ def advise(
         int | None, typer.Option(min=1, help="Classification: how many of them will be labelled in all.")
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option(help="Classification: whether features are pre-trained by self-supervision.")
+        bool, typer.Option("--pretrained", help="Classification: features are pre-trained by self-supervision.")
+    ] = False,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Classification: features are those of a foreign network, never trained.")
     ] = False,
     models: Annotated[
         bool, typer.Option("--models", help="Of the project: a frozen detector or a trained one, by measurement?")
@@ -52,18 +56,23 @@ def advise(
     by the recall of the proposals on what is labelled so far, and by both detectors on images held back of it.
     `labelwise advise --project demo/entropy --models --train`
 
-    Of a classification budget it tells whether active learning is expected to beat random, with the evidence.
+    Of a classification budget it tells whether active learning is expected to beat random: by what was measured for so
+    many labels per class, with its source, or that this is not known. Of a classification project it also measures how
+    often the model was right about what the method picked, against random images.
 
     Example: `labelwise advise --classes 10 --pool 50000 --budget 5000 --pretrained`
     """
     if project is not None:
-        if any(given is not None for given in (classes, pool, budget)) or pretrained:
+        if any(given is not None for given in (classes, pool, budget)) or pretrained or frozen:
             raise LabelwiseError("advise: give --project alone, or --classes, --pool and --budget without it")
         if models:
             advise_on_models(project, train, recipe, settings or [])
             return
         if train or recipe or settings:
             raise LabelwiseError("advise: --train, --recipe and --set go with --models")
+        if open_project(project).run.classifies:
+            advise_on_picks(project)
+            return
         advise_on_units(project)
         return
     if models or train or recipe or settings:
@@ -76,7 +85,28 @@ def advise(
         )
     from labelwise.study import advise as advice
 
-    out.print(advice.text(advice.advise(classes, pool, budget, pretrained=pretrained)), highlight=False)
+    if pretrained and frozen:
+        raise LabelwiseError("advise: features are either --pretrained on these images or --frozen; give one")
+    origin: advice.Features = "pretrained" if pretrained else "frozen" if frozen else "scratch"
+    tell(advice.text(advice.advise(classes, pool, budget, features=origin)))
+
+
+def advise_on_picks(project: Path) -> None:
+    """Prints what was measured for the labels of a classification project, and what its own picks teach."""
+    opened = open_project(project)
+    from labelwise.study import advise as advice
+    from labelwise.study import pick_accuracy
+
+    labels = len(opened.project.ledger.annotation_rows()["label"])
+    classes, pool = len(opened.pool.classes), len(opened.pool)
+    features = pick_accuracy.features_of(opened)
+    tell(advice.text(advice.advise(classes, pool, min(labels, pool), features=features)))
+    rows = pick_accuracy.of_project(opened)
+    if not rows:
+        tell("No round has asked yet whose picks could be looked at; `labelwise run` goes on.")
+        return
+    out.print(on_terminal(pick_accuracy.table(rows)))
+    tell(pick_accuracy.sentence(rows[-1]))
 
 
 def advise_on_units(project: Path) -> None:
@@ -206,6 +236,9 @@ def balance(
         table.add_row(f"{lam:g}", *cells, f"{100 * found.gap[k]:.2g} %", style=style)
     table.add_row(f"{found.proposed:g}, pseudo labels", *(f"{v:.4g}" for v in found.pseudo), "")
     out.print(table)
-    out.print(
-        f"The smallest λ after which the distance does not fall further: {found.proposed:g}. {found.note}".strip()
+    end = (
+        f"Still falling at the largest λ that was tried, {found.proposed:g}: a larger one may balance more."
+        if found.still_falling
+        else f"The smallest λ after which the distance does not fall further: {found.proposed:g}."
     )
+    out.print(f"{end} {found.note}".strip())

@@ -256,8 +256,20 @@ class AskRule(Section):
     """So many people answer every query, each on their own."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
+    learn_cost: bool = False
+    """What an answer costs in seconds is learnt from how long people took, per kind of answer and person, pauses cut;
+    the section `cost` is where that begins. Else: the measured seconds, or by that section."""
     poll_s: float = Field(1.0, gt=0, le=3600)
     """How often a round that waits looks for answers."""
+
+
+class Stop(Section):
+    """When a run ends before its budget is spent: when the next round is so surely not worth its cost."""
+
+    gain_below: float = Field(gt=0, allow_inf_nan=False)
+    """Points of the metric: a round that is expected to raise the curve by less is not worth it."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """How sure the forecast must be of that."""
 
 
 class Budget(Section):
@@ -273,6 +285,9 @@ class Budget(Section):
     """What the budget counts: boxes obtained, questions asked, images (frames), or seconds of annotation."""
     per_round: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (60, 60, 60, 60)
     """A number for each round after the first: [100, 100] are two more rounds; in one of 0 nothing is asked."""
+    stop: Stop | None = None
+    """A run ends before a round that is forecast to bring too little: {gain_below = 0.5, confidence = 0.95}; none: it
+    ends with its rounds. Looked at from the third measured round on, and again at every `labelwise run`."""
 
     def first(self, pool: int) -> int:
         """How many images the first round labels."""

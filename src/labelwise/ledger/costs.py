@@ -1,13 +1,14 @@
-"""What the rounds have cost, summed by the database."""
+"""What the rounds have cost, summed by the database, and how long answers took."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
+from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import is_current, taken_back
 from labelwise.ledger.instant import Instant
-from labelwise.types import Cost
+from labelwise.types import Answer, Cost, Query
 
 
 def costs(connection: sa.Connection, seen: Instant | None = None) -> dict[int, Cost]:
@@ -22,3 +23,19 @@ def costs(connection: sa.Connection, seen: Instant | None = None) -> dict[int, C
     select = select if seen is None else select.where(seen.rows(t.answers, "answers"))
     rows = connection.execute(select.order_by(t.queries.c.round)).all()
     return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
+
+
+def timed_answers(connection: sa.Connection, most: int) -> list[tuple[Query, Answer]]:
+    """The newest answers with measured seconds, oldest first, those that were taken back or are second opinions, too:
+    their time was spent.
+    """
+    a = t.answers.c
+    said = (a.verdict, a.boxes, a.labels, a.who, a.seconds)
+    select = sa.select(t.queries, *said).select_from(t.answers.join(t.queries)).where(a.seconds > 0)
+    rows = connection.execute(select.order_by(a.id.desc()).limit(most)).mappings().all()
+    found = []
+    for row in reversed(rows):
+        boxes = [tuple(map(float, box)) for box in row["boxes"]]
+        answer = Answer(row["id"], row["verdict"], boxes, row["labels"], row["who"], row["seconds"])  # type: ignore[arg-type]
+        found.append((query_from_row(row), answer))
+    return found

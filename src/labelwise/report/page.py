@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from labelwise.report import curves, histograms, informativeness, tables
+from labelwise.report import curves, histograms, informativeness, outlook, tables
 from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import Efficiency, efficiency
 from labelwise.report.filmstrip import strips
@@ -31,6 +31,8 @@ from labelwise.types.disk import in_one_step
 
 HERE = Path(__file__).parent
 
+MOST_PICTURES = 4
+"""Methods up to which the forecast of each has a picture and a table, not a sentence alone."""
 MOST_CONCLUSIONS = 12
 """Methods whose conclusions are told in the summary."""
 
@@ -110,6 +112,7 @@ def html(
         curves=chart and Markup(chart),
         band=any(len(g.runs) > 1 for g in found),
         rare=rare_classes(found),
+        outlooks=[outlook.outlook(g, picture=len(found) <= MOST_PICTURES) for g in found if g.rounds],
         headroom=room,
         units=units,
         contrast=versus,

@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from labelwise.select._order import check
-from labelwise.select.balance_program import Norm, solve
+from labelwise.select.balance_program import Norm, Solution, solve
 from labelwise.types import LabelwiseError
 
+MOST_DOUBLINGS = 5
+"""A grid at whose end the distance still falls goes on with the double of its last λ, so often at most."""
 TOLERANCE = 0.01
 """A distance to the target within this share of the whole range counts as "does not diminish further"."""
 
@@ -71,7 +73,8 @@ class Lambdas:
     `informativeness`: sum of the picks' scores. `distance`: ‖Ω - Pᵀz‖. `l1`: the L1 score of Pᵀz. `gap`: relative, to
     the LP bound. `top` and `pseudo` are the figure's horizontal lines, (informativeness, distance, l1) of the highest
     scores and of the program with pseudo labels and the proposed λ. `note` says what decides at the proposed λ, if it
-    is one term alone (for one, where every choice has the same balance).
+    is one term alone (for one, where every choice has the same balance). `still_falling`: the distance falls up to the
+    last λ, after `MOST_DOUBLINGS` doublings of the grid's last one; then the proposed one is not the end of it.
     """
 
     lams: Float64[np.ndarray, " m"]
@@ -83,6 +86,7 @@ class Lambdas:
     top: tuple[float, float, float]
     pseudo: tuple[float, float, float]
     note: str
+    still_falling: bool
 
 
 def propose_lambda(
@@ -95,7 +99,8 @@ def propose_lambda(
     norm: Norm = "l1",
     tolerance: float = TOLERANCE,
 ) -> Lambdas:
-    """Solves the program for every λ; proposes the smallest after which the distance does not diminish further.
+    """Solves the program for every λ; proposes the smallest after which the distance does not diminish further. Where
+    it still does at the end of the grid, the grid is extended.
 
     Rounding makes the distance waver, so "does not diminish" means: by no more than `tolerance` times the difference of
     the highest scores' distance and the least one.
@@ -113,9 +118,14 @@ def propose_lambda(
     """
     if not len(lams):
         raise LabelwiseError("propose_lambda: lams is empty; expected at least one number >= 0")
+    plain = solve(scores, probs, target, budget, lam=0.0, norm=norm)
     rising = np.unique(np.asarray(lams, np.float64))
     found = [solve(scores, probs, target, budget, lam=float(lam), norm=norm) for lam in rising]
-    plain = solve(scores, probs, target, budget, lam=0.0, norm=norm)
+    for _ in range(MOST_DOUBLINGS):
+        if not _falls(plain, found, tolerance):
+            break
+        rising = np.append(rising, 2 * rising[-1])
+        found.append(solve(scores, probs, target, budget, lam=float(rising[-1]), norm=norm))
     distance = np.array([f.balance_term for f in found])
     range_ = max(plain.balance_term - distance.min(), 0.0)
     best = int(np.argmax(distance <= distance.min() + tolerance * range_))
@@ -133,7 +143,15 @@ def propose_lambda(
         top=(plain.score_term, plain.balance_term, l1_score(plain.fill)),
         pseudo=(hard.score_term, of_hard.balance_term, l1_score(fill)),
         note=found[best].note,
+        still_falling=_falls(plain, found, tolerance),
     )
+
+
+def _falls(plain: Solution, found: Sequence[Solution], tolerance: float) -> bool:
+    """Whether the last λ is the only one whose distance is the least, within the tolerance; one λ alone: from λ = 0."""
+    distance = np.array([plain.balance_term, *(f.balance_term for f in found)])
+    range_ = max(plain.balance_term - float(distance.min()), 0.0)
+    return bool((distance[:-1] > distance[-1] + tolerance * range_).all())
 
 
 def _check_counts(counts: np.ndarray) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image
 
 from labelwise import catalog, files
-from labelwise.ask import cost as costs
 from labelwise.exchange._geometry import BoxTuple, crop, same
 from labelwise.exchange._questions import has_rectangle, n_boxes
 from labelwise.exchange._reader import REFUSED as REFUSED
@@ -20,6 +19,7 @@ from labelwise.ledger import import_export
 from labelwise.ledger.import_export import ImportResult
 from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context
+from labelwise.project.prices import Prices
 from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import replacing
 from labelwise.units import SKIPPED
@@ -138,9 +138,8 @@ def take_in(
     if any(problem.handling == REFUSED for problem in problems):
         return ImportResult(0, 0, tuple(problems))
     records = [(by_id[answer.query], replace(answer, classes=n_classes)) for answer in found]
-    priced = [
-        (query, answer, costs.cost(query, answer, context.run.cost, one_class=one_class)) for query, answer in records
-    ]
+    prices = Prices(context)
+    priced = [(query, answer, prices.of(query, answer)) for query, answer in records]
     places = [f"query {query.id} on {query.image}" for query, _ in records]
     how = {"second_opinions": second_opinions, "partial": partial}
     taken = import_export.take_in(ledger, priced, places, f"import {tool}", **how)

@@ -8,6 +8,9 @@ from labelwise.ledger import progress
 from labelwise.ledger.agreement import agreement
 from labelwise.project.context import Context
 from labelwise.project.round import Round
+from labelwise.report import outlook
+from labelwise.report.results import RoundResult
+from labelwise.study import stop
 from labelwise.types import Cost
 
 MOST_ASKED = 200
@@ -21,7 +24,7 @@ def run_state(context: Context) -> dict[str, Any]:
     if not asking or run.ask.who != "people":
         evaluated = sum(row["stage"] == "evaluate" and row["state"] == "done" for row in stages)
         busy = [row for row in stages if row["state"] == "started"]
-        state = "done" if evaluated >= run.rounds else "busy"
+        state = "done" if evaluated >= run.rounds or stop.kept(context) is not None else "busy"
         return {
             "state": state,
             "stage": busy[-1]["stage"] if busy else "",
@@ -53,12 +56,14 @@ def overview(context: Context) -> dict[str, Any]:
         quality = Round(context, round_number).metrics.get("accuracy" if run.classifies else "ap50")
         sums = {"boxes": total.boxes, "queries": total.queries, "images": total.images, "seconds": total.seconds}
         curve.append({"round": round_number, "quality": quality, **sums})
+    stopped = stop.kept(context)
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
     asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
     return {
         "standing": run_state(context),
         "metric": run.metric,
         "curve": curve,
+        "forecast": _forecast(context, curve) | {"stopped": None if stopped is None else stopped.text},
         "work": progress.by_person(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
@@ -76,3 +81,17 @@ def overview(context: Context) -> dict[str, Any]:
             for query, holder in asked
         ],
     }
+
+
+def _forecast(context: Context, curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """What more labels would buy: sentences, and for each step ahead the boxes and the quality (middle, 80 % range)."""
+    rounds = [RoundResult(**{f"cost_{k}" if k in _COSTS else k: v for k, v in one.items()}) for one in curve]
+    if not rounds:
+        return {"lines": [], "points": []}
+    found = outlook.of_rounds(rounds, context.run.metric, context.run.budget.unit)
+    now = max((one.cost_boxes for one in rounds if one.quality is not None), default=0)
+    points = [{"boxes": now + one.boxes, "low": one.low, "value": one.value, "high": one.high} for one in found.steps]
+    return {"lines": list(found.sentences), "points": points}
+
+
+_COSTS = ("boxes", "queries", "images", "seconds")

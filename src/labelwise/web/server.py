@@ -26,12 +26,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from labelwise import units
-from labelwise.ask import cost as costs
 from labelwise.project.context import Context
+from labelwise.project.prices import Prices
 from labelwise.queue.accounts import Accounts, Person
 from labelwise.queue.lease_queue import Contradiction, Lease, LeaseError
 from labelwise.queue.leases import Leases
-from labelwise.types import Answer, Cost, LabelwiseError, Query
+from labelwise.types import Answer, LabelwiseError, Query
 from labelwise.web import sign_in
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
@@ -55,6 +55,7 @@ class Page:
         self.people = Accounts(self.ledger)
         self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
         self.shown = Shown(context)
+        self.prices = Prices(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = run_state(context)
         self._counted_until, self._counting = 0.0, threading.Lock()
@@ -86,6 +87,7 @@ class Page:
                 begun = time.monotonic()
                 self.context.see_classes()
                 self.shown.look_again(time.monotonic())
+                self.prices.look()
                 self._standing = run_state(self.context)
                 self._counted_until = time.monotonic() + min(5.0, max(0.2, 50 * (time.monotonic() - begun)))
             finally:
@@ -104,7 +106,7 @@ class Page:
 
     async def record(self, person: Person, said: Reply) -> dict[str, Any]:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
-        table, told = self.context.run.cost, list[str]()
+        told = list[str]()
         words = (said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
         answer = Answer(*words, classes=said.classes)
 
@@ -112,11 +114,8 @@ class Page:
             told.clear()  # it may be run twice
             return self.shown.fit(query, given, told)
 
-        def price(query: Query, timed: Answer) -> Cost:
-            return costs.cost(query, timed, table, one_class=self.classifies)
-
         served = self.leases.answer_and_take(
-            answer, said.lease, price, time.time(), tab=said.tab, fit=fit, **said.wanted()
+            answer, said.lease, self.prices.of, time.time(), tab=said.tab, fit=fit, **said.wanted()
         )
         done, leases = await asyncio.wrap_future(served)
         assert done is not None

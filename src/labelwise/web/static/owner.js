@@ -29,7 +29,7 @@ function table(id, columns, rows) {
   $(id).replaceChildren(top, body);
 }
 
-function draw(curve, metric) {
+function draw(curve, metric, ahead) {
   const points = curve.filter((p) => p.quality !== null && p.quality !== undefined);
   const svg = $("curve"), make = (name, attributes, text = "") => {
     const made = document.createElementNS(SVG, name);
@@ -39,26 +39,34 @@ function draw(curve, metric) {
   };
   svg.replaceChildren();
   if (!points.length) return make("text", { x: 20, y: 40 }, "No round has been measured yet.");
-  const most = Math.max(...points.map((p) => p.boxes), 1), top = Math.max(...points.map((p) => p.quality), 0.01) * 1.1;
+  const most = Math.max(...[...points, ...ahead].map((p) => p.boxes), 1), top = Math.max(...points.map((p) => p.quality), ...ahead.map((p) => p.high), 0.01) * 1.1;
   const at = (p) => [50 + (p.boxes / most) * 560, 220 - (p.quality / top) * 190];
   make("line", { x1: 50, y1: 220, x2: 620, y2: 220 });
   make("line", { x1: 50, y1: 20, x2: 50, y2: 220 });
+  if (ahead.length) {
+    const last = points[points.length - 1], all = [{ boxes: last.boxes, low: last.quality, value: last.quality, high: last.quality }, ...ahead];
+    const line = (key, rows) => rows.map((p) => at({ boxes: p.boxes, quality: p[key] }).join(",")).join(" ");
+    make("polygon", { points: `${line("low", all)} ${line("high", [...all].reverse())}` });
+    make("polyline", { points: line("value", all), class: "ahead" });
+  }
   make("polyline", { points: points.map((p) => at(p).join(",")).join(" ") });
   for (const p of points) {
     const [x, y] = at(p);
     make("circle", { cx: x, cy: y, r: 4 });
     make("text", { x: Math.min(x, 580), y: y - 10 }, (100 * p.quality).toFixed(1));
   }
-  make("text", { x: 50, y: 246 }, `labelled boxes, up to ${most}`);
+  make("text", { x: 50, y: 246 }, `labelled boxes, up to ${Math.round(most)}`);
   make("text", { x: 8, y: 14 }, `${metric}, %`);
 }
 
 async function show() {
   const found = await get("/api/owner/overview");
-  draw(found.curve, found.metric);
+  draw(found.curve, found.metric, found.forecast.points);
+  const said = [...found.forecast.lines, found.forecast.stopped].filter(Boolean);
+  $("forecast").replaceChildren(...said.map((line) => node("p", line)));
   const invited = found.people.filter((p) => p.invited).length;
   const few = found.overlap > invited ? `. Every query waits for ${found.overlap} people and ${invited} are invited: invite more` : "";
-  $("state").textContent = standing(found.standing) + few;
+  $("state").textContent = found.forecast.stopped ? "Stopped" : standing(found.standing) + few;
   const whole = (name) => (row) => String(Math.round(row[name]));
   table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
     ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
