@@ -33,6 +33,7 @@ VERBS = {
     "score": "score",
     "select": "select",
     "labels": "weigh",
+    "merge": "merge",
     "units": "candidates",
     "exchange": "write",
 }
