@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "units": {"errors", "types", "catalog"},
     "ledger": GROUND | {"files", "units"},
     "queue": GROUND | {"ledger"},
+    "merge": GROUND | {"ledger", "units"},
 }
 """Which rooms a room may import: a stage's room the ground alone; those not named here stand above them."""
 FREE = {"__init__", "__main__", "api", "adapters", "project", "stages", "loop", "study", "cli", "web"}
@@ -51,6 +52,7 @@ TORCH_FREE = {
     "queue",
     "files",
     "exchange",
+    "merge",
 }
 SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""

@@ -274,10 +274,12 @@ class Ledger:
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
-    def labels(self, pool: Pool, seen: Instant | None = None) -> Labels:
-        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn."""
+    def labels(self, pool: Pool, seen: Instant | None = None, left: sa.Select[tuple[int]] | None = None) -> Labels:
+        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn,
+        or follows from a query whose id `left` selects.
+        """
         with self.read() as connection:
-            return self._last.read(connection, pool, self.where, seen)
+            return self._last.read(connection, pool, self.where, seen, left)
 
     def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
         """The current annotations as columns `id`, `image` (names), `xyxy`, `label`, `round`, oldest first.

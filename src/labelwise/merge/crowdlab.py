@@ -30,6 +30,8 @@ from jaxtyping import Float64, Int64
 from labelwise.merge import majority
 from labelwise.types import Opinions
 
+MODEL = True
+"""Whether the rule looks at what a model says."""
 LEAST = 1e-6
 """Least weight, and least error of a guess."""
 
@@ -56,7 +58,8 @@ def _majority(opinions: Opinions, counts: np.ndarray) -> Int64[np.ndarray, " ite
     said = np.nan_to_num(opinions.probs) if opinions.probs is not None else np.zeros(counts.shape)
     said = np.where(most, said, -1.0)
     tie = (said == said.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return np.where(tie, majority.merge(replace(opinions, truth=None)).argmax(axis=1), said.argmax(axis=1))
+    found: np.ndarray = np.where(tie, majority.merge(replace(opinions, truth=None)).argmax(axis=1), said.argmax(axis=1))
+    return found
 
 
 def _agreement(opinions: Opinions, counts: np.ndarray, many: np.ndarray) -> Float64[np.ndarray, " people"]:
@@ -66,7 +69,8 @@ def _agreement(opinions: Opinions, counts: np.ndarray, many: np.ndarray) -> Floa
     pairs = np.bincount(opinions.person, others, minlength=opinions.people)
     agreed = np.bincount(opinions.person, same, minlength=opinions.people)
     found = np.divide(agreed, pairs, out=np.full(opinions.people, np.nan), where=pairs > 0)
-    return np.where(np.isnan(found), np.nanmean(found), found)
+    filled: np.ndarray = np.where(np.isnan(found), np.nanmean(found), found)
+    return filled
 
 
 def _posterior(
@@ -90,4 +94,5 @@ def _posterior(
         posterior += model * np.where(modelled[:, None], opinions.probs, 0.0)
         total = total + model * modelled
     even = np.full(posterior.shape, 1 / max(n, 1))
-    return np.divide(posterior, total[:, None], out=even, where=total[:, None] > 0)
+    out: np.ndarray = np.divide(posterior, total[:, None], out=even, where=total[:, None] > 0)
+    return out

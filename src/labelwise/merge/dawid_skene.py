@@ -2,7 +2,8 @@
 
 EM begins with the shares of the votes. A settled item keeps its class throughout, so that known questions teach the
 tables. `smoothing` answers are added to every row of a person's table, divided as if that person erred alike in all
-classes: with few answers per class a table is drawn to one number, how often the person is right.
+classes: with few answers per class a table is drawn to one number, how often the person is right. As many items are
+added to the frequencies of the classes, alike for all.
 
 Source: A. P. Dawid and A. M. Skene, "Maximum likelihood estimation of observer error-rates using the EM algorithm",
 Applied Statistics 28 (1979), Eq. 2.3 to 2.5.
@@ -42,10 +43,11 @@ def merge(
     posterior = opinions.settled(posterior)
     if not len(opinions.item):
         return posterior
-    answers = _answers(opinions)
+    answers, said = _answers(opinions), many[:, 0] > 0
     for _ in range(steps):
         before = posterior
-        prior = np.maximum(posterior[many[:, 0] > 0].mean(axis=0), LEAST)
+        frequency = posterior[said].sum(axis=0) + smoothing / opinions.classes
+        prior = np.maximum(frequency / frequency.sum(), LEAST)
         confusions = np.log(_confusions(opinions, answers, posterior, smoothing))
         log_odds = np.log(prior) + answers @ confusions
         posterior = np.exp(log_odds - log_odds.max(axis=1, keepdims=True))

@@ -32,11 +32,11 @@ class Opinions:
         for name, most in (("item", self.items), ("person", self.people), ("label", self.classes)):
             column = getattr(self, name)
             check_column("Opinions", name, column, np.int64, (len(self.item),))
-            inside = len(column) == 0 or (0 <= column.min() and column.max() < most)
+            inside = len(column) == 0 or (column.min() >= 0 and column.max() < most)
             check(inside, f"Opinions.{name}: expected numbers from 0 to {most - 1}")
         if self.truth is not None:
             check_column("Opinions", "truth", self.truth, np.int64, (self.items,))
-            inside = self.items == 0 or (-1 <= self.truth.min() and self.truth.max() < self.classes)
+            inside = self.items == 0 or (self.truth.min() >= -1 and self.truth.max() < self.classes)
             check(inside, f"Opinions.truth: expected classes from 0 to {self.classes - 1}, or -1")
         if self.probs is not None:
             check_column("Opinions", "probs", self.probs, np.float64, (self.items, self.classes))
