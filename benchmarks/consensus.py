@@ -3,10 +3,10 @@
     LABELWISE_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/consensus.py --peers PYTHON
 
 Five simulated people, of whom `opinions` answer each question: right in 95, 88 and 72 %, one who takes half of one
-class for another (90 % right else), one who answers at random. Three beds: `cifar10`, the class of 1,500 images;
+class for another (90 % right else), one who answers at random. Three beds: `cifar10`, the class of 1,000 images;
 `bccd_boxes`, candidate boxes, a third of them without an object (class, or no object; people's boxes are off by 3 to
-15 % of the sides); `bccd_images`, all objects of 120 images (objects are missed, invented, swapped). Of the first two
-a model's distribution is at hand, out of fold: logistic regression on frozen MobileNetV2 features, 128 components, on
+15 % of the sides); `bccd_images`, all objects of 60 images (objects are missed, invented, swapped). Of the first two
+a model's distribution is at hand, out of fold: logistic regression on frozen MobileNetV2 features at 64 px, 64 components, on
 the first answers. `right`: share of items whose class is the true one (of images F1 at IoU 0.5 and the right class).
 `trained`: accuracy on true test labels of the same learner on the merged labels, weighted by their posterior. `iou`:
 mean IoU of right objects with the truth. `off`, `held`: the largest error of a person's estimated quality in points,
@@ -38,6 +38,7 @@ PEOPLE = 5
 SKILL = (0.95, 0.88, 0.90, 0.72, None)
 BIASED, RANDOM = 2, 4
 JITTER = (0.03, 0.05, 0.05, 0.08, 0.15)
+SIDE_PX, COMPONENTS, ITEMS, IMAGES = 64, 64, 1000, 60
 
 
 def peer(folder: Path) -> None:
@@ -112,11 +113,11 @@ def cifar10(root: Path) -> dict[str, np.ndarray]:
     from labelwise.data import find
 
     found = {}
-    for part, split, n in (("pool", "train", 6000), ("test", "test", 2000)):
+    for part, split, n in (("pool", "train", 2000), ("test", "test", 1000)):
         pool = find.read(root / "cifar10", split)
         rows = np.sort(np.random.default_rng(0).permutation(len(pool))[:n])
         pixels = np.stack([np.asarray(pool.pixels[i]) for i in rows])
-        large = torch.nn.functional.interpolate(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), size=96)
+        large = torch.nn.functional.interpolate(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), size=SIDE_PX)
         x = features(large.to(torch.uint8).numpy(), root / "weights" / "mobilenet_v2-b0353104.pth")
         found |= {f"{part}_x": x, f"{part}_y": pool.truth.labels[rows]}
     return found
@@ -133,7 +134,7 @@ def bccd(root: Path) -> dict[str, np.ndarray]:
     for part, split in (("pool", "trainval"), ("test", "test")):
         pool, rng = find.read(root / "bccd", split), np.random.default_rng(0)
         image, boxes, labels = pool.truth.image, pool.truth.xyxy, pool.truth.labels
-        keep = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:500] for c in range(len(pool.classes))])
+        keep = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:300] for c in range(len(pool.classes))])
         none_image, none = [], []
         while len(none) < len(keep) // 2:
             k = int(rng.integers(len(pool)))
@@ -148,7 +149,7 @@ def bccd(root: Path) -> dict[str, np.ndarray]:
         for k, (x1, y1, x2, y2) in zip(where, xyxy, strict=True):
             grow = 0.2 * max(x2 - x1, y2 - y1)
             crop = Image.open(pool.path(int(k))).convert("RGB").crop((x1 - grow, y1 - grow, x2 + grow, y2 + grow))
-            crops.append(np.asarray(crop.resize((96, 96))).transpose(2, 0, 1))
+            crops.append(np.asarray(crop.resize((SIDE_PX, SIDE_PX))).transpose(2, 0, 1))
         x = features(np.stack(crops), root / "weights" / "mobilenet_v2-b0353104.pth")
         y = np.append(labels[keep], np.full(len(none), len(pool.classes)))
         found |= {f"{part}_x": x, f"{part}_y": y, f"{part}_box": xyxy, f"{part}_image": where}
@@ -160,7 +161,7 @@ def learner():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=50, tol=1e-2))
 
 
 def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None):
@@ -255,7 +256,7 @@ def images_bed(root: Path, seed: int, many: int) -> list[dict]:
     from labelwise.types.overlap import iou_matrix
 
     rng, pool = np.random.default_rng([seed, many, 1]), find.read(root / "bccd", "trainval")
-    classes, chosen = len(pool.classes), np.random.default_rng(seed).permutation(len(pool))[:120]
+    classes, chosen = len(pool.classes), np.random.default_rng(seed).permutation(len(pool))[:IMAGES]
     query, person, owner, boxes, labels = [], [], [], [], []
     for q, image in enumerate(chosen):
         span = slice(pool.truth.offsets[image], pool.truth.offsets[image + 1])
@@ -367,12 +368,12 @@ def main() -> None:
     from labelwise.types.disk import replacing
 
     tables = {
-        "cifar10": (kept(args.features / "cifar10.npz", lambda: cifar10(args.data)), 1500),
-        "bccd_boxes": (kept(args.features / "bccd.npz", lambda: bccd(args.data)), 1500),
+        "cifar10": (kept(args.features / "cifar10.npz", lambda: cifar10(args.data)), ITEMS),
+        "bccd_boxes": (kept(args.features / "bccd.npz", lambda: bccd(args.data)), ITEMS),
     }
     for table, _ in tables.values():
         middle = table["pool_x"].mean(axis=0)
-        axes = np.linalg.svd(table["pool_x"] - middle, full_matrices=False)[2][:128]
+        axes = np.linalg.svd(table["pool_x"] - middle, full_matrices=False)[2][:COMPONENTS]
         table |= {k: (table[k] - middle) @ axes.T for k in ("pool_x", "test_x")}
     rows, cases = [], []
     for seed in range(args.seeds):

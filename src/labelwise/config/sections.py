@@ -254,6 +254,13 @@ class AskRule(Section):
     merge: Annotated[Choice, MethodOf("merge", "first")] = Choice(name="first")
     """What several people's answers to a query are worth together (`labelwise list merge`): a view, which changes
     nothing in the ledger. How sure the merged class is weighs it in training."""
+    known_share: float = Field(0.0, ge=0, le=0.5)
+    """So large a part of the questions are such whose answer is settled (several people agree on it, an owner gave it,
+    or it came with the images), asked as any other: they measure people, obtain nothing, and cost queries and time."""
+    feedback: int = Field(0, ge=0)
+    """A person's first so many known questions are followed by what is right: for whoever is new."""
+    guidelines: str = "guidelines.md"
+    """A Markdown file in the project folder that tells people how to label, shown on the page; it need not be there."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     poll_s: float = Field(1.0, gt=0, le=3600)

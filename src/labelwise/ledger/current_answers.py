@@ -138,7 +138,8 @@ def withdraw(
         connection.execute(sa.insert(n), [row | added for row in gone])
     of_query = (_a.query_id == counted["query_id"]) & CURRENT
     next_one = connection.execute(sa.select(t.answers).where(of_query)).mappings().one_or_none()
-    if next_one is not None:
+    is_known = sa.select(t.known_questions.c.query_id).where(t.known_questions.c.query_id == counted["query_id"])
+    if next_one is not None and connection.execute(is_known).scalar() is None:
         row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()
         opinion = (query_from_row(row), answer_of(next_one), next_one["id"])
         unaware = connection.execute(sa.select(_before_last_class(t.added_classes.c.answer_id))).scalar_one()

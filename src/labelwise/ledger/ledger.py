@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise.ledger import records
+from labelwise.ledger import known_questions, records
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
 from labelwise.ledger.costs import costs
@@ -166,7 +166,7 @@ class Ledger:
                 connection.execute(sa.insert(t.queries), list(rows.values()))
 
     def queries(self, round_number: int | None = None) -> list[Query]:
-        """All queries, or those of one round, by round and rank."""
+        """All queries, or those of one round, by round and rank; but those whose answer is known."""
         return self._queries(sa.true() if round_number is None else t.queries.c.round == round_number)
 
     def open_queries(self, round_number: int) -> list[Query]:
@@ -174,6 +174,7 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
+        which &= ~known_questions.KNOWN
         select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
         with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]
@@ -213,17 +214,19 @@ class Ledger:
         sizes = self.sizes_within(connection, {query.image for query, _, _ in records})
         check_answers(records, sizes, classes)
         before = self._answers_before(connection, [query for query, _, _ in records])
+        known = known_questions.right_answers(connection, before)
         rows, counts = [], []
         for _query, answer, cost in records:
             ordinal, counting = before[answer.query]
             before[answer.query] = (ordinal + 1, counting + 1)
-            rows.append(answer_row(answer, cost, ordinal, created))
+            paid = known_questions.price(cost) if answer.query in known else cost
+            rows.append(answer_row(answer, paid, ordinal, created))
             counts.append(counting == 0)
         ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
         first = [
             (query, answer, answer_id)
             for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
-            if is_first
+            if is_first and answer.query not in known
         ]
         for table, inserts in label_rows(first, sizes, origin, created):
             if inserts:
@@ -275,9 +278,7 @@ class Ledger:
     # ---- what is known --------------------------------------------------------------------------------------------
 
     def labels(self, pool: Pool, seen: Instant | None = None, left: sa.Select[tuple[int]] | None = None) -> Labels:
-        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn,
-        or follows from a query whose id `left` selects.
-        """
+        """All that is known of the pool (or was, at an instant), in its order; not of queries that `left` selects."""
         with self.read() as connection:
             return self._last.read(connection, pool, self.where, seen, left)
 

@@ -1,7 +1,8 @@
 """Answers to queries as opinions on items, and what was concluded as objects (machinery).
 
 A query about one object is one item: its outcome is a class, "no object" or "annotated before". A query about whatever
-there is has an item for every object that somebody drew: who did not draw it says that there is no object.
+there is has an item for every object that somebody drew: who did not draw it says that there is no object. Where the
+answer of a query is known, its items are settled, and no label follows.
 """
 
 from __future__ import annotations
@@ -84,7 +85,14 @@ def items_of(said: Said, n_classes: int) -> Items:
     at = np.searchsorted(key, item * max(len(said.query), 1) + said.owner)
     label[at] = said.label
     n = n_classes + 2 if single.any() else (n_classes + 1 if (label == n_classes).any() else n_classes)
-    opinions = Opinions(number, said.person[answer], label, len(query), len(said.people), max(n, 1))
+    person, truth = said.person[answer], np.full(len(query), -1)
+    right = person == len(said.people)
+    truth[number[right]] = label[right]
+    others = ~right
+    opinions = Opinions(
+        number[others], person[others], label[others], len(query), len(said.people), max(n, 1),
+        truth if right.any() else None,
+    )  # fmt: skip
     return Items(said, opinions, query, item, found, n_classes)
 
 
@@ -94,7 +102,9 @@ def conclude(items: Items, posterior: Float64[np.ndarray, "items C"], right: Flo
     Of a query about one object only the boxes of that class are averaged, of one object if there are several.
     """
     said, best = items.said, posterior.argmax(axis=1)
-    weight = np.nan_to_num(right, nan=0.5)[said.person[said.owner]]
+    weight = np.append(np.nan_to_num(right, nan=0.5), 1.0)[said.person[said.owner]]
+    known = np.zeros(len(said.queries), np.bool_)
+    known[said.query[said.person == len(said.people)]] = True
     single = _single(said)
     agrees = ~single[said.query[said.owner]] | (said.label == best[items.item])
     weight = np.where(agrees, np.maximum(weight, 1e-6), 0.0)
@@ -106,9 +116,9 @@ def conclude(items: Items, posterior: Float64[np.ndarray, "items C"], right: Flo
     chosen[order[np.unique(pair[0][order], return_index=True)[1]]] = True
     keep = chosen[index] & (weight > 0) if len(index) else np.zeros(0, np.bool_)
     xyxy = mean_boxes(items.item[keep], said.xyxy[keep], weight[keep], n)
-    rows = np.flatnonzero((best < items.n_classes) & ~np.isnan(xyxy).any(axis=1))
+    rows = np.flatnonzero((best < items.n_classes) & ~np.isnan(xyxy).any(axis=1) & ~known[items.query])
     trust = posterior[rows, best[rows]].clip(0, 1).astype(np.float32)
-    aware = np.ones(len(said.queries), np.bool_)
+    aware = ~known
     np.logical_and.at(aware, said.query, said.aware)
     nothing = items.query[(best == items.n_classes) & single[items.query]]
     covers = np.array([_meaning(said, k).covers for k in range(len(said.query))], np.bool_)
