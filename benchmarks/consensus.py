@@ -6,7 +6,7 @@ Five simulated people, of whom `opinions` answer each question: right in 95, 88 
 class for another (90 % right else), one who answers at random. Three beds: `cifar10`, the class of 1,000 images;
 `bccd_boxes`, candidate boxes, a third of them without an object (class, or no object; people's boxes are off by 3 to
 15 % of the sides); `bccd_images`, all objects of 60 images (objects are missed, invented, swapped). Of the first two
-a model's distribution is at hand, out of fold: logistic regression on frozen MobileNetV2 features at 64 px, 64 components, on
+a model gives a distribution out of fold: logistic regression on frozen MobileNetV2 features (64 px, 64 components) on
 the first answers. `right`: share of items whose class is the true one (of images F1 at IoU 0.5 and the right class).
 `trained`: accuracy on true test labels of the same learner on the merged labels, weighted by their posterior. `iou`:
 mean IoU of right objects with the truth. `off`, `held`: the largest error of a person's estimated quality in points,

@@ -251,13 +251,12 @@ class LeaseQueue:
         key = (round_number, who if self.overlap > 1 else "")
         start = self._from.get(key, 0)
         where: dict[str, Any] = {"asking": round_number, "start": start, "person": who, "most": most}
+        tests: Sequence[sa.RowMapping] = ()
         if self.known and not like:
             tests = self._search(connection, self._next_known, where | {"start": _BEFORE_ALL})
-            if len(tests) >= most:
-                return tests
             where["most"] = most - len(tests)
-        else:
-            tests = ()
+        if len(tests) == most:
+            return tests
         where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
         rows = self._search(connection, search, where)
@@ -292,13 +291,9 @@ class LeaseQueue:
     def issue(self, connection: sa.Connection, given: Sequence[tuple[Request, Sequence[Query]]]) -> list[list[Lease]]:
         """Leases of these queries for these windows."""
         known = known_within(connection, {query.image for _, queries in given for query in queries})
-        tests = [query.id for _, queries in given for query in queries if query.id is not None and query.rank < 0]
-        right = right_answers(connection, tests)
+        right = right_answers(connection, [query.id or 0 for _, some in given for query in some if query.rank < 0])
         leases = [
-            [
-                self._lease(query, request.at, known[query.image], right.get(query.id if query.id is not None else -1))
-                for query in queries
-            ]
+            [self._lease(query, request.at, known[query.image], right.get(query.id or 0)) for query in queries]
             for request, queries in given
         ]
         rows = [
@@ -314,8 +309,7 @@ class LeaseQueue:
     def _lease(self, query: Query, at: float, known: Mapping[str, Any], right: tuple[Answer, int] | None) -> Lease:
         """Of a question whose answer is known, the page tells no more than of any other."""
         if right is not None:
-            answer, rank = right
-            query, known = replace(query, rank=rank), hidden(known, answer)
+            query, known = replace(query, rank=right[1]), hidden(known, right[0])
         return Lease(query, secrets.token_urlsafe(18), at + self.lease_s, known=known)
 
     def expire(self, connection: sa.Connection, at: float, every_s: float = 0.0) -> None:
