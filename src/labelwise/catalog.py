@@ -34,6 +34,7 @@ VERBS = {
     "select": "select",
     "labels": "weigh",
     "merge": "merge",
+    "review": "doubt",
     "units": "candidates",
     "exchange": "write",
 }

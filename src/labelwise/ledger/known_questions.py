@@ -58,10 +58,11 @@ def add(connection: sa.Connection, round_number: int, questions: Sequence[Known]
 
 def right_answers(connection: sa.Connection, ids: Collection[int]) -> dict[int, tuple[Answer, int]]:
     """Of those of these queries whose answer is known: what is right, and the rank that the page says."""
-    if not ids:
-        return {}
-    rows = connection.execute(_BY_ID, {"ids": list(ids)}).mappings()
-    return {row["query_id"]: (_answer(row), row["shown_rank"]) for row in rows}
+    every, found = list(ids), dict[int, tuple[Answer, int]]()
+    for start in range(0, len(every), 1000):  # a database takes only so many values in one statement
+        rows = connection.execute(_BY_ID, {"ids": every[start : start + 1000]}).mappings()
+        found |= {row["query_id"]: (_answer(row), row["shown_rank"]) for row in rows}
+    return found
 
 
 def _answer(row: sa.RowMapping) -> Answer:

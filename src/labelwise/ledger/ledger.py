@@ -174,8 +174,9 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
-        which &= ~known_questions.KNOWN
-        select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
+        select = (
+            sa.select(t.queries).where(which & ~known_questions.KNOWN).order_by(t.queries.c.round, t.queries.c.rank)
+        )
         with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]
 
@@ -207,7 +208,7 @@ class Ledger:
     ) -> list[tuple[int, bool]]:
         """`record_many` as part of a larger transaction; tells each answer's id and whether it counts.
 
-        `origin` None: each answer's is whoever gave it.
+        `origin` None: each answer's is whoever gave it. A question whose answer is known leaves no labels.
         """
         created = now()
         classes = self.class_list(connection)
@@ -223,11 +224,9 @@ class Ledger:
             rows.append(answer_row(answer, paid, ordinal, created))
             counts.append(counting == 0)
         ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
-        first = [
-            (query, answer, answer_id)
-            for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
-            if is_first and answer.query not in known
-        ]
+        made = zip(records, ids, counts, strict=True)
+        first = [(query, said, made_id) for (query, said, _), made_id, is_first in made if is_first]
+        first = [one for one in first if one[1].query not in known]
         for table, inserts in label_rows(first, sizes, origin, created):
             if inserts:
                 connection.execute(sa.insert(table), inserts)
