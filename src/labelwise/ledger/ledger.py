@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise.ledger import known_questions, records
+from labelwise.ledger import known_questions, records, reviews
 from labelwise.ledger import schema as t
-from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.ledger.answers import answer_row, check_answers, check_objects, query_from_row, query_row
 from labelwise.ledger.costs import costs
 from labelwise.ledger.current_answers import CURRENT, UNANSWERED
 from labelwise.ledger.current_labels import LastLabels, read_annotations
@@ -227,7 +227,7 @@ class Ledger:
         made = zip(records, ids, counts, strict=True)
         first = [(query, said, made_id) for (query, said, _), made_id, is_first in made if is_first]
         first = [one for one in first if one[1].query not in known]
-        for table, inserts in label_rows(first, sizes, origin, created):
+        for table, inserts in reviews.rows_of(connection, first, sizes, origin, created):
             if inserts:
                 connection.execute(sa.insert(table), inserts)
         return list(zip(map(int, ids), counts, strict=True))
