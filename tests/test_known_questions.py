@@ -100,7 +100,7 @@ def test_people_are_judged_by_what_is_right(project: Project) -> None:
     for k in range(120):
         [lease] = leases.take("Bo", "tab-bo-11", float(k))
         leases.answer(Answer(lease.query.id or 0, "object", [A], [CAT], "Bo"), lease.secret, price, float(k))
-    [row] = consensus.quality(project, small_pool(), Choice(name="first"), one_class=False)
+    [row] = consensus.quality(project, small_pool(), one_class=False)
     assert (row["who"], row["answers"], row["known"], row["right"]) == ("Bo", 120, 120, 0.5)
     assert row["noise"] and "120 of them known questions" in consensus.told([row])[0]
 
@@ -114,7 +114,7 @@ def test_objects_of_a_known_image_that_were_missed_count(project: Project) -> No
     [lease] = leases.take("Bo", "tab-bo-11", 0.0)
     extra = (1.0, 30.0, 9.0, 40.0)
     leases.answer(Answer(lease.query.id or 0, "all", [A, extra], [CAT, CAT], "Bo"), lease.secret, price, 1.0)
-    [row] = consensus.quality(project, small_pool(), Choice(name="first"), one_class=False)
+    [row] = consensus.quality(project, small_pool(), one_class=False)
     assert row["answers"] == 3 and row["right"] == pytest.approx(1 / 3), "one right, one missed, one invented"
 
 

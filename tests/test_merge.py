@@ -122,7 +122,7 @@ def slow_dawid_skene(opinions: Opinions, steps: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_dawid_skene_equals_loops(seed: int) -> None:
     opinions, _, _ = drawn(seed, items=40, classes=3)
-    fast = dawid_skene.merge(opinions, smoothing=0, steps=12, tolerance=-1)
+    fast = dawid_skene.merge(opinions, model=False, smoothing=0, steps=12, tolerance=-1)
     assert np.allclose(fast, slow_dawid_skene(opinions, 12), atol=1e-9)
 
 
@@ -145,6 +145,20 @@ def test_dawid_skene_turns_a_constant_confusion_round() -> None:
     swapped = Opinions(opinions.item, opinions.person, label, 400, 4, 2)
     errors = [(rule.merge(swapped).argmax(axis=1) != truth).mean() for rule in (dawid_skene, majority)]
     assert errors[0] < 0.05 < errors[1]
+
+
+def test_dawid_skene_takes_a_model_for_one_more_person() -> None:
+    opinions, truth, _ = drawn(8, each=2)
+    assert opinions.probs is not None
+    rows, more = np.arange(200), opinions.probs.argmax(axis=1)
+    six = Opinions(
+        np.append(opinions.item, rows), np.append(opinions.person, np.full(200, 5)), np.append(opinions.label, more),
+        200, 6, 4,
+    )  # fmt: skip
+    with_model = dawid_skene.merge(opinions)
+    assert np.array_equal(with_model, dawid_skene.merge(six))
+    without = dawid_skene.merge(opinions, model=False)
+    assert (with_model.argmax(axis=1) == truth).mean() > (without.argmax(axis=1) == truth).mean()
 
 
 # --------------------------------------------------------------------------------------------------------- crowdlab

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "weights": {"errors", "types"},
     "config": {"errors", "types", "catalog", "signature", "ask", "units"},
     **dict.fromkeys(
-        ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate"),
+        ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate", "review"),
         GROUND,
     ),
     "bodies": GROUND,
@@ -53,6 +53,7 @@ TORCH_FREE = {
     "files",
     "exchange",
     "merge",
+    "review",
 }
 SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""

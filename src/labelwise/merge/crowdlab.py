@@ -1,4 +1,4 @@
-"""Every person and the model weigh as much as they are better than a guess; unit: probability, 0 to 1.
+"""Every person and the model weigh as much as they are better than a guess; unit: share of the weights, 0 to 1.
 
 The posterior is a weighted mean of the model's distribution and of what each answer says: its class with the
 probability with which people agree with the consensus, the others alike. A person weighs by agreement with others, the
@@ -32,6 +32,8 @@ from labelwise.types import Opinions
 
 MODEL = True
 """Whether the rule looks at what a model says."""
+WEIGHS = False
+"""Its numbers order items and are no probabilities: in training, merged classes weigh 1 (measured: 0 to 2 points)."""
 LEAST = 1e-6
 """Least weight, and least error of a guess."""
 

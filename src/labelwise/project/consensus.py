@@ -7,7 +7,7 @@ answers come to, and nothing is written. How sure a merged class is becomes the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,17 +28,16 @@ from labelwise.types.overlap import nearest
 FIRST = "first"
 """The rule by which the labels are those that the ledger made when the answers came."""
 QUALITY = Choice(name="dawid_skene")
-"""The rule by which people are judged where labels are not merged."""
+"""The rule by which people are judged, however labels are merged: only its posteriors are probabilities."""
 UNSEEN = 0.05
 """What a model thinks of an object that it does not see."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """Everybody's opinions, what they come to, and how good everybody is."""
+    """Everybody's opinions on items, what they come to, and how good everybody is."""
 
     items: Items
-    opinions: Opinions
     posterior: Float64[np.ndarray, "items C"]
     people: People
     merged: Merged
@@ -52,12 +51,19 @@ def consensus(
     if not len(said.queries):
         return None
     items = items_of(said, len(pool.classes))
-    found = items.opinions
-    if catalog.find("merge", rule.name).constant("MODEL", False):
-        found = with_model(items, _model(project, pool, items, one_class))
-    posterior = catalog.find("merge", rule.name).call({"opinions": found}, rule.settings)
-    judged = people(found, posterior)
-    return Consensus(items, found, posterior, judged, conclude(items, posterior, judged.right))
+    found = with_model(items, _model(project, pool, items, one_class))
+    believed = _merge(QUALITY, found)
+    judged = people(found, believed)
+    posterior = believed if rule == QUALITY else _merge(rule, found)
+    merged = conclude(items, posterior, judged.right)
+    if not catalog.find("merge", rule.name).constant("WEIGHS", True):
+        merged = replace(merged, trust=np.ones_like(merged.trust))
+    return Consensus(items, posterior, judged, merged)
+
+
+def _merge(rule: Choice, opinions: Opinions) -> Float64[np.ndarray, "items C"]:
+    found: np.ndarray = catalog.find("merge", rule.name).call({"opinions": opinions}, rule.settings)
+    return found
 
 
 def labels(project: Project, pool: Pool, rule: Choice, *, one_class: bool, seen: Instant | None = None) -> Labels:
@@ -127,13 +133,12 @@ def _model(project: Project, pool: Pool, items: Items, one_class: bool) -> Float
     return probs
 
 
-def quality(project: Project, pool: Pool, rule: Choice, *, one_class: bool) -> list[dict[str, Any]]:
+def quality(project: Project, pool: Pool, *, one_class: bool) -> list[dict[str, Any]]:
     """How good everybody is, for the owner alone: `who`, `answers` that others gave, too, how often they are `right`
     with its interval of 95 % (`low`, `high`), answers to questions whose answer was known (`known`), and whether the
     answers are `noise`, hardly better than guessing.
     """
-    used = QUALITY if rule.name == FIRST else rule
-    found = consensus(project, pool, used, one_class=one_class)
+    found = consensus(project, pool, QUALITY, one_class=one_class)
     if found is None:
         return []
     names, judged = found.items.said.people, found.people

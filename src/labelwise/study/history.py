@@ -284,8 +284,7 @@ def _film_frame(
 
 def people_lines(context: Context) -> list[str]:
     """How often each person is right, for whoever runs the project; empty where nothing can be compared."""
-    run = context.run
-    return consensus.told(consensus.quality(context.project, context.pool, run.ask.merge, one_class=run.classifies))
+    return consensus.told(consensus.quality(context.project, context.pool, one_class=context.run.classifies))
 
 
 def agreement_lines(context: Context) -> list[str]:

@@ -63,7 +63,7 @@ def overview(context: Context) -> dict[str, Any]:
         "work": progress.by_person(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
-        "quality": consensus.quality(context.project, context.pool, run.ask.merge, one_class=run.classifies),
+        "quality": consensus.quality(context.project, context.pool, one_class=run.classifies),
         "missing": [row for row in progress.missing_classes(ledger) if row["name"].casefold() not in known],
         "asked": [
             {
