@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labelwise.api import arguments, entry, rounds
 from labelwise.ledger.reviews import REVIEWS
+from labelwise.project import opening
 from labelwise.project.project_folder import CONFIG
 from labelwise.study.label_review import Doubtful
 from labelwise.types import LabelwiseError, Query
@@ -32,12 +33,12 @@ def ask(
         raise LabelwiseError(f"{data}: no label is doubtful, so there is nothing to ask")
     if any(one.box is None for one in some):
         raise LabelwiseError(f"{data}: classes of whole images are listed (--output), not asked about yet")
-    opened = entry.open(folder, data, classes, format=format_name, split=split or None, given="complete")
-    context = opened.context
+    entry.open(folder, data, classes, format=format_name, split=split or None, given="complete").close()
+    context = opening.start(folder, None)
     rows = context.project.ledger.annotation_rows()
-    columns = zip(rows["image"].tolist(), map(tuple, rows["xyxy"].tolist()), rows["label"].tolist(), strict=True)
-    annotation = dict(zip(columns, rows["id"].tolist(), strict=True))
-    queries = []
+    where = zip(rows["image"].tolist(), rows["xyxy"].tolist(), rows["label"].tolist(), rows["id"].tolist(), strict=True)
+    annotation = {(image, *box, label): row for image, box, label, row in where}
+    queries = list[Query]()
     with context.project.lock():
         number = rounds.first_with_a_model(context)
         run = arguments.run_with_query(
@@ -45,9 +46,10 @@ def ask(
             aggregate="mean", scales=(1.0,),
         )  # fmt: skip
         for rank, one in enumerate(some):
-            about = {} if one.label is None else {REVIEWS: float(annotation[one.image, one.box, one.label])}
             label = one.likely if one.label is None else one.label
-            reason = {"kind": one.kind, "doubt": one.doubt, **about}
+            reason: dict[str, float | str] = {"kind": one.kind, "doubt": one.doubt}
+            if one.label is not None:
+                reason[REVIEWS] = float(annotation[one.image, *(one.box or ()), one.label])
             queries.append(Query(number, rank, one.image, UNIT, one.box, label, one.doubt, reason))
         rounds.keep(context, run)
         context.project.ledger.add_queries(number, queries)

@@ -9,8 +9,8 @@ it says something, it says its likeliest class.
 Source: A. P. Dawid and A. M. Skene, "Maximum likelihood estimation of observer error-rates using the EM algorithm",
 Applied Statistics 28 (1979), Eq. 2.3 to 2.5.
 Differs from the paper: the added answers (`smoothing = 0` is the paper's) and the model (`model = false`); a
-probability is at least 1e-10. 10 added answers were better than 4, 1 and 0 with simulated people (`benchmarks/consensus.py`, seeds
-that its table does not have).
+probability is at least 1e-10. 10 added answers were better than 4, 1 and 0 with simulated people
+(`benchmarks/consensus.py`, seeds that its table does not have).
 Fails when: most people are wrong most of the time (EM settles on a permutation of the classes), or hardly anybody
 answers what another one has answered, too.
 

@@ -21,10 +21,10 @@ def in_turn(
     ([0, 1, 0], [1, 1, 0])
     """
     kinds, rows, turns = [], [], []
-    for kind, doubt in enumerate(doubts):
+    for number, doubt in enumerate(doubts):
         order = np.argsort(-doubt, kind="stable")
         order = order[doubt[order] > 0]
-        kinds.append(np.full(len(order), kind))
+        kinds.append(np.full(len(order), number))
         rows.append(order)
         turns.append(np.arange(len(order)))
     kind, row = np.concatenate([np.zeros(0, np.int64), *kinds]), np.concatenate([np.zeros(0, np.int64), *rows])

@@ -1,7 +1,7 @@
 """A label of another class than its object's, one doubt per label: the chance of the likeliest other class.
 
 Unit: probability, 0 to 1: of the detections that overlap the label by IoU 0.5 or more, the largest product of IoU,
-confidence and the share of the likeliest class that is not the label's.
+confidence and the share of the likeliest class that is not the label's; 0 where the label's class is likelier.
 
 Source: U. Tkachenko, A. Thyagarajan and J. Mueller, "ObjectLab: automated diagnosis of mislabeled images in object
 detection data" (arXiv 2309.00832), section 3, swapped labels.
@@ -36,9 +36,10 @@ def doubt(labels: Boxes, found: Detections) -> Float64[np.ndarray, " labels"]:
     a, b, iou = overlaps(labels, found)
     near = iou >= SAME_BOX
     a, b, iou = a[near], b[near], iou[near]
+    rows = np.arange(len(a))
     others = found.probs[b].astype(np.float64)
-    others[np.arange(len(a)), labels.labels[a]] = 0
-    worst = np.zeros(len(labels))
-    if others.shape[1]:
-        np.maximum.at(worst, a, iou * found.scores[b] * others.max(axis=1))
+    own = others[rows, labels.labels[a]]
+    others[rows, labels.labels[a]] = 0
+    worst, likeliest = np.zeros(len(labels)), others.max(axis=1, initial=0.0)
+    np.maximum.at(worst, a, np.where(likeliest > own, iou * found.scores[b] * likeliest, 0.0))
     return worst
