@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from labelwise import catalog
 from labelwise.merge import crowdlab, dawid_skene, majority
+from labelwise.merge._another_opinion import worth
 from labelwise.merge._people import people
 from labelwise.merge._same_objects import SAME, mean_boxes, same_objects
 from labelwise.types import LabelwiseError, Opinions
@@ -222,6 +223,32 @@ def test_crowdlab_does_without_a_model_where_it_says_nothing() -> None:
     found = crowdlab.merge(Opinions(opinions.item, opinions.person, opinions.label, 200, 5, 4, probs=probs))
     assert np.isfinite(found).all() and np.allclose(found.sum(axis=1), 1)
     assert (found.argmax(axis=1) == truth)[100:].mean() > 0.6
+
+
+@pytest.mark.parametrize("each", [2, 3])
+def test_another_opinion_or_a_new_question_equals_loops(each: int) -> None:
+    """Item by item, as ActiveLab writes it: a weighted mean with one more person who knows nothing."""
+    opinions, _, _ = drawn(9, items=50, each=each)
+    new = np.random.default_rng(1).dirichlet(np.ones(4), 7)
+    found, both = crowdlab.estimate(opinions), worth(opinions, new)
+    assert found is not None and both is not None
+    mean = found.people.mean()
+    for i in range(50):
+        behind = found.model + sum(found.people[opinions.person[opinions.item == i]])
+        quality = found.posterior[i, found.consensus[i]]
+        assert both[0][i] == pytest.approx(1 - np.average([quality, 1 / 4], weights=[behind, mean]))
+    for row, value in zip(new, both[1], strict=True):
+        assert value == pytest.approx(1 - np.average([row.max(), 1 / 4], weights=[found.model, mean]))
+
+
+def test_who_disagrees_is_asked_again_before_who_agrees() -> None:
+    opinions, _, _ = drawn(10, each=3)
+    both = worth(opinions, np.zeros((0, 4)))
+    assert both is not None and not len(both[1])
+    agree = opinions.counts.max(axis=1) == 3
+    assert both[0][~agree].mean() > both[0][agree].mean()
+    alone = Opinions(np.arange(3), np.zeros(3, np.int64), np.zeros(3, np.int64), 3, 1, 2)
+    assert worth(alone, np.zeros((0, 2))) is None, "from single answers nobody's weight can be told"
 
 
 # ----------------------------------------------------------------------------------------------------------- people

@@ -53,8 +53,8 @@ def _valid(seen: Instant | None) -> sa.ColumnElement[bool]:
     return valid if seen is None else valid & seen.rows(t.answers, "answers")
 
 
-def several(seen: Instant | None = None) -> sa.Select[tuple[int]]:
-    """The ids of the queries that several people have answered and nobody has corrected (at that instant)."""
+def several(seen: Instant | None = None, least: int = 2) -> sa.Select[tuple[int]]:
+    """The ids of the queries that at least so many have answered and nobody has corrected (at that instant)."""
     known = sa.select(t.known_questions.c.query_id)
     n, newer = t.annotation_table, t.annotation_table.alias("correction")
     corrected = sa.select(n.c.query_id).select_from(n.join(newer, newer.c.supersedes == n.c.id))
@@ -65,12 +65,12 @@ def several(seen: Instant | None = None) -> sa.Select[tuple[int]]:
         corrected = corrected.where(newer.c.id <= seen.annotations)
         select = select.select_from(t.answers.join(t.queries)).where(_q.round <= seen.round)
     select = select.where(_valid(seen) & _a.query_id.not_in(corrected) & _a.query_id.not_in(known))
-    return select.group_by(_a.query_id).having(sa.func.count(_a.who.distinct()) > 1)
+    return select.group_by(_a.query_id).having(sa.func.count(_a.who.distinct()) >= least)
 
 
-def read(ledger: Ledger, seen: Instant | None = None) -> Said:
-    """The valid answers of queries that several people have answered, or whose answer is known (at an instant, if one
-    is given).
+def read(ledger: Ledger, seen: Instant | None = None, least: int = 2) -> Said:
+    """The valid answers of queries that at least so many have answered, or whose answer is known (at an instant, if
+    one is given).
     """
     later = sa.select(sa.func.coalesce(sa.func.max(t.added_classes.c.answer_id), 0))
     if seen is not None:
@@ -78,7 +78,7 @@ def read(ledger: Ledger, seen: Instant | None = None) -> Said:
     joined = t.answers.join(t.queries)
     select = sa.select(t.queries, *(_a[k].label(f"of_{k}") for k in ("id", "verdict", "boxes", "labels", "who")))
     select = select.select_from(joined).where(_valid(seen) & _q.image.not_in(HELD_BACK))
-    select = select.where(_q.id.in_(several(seen)) | known_questions.KNOWN)
+    select = select.where(_q.id.in_(several(seen, least)) | known_questions.KNOWN)
     if seen is not None:
         select = select.where(_q.round <= seen.round)
     with ledger.read() as connection:

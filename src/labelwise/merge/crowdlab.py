@@ -22,7 +22,7 @@ Worked by hand: without a model, and three people who always agree, the weight o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -38,20 +38,36 @@ LEAST = 1e-6
 """Least weight, and least error of a guess."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """The posterior, the consensus that weighed it, and the weights of the people and of the model."""
+
+    posterior: Float64[np.ndarray, "items C"]
+    consensus: Int64[np.ndarray, " items"]
+    people: Float64[np.ndarray, " people"]
+    model: float
+
+
 def merge(opinions: Opinions) -> Float64[np.ndarray, "items C"]:
     """Probability of every class of every item; an item of which nobody says anything has the same for all classes."""
+    found = estimate(opinions)
+    return majority.merge(opinions) if found is None else opinions.settled(found.posterior)
+
+
+def estimate(opinions: Opinions) -> Estimate | None:
+    """The posterior with its weights; None where no item has several answers, which the weights are estimated from."""
     counts = opinions.counts
     many = counts.sum(axis=1)
     several = many > 1
     if not several.any():
-        return majority.merge(opinions)
+        return None
     agreement = _agreement(opinions, counts, many)
     consensus = _majority(opinions, counts)
-    posterior = _posterior(opinions, counts, several, agreement, consensus)
+    posterior = _posterior(opinions, counts, several, agreement, consensus).posterior
     best = posterior.max(axis=1, keepdims=True)
     clear = (posterior == best).sum(axis=1) == 1
     consensus = np.where(clear, posterior.argmax(axis=1), consensus)
-    return opinions.settled(_posterior(opinions, counts, several, agreement, consensus))
+    return _posterior(opinions, counts, several, agreement, consensus)
 
 
 def _majority(opinions: Opinions, counts: np.ndarray) -> Int64[np.ndarray, " items"]:
@@ -77,7 +93,7 @@ def _agreement(opinions: Opinions, counts: np.ndarray, many: np.ndarray) -> Floa
 
 def _posterior(
     opinions: Opinions, counts: np.ndarray, several: np.ndarray, agreement: np.ndarray, consensus: np.ndarray
-) -> Float64[np.ndarray, "items C"]:
+) -> Estimate:
     n, rows = opinions.classes, np.arange(opinions.items)
     many = counts.sum(axis=1)
     right = float((counts[rows, consensus][several] / many[several]).mean())
@@ -88,13 +104,13 @@ def _posterior(
     cells = np.bincount(opinions.item * n + opinions.label, of_answer, minlength=opinions.items * n)
     said, total = cells.reshape(-1, n), np.bincount(opinions.item, of_answer, minlength=opinions.items)
     posterior = said * right + (total[:, None] - said) * wrong
-    modelled = opinions.modelled
+    modelled, model = opinions.modelled, 0.0
     if opinions.probs is not None and (modelled & several).any():
         both = modelled & several
         error = float((opinions.probs[both].argmax(axis=1) != consensus[both]).mean())
-        model = max(1 - error / guess, LEAST) * np.sqrt(many[many > 0].mean())
+        model = float(max(1 - error / guess, LEAST) * np.sqrt(many[many > 0].mean()))
         posterior += model * np.where(modelled[:, None], opinions.probs, 0.0)
         total = total + model * modelled
     even = np.full(posterior.shape, 1 / max(n, 1))
     out: np.ndarray = np.divide(posterior, total[:, None], out=even, where=total[:, None] > 0)
-    return out
+    return Estimate(out, consensus, weight, model)

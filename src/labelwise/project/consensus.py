@@ -51,7 +51,7 @@ def consensus(
     if not len(said.queries):
         return None
     items = items_of(said, len(pool.classes))
-    found = with_model(items, _model(project, pool, items, one_class))
+    found = with_model(items, of_model(project, pool, items, one_class))
     believed = _merge(QUALITY, found)
     judged = people(found, believed)
     posterior = believed if rule == QUALITY else _merge(rule, found)
@@ -101,7 +101,7 @@ def _replaced(ledger: Ledger, pool: Pool, found: Consensus, seen: Instant | None
     )
 
 
-def _model(project: Project, pool: Pool, items: Items, one_class: bool) -> Float64[np.ndarray, "items C"]:
+def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Float64[np.ndarray, "items C"]:
     """What the model of the round in which an item was asked had said of it: it had not seen the answers.
 
     A row of NaN: there was no model. Of an object that it did not see it says that there is none.
