@@ -23,7 +23,7 @@ from labelwise.project import consensus, guidelines, settled
 from labelwise.project.project_folder import Project
 from labelwise.queue.accounts import Accounts
 from labelwise.queue.leases import Leases
-from labelwise.stages.known_questions import top_up
+from labelwise.stages.question_mix import top_up
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Query
 
 FAR = (30.0, 30.0, 40.0, 40.0)

@@ -53,14 +53,15 @@ def review(
         _write(doubtful, pool.classes, output)
         tell(f"Wrote {output}")
     if project is not None:
-        from labelwise.api import reviews
+        from labelwise.api import review_project
 
-        number = reviews.ask(project, data, found.format, name, pool.classes, doubtful[:most])
+        number = review_project.ask(project, data, found.format, name, pool.classes, doubtful[:most])
         tell(f"{number} questions are open: `labelwise serve --project {project}`, then `labelwise export labels`")
 
 
 def _show(doubtful: list[Doubtful], classes: tuple[str, ...], title: str) -> None:
-    table = Table("kind", "doubt", "image", "box", "label", "rather", title=f"{title}: {len(doubtful)} doubtful labels")
+    tell(f"{title}: {len(doubtful)} doubtful labels, the first {min(SHOWN, len(doubtful))} of them:")
+    table = Table("kind", "doubt", "image", "box", "label", "rather")
     for one in doubtful[:SHOWN]:
         box = "" if one.box is None else ", ".join(f"{corner:.0f}" for corner in one.box)
         label = "none" if one.label is None else classes[one.label]
