@@ -201,7 +201,7 @@ def judge(opinions, truth: np.ndarray, posterior: np.ndarray) -> dict[str, objec
 def classes_bed(name: str, table: dict[str, np.ndarray], n: int, seed: int, many: int, peers: list) -> list[dict]:
     """One seed of `cifar10` or `bccd_boxes` with so many opinions."""
     from labelwise import catalog
-    from labelwise.ledger.opinions import Said
+    from labelwise.ledger.several_answers import Said
     from labelwise.merge._items import conclude, items_of
     from labelwise.merge._people import people
     from labelwise.types import Opinions, Query
@@ -258,7 +258,7 @@ def images_bed(root: Path, seed: int, many: int) -> list[dict]:
     """One seed of `bccd_images`: everybody annotates whole images."""
     from labelwise import catalog
     from labelwise.data import find
-    from labelwise.ledger.opinions import Said
+    from labelwise.ledger.several_answers import Said
     from labelwise.merge._items import conclude, items_of
     from labelwise.merge._people import people
     from labelwise.types import Query

@@ -12,7 +12,7 @@ from test_leases import price, say, small_pool
 
 from labelwise import files
 from labelwise.config.choice import Choice
-from labelwise.ledger import opinions
+from labelwise.ledger import several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.records import seen_now
@@ -127,7 +127,7 @@ def test_what_was_taken_back_or_skipped_says_nothing(project: Project) -> None:
     seen = Instant(**seen_now(ledger, 1, "9999"))
     leases.undo("Di", "tab-of-Di", 4.0)
     assert boxes_of(known(project)) == [(list(A), CAT)], "one against one: the first counts"
-    assert opinions.read(ledger).people == ["Ada", "Bo"]
+    assert several_answers.read(ledger).people == ["Ada", "Bo"]
     assert seen.answers == 4
 
 

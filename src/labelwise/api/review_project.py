@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from labelwise import units
 from labelwise.api import arguments, entry, rounds
 from labelwise.ledger.reviews import REVIEWS
 from labelwise.project import opening
 from labelwise.project.project_folder import CONFIG
 from labelwise.study.label_review import Doubtful
 from labelwise.types import LabelwiseError, Query
-
-UNIT = "box"
 
 
 def ask(
@@ -38,11 +37,12 @@ def ask(
     rows = context.project.ledger.annotation_rows()
     where = zip(rows["image"].tolist(), rows["xyxy"].tolist(), rows["label"].tolist(), rows["id"].tolist(), strict=True)
     annotation = {(image, *box, label): row for image, box, label, row in where}
+    unit = next(name for name in units.names() if units.find(name).CLASS)  # it asks about one object of a class
     queries = list[Query]()
     with context.project.lock():
         number = rounds.first_with_a_model(context)
         run = arguments.run_with_query(
-            context.run, number, budget=len(some), unit=UNIT, score="random", select="top", threshold=0.1,
+            context.run, number, budget=len(some), unit=unit, score="random", select="top", threshold=0.1,
             aggregate="mean", scales=(1.0,),
         )  # fmt: skip
         for rank, one in enumerate(some):
@@ -50,7 +50,7 @@ def ask(
             reason: dict[str, float | str] = {"kind": one.kind, "doubt": one.doubt}
             if one.label is not None:
                 reason[REVIEWS] = float(annotation[one.image, *(one.box or ()), one.label])
-            queries.append(Query(number, rank, one.image, UNIT, one.box, label, one.doubt, reason))
+            queries.append(Query(number, rank, one.image, unit, one.box, label, one.doubt, reason))
         rounds.keep(context, run)
         context.project.ledger.add_queries(number, queries)
         for stage in ("predict", "score", "select"):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from labelwise import units
-from labelwise.ledger.opinions import Said
+from labelwise.ledger.several_answers import Said
 from labelwise.merge._same_objects import mean_boxes, same_objects
 from labelwise.types import Opinions
 from labelwise.types.columns import offsets_of

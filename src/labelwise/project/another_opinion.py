@@ -6,7 +6,7 @@ import numpy as np
 
 from labelwise import files
 from labelwise.files.round_files import RoundFolder
-from labelwise.ledger import opinions
+from labelwise.ledger import several_answers
 from labelwise.merge._another_opinion import worth
 from labelwise.merge._items import items_of, with_model
 from labelwise.project import consensus
@@ -23,7 +23,7 @@ def shares(context: Context, answers: int = ANSWERS) -> tuple[int, int] | None:
     """
     project, pool, one_class = context.project, context.pool, context.run.classifies
     rounds = [k for k in range(context.run.rounds) if RoundFolder(project.round_folder(k)).predictions().exists()]
-    said = opinions.read(project.ledger, least=1)
+    said = several_answers.read(project.ledger, least=1)
     if not rounds or not len(said.queries):
         return None
     items = items_of(said, len(pool.classes))

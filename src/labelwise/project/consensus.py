@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from labelwise import catalog, files
 from labelwise.config.choice import Choice
 from labelwise.files.round_files import RoundFolder
-from labelwise.ledger import opinions
+from labelwise.ledger import several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.merge._items import Items, Merged, conclude, items_of, with_model
@@ -47,7 +47,7 @@ def consensus(
     project: Project, pool: Pool, rule: Choice, *, one_class: bool, seen: Instant | None = None
 ) -> Consensus | None:
     """The opinions of the queries that several people answered, merged by `rule`; None where there are none."""
-    said = opinions.read(project.ledger, seen)
+    said = several_answers.read(project.ledger, seen)
     if not len(said.queries):
         return None
     items = items_of(said, len(pool.classes))
@@ -76,7 +76,7 @@ def labels(project: Project, pool: Pool, rule: Choice, *, one_class: bool, seen:
 
 
 def _replaced(ledger: Ledger, pool: Pool, found: Consensus, seen: Instant | None) -> Labels:
-    base, merged = ledger.labels(pool, seen, opinions.several(seen)), found.merged
+    base, merged = ledger.labels(pool, seen, several_answers.several(seen)), found.merged
     queries = found.items.said.queries
     image = np.array([pool.number_of[query.image] for query in queries], np.int64)
     whole = np.stack([np.zeros(len(pool)), np.zeros(len(pool)), pool.width_px, pool.height_px], axis=1)

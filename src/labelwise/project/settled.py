@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from labelwise import units
-from labelwise.ledger import known_questions, opinions
+from labelwise.ledger import known_questions, several_answers
 from labelwise.ledger.known_questions import Known
 from labelwise.project import consensus
 from labelwise.project.context import Context
@@ -66,7 +66,7 @@ def _agreed(context: Context, unit_name: str, unit: Unit) -> Iterator[Known]:
 
 def _of_owners(context: Context, unit_name: str) -> Iterator[Known]:
     with context.project.ledger.read() as connection:
-        said = opinions.of_owners(connection, unit_name)
+        said = several_answers.of_owners(connection, unit_name)
     meanings = units.find(unit_name).VERDICTS
     for query, answer in said:
         means = meanings[answer.verdict]
