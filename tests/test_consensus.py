@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from test_leases import price, say, small_pool
 
 from labelwise import files
 from labelwise.config.choice import Choice
-from labelwise.ledger import several_answers
+from labelwise.ledger import import_export, several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.records import seen_now
-from labelwise.project import consensus
+from labelwise.project import another_opinion, consensus
 from labelwise.project.project_folder import Project
 from labelwise.queue.leases import Leases
 from labelwise.targets import partial
@@ -175,6 +176,46 @@ def test_how_sure_a_class_is_weighs_it_in_training(project: Project) -> None:
     size = np.full(2, 64), np.full(2, 48)
     made = partial.targets(known(project), None, lambda _: (), "known", *size, None)  # type: ignore[arg-type, return-value]
     assert made.w_cls.tolist() == pytest.approx([0.75]) and made.w_box.tolist() == [1]
+
+
+def test_exported_rows_are_the_merged_ones(project: Project) -> None:
+    ledger = project.ledger
+    first, second = box_queries(ledger, 2)
+    says(ledger, second, "Ada", "object", (A, DOG))
+    for who, label in (("Ada", CAT), ("Bo", DOG), ("Cy", DOG)):
+        says(ledger, first, who, "object", (A, label))
+    rows_before = import_export.current_annotations(ledger)
+    found = consensus.of_rule(project, small_pool(), MAJORITY, one_class=False)
+    made = consensus.annotation_rows(rows_before, found)
+    assert [(row["image"], row["label"], row["origin"], row["who"]) for row in made] == [
+        ("b.jpg", DOG, "person Ada", "Ada"),
+        ("a.jpg", DOG, "merged", "Ada, Bo, Cy"),
+    ]
+    assert consensus.of_rule(project, small_pool(), Choice(name="first"), one_class=False) is None
+    assert consensus.annotation_rows(rows_before, None) == rows_before
+
+
+def test_advice_on_another_opinion_needs_predictions_and_several_answers(project: Project) -> None:
+    ledger = project.ledger
+    queries = box_queries(ledger, 12)
+    run = SimpleNamespace(
+        rounds=2, classifies=False, query=SimpleNamespace(threshold=0.1), ask=SimpleNamespace(merge=MAJORITY)
+    )
+    opened: Any = SimpleNamespace(project=project, pool=small_pool(), run=run, known=lambda: known(project))
+    for k, query in enumerate(queries):
+        says(ledger, query, "Ada", "object", (A, k % 2))
+    assert another_opinion.shares(opened) is None
+    boxes = np.array([A, C] * 2, np.float32)
+    probs = np.array([[0.02, 0.98], [0.55, 0.45]] * 2, np.float32)
+    found = Detections(np.array([0, 2, 4]), boxes, probs, probs.max(axis=1), probs[:, :0])
+    files.write_detections(files.round_files.RoundFolder(project.round_folder(1)).predictions(), found)
+    assert another_opinion.lines(opened) == [], "from single answers nobody's weight can be told"
+    for query in queries[:6]:
+        says(ledger, query, "Bo", "object", (A, query.rank % 2))
+    assert another_opinion.shares(opened, 100) == (12, 2)
+    again, new = another_opinion.shares(opened, 2) or (0, 0)
+    assert (again, new) == (0, 2), "what nobody has looked at, and the model is unsure of, comes first"
+    assert another_opinion.lines(opened)[0].startswith("Of the next 14 answers 12 would")
 
 
 def test_people_are_judged_for_the_owner(project: Project) -> None:

@@ -68,11 +68,31 @@ def _merge(rule: Choice, opinions: Opinions) -> Float64[np.ndarray, "items C"]:
 
 def labels(project: Project, pool: Pool, rule: Choice, *, one_class: bool, seen: Instant | None = None) -> Labels:
     """All that is known of the pool (or was, at an instant), with several people's answers merged by `rule`."""
-    merges = rule.name != FIRST
-    found = consensus(project, pool, rule, one_class=one_class, seen=seen) if merges else None
+    found = of_rule(project, pool, rule, one_class=one_class, seen=seen)
+    return project.ledger.labels(pool, seen) if found is None else _replaced(project.ledger, pool, found, seen)
+
+
+def of_rule(
+    project: Project, pool: Pool, rule: Choice, *, one_class: bool, seen: Instant | None = None
+) -> Consensus | None:
+    """What replaces labels under this rule; None: nothing does."""
+    return None if rule.name == FIRST else consensus(project, pool, rule, one_class=one_class, seen=seen)
+
+
+def annotation_rows(rows: list[dict[str, Any]], found: Consensus | None) -> list[dict[str, Any]]:
+    """Current annotations as the ledger has them, with those of merged queries replaced: of origin "merged"."""
     if found is None:
-        return project.ledger.labels(pool, seen)
-    return _replaced(project.ledger, pool, found, seen)
+        return rows
+    said, merged = found.items.said, found.merged
+    asked = {query.id for query in said.queries if query.rank >= 0}
+    who = [", ".join(said.people[k] for k in said.person[said.query == q].tolist()) for q in range(len(said.queries))]
+    rows = [row for row in rows if row["query_id"] not in asked]
+    for k, number in enumerate(merged.query.tolist()):
+        query = said.queries[number]
+        row = dict(zip(("x1", "y1", "x2", "y2"), merged.xyxy[k].tolist(), strict=True))
+        row |= {"image": query.image, "label": int(merged.label[k]), "round": query.round, "query_id": query.id}
+        rows.append({**row, "origin": "merged", "who": who[number], "created": None})
+    return rows
 
 
 def _replaced(ledger: Ledger, pool: Pool, found: Consensus, seen: Instant | None) -> Labels:

@@ -196,7 +196,7 @@ class LeaseQueue:
             records.append((query, timed, submission.price(query, timed)))
             ended.append({"lease": row["lease"], "of_query": query.id})
             if self.overlap > 1:  # it is open for others now
-                self._from = {key: min(rank, query.rank) for key, rank in self._from.items()}
+                self._from = {key: min(rank, max(query.rank, 0)) for key, rank in self._from.items()}
         if records:
             made = self._ledger.record_within(connection, records)
             by_query = [one | {"made": answer_id} for one, (answer_id, _) in zip(ended, made, strict=True)]
