@@ -37,8 +37,8 @@ def worth(
     if found is None:
         return None
     even, more = 1 / opinions.classes, float(found.people.mean())
-    behind = np.bincount(opinions.item, found.people[opinions.person], minlength=opinions.items)
-    behind = behind + found.model * opinions.modelled
+    said = np.bincount(opinions.item, found.people[opinions.person], minlength=opinions.items)
+    behind = said + found.model * opinions.modelled
     sure = found.posterior[np.arange(opinions.items), found.consensus]
     again = 1 - (behind * sure + more * even) / (behind + more)
     of_new = 1 - (found.model * new.max(axis=1, initial=0.0) + more * even) / (found.model + more)

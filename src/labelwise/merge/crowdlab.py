@@ -102,7 +102,8 @@ def _posterior(
     weight = np.maximum(1 - (1 - agreement) / guess, LEAST)
     of_answer = weight[opinions.person]
     cells = np.bincount(opinions.item * n + opinions.label, of_answer, minlength=opinions.items * n)
-    said, total = cells.reshape(-1, n), np.bincount(opinions.item, of_answer, minlength=opinions.items)
+    said, total = cells.reshape(-1, n), np.zeros(opinions.items)
+    np.add.at(total, opinions.item, of_answer)
     posterior = said * right + (total[:, None] - said) * wrong
     modelled, model = opinions.modelled, 0.0
     if opinions.probs is not None and (modelled & several).any():
