@@ -120,7 +120,7 @@ class LeaseQueue:
     `known`: some questions' answers are known, and these come before the others, to whom did not answer them before.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, overlap: int, known: bool) -> None:
+    def __init__(self, ledger: Ledger, lease_s: float, overlap: int, known: bool = False) -> None:
         self._ledger = ledger
         self.lease_s = lease_s
         self.overlap, self.known = overlap, known
