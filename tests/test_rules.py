@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "weights": {"errors", "types"},
     "config": {"errors", "types", "catalog", "signature", "ask", "units"},
     **dict.fromkeys(
-        ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate"),
+        ("data", "models", "predict", "tracks", "score", "select", "labels", "train", "evaluate", "review"),
         GROUND,
     ),
     "bodies": GROUND,
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "units": {"errors", "types", "catalog"},
     "ledger": GROUND | {"files", "units"},
     "queue": GROUND | {"ledger"},
+    "merge": GROUND | {"ledger", "units"},
 }
 """Which rooms a room may import: a stage's room the ground alone; those not named here stand above them."""
 FREE = {"__init__", "__main__", "api", "adapters", "project", "stages", "loop", "study", "cli", "web"}
@@ -51,6 +52,8 @@ TORCH_FREE = {
     "queue",
     "files",
     "exchange",
+    "merge",
+    "review",
 }
 SAME_NAME = {"__init__.py", "coco.py"}  # COCO is one format: a data set's and a tool's files
 """Names that more than one file may have."""

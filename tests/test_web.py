@@ -602,6 +602,40 @@ def test_a_whole_run_with_people(site: Any, overlap: int) -> None:
     )
 
 
+def test_a_run_with_known_questions_and_merged_answers(site: Any) -> None:
+    opened = site.open(
+        "ask.overlap=2", "ask.merge=dawid_skene", "ask.known_share=0.4", "ask.feedback=3", "budget.per_round=[8]"
+    )
+    ledger, stop = opened.project.ledger, threading.Event()
+    ledger.add_images(opened.pool)
+    browsers = [site.browser(name, client=site.another_client()) for name in ("Ada", "Bo", "Cy")]
+    people = [threading.Thread(target=answer_like_the_oracle, args=(site, browser, stop)) for browser in browsers]
+    for person in people:
+        person.start()
+    try:
+        assert list(loop.run(opened)) == [0, 1]
+    finally:
+        stop.set()
+        for person in people:
+            person.join()
+    with ledger.read() as connection:
+        asked = connection.exec_driver_sql("SELECT query_id, source_id FROM known_questions").all()
+        labelled = connection.exec_driver_sql(
+            "SELECT count(*) FROM annotations WHERE query_id IN (SELECT query_id FROM known_questions)"
+        ).scalar()
+        own = connection.exec_driver_sql(
+            "SELECT count(*) FROM known_questions k JOIN answers a ON a.query_id = k.query_id JOIN answers b "
+            "ON b.query_id = k.source_id AND b.who = a.who AND b.created < a.created"
+        ).scalar()
+    assert asked and not labelled and not own
+    merged = opened.known()
+    assert merged.trust is not None and len(merged.annotations) > 0
+    found = site.browser("me", "owner").get("/api/owner/overview").json()["quality"]
+    assert {row["who"] for row in found} == {"Ada", "Bo", "Cy"} and all(row["right"] > 0.5 for row in found)
+    assert "quality" not in browsers[0].get("/api/me").text
+    assert browsers[0].get("/api/owner/overview").status_code == 403
+
+
 def test_images_without_annotations_and_a_deadline(site: Any) -> None:
     opened = site.open('data.classes=["cat","dog"]', "ask.deadline_h=0.00003", "budget.per_round=[3]", bare=True)
     assert opened.pool.classes == ("cat", "dog") and opened.pool.truth is None

@@ -33,6 +33,8 @@ VERBS = {
     "score": "score",
     "select": "select",
     "labels": "weigh",
+    "merge": "merge",
+    "review": "doubt",
     "units": "candidates",
     "exchange": "write",
 }

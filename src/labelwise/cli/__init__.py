@@ -18,6 +18,7 @@ for kind in (
     "projects",
     "settings",
     "data",
+    "review",
     "side_by_side",
     "studies",
     "unavailable",

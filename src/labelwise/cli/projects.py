@@ -111,7 +111,7 @@ def status(project: ProjectOption = Path()) -> None:
         minutes = f"{result.cost_seconds / 60:.0f} min"
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
-    out.print(table, *map(Text, history.agreement_lines(opened)))
+    out.print(table, *map(Text, history.agreement_lines(opened)), *map(Text, history.people_lines(opened)))
     for line in [*history.given_lines(opened), *prices.lines(opened)]:
         out.print(Text(line))
     for line in outlook.lines(results, opened.run.metric, opened.run.budget.unit) if results else ():

@@ -244,8 +244,9 @@ class TrackRule(Section):
 class AskRule(Section):
     """Who answers.
 
-    The first answer to a query makes the labels, as always; the others (`overlap`) are second opinions, which cost
-    queries and time and tell how far people agree, per class and person (the progress page, `labelwise status`). The
+    The first answer to a query makes the labels, unless `merge` says otherwise; the others (`overlap`) are second
+    opinions, which cost queries and time and tell how far people agree, and how good each is (the progress page,
+    `labelwise status`). The
     round waits for them, until its deadline: with fewer people than `overlap` set `deadline_h`, or the round never
     ends. A budget in queries or seconds pays for all the answers.
     """
@@ -254,6 +255,16 @@ class AskRule(Section):
     """The simulated oracle, from the annotations, or people, on the page of `labelwise serve`."""
     overlap: int = Field(1, ge=1, le=16)
     """So many people answer every query, each on their own."""
+    merge: Annotated[Choice, MethodOf("merge", "first")] = Choice(name="first")
+    """What several people's answers to a query are worth together (`labelwise list merge`): a view, which changes
+    nothing in the ledger. How sure the merged class is weighs it in training."""
+    known_share: float = Field(0.0, ge=0, le=0.5)
+    """So large a part of the questions are such whose answer is settled (several people agree on it, an owner gave it,
+    or it came with the images), asked as any other: they measure people, obtain nothing, and cost queries and time."""
+    feedback: int = Field(0, ge=0)
+    """A person's first so many known questions are followed by what is right: for whoever is new."""
+    guidelines: str = "guidelines.md"
+    """A Markdown file in the project folder that tells people how to label, shown on the page; it need not be there."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     learn_cost: bool = False

@@ -75,6 +75,11 @@ def compare_answers(answers: Iterable[Answer]) -> dict[str, Any]:
     }
 
 
+def says_the_same(one: Answer, other: Answer) -> bool:
+    """Whether two answers have the same verdict and the same objects."""
+    return one.verdict == other.verdict and 2 * len(_matches(one, other)) == len(one.labels) + len(other.labels)
+
+
 def _matches(one: Answer, other: Answer) -> list[int]:
     """The classes of the objects that both answers have, each object matched once, the best pairs first."""
     a, b = (np.array(answer.boxes, np.float64).reshape(-1, 4) for answer in (one, other))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
+from labelwise.ledger import reviews
 from labelwise.ledger import schema as t
-from labelwise.ledger.answers import label_rows, origin_of, query_from_row
+from labelwise.ledger.answers import origin_of, query_from_row
 from labelwise.ledger.instant import Instant
 from labelwise.types import Answer
 
@@ -125,7 +126,10 @@ def withdraw(
     n = t.annotation_table
     newer = n.alias("newer")
     current = n.c.label.is_not(None) & ~sa.exists().where(newer.c.supersedes == n.c.id).correlate(n)
-    made = connection.execute(sa.select(n).where((n.c.answer_id == answer_id) & current)).mappings().all()
+    of_answer = (n.c.answer_id == answer_id) & n.c.supersedes.is_(None)
+    made = connection.execute(sa.select(n).where(of_answer & current)).mappings().all()
+    if back := reviews.restored(connection, answer_id, who, created):
+        connection.execute(sa.insert(n), back)
     gone = [
         {
             **{name: row[name] for name in ("image", "x1", "y1", "x2", "y2", "round", "query_id")},
@@ -138,10 +142,11 @@ def withdraw(
         connection.execute(sa.insert(n), [row | added for row in gone])
     of_query = (_a.query_id == counted["query_id"]) & CURRENT
     next_one = connection.execute(sa.select(t.answers).where(of_query)).mappings().one_or_none()
-    if next_one is not None:
+    is_known = sa.select(t.known_questions.c.query_id).where(t.known_questions.c.query_id == counted["query_id"])
+    if next_one is not None and connection.execute(is_known).scalar() is None:
         row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()
         opinion = (query_from_row(row), answer_of(next_one), next_one["id"])
         unaware = connection.execute(sa.select(_before_last_class(t.added_classes.c.answer_id))).scalar_one()
-        for table, inserts in label_rows([opinion], sizes, origin_of(next_one["who"]), created):
+        for table, inserts in reviews.rows_of(connection, [opinion], sizes, origin_of(next_one["who"]), created):
             if inserts and (table is n or next_one["id"] > unaware):
                 connection.execute(sa.insert(table), inserts)

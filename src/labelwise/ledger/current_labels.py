@@ -42,8 +42,17 @@ class LastLabels:
     labels: tuple[Pool, Instant, Labels] | None = None
     index: tuple[tuple[str, ...], Int64[np.ndarray, " numbers"]] | None = None
 
-    def read(self, connection: sa.Connection, pool: Pool, where: str, seen: Instant | None) -> Labels:
-        """`read_labels`, or what that gave last; nobody may write into it."""
+    def read(
+        self,
+        connection: sa.Connection,
+        pool: Pool,
+        where: str,
+        seen: Instant | None,
+        left: sa.Select[tuple[int]] | None = None,
+    ) -> Labels:
+        """`read_labels`, or what that gave last, unless something is `left` out; nobody may write into it."""
+        if left is not None:
+            return read_labels(connection, self._index_of(connection, pool, where), len(pool), seen, left)
         still = seen is not None and connection.dialect.name == "sqlite"  # elsewhere a lower id may come later
         still = still and bool(connection.execute(_NOTHING_BACK).scalar_one())
         key = replace(seen, time="") if seen is not None and still else None
@@ -66,14 +75,28 @@ class LastLabels:
         return last[1]
 
 
-def read_labels(connection: sa.Connection, index: np.ndarray, n: int, seen: Instant | None = None) -> Labels:
+def read_labels(
+    connection: sa.Connection,
+    index: np.ndarray,
+    n: int,
+    seen: Instant | None = None,
+    left: sa.Select[tuple[int]] | None = None,
+) -> Labels:
     """All that is known of the pool (or was, at an instant), in its order; rows of one image as they were made.
 
-    `index`: the position in the pool of every image number of the ledger. `n`: the images of the pool.
+    `index`: the position in the pool of every image number of the ledger. `n`: the images of the pool. `left`: the ids
+    of queries of which nothing is read.
     """
-    annotated = _fetch(connection, _select(t.annotation_table, t.annotation_table.c.label).where(_current(seen)), 6)
-    covered = _fetch(connection, _select(t.coverage).where(current_rows(t.coverage, units.covering(), seen)), 5)
-    marked = current_rows(t.background, units.marking(), seen)
+
+    def kept(table: sa.Table) -> sa.ColumnElement[bool]:
+        return sa.true() if left is None else table.c.query_id.is_(None) | table.c.query_id.not_in(left)
+
+    n_table = t.annotation_table
+    current = _current(seen) & kept(n_table)
+    annotated = _fetch(connection, _select(n_table, n_table.c.label).where(current), 6)
+    covers = current_rows(t.coverage, units.covering(), seen) & kept(t.coverage)
+    covered = _fetch(connection, _select(t.coverage).where(covers), 5)
+    marked = current_rows(t.background, units.marking(), seen) & kept(t.background)
     background = _fetch(connection, _select(t.background).where(marked), 5)
     select = sa.select(t.images.c.number).distinct().select_from(t.images.join(t.queries)).where(~unanswered(seen))
     select = select.where(t.images.c.name.not_in(HELD_BACK))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise.ledger import records
+from labelwise.ledger import known_questions, records, reviews
 from labelwise.ledger import schema as t
-from labelwise.ledger.answers import answer_row, check_answers, check_objects, label_rows, query_from_row, query_row
+from labelwise.ledger.answers import answer_row, check_answers, check_objects, query_from_row, query_row
 from labelwise.ledger.costs import costs
 from labelwise.ledger.current_answers import CURRENT, UNANSWERED
 from labelwise.ledger.current_labels import LastLabels, read_annotations
@@ -166,7 +166,7 @@ class Ledger:
                 connection.execute(sa.insert(t.queries), list(rows.values()))
 
     def queries(self, round_number: int | None = None) -> list[Query]:
-        """All queries, or those of one round, by round and rank."""
+        """All queries, or those of one round, by round and rank; but those whose answer is known."""
         return self._queries(sa.true() if round_number is None else t.queries.c.round == round_number)
 
     def open_queries(self, round_number: int) -> list[Query]:
@@ -174,7 +174,9 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
-        select = sa.select(t.queries).where(which).order_by(t.queries.c.round, t.queries.c.rank)
+        select = (
+            sa.select(t.queries).where(which & ~known_questions.KNOWN).order_by(t.queries.c.round, t.queries.c.rank)
+        )
         with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]
 
@@ -206,26 +208,26 @@ class Ledger:
     ) -> list[tuple[int, bool]]:
         """`record_many` as part of a larger transaction; tells each answer's id and whether it counts.
 
-        `origin` None: each answer's is whoever gave it.
+        `origin` None: each answer's is whoever gave it. A question whose answer is known leaves no labels.
         """
         created = now()
         classes = self.class_list(connection)
         sizes = self.sizes_within(connection, {query.image for query, _, _ in records})
         check_answers(records, sizes, classes)
         before = self._answers_before(connection, [query for query, _, _ in records])
+        known = known_questions.right_answers(connection, before)
         rows, counts = [], []
         for _query, answer, cost in records:
             ordinal, counting = before[answer.query]
             before[answer.query] = (ordinal + 1, counting + 1)
-            rows.append(answer_row(answer, cost, ordinal, created))
+            paid = known_questions.price(cost) if answer.query in known else cost
+            rows.append(answer_row(answer, paid, ordinal, created))
             counts.append(counting == 0)
         ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
-        first = [
-            (query, answer, answer_id)
-            for (query, answer, _), answer_id, is_first in zip(records, ids, counts, strict=True)
-            if is_first
-        ]
-        for table, inserts in label_rows(first, sizes, origin, created):
+        made = zip(records, ids, counts, strict=True)
+        first = [(query, said, made_id) for (query, said, _), made_id, is_first in made if is_first]
+        first = [one for one in first if one[1].query not in known]
+        for table, inserts in reviews.rows_of(connection, first, sizes, origin, created):
             if inserts:
                 connection.execute(sa.insert(table), inserts)
         return list(zip(map(int, ids), counts, strict=True))
@@ -274,10 +276,10 @@ class Ledger:
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
-    def labels(self, pool: Pool, seen: Instant | None = None) -> Labels:
-        """All that is known of the pool (or was, at an instant), in its order, but what was superseded or withdrawn."""
+    def labels(self, pool: Pool, seen: Instant | None = None, left: sa.Select[tuple[int]] | None = None) -> Labels:
+        """All that is known of the pool (or was, at an instant), in its order; not of queries that `left` selects."""
         with self.read() as connection:
-            return self._last.read(connection, pool, self.where, seen)
+            return self._last.read(connection, pool, self.where, seen, left)
 
     def annotation_rows(self, until_round: int | None = None) -> dict[str, np.ndarray]:
         """The current annotations as columns `id`, `image` (names), `xyxy`, `label`, `round`, oldest first.

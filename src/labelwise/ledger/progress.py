@@ -12,6 +12,7 @@ from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import CURRENT, HELD_BACK, SHOWABLE, UNANSWERED, current_rows
+from labelwise.ledger.known_questions import KNOWN
 from labelwise.ledger.ledger import Ledger
 from labelwise.types import Cost, Query
 
@@ -107,14 +108,13 @@ def asked_now(ledger: Ledger, round_number: int, most: int) -> list[tuple[Query,
 
 def spent_and_open(ledger: Ledger, round_number: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
     """What a round has cost, how many of its queries are open, and how many second opinions are owed to queries that
-    have an answer, but fewer than `overlap`; all at one and the same instant. Queries whose image cannot be shown now
-    are not waited for.
+    have an answer, but fewer than `overlap`; all at one instant. Queries whose image cannot be shown now, and
+    questions whose answer is known (not everybody may answer them), are not waited for.
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
-    still_open = (
-        sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round_number) & UNANSWERED & SHOWABLE)
-    )
+    waited_for = (_q.round == round_number) & UNANSWERED & SHOWABLE & ~KNOWN
+    still_open = sa.select(sa.func.count()).select_from(t.queries).where(waited_for)
     with ledger.read() as connection:
         cost = ledger.costs_within(connection).get(round_number, Cost())
         n_open = int(connection.execute(still_open).scalar_one())
@@ -127,7 +127,8 @@ def _opinions_due(connection: sa.Connection, round_number: int, overlap: int) ->
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
     each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE).group_by(_a.query_id)
+    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE & ~KNOWN)
+    each = each.group_by(_a.query_id)
     few = each.subquery()
     total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)
     return int(connection.execute(total).scalar_one())

@@ -201,6 +201,28 @@ forgotten = Table(  # coverage that no answer stands behind and that holds no lo
     Column("created", Text, nullable=False),
 )
 
+known_questions = Table(  # queries whose answer is known: nothing follows from what people say to them
+    "known_questions",
+    metadata,
+    Column("query_id", Integer, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("source_id", Integer),  # the query that was asked before; null: the label came with the image
+    Column("verdict", Text, nullable=False),
+    Column("boxes", sa.JSON, nullable=False),
+    Column("labels", sa.JSON, nullable=False),
+    Column("shown_rank", Integer, nullable=False),  # what the page says, so that nobody can tell it from the others
+)
+
 APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes, forgotten)
-LATER = (withdrawn, added_classes, leases, people, sessions, passwords, image_files, unavailable, forgotten)
+LATER = (
+    withdrawn,
+    added_classes,
+    leases,
+    people,
+    sessions,
+    passwords,
+    image_files,
+    unavailable,
+    forgotten,
+    known_questions,
+)
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""

@@ -18,6 +18,7 @@ from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
 from labelwise.ledger import class_list
 from labelwise.ledger.instant import Instant
+from labelwise.project import consensus
 from labelwise.project.given import Given
 from labelwise.project.kept_features import Extraction, FrozenFeatures
 from labelwise.project.objects import FrozenObjects, Objects, objects_of
@@ -145,7 +146,8 @@ class Context:
 
     def known(self) -> Labels:
         """All that is known of the pool; to a stage, what was known when it was first begun."""
-        return self.project.ledger.labels(self.pool, self.seen)
+        run = self.run
+        return consensus.labels(self.project, self.pool, run.ask.merge, one_class=run.classifies, seen=self.seen)
 
     def at(self, seen: Instant | None, run: Run) -> Context:
         """The run at an instant, with the classes and the given settings of then."""

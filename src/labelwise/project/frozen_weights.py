@@ -17,6 +17,9 @@ from labelwise.errors import LabelwiseError
 OBJECTS, BODY = "yolox_nano", "mobilenet_v2"
 """Names, as `labelwise weights` lists them, of what proposes objects and of what looks at their crops."""
 
+SIZE_PX = 128
+"""Side at which whole images are looked at, where nothing says another."""
+
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {OBJECTS: ("yolox_nano.pth", "yolox_nano_coco.safetensors"), BODY: ("mobilenet_v2-b0353104.pth",)}
 )
@@ -28,6 +31,21 @@ def at_hand(name: str) -> Path | None:
     places = [Path(os.environ.get("LABELWISE_DATA", ".")) / "weights" / file for file in FILES[name]]
     found = [weights.cached(weights.find(name)), *(one for one in places if one.is_file())]
     return next((one.resolve() for one in found if one is not None), None)
+
+
+def needed_body() -> Features:
+    """The section `features` of frozen features of whole images.
+
+    Raises:
+        LabelwiseError: the file is missing; it says the command that fetches it.
+    """
+    here = at_hand(BODY)
+    if here is None:
+        raise LabelwiseError(
+            f"frozen features need {weights.find(BODY).file}, neither in the cache ({weights.folder()}) nor in "
+            f"`weights` under $LABELWISE_DATA. Fetch it with `labelwise weights {BODY}`"
+        )
+    return Features(body=BODY, weights=str(here), size_px=SIZE_PX)
 
 
 def needed() -> Features:

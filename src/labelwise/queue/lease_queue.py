@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import CURRENT, SHOWABLE, answer_of, wants
+from labelwise.ledger.known_questions import KNOWN, hidden, right_answers
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import known_within
 from labelwise.types import Answer, Cost, LabelwiseError, Query
@@ -22,6 +23,8 @@ MOST_HELD = 12
 """Queries that one person may hold at a time, all windows together."""
 LOOK_AGAIN_S = 1.0
 _NEVER = float("-inf")
+_BEFORE_ALL = -(2**31)
+"""Below every rank."""
 
 _l, _q, _s = t.leases.c, t.queries.c, t.stages.c
 _bind = sa.bindparam
@@ -35,6 +38,12 @@ _HELD = _HELD.where(SHOWABLE).order_by(_q.round, _q.rank)
 _NO_HOLDER = ~sa.exists().where((_l.query_id == _q.id) & _l.ended.is_(None)).correlate(t.queries)
 _HERE = (_q.round == _bind("asking")) & (_q.rank >= _bind("start"))
 _ALIKE = _q.label.is_not_distinct_from(_bind("like", type_=sa.Integer))
+_OWN_SOURCE = sa.exists().where(
+    (t.known_questions.c.query_id == _q.id)
+    & (t.answers.c.query_id == t.known_questions.c.source_id)
+    & (t.answers.c.who == _bind("person"))
+)
+_OWN_SOURCE = _OWN_SOURCE.correlate(t.queries)
 _LAST = sa.select(sa.func.max(_q.rank)).where(_q.round == _bind("asking"))
 _ISSUE = sa.insert(t.leases)
 _DONE = sa.update(t.leases).where((_l.id == _bind("lease")) | ((_l.query_id == _bind("of_query")) & _l.ended.is_(None)))
@@ -107,12 +116,14 @@ def _hash(secret: str) -> str:
 
 
 class LeaseQueue:
-    """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query."""
+    """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query;
+    `known`: some questions' answers are known, and these come before the others, to whom did not answer them before.
+    """
 
-    def __init__(self, ledger: Ledger, lease_s: float, overlap: int) -> None:
+    def __init__(self, ledger: Ledger, lease_s: float, overlap: int, known: bool = False) -> None:
         self._ledger = ledger
         self.lease_s = lease_s
-        self.overlap = overlap
+        self.overlap, self.known = overlap, known
         self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is free for them
         self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
         self._expired_at = _NEVER
@@ -120,6 +131,8 @@ class LeaseQueue:
         is_free = wanted & _NO_HOLDER
         free = sa.select(t.queries).where(is_free).order_by(_q.rank).limit(_bind("most"))
         self._still_free = sa.select(sa.func.count(_q.id)).where(_q.id.in_(_bind("found", expanding=True)) & is_free)
+        tests = free.where(KNOWN & (_q.rank < 0) & ~_OWN_SOURCE)
+        self._next_known = tests.with_for_update(skip_locked=True, of=t.queries)
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)
 
@@ -146,7 +159,7 @@ class LeaseQueue:
 
     def _waves(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Parts of which each can be served at once: nobody comes twice, no query is answered twice; where the search
-        is one of its own for every person (`overlap`) or class (`alike`), each alone.
+        is one of its own for every person (`overlap`, `known`) or class (`alike`), each alone.
         """
         wave: list[Request] = []
         seen: set[str | int] = set()
@@ -154,7 +167,7 @@ class LeaseQueue:
             mine: set[str | int] = {request.who}
             if request.submission is not None:
                 mine.add(request.submission.answer.query)
-            if wave and (mine & seen or self.overlap > 1 or request.alike or wave[0].alike):
+            if wave and (mine & seen or self.overlap > 1 or self.known or request.alike or wave[0].alike):
                 yield wave
                 wave, seen = [], set()
             wave.append(request)
@@ -183,7 +196,7 @@ class LeaseQueue:
             records.append((query, timed, submission.price(query, timed)))
             ended.append({"lease": row["lease"], "of_query": query.id})
             if self.overlap > 1:  # it is open for others now
-                self._from = {key: min(rank, query.rank) for key, rank in self._from.items()}
+                self._from = {key: min(rank, max(query.rank, 0)) for key, rank in self._from.items()}
         if records:
             made = self._ledger.record_within(connection, records)
             by_query = [one | {"made": answer_id} for one, (answer_id, _) in zip(ended, made, strict=True)]
@@ -238,6 +251,12 @@ class LeaseQueue:
         key = (round_number, who if self.overlap > 1 else "")
         start = self._from.get(key, 0)
         where: dict[str, Any] = {"asking": round_number, "start": start, "person": who, "most": most}
+        tests: Sequence[sa.RowMapping] = ()
+        if self.known and not like:
+            tests = self._search(connection, self._next_known, where | {"start": _BEFORE_ALL})
+            where["most"] = most - len(tests)
+        if len(tests) == most:
+            return tests
         where |= {"like": like[0]} if like else {}
         search = self._next_alike if like else self._next
         rows = self._search(connection, search, where)
@@ -251,7 +270,7 @@ class LeaseQueue:
         if not like:
             end = None if rows else connection.execute(_LAST, {"asking": round_number}).scalar()
             self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
-        return rows
+        return [*tests, *rows]
 
     def _search(
         self, connection: sa.Connection, search: sa.Select[Any], where: dict[str, Any]
@@ -272,11 +291,9 @@ class LeaseQueue:
     def issue(self, connection: sa.Connection, given: Sequence[tuple[Request, Sequence[Query]]]) -> list[list[Lease]]:
         """Leases of these queries for these windows."""
         known = known_within(connection, {query.image for _, queries in given for query in queries})
+        right = right_answers(connection, [query.id or 0 for _, some in given for query in some if query.rank < 0])
         leases = [
-            [
-                Lease(query, secrets.token_urlsafe(18), request.at + self.lease_s, known=known[query.image])
-                for query in queries
-            ]
+            [self._lease(query, request.at, known[query.image], right.get(query.id or 0)) for query in queries]
             for request, queries in given
         ]
         rows = [
@@ -288,6 +305,12 @@ class LeaseQueue:
         if rows:
             connection.execute(_ISSUE, rows)
         return leases
+
+    def _lease(self, query: Query, at: float, known: Mapping[str, Any], right: tuple[Answer, int] | None) -> Lease:
+        """Of a question whose answer is known, the page tells no more than of any other."""
+        if right is not None:
+            query, known = replace(query, rank=right[1]), hidden(known, right[0])
+        return Lease(query, secrets.token_urlsafe(18), at + self.lease_s, known=known)
 
     def expire(self, connection: sa.Connection, at: float, every_s: float = 0.0) -> None:
         """Ends the leases that are over, unless that was done less than `every_s` ago (a clock may go back)."""

@@ -8,7 +8,8 @@ does work for every query: the search for the next open query begins where the l
 the same time are served together (`lease_queue`).
 
 With an `overlap` of k a query stays open until k people have answered it, one after the other, each of them once: the
-first answer counts, the others are second opinions (`agreement` compares them).
+first answer counts, the others are second opinions (`agreement` compares them, `merge` weighs them). Questions whose
+answer is known (`ledger.known_questions`) come before the others, to whoever did not answer them before.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ _l, _q = t.leases.c, t.queries.c
 
 
 class Leases:
-    """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query."""
+    """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query;
+    `known`: it has questions whose answer is known.
+    """
 
-    def __init__(self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1) -> None:
+    def __init__(self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1, known: bool = False) -> None:
         self._ledger = ledger
         self._commits = GroupCommit(ledger)
-        self._queue = LeaseQueue(ledger, lease_s, overlap)
+        self._queue = LeaseQueue(ledger, lease_s, overlap, known)
         self.lease_s = lease_s
 
     def round(self) -> int | None:

@@ -15,7 +15,7 @@ from labelwise.ledger.progress import dearest, spent_and_open
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
-from labelwise.stages import ranking, simulation
+from labelwise.stages import question_mix, ranking, simulation
 from labelwise.types import LabelwiseError
 
 LOOK_AGAIN_S = 5.0
@@ -47,6 +47,7 @@ def _wait(now: Round) -> None:
             shown = int(spent)
             left = _left_for_new(now.budget - spent, unit, rule.overlap, owed)
             still_open += _open(now, left, still_open)
+            question_mix.top_up(now)
             # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
             if late or (not owed and (spent >= now.budget - 1e-9 or not still_open)):
                 break

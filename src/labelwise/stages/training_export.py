@@ -12,6 +12,7 @@ import numpy as np
 from labelwise import catalog, files
 from labelwise.data import clean
 from labelwise.ledger import given_labels, image_files, import_export
+from labelwise.project import consensus
 from labelwise.project.context import Context
 from labelwise.report import card, training_set
 from labelwise.stages import interchange
@@ -36,7 +37,8 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     if folder.exists() and any(folder.iterdir()):
         raise LabelwiseError(f"{folder}: exists already. Choose another folder, or remove it first")
     pool, ledger = context.pool, context.project.ledger
-    labels, rows = context.known(), import_export.current_annotations(ledger)
+    merged = consensus.of_rule(context.project, pool, context.run.ask.merge, one_class=context.run.classifies)
+    labels, rows = context.known(), consensus.annotation_rows(import_export.current_annotations(ledger), merged)
     whole, part = training_set.split_by_coverage(pool, labels)
     notes, project = _missing_images(context, to, [*whole.tolist(), *part.tolist()]), import_export.project_id(ledger)
     if to != LOOKED_AT:  # the images are written, too

@@ -16,7 +16,7 @@ from labelwise.evaluate import rarity
 from labelwise.ledger import given_labels
 from labelwise.ledger.agreement import agreement
 from labelwise.loop import STAGES
-from labelwise.project import changes, given
+from labelwise.project import another_opinion, changes, consensus, given
 from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
@@ -280,6 +280,12 @@ def _film_frame(
         [pool.classes[label] for label in labels],
         image in asked,
     )
+
+
+def people_lines(context: Context) -> list[str]:
+    """How often each person is right, for whoever runs the project; empty where nothing can be compared."""
+    told = consensus.told(consensus.quality(context.project, context.pool, one_class=context.run.classifies))
+    return [*told, *another_opinion.lines(context)]
 
 
 def agreement_lines(context: Context) -> list[str]:

@@ -93,7 +93,7 @@ def propose(pool: Pool, weights: str, size_px: int, count: int, device: str, bar
     offsets, found = [np.zeros(1, np.int64)], [np.zeros((0, 4), np.float32)]
     with bar(f"proposals of {len(pool)} images", len(pool)) as advance:
         for first in range(0, len(pool), BATCH_IMAGES):
-            images = [_image(pool, i) for i in range(first, min(first + BATCH_IMAGES, len(pool)))]
+            images = [pixels_or_none(pool, i) for i in range(first, min(first + BATCH_IMAGES, len(pool)))]
             shown = [torch.from_numpy(one) for one in images if one is not None]
             here = proposals(model, shown, size_px=size_px, count=count)
             counts = np.zeros(len(images), np.int64)
@@ -104,7 +104,7 @@ def propose(pool: Pool, weights: str, size_px: int, count: int, device: str, bar
     return Rects(np.concatenate(offsets), np.concatenate(found).astype(np.float32))
 
 
-def _image(pool: Pool, number: int) -> np.ndarray | None:
+def pixels_or_none(pool: Pool, number: int) -> np.ndarray | None:
     """An image, uint8 [3, h, w]; None: it cannot be read."""
     try:
         shown = image_reader.pixels_of(pool, number)
@@ -117,12 +117,17 @@ def objects_in(context: Context, seen: Seen, rule: Features) -> FrozenObjects:
     """The proposals of labelled images with their features: those that the project keeps, if it has any."""
     if context.run.features is not None and context.run.features.objects is not None:
         return _taken(context.objects("pool"), seen.rows)
-    looker, n = Objects(rule, context.device), len(seen.pool)
+    return objects_of_images(seen.pool, rule, context.device, context.bar)
+
+
+def objects_of_images(pool: Pool, rule: Features, device: str, bar: Bar = silent) -> FrozenObjects:
+    """The proposals of a pool's images with their features, kept nowhere."""
+    looker, n = Objects(rule, device), len(pool)
     most, columns = looker.begin()
     raw = np.zeros((n, most, columns), np.float32)
-    with context.bar(f"features of {most} objects of {n} images", n) as advance:
+    with bar(f"features of {most} objects of {n} images", n) as advance:
         for image in range(n):
-            shown = _image(seen.pool, image)
+            shown = pixels_or_none(pool, image)
             if shown is not None:
                 raw[image] = looker.run([shown], silent("", 0).__enter__())[0]
             advance(1)

@@ -68,8 +68,9 @@ def entries(
     of, rects = (np.concatenate(both) for both in zip(*ignored, strict=True)) if ignored else (image[:0], xyxy[:0])
     ignore = Rects.from_rows(of, rects, m)
     one = np.ones(len(row), np.float32)
+    sure = one if known.trust is None else known.trust[row]
     return Targets(
-        image, offsets_of(region, m), boxes, known.annotations.labels[row], one, one.copy(),
+        image, offsets_of(region, m), boxes, known.annotations.labels[row], sure, one.copy(),
         np.full(len(row), ORIGIN_LABEL, np.int8), Rects(np.arange(m + 1), xyxy), ignore, xyxy,
         np.ones(m, np.bool_),
     )  # fmt: skip

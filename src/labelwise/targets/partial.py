@@ -60,9 +60,9 @@ def targets(
     their own area, cropped to it. With "crops", an image of which only regions are known has no entry of its own.
 
     Training images are those with an annotation or coverage; `images="answered"` adds those of which only a background
-    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1. Of the candidates, those that the
-    policy keeps are added, unless something is known there: an annotated box (any class) or a background mark of
-    IoU >= 0.5, or a coverage rectangle that holds half of the box.
+    mark is known, `images="all"` takes the whole pool. Annotated boxes weigh 1, their classes `known.trust` where that
+    is there. Of the candidates, those that the policy keeps are added, unless something is known there: an annotated
+    box (any class) or a background mark of IoU >= 0.5, or a coverage rectangle that holds half of the box.
 
     Args:
         known: what has been answered, one row per image of the pool.
@@ -96,7 +96,8 @@ def targets(
     table = known.annotations
     rows = np.flatnonzero(position[table.image] >= 0)
     image, boxes, labels = table.image[rows], table.xyxy[rows], table.labels[rows]
-    w_cls = w_box = np.ones(len(rows), np.float32)
+    w_box = np.ones(len(rows), np.float32)
+    w_cls = w_box if known.trust is None else known.trust[rows]
     origin = np.full(len(rows), ORIGIN_LABEL, np.int8)
 
     if candidates is not None:

@@ -15,6 +15,7 @@ from labelwise.types.columns import offsets_of as offsets_of
 from labelwise.types.detections import Detections as Detections
 from labelwise.types.detections import ImageOutputs as ImageOutputs
 from labelwise.types.detections import Views as Views
+from labelwise.types.opinions import Opinions as Opinions
 from labelwise.types.pool import Pool as Pool
 from labelwise.types.pool import Problem as Problem
 from labelwise.types.queries import Answer as Answer

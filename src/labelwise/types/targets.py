@@ -21,12 +21,19 @@ class Labels:
 
     `annotations`: the current (not superseded) annotated boxes. `coverage`: inside such a rectangle every object is
     annotated. `background`: such a candidate box holds no object. `answered`: at least one query on it was answered.
+    `trust`: how sure the class of each annotation is, 0 to 1; None: all are certain.
     """
 
     annotations: Boxes
     coverage: Rects
     background: Rects
     answered: Bool[np.ndarray, " images"]
+    trust: Float32[np.ndarray, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.trust is not None:
+            check_column("Labels", "trust", self.trust, np.float32, (len(self.annotations),))
+            check_finite("Labels", "trust", self.trust)
 
     def covered(self, pool: Pool) -> Bool[np.ndarray, " images"]:
         """Whether the whole image is covered: nothing is left to ask there."""
@@ -50,6 +57,7 @@ class Labels:
             Rects(covers, self.coverage.xyxy[covered]),
             Rects(marks, self.background.xyxy[marked]),
             self.answered[images],
+            None if self.trust is None else self.trust[boxes],
         )
 
     def take(self, images: Int64[np.ndarray, " k"]) -> Labels:
@@ -68,6 +76,7 @@ class Labels:
             Rects(covers, self.coverage.xyxy[covered]),
             Rects(marks, self.background.xyxy[marked]),
             self.answered[images],
+            None if self.trust is None else self.trust[boxes],
         )
 
 

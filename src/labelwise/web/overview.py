@@ -6,6 +6,7 @@ from typing import Any
 
 from labelwise.ledger import progress
 from labelwise.ledger.agreement import agreement
+from labelwise.project import consensus
 from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report import outlook
@@ -67,6 +68,7 @@ def overview(context: Context) -> dict[str, Any]:
         "work": progress.by_person(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
+        "quality": consensus.quality(context.project, context.pool, one_class=run.classifies),
         "missing": [row for row in progress.missing_classes(ledger) if row["name"].casefold() not in known],
         "asked": [
             {

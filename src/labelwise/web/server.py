@@ -26,6 +26,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from labelwise import units
+from labelwise.project import guidelines
 from labelwise.project.context import Context
 from labelwise.project.prices import Prices
 from labelwise.queue.accounts import Accounts, Person
@@ -53,7 +54,7 @@ class Page:
         self.ledger = context.project.ledger
         self.classifies = context.run.classifies
         self.people = Accounts(self.ledger)
-        self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap)
+        self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap, context.run.ask.known_share > 0)
         self.shown = Shown(context)
         self.prices = Prices(context)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
@@ -121,6 +122,7 @@ class Page:
         assert done is not None
         self._count(person, 0 if done.repeated else 1)
         stored = {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated, "told": told}
+        stored["feedback"] = guidelines.feedback(self.ledger, answer, self.context.run.ask.feedback)
         return stored | self._given(person, leases)
 
 
@@ -214,6 +216,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
             "kind": kind,
             "answered_by": run.ask.who,
             "overlap": run.ask.overlap,
+            "guidelines": guidelines.text(page.context),
         }
 
     @app.get("/api/images/{number}/{side}")

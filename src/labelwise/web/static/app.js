@@ -125,6 +125,7 @@ function waiting(n) {
 
 function stored(_item, reply) {
   if (reply.counts === false && !reply.repeated && me.overlap === 1) message("Somebody else had answered this one; your answer is kept as a second opinion.", 5000);
+  if (reply.feedback) message(reply.feedback.right ? "Right. The answer to your last question was known." : `The answer to your last question was known: ${wording(reply.feedback.verdict)}${reply.feedback.labels.map((k) => ` ${me.classes[k]}`).join(",")}.`, 8000);
   if (reply.told?.length) message(`Of your last answer ${reply.told.join("; ")}. Undo (Z) takes it back.`, 8000);
   const before = queue.length;
   take(reply);
@@ -425,6 +426,8 @@ function help() {
     row.append(node("th", key), node("td", what));
     return row;
   }));
+  $("guidelines").textContent = me.guidelines;
+  $("guidelines").hidden = !me.guidelines;
   $("help").showModal();
 }
 

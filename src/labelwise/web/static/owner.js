@@ -78,6 +78,10 @@ async function show() {
   $("agreed").textContent = `${found.overlap} people are asked every query; ${agreement.queries} queries have several answers. Share of objects on which two people agree (same class, IoU at least 0.5):`;
   table("agree-people", [["person", (r) => r.who], ["compared with others", (r) => String(r.pairs), true], ["agree", share, true]], agreement.by_person);
   table("agree-classes", [["class", (r) => me.classes[r.label]], ["objects compared", whole("objects"), true], ["agree", share, true]], agreement.by_class);
+  $("quality").hidden = !found.quality.length;
+  const percent = (name) => (r) => (100 * r[name]).toFixed(0);
+  table("good", [["person", (r) => r.who], ["answers compared", whole("answers"), true], ["of known questions", whole("known"), true], ["right, %", percent("right"), true],
+    ["95 % interval", (r) => `${percent("low")(r)} to ${percent("high")(r)}`], ["", (r) => (r.noise ? "hardly better than guessing: look at some answers (they stay), or ask somebody else" : "")]], found.quality);
   $("missing").hidden = !missing.length;
   table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true], ["", (r) => addButton(r.name)]], missing);
   const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
