@@ -31,13 +31,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int8, Int64
 
 from labelwise.tracks.cut import minimum_cut
+from labelwise.tracks.known import Known, clamps
 from labelwise.tracks.links import Graph, link
 from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
+
+Ties = Literal["detector", "present", "absent"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,9 +68,12 @@ def estimate(
     tracks: Tracks,
     *,
     theta: float = 0.5,
+    candidate_overlap: float = 0.0,
     cost_fp: float = 1.0,
     cost_fn: float = 1.0,
     cost_link: float = 1.0,
+    ties: Ties = "detector",
+    known: Known | None = None,
 ) -> Estimate:
     """The false positives and the missed objects that make the detections of nearby frames agree at least cost.
 
@@ -76,9 +83,14 @@ def estimate(
         labels: their classes.
         tracks: where each detection is in the frames around its own.
         theta: boxes that overlap by a larger IoU show the same object.
+        candidate_overlap: a moved box that overlaps a detection of its class by a larger IoU is no candidate.
         cost_fp: of calling a detection a false positive (Eq. 2.2).
         cost_fn: of calling a candidate a missed object (Eq. 2.3).
         cost_link: of a link whose ends disagree (Eq. 2.4).
+        ties: which of several labellings that cost least, by the errors that it has: "detector" the fewest false
+            positives, and then the fewest misses; "present" the fewest false positives and the most misses; "absent"
+            the most false positives and the fewest misses.
+        known: what answers tell of the nodes.
 
     Raises:
         LabelwiseError: what links.py and cut.py refuse; a cost that is negative or not finite.
@@ -86,9 +98,12 @@ def estimate(
     for name, cost in (("cost_fp", cost_fp), ("cost_fn", cost_fn), ("cost_link", cost_link)):
         if not (math.isfinite(cost) and cost >= 0):
             raise LabelwiseError(f"{name}: expected a finite cost from 0 on, got {cost}")
-    graph = link(offsets, boxes, labels, tracks, theta=theta)
+    if ties not in get_args(Ties):
+        raise LabelwiseError(f"ties: {ties!r} is none of {', '.join(get_args(Ties))}")
+    graph = link(offsets, boxes, labels, tracks, theta=theta, candidate_overlap=candidate_overlap)
     n, images = len(boxes), len(offsets) - 1
-    there = label(graph, cost_fp, cost_fn, cost_link)
+    clamped = None if known is None else clamps(graph, known)
+    there = label(graph, cost_fp, cost_fn, cost_link, ties, clamped)
     false_positive, false_negative = ~there[:n], there[n:]
     broken = int(np.count_nonzero(there[graph.links[:, 0]] != there[graph.links[:, 1]]))
     counts = int(np.count_nonzero(false_positive)), int(np.count_nonzero(false_negative))
@@ -103,18 +118,34 @@ def estimate(
     )
 
 
-def label(graph: Graph, cost_fp: float, cost_fn: float, cost_link: float) -> Bool[np.ndarray, " nodes"]:
-    """Whether each node says that an object is there; ties fall to the detector."""
+def label(
+    graph: Graph,
+    cost_fp: float,
+    cost_fn: float,
+    cost_link: float,
+    ties: Ties = "detector",
+    clamped: Int8[np.ndarray, " nodes"] | None = None,
+) -> Bool[np.ndarray, " nodes"]:
+    """Whether each node says that an object is there; `clamped` nodes (1 or 0, not -1) say what they must."""
     n = graph.n_detections
     unary_true, unary_false = np.zeros(len(graph)), np.zeros(len(graph))
     unary_false[:n], unary_true[n:] = cost_fp, cost_fn
+    if clamped is not None:
+        degree = np.bincount(graph.links.ravel(), minlength=len(graph))
+        most = np.ceil(cost_fp + cost_fn + cost_link * degree) + 1  # more than all else that hangs on a node
+        unary_true[clamped == 0], unary_false[clamped == 1] = most[clamped == 0], most[clamped == 1]
+    if ties == "absent":
+        return ~minimum_cut(unary_false, unary_true, graph.links, cost_link)
     there = minimum_cut(unary_true, unary_false, graph.links, cost_link)
+    if ties == "present":
+        return there
     # The largest set of objects has the fewest false positives. Candidates have links to detections alone: given
     # these, each costs least by itself, and is a miss only where that is strictly cheaper.
     links = graph.links[graph.links[:, 1] >= n]
     surplus = np.bincount(links[:, 1] - n, np.where(there[links[:, 0]], 1, -1), len(graph) - n)
+    free = np.ones(len(graph) - n, np.bool_) if clamped is None else clamped[n:] < 0
+    missed = np.zeros(len(surplus), np.bool_)
     if cost_link:
-        there[n:] = surplus > math.floor(Fraction(repr(float(cost_fn))) / Fraction(repr(float(cost_link))))
-    else:
-        there[n:] = False
+        missed = surplus > math.floor(Fraction(repr(float(cost_fn))) / Fraction(repr(float(cost_link))))
+    there[n:] = np.where(free, missed, there[n:])
     return there

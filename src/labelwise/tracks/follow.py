@@ -61,6 +61,7 @@ def follow(
     *,
     frames: int = 3,
     at: At = "centre",
+    return_within: float | None = None,
 ) -> Tracks:
     """Where every box is in the `frames` frames before its own and after it.
 
@@ -72,6 +73,8 @@ def follow(
         height_px: of every image.
         frames: how many frames to follow in each direction.
         at: the vector that moves a box: that at its centre, or the median over its middle.
+        return_within: a track ends where the flow back from the moved box misses the start by more than this share of
+            the box's width or height; None: no check.
 
     Raises:
         LabelwiseError: boxes that are not finite (row named) or inverted, columns of other lengths, an unknown `at`.
@@ -105,6 +108,9 @@ def follow(
                 now = now + (1 - 2 * way)
                 box += np.tile(move, 2)
                 clipped, inside = place(box, size[now])
+                if return_within is not None:
+                    back = _vectors(vectors, pair - first, 1 - way, box, flow.cell_px[now], flow.grid[now], at)
+                    inside &= (np.abs(move + back) <= return_within * (box[:, 2:] - box[:, :2])).all(axis=1)
                 alive, box, now, clipped = alive[inside], box[inside], now[inside], clipped[inside]
                 image[alive, column], moved[alive, column] = now, clipped
     return Tracks(image, moved)

@@ -70,6 +70,7 @@ def link(
     tracks: Tracks,
     *,
     theta: float = 0.5,
+    candidate_overlap: float = 0.0,
 ) -> Graph:
     """The detections of a pool, the candidates between them, and their links.
 
@@ -79,11 +80,15 @@ def link(
         labels: their classes.
         tracks: where each detection is in the frames around its own.
         theta: boxes that overlap by a larger IoU show the same object.
+        candidate_overlap: a moved box that overlaps a detection of its frame and class by a larger IoU is no candidate,
+            linked or not; from theta on: one that has no link is.
 
     Raises:
         LabelwiseError: a box that is not finite (row named), tracks of other detections or images, θ outside 0 to 1.
     """
     _check(offsets, boxes, labels, tracks, theta)
+    if not 0 <= candidate_overlap < 1:
+        raise LabelwiseError(f"candidate_overlap: expected an IoU from 0 to below 1, got {candidate_overlap}")
     n, image = len(boxes), image_of(offsets)
     row, column = np.nonzero((tracks.image >= 0) & (tracks.boxes[..., 2:] > tracks.boxes[..., :2]).all(axis=2))
     moved, where = tracks.boxes[row, column], tracks.image[row, column]
@@ -96,6 +101,9 @@ def link(
         found.append(_distinct(np.minimum(one, other) * n + np.maximum(one, other)))
     joined = np.stack(np.divmod(_distinct(np.concatenate(found)), max(n, 1)), axis=1)
     left = ~_met(joined, image, tracks.image)[row, column]
+    if candidate_overlap < theta:  # from theta on the two are linked
+        for at, _ in _between(group[n:], moved, group[:n], boxes, candidate_overlap):
+            left[at] = False
     row, moved, where, group = row[left], moved[left], where[left], group[n:][left]
 
     order = np.argsort(group, kind="stable")  # by frame, then class, then detection
