@@ -227,6 +227,8 @@ class TrackRule(Section):
     ties: Literal["detector", "present", "absent"] = "detector"
     """Of the labellings that cost least: the fewest false positives and then the fewest misses; the fewest false
     positives and the most misses; or the most false positives and the fewest misses."""
+    clamp_labelled: bool = True
+    """Whether what is known of labelled frames stands: their detections and candidates are not estimated."""
     cost_fp: float = Field(1.0, ge=0, le=1000)
     """Cost of a detection that is said to be no object (Eq. 2.2)."""
     cost_fn: float = Field(1.0, ge=0, le=1000)
