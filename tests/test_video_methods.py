@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from labelwise import catalog, config
 from labelwise.config import parse
 from labelwise.evaluate.true_errors import errors
 from labelwise.score import detection_errors, temporal_coherence
@@ -196,3 +197,18 @@ def test_a_frame_is_an_image_and_what_videos_need_is_known_beforehand():
             query={"unit": "image", "score": "temporal_coherence", "select": "top"},
             labels={"policy": "background"},
         )
+
+
+@pytest.mark.parametrize(("data", "lr", "epochs", "steps", "share"), [
+    ("roads_paper", 0.02, 10, (5, 7), 0.12), ("imagenet_vid_paper", 0.001, 6, (3, 5), 0.1)])  # fmt: skip
+@pytest.mark.parametrize("method", ["temporal_coherence", "random_r", "frame_entropy", "oracle_fp"])
+def test_the_papers_protocol_resolves_with_every_kind_of_method(data, lr, epochs, steps, share, method) -> None:
+    run = config.load(catalog.recipe_files(f"{data}+{method}"), ["query.select.exclude=1"])
+    assert (run.train.lr, run.train.epochs, run.train.step_epochs, run.train.batch_size) == (lr, epochs, steps, 12)
+    assert run.train.optimiser == "sgd"
+    assert run.train.schedule == "step"
+    assert run.train.warm_start
+    assert (run.model.name, run.query.threshold, run.tracks.frames) == ("faster_rcnn", 0.5, 3)
+    assert run.query.select[0].settings == {"exclude": 1}
+    frames = run.budget.per_round[0] / run.budget.start_images  # of the pool
+    assert run.budget.start_images + sum(run.budget.per_round) / frames == pytest.approx(share)

@@ -152,7 +152,7 @@ def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, An
         menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
     if run.needs_tracks:
         began = perf_counter()
-        moving = _among(optical_flow(now.context), now.predicted)
+        moving = among(optical_flow(now.context), now.predicted)
         if now.number == 1:  # once is enough
             now.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
         tracks = tracks_of(now, found, moving, model)
@@ -194,7 +194,7 @@ def known_errors(found: Detections, known: Labels, whole: Bool[np.ndarray, " ima
     return Known(verdict, missed, whole)
 
 
-def _among(moving: flow.Flow, predicted: Bool[np.ndarray, " images"]) -> flow.Flow:
+def among(moving: flow.Flow, predicted: Bool[np.ndarray, " images"]) -> flow.Flow:
     """The flow between frames that the model looked at alone: one that it did not is no frame without objects."""
     return replace(moving, joined=moving.joined & predicted & np.append(predicted[1:], False))
 
