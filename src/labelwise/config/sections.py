@@ -221,9 +221,9 @@ class TrackRule(Section):
     return_within: float | None = Field(None, gt=0, le=10)
     """A box that the flow moves on is lost where the flow back misses its start by more than this share of its width or
     height; none: it is followed without a check."""
-    candidate_overlap: float = Field(0.0, ge=0, lt=1)
-    """A moved box that overlaps a detection of its class by more (IoU) is no candidate for a missed object; from `theta`
-    on: every one without a link is a candidate."""
+    candidate_overlap: float = Field(0.3, ge=0, lt=1)
+    """A moved box that overlaps a detection of its class by more (IoU) is no candidate for a missed object (0: Fig.
+    2.2b); from `theta` on every one without a link is."""
     ties: Literal["detector", "present", "absent"] = "detector"
     """Of the labellings that cost least: the fewest false positives and then the fewest misses; the fewest false
     positives and the most misses; or the most false positives and the fewest misses."""

@@ -77,7 +77,8 @@ TABLE = {
 @dataclass(frozen=True, slots=True)
 class Preset:
     """How much to film: clips of each split, shortest and longest in seconds, (width, height), frames per second;
-    `density`: by how much more road users there are than in Table 2.1."""
+    `density`: by how much more road users there are than in Table 2.1.
+    """
 
     train: int
     test: int

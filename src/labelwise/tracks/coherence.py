@@ -68,7 +68,7 @@ def estimate(
     tracks: Tracks,
     *,
     theta: float = 0.5,
-    candidate_overlap: float = 0.0,
+    candidate_overlap: float = 0.3,
     cost_fp: float = 1.0,
     cost_fn: float = 1.0,
     cost_link: float = 1.0,

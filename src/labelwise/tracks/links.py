@@ -70,7 +70,7 @@ def link(
     tracks: Tracks,
     *,
     theta: float = 0.5,
-    candidate_overlap: float = 0.0,
+    candidate_overlap: float = 0.3,
 ) -> Graph:
     """The detections of a pool, the candidates between them, and their links.
 
