@@ -194,7 +194,8 @@ def measure(
             total.add(other_frames=((full.fp != said.fp) | (full.fn != said.fn))[counted].sum())
     return {
         "k": k, "way": way, "detector": "errors" if errors else "perfect", "ask_every": n,
-        "candidate_overlap": overlap, "reach": "" if way == "thinned pool" else "all" if reach is None else f"{reach}k", **total.row(),
+        "candidate_overlap": overlap,
+        "reach": "" if way == "thinned pool" else "all" if reach is None else f"{reach}k", **total.row(),
     }  # fmt: skip
 
 

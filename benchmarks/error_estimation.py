@@ -7,7 +7,7 @@ judged. Estimated false positives stand beside as many detections of lowest conf
 that overlaps a missed object of its class by IoU > 0.5) beside as many detections from just below that threshold.
 `rank`: Spearman's correlation of a frame's estimated with its true errors. Only frames count that may be asked and are
 not labelled. `rule`: what is no candidate (`tracks.candidate_overlap`), and what else is set. Results:
-benchmarks/results/error_estimation.csv, two lines per project, rule and kind of error; the lines of a project and rule
+benchmarks/results/error_estimation_rules.csv, two lines per project, rule and kind of error; the lines of a project and rule
 are written as soon as they are there, in place of older ones, so that several runs may share the file.
 """
 
@@ -168,7 +168,7 @@ def main() -> None:
 
 def keep(lines: list[dict[str, object]]) -> None:
     """Writes these lines to the results, in place of older ones of the same project, round, rule and threshold."""
-    path = HERE / "results" / "error_estimation.csv"
+    path = HERE / "results" / "error_estimation_rules.csv"
     with FileLock(Path(tempfile.gettempdir()) / "labelwise_error_estimation.lock"):
         old = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
         same = ("project", "round", "rule", "threshold")
