@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from labelwise.tracks import cut, links
 from labelwise.tracks.coherence import estimate
 from labelwise.tracks.cut import minimum_cut
-from labelwise.tracks.known import Known
+from labelwise.tracks.clamps import Known
 from labelwise.tracks.links import link
 from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
 

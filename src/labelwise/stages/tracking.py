@@ -23,7 +23,7 @@ from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
-from labelwise.tracks.known import Known
+from labelwise.tracks.clamps import Known
 from labelwise.tracks.neighbours import around, pairs, reach
 from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
@@ -204,8 +204,15 @@ def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[
     pool, rule, context = now.pool, now.run.tracks, now.context
     size = pool.width_px, pool.height_px
     if rule.tracker == "flow":
-        how = {"frames": rule.frames, "at": rule.at, "return_within": rule.return_within}
-        return follow.follow(found.offsets, found.boxes, moving, *size, **how)
+        return follow.follow(
+            found.offsets,
+            found.boxes,
+            moving,
+            *size,
+            frames=rule.frames,
+            at=rule.at,
+            return_within=rule.return_within,
+        )
     images, detector = context.images("pool"), model()
     trunk, weights_input = cast(Trunk, detector.backbone), cast(WeightsInput, detector.weights_input)
     device = next(detector.parameters()).device

@@ -4,16 +4,17 @@ Source: 001, section 2.3.2, Eq. 2.1 to 2.4. Detections and candidates (links.py)
 (a true positive, a missed object: FN) or "none is" (a false positive, a true negative); a detection pays `cost_fp` to
 say none, a candidate pays `cost_fn` to say there is one, a link pays `cost_link` where its ends disagree, and the
 labelling that costs least is found exactly (cut.py).
-Differs from the paper: the three costs are settings (there all are 1); ties, which are frequent then, have a rule; and
-what is known of labelled frames is not estimated (known.py).
-Ties fall to the detector (`ties`): of all labellings that cost least, this is the one with the fewest false positives, and of
-those the one with the fewest missed objects. There is exactly one such, and no frame earns its place by a coin toss: a
-detection that is linked to one candidate alone costs 1 as a false positive, as a true one beside a true negative, and
-as a true one beside a miss; nothing is reported. (A cut by itself returns an extreme: a false positive, or a miss.)
-Its effect on the ranking of frames (Spearman's correlation of estimated with true errors, a tenth of misses and alarms
-in one frame, benchmarks/results/coherence_rules.csv): with k = 3 0.988, 0.988 and 0.985 for false positives by
-"detector", "present" and "absent", for misses 0.969, 0.936 and 0.969. With k = 1 a lone miss between two detections is a
-tie: "present" finds 98 % of them at a precision of 0.94 (correlation 0.968), "detector" 78 % at 1.00 (0.877).
+Differs from the paper: the three costs are settings (there all are 1); ties, which are frequent then, have a rule;
+and what is known of labelled frames is not estimated (clamps.py).
+Ties fall to the detector (`ties`): of all labellings that cost least, this is the one with the fewest false
+positives, and of those the one with the fewest missed objects. There is exactly one such, and no frame earns its
+place by a coin toss: a detection that is linked to one candidate alone costs 1 as a false positive, as a true one
+beside a true negative, and as a true one beside a miss; nothing is reported. (A cut by itself returns an extreme: a
+false positive, or a miss.) Its effect on the ranking of frames (Spearman's correlation of estimated with true errors,
+a tenth of misses and alarms in one frame, benchmarks/results/coherence_rules.csv): with k = 3 0.988, 0.988 and 0.985
+for false positives by "detector", "present" and "absent", for misses 0.969, 0.936 and 0.969. With k = 1 a lone miss
+between two detections is a tie: "present" finds 98 % of them at a precision of 0.94 (correlation 0.968), "detector"
+78 % at 1.00 (0.877).
 Fails when: an object shows for a short time. With all costs 1, a run of up to 2k - 1 frames in the middle of a video
 (k: frames tracked either way) costs less as false positives than its 2k candidates before and after do. Where a longer
 run begins or ends while the tracker still follows it (an occlusion), k - 1 frames beyond that end get a miss each.
@@ -42,7 +43,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
 
 from labelwise.tracks.cut import minimum_cut
-from labelwise.tracks.known import Known, clamps
+from labelwise.tracks.clamps import Known, clamps
 from labelwise.tracks.links import Graph, link
 from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
 

@@ -8,10 +8,10 @@ vectors at 5 x 5 points spread evenly over it, per axis, each from its cell; it 
 fails. Over the whole box the median was worse than the centre: objects fill too little of their boxes
 (benchmarks/flow.py). A track ends (image -1, from there on) where the shot ends, where the centre leaves the image, or
 where less than half of the box's area is left in it. The motion goes on from the whole box; the box given is clipped.
-`return_within`, ours (Kalal et al., 2010, forward-backward error): a track ends where the flow back from the new place
-misses the old one by more than this share of the box's width or height. On ground truth (60 clips, k = 3,
-benchmarks/results/coherence_rules.csv) 107 in place of 148 detections are called false positives at 0.25, 83 at 0.1, at
-1 % less recall; what remains are motions that flow takes for rest both ways (a small object before plain sky).
+`return_within`, ours (Kalal et al., 2010, forward-backward error): a track ends where the flow back from the new
+place misses the old one by more than this share of the box's width or height. On ground truth (60 clips, k = 3,
+benchmarks/results/coherence_rules.csv) 107 in place of 148 detections are called false positives at 0.25, 83 at 0.1,
+at 1 % less recall; what remains are motions that flow takes for rest both ways (a small object before plain sky).
 Fails when: the object moves farther between two frames than the flow can see, or is too small for a cell; when it grows
 or shrinks (the size is kept); behind an occluder, whose motion the box then takes.
 

@@ -5,16 +5,16 @@ the tracker into the frame of the other, overlaps it by IoU > θ, in either dire
 moved box of a detection that has no link into that frame is unmatched; the unmatched boxes of one frame are clustered
 "based on their overlap", each cluster is a candidate for a missed object, linked to the detections it was moved from.
 Differs from the paper: its text takes tracked boxes "not matched with any local detection" for candidates, its Fig.
-2.2b those "that do not overlap any local detection". Here a moved box that overlaps a detection of its own class by IoU
-> `candidate_overlap` is none: 0.5 (θ) is the text, 0 the figure, 0.3 the default. Ground truth as detections on 60 clips
-of drone_video_dev, k = 3 (benchmarks/results/coherence_rules.csv): 148, 50 and 28 of 20,662 are called false positives
-with 0.5, 0.3 and 0; with a tenth of misses and of alarms in one frame precision and recall of false positives are 0.91 /
-1.00, 0.98 / 1.00 and 0.98 / 1.00, of misses 0.85 / 0.98, 0.93 / 0.99 and 0.94 / 0.98. Its price: of detections that lie
-beside their object (IoU 0.2 to 0.45) in one frame 99, 62 and 1 % are called false positives, and at 0 an object near
-another of its class is never a candidate. Detections of other classes do not count: they may be the error.
-It does not say how it clusters. Here a cluster is a connected component of "same frame, same
-class, IoU > θ", and its box the mean of its members: that needs no order of the boxes (a greedy choice would need one,
-and moved boxes have no score of their own to give it), and the same boxes in another order give the same clusters.
+2.2b those "that do not overlap any local detection". Here a moved box that overlaps a detection of its own class by
+IoU > `candidate_overlap` is none: 0.5 (θ) is the text, 0 the figure, 0.3 the default. Ground truth as detections on
+60 clips of drone_video_dev, k = 3 (benchmarks/results/coherence_rules.csv): 148, 50 and 28 of 20,662 are called false
+positives with 0.5, 0.3 and 0; with a tenth of misses and of alarms in one frame precision and recall of false
+positives are 0.91 / 1.00, 0.98 / 1.00 and 0.98 / 1.00, of misses 0.85 / 0.98, 0.93 / 0.99 and 0.94 / 0.98. Its price:
+of detections that lie beside their object (IoU 0.2 to 0.45) in one frame 99, 62 and 1 % are called false positives,
+and at 0 an object near another of its class is never a candidate. Detections of other classes do not count: they may
+be the error. It does not say how it clusters. Here a cluster is a connected component of "same frame, same class, IoU
+> θ", and its box the mean of its members: that needs no order of the boxes (a greedy choice would need one, and moved
+boxes have no score of their own to give it), and the same boxes in another order give the same clusters.
 Fails when: many small steps make a chain from one object to its neighbour (rows of parked cars at a low θ): the
 component is then one candidate, whose mean box lies between them.
 

@@ -6,8 +6,9 @@ none surer has found it) is a true positive, another a false one; a candidate th
 is a miss, another none. In a frame of which a part is answered, detections that find a label and candidates on a missed
 one are known, and nothing else. What a labelled frame tells reaches its neighbours through the links.
 Seen in frames within k = 3 of labelled ones (a tenth of the frames; benchmarks/results/coherence_rules.csv): of false
-alarms that stand still for 15 frames, which nothing contradicts, 61 % are found in place of 2 %, at a precision of 0.97;
-with a fifth labelled 85 % in place of 3 %. Errors of one frame gain next to nothing (precision 0.977 for 0.972).
+alarms that stand still for 15 frames, which nothing contradicts, 61 % are found in place of 2 %, at a precision of
+0.97; with a fifth labelled 85 % in place of 3 %. Errors of one frame gain next to nothing (precision 0.977 for
+0.972).
 Fails when: labels lie beside their objects by more than IoU 0.5 allows; the neighbours then are told wrong.
 
 Two candidates of frame 1, which is wholly labelled: one lies on the label that no detection found.
