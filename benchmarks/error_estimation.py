@@ -8,7 +8,8 @@ that overlaps a missed object of its class by IoU > 0.5) beside as many detectio
 `rank`: Spearman's correlation of a frame's estimated with its true errors. Only frames count that may be asked and
 are not labelled. `rule`: what is no candidate (`tracks.candidate_overlap`), and what else is set. Results:
 benchmarks/results/error_estimation_rules.csv, two lines per project, rule and kind of error; the lines of a project
-and rule are written as soon as they are there, in place of older ones, so that several runs may share the file."""
+and rule are written as soon as they are there, in place of older ones, so that several runs may share the file.
+"""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from labelwise.tracks import cut, links
+from labelwise.tracks.clamps import Known
 from labelwise.tracks.coherence import estimate
 from labelwise.tracks.cut import minimum_cut
-from labelwise.tracks.clamps import Known
 from labelwise.tracks.links import link
 from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
 

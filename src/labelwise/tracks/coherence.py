@@ -42,8 +42,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int64
 
-from labelwise.tracks.cut import minimum_cut
 from labelwise.tracks.clamps import Known, clamps
+from labelwise.tracks.cut import minimum_cut
 from labelwise.tracks.links import Graph, link
 from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
 
