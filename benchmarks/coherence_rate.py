@@ -11,6 +11,7 @@ drawn once on the film, the same for every row. Two ways to ask about every n-th
   frame that may be asked (`tracks/neighbours.py`), or of all;
 * "thinned pool": there is nothing but every n-th frame (`data.stride_frames`, refused since).
 
+`candidate_overlap` as in `tracks`: 0.5 is every moved box without a link, 0 Fig. 2.2b.
 All counts are of the frames that may be asked. `linked_j`: of the boxes that have a box of their class in the frame j
 steps away, before or after, the share with a link into it. `fp_called`, `fn_called`: detections called false
 positives, candidates called missed objects; `clips_with_wrong_fp` and `fp_wrong_in_worst_clip` tell where right
@@ -94,11 +95,13 @@ def take(boxes: Boxes, keep: np.ndarray) -> Boxes:
     return Boxes.from_rows(image_of(boxes.offsets)[rows], boxes.xyxy[rows], boxes.labels[rows], len(boxes.offsets) - 1)
 
 
-def judged(pool: Pool, moving: flow.Flow, found: Boxes, seen: np.ndarray, k: int) -> tuple[Tracks, coherence.Estimate]:
+def judged(
+    pool: Pool, moving: flow.Flow, found: Boxes, seen: np.ndarray, k: int, overlap: float
+) -> tuple[Tracks, coherence.Estimate]:
     """The tracks and the verdicts where the model looked at the frames `seen` alone."""
     moving = replace(moving, joined=moving.joined & seen & np.append(seen[1:], False))
     tracks = follow.follow(found.offsets, found.xyxy, moving, pool.width_px, pool.height_px, frames=k)
-    return tracks, coherence.estimate(found.offsets, found.xyxy, found.labels, tracks)
+    return tracks, coherence.estimate(found.offsets, found.xyxy, found.labels, tracks, candidate_overlap=overlap)
 
 
 def hits(said: coherence.Estimate, counted: np.ndarray, truth: Boxes, missed: np.ndarray) -> np.ndarray:
@@ -143,7 +146,14 @@ def ratio(part: int, whole: int) -> object:
 
 
 def measure(
-    given: argparse.Namespace, pools: list[Pool], k: int, way: str, n: int, reach: int | None, errors: bool
+    given: argparse.Namespace,
+    pools: list[Pool],
+    k: int,
+    way: str,
+    n: int,
+    reach: int | None,
+    errors: bool,
+    overlap: float,
 ) -> Row:
     total = Sum(k)
     for film in pools:
@@ -165,7 +175,7 @@ def measure(
             inside = seen[image_of(found.offsets)]
             found, alarm = take(found, inside), alarm[inside]
         moving = flow_of(pool, given.cache)
-        tracks, said = judged(pool, moving, found, seen, k)
+        tracks, said = judged(pool, moving, found, seen, k, overlap)
         image = image_of(found.offsets)
         fp = said.false_positive & counted[image]
         total.add(frames_asked=counted.sum(), frames_predicted=seen.sum(), flow_pairs=pairs(pool.clips.video, seen))
@@ -178,12 +188,13 @@ def measure(
         total.misses += hits(said, counted, pool.truth, missed)
         if way != "thinned pool" and reach is not None:
             whole = drawn[0]
-            _, full = judged(pool, moving, whole, np.ones(len(pool), bool), k)
+            _, full = judged(pool, moving, whole, np.ones(len(pool), bool), k, overlap)
             here = counted[image_of(whole.offsets)]
             total.add(other_verdicts=(full.false_positive[here] != said.false_positive[counted[image]]).sum())
             total.add(other_frames=((full.fp != said.fp) | (full.fn != said.fn))[counted].sum())
     return {
         "k": k, "way": way, "detector": "errors" if errors else "perfect", "ask_every": n,
+        "candidate_overlap": overlap,
         "reach": "" if way == "thinned pool" else "all" if reach is None else f"{reach}k", **total.row(),
     }  # fmt: skip
 
@@ -205,6 +216,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="every so-many-th clip")
     parser.add_argument("--frames", type=int, nargs="+", default=[3, 1], help="k: frames that boxes are followed")
+    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.3, 0.5, 0.1, 0.0],
+                        help="tracks.candidate_overlap; all but the first with a reach of 2k alone")  # fmt: skip
     parser.add_argument("--miss", type=float, default=0.1)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "labelwise_coherence_rate")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coherence_rate.csv"))
@@ -221,8 +234,10 @@ def main() -> None:
     }  # fmt: skip
     rows: list[Row] = []
     ways = dict.fromkeys([*(("tracks at film rate", reach) for reach in (1, 2, None)), ("thinned pool", None)])
-    for k, errors, n, (way, reach) in itertools.product(given.frames, (False, True), STRIDES, ways):
-        row = measure(given, pools, k, way, n, reach, errors)
+    first, *others = given.overlaps
+    settings = [*((first, *way) for way in ways), *((overlap, "tracks at film rate", 2) for overlap in others)]
+    for k, errors, n, (overlap, way, reach) in itertools.product(given.frames, (False, True), STRIDES, settings):
+        row = measure(given, pools, k, way, n, reach, errors, overlap)
         print("  ".join(f"{name}={value}" for name, value in row.items()), flush=True)
         rows.append({**row, **about})
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -20,7 +20,7 @@ DATA_LAYERS |= {"cifar10", "mnist", "cifar10_paper", "cifar100_paper", "tiny_ima
 DATA_LAYERS |= {"cifar100_ssl_paper", "tiny_imagenet_ssl_paper"}
 CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_dispersion", "teacher_entropy", "ceal"}
 DATA_LAYERS |= {"cifar10_frozen", "mnist_frozen", "classes_frozen"}
-DATA_LAYERS |= {"drones", "roads", "starter_classes", "starter_frames"}
+DATA_LAYERS |= {"drones", "roads", "roads_paper", "imagenet_vid_paper", "starter_classes", "starter_frames"}
 DATA_LAYERS |= {"starter_frozen", "fod_a_frozen"}
 ONLY_WITH_FILES = {"frozen"}
 """Methods that need files of weights (tests/test_frozen_detector.py runs them with random ones)."""

@@ -211,14 +211,32 @@ def test_flow_at_the_centre_of_a_box_foretells_where_it_is_next() -> None:
 
 def test_nonsense_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     for settings, message in (
-        ({"preset": "huge"}, "preset is 'huge'; expected one of paper, small, tiny"),
+        ({"preset": "huge"}, "preset is 'huge'; expected one of paper, small, dense, tiny"),
         ({"train": -1}, "train is -1; expected at least 0"),
         ({"seconds": (3.0, 2.0)}, "seconds"),
         ({"size_px": (32, 200)}, "size_px"),
         ({"fps": 0.0}, "fps is 0.0; expected 1 to 240"),
+        ({"density": -1.0}, "density is -1.0; expected 0 to 10"),
     ):
         with pytest.raises(LabelwiseError, match=message):
             roads.write(tmp_path / "r", **settings)
     assert not list(tmp_path.iterdir())
     roads.write(tmp_path / "none", train=0, test=0)
     assert content(tmp_path / "none", "train")["images"] == []
+
+
+def test_density_raises_the_number_of_objects_and_1_changes_nothing() -> None:
+    shots = roads.plan("train", 8)
+
+    def objects(density: float) -> int:
+        settings = roads._chosen("tiny", seconds=(0.04, 0.04), density=density)
+        return sum(len(boxes) for k, shot in enumerate(shots) for _, boxes in roads._film(rng_of(k), shot, settings))
+
+    plain = roads._chosen("tiny", seconds=(0.04, 0.04))
+    before = sum(len(boxes) for k, shot in enumerate(shots) for _, boxes in roads._film(rng_of(k), shot, plain))
+    assert objects(1.0) == before
+    assert objects(3.0) > 1.5 * before
+
+
+def rng_of(clip: int) -> np.random.Generator:
+    return np.random.default_rng([0, 0, clip])

@@ -12,10 +12,11 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from labelwise.tracks import cut, links
+from labelwise.tracks.clamps import Known
 from labelwise.tracks.coherence import estimate
 from labelwise.tracks.cut import minimum_cut
 from labelwise.tracks.links import link
-from labelwise.types import LabelwiseError, Tracks, image_of
+from labelwise.types import Boxes, LabelwiseError, Tracks, image_of
 
 BOX = np.array([0, 0, 10, 10], np.float32)
 
@@ -28,7 +29,7 @@ def iou(a, b) -> float:
     return wide * high / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - wide * high)
 
 
-def slow_link(offsets, boxes, labels, tracks, theta):
+def slow_link(offsets, boxes, labels, tracks, theta, overlap=1.0):
     """Section 2.3.2, line by line: links as a set of pairs, candidates as (image, class, members)."""
     image, n = image_of(offsets), len(boxes)
     moved = {}
@@ -48,6 +49,8 @@ def slow_link(offsets, boxes, labels, tracks, theta):
         for kind in sorted(set(labels.tolist())):
             left = [(i, box) for (i, j), many in sorted(moved.items()) if j == frame for box in many
                     if labels[i] == kind and (i, j) not in met]  # fmt: skip
+            local = [b for b in range(n) if image[b] == frame and labels[b] == kind]
+            left = [(i, box) for i, box in left if all(iou(box, boxes[b]) <= overlap for b in local)]
             groups = []
             for member in left:
                 near = [g for g in groups if any(iou(member[1], box) > theta for _, box in g)]
@@ -74,9 +77,9 @@ def make(seed: int, images: int, n: int, k: int, classes: int, grid: float, side
     return offsets, boxes, rng.integers(0, classes, n) * 3 - 1, Tracks(where, moved)
 
 
-def same(pool, theta) -> links.Graph:
-    graph = link(*pool, theta=theta)
-    pairs, found = slow_link(*pool, theta)
+def same(pool, theta, overlap=0.99) -> links.Graph:
+    graph = link(*pool, theta=theta, candidate_overlap=overlap)
+    pairs, found = slow_link(*pool, theta, overlap)
     assert graph.links.tolist() == [list(pair) for pair in pairs]
     assert graph.candidate_image.tolist() == [frame for frame, _, _ in found]
     assert graph.candidate_labels.tolist() == [kind for _, kind, _ in found]
@@ -88,17 +91,18 @@ def same(pool, theta) -> links.Graph:
 
 @settings(deadline=None, max_examples=150)
 @given(st.integers(0, 10**6), st.integers(1, 7), st.integers(0, 25), st.integers(0, 3), st.integers(1, 3),
-       st.sampled_from([1.0, 0.1]), st.sampled_from([0.0, 0.25, 0.5, 0.9]))  # fmt: skip
-def test_links_and_candidates_are_those_of_the_loops(seed, images, n, k, classes, grid, theta) -> None:
-    same(make(seed, images, n, k, classes, grid), theta)
+       st.sampled_from([1.0, 0.1]), st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+       st.sampled_from([0.0, 0.2, 0.5, 0.99]))  # fmt: skip
+def test_links_and_candidates_are_those_of_the_loops(seed, images, n, k, classes, grid, theta, overlap) -> None:
+    same(make(seed, images, n, k, classes, grid), theta, overlap)
 
 
 @pytest.mark.parametrize("block", [1, 7])
 def test_the_blocks_of_pairs_change_nothing(monkeypatch, block) -> None:
     pool = make(3, 5, 60, 3, 2, 1.0, side=6)
-    before = same(pool, 0.3)
+    before = same(pool, 0.3, 0.1)
     monkeypatch.setattr(links, "PAIRS", block)
-    after = link(*pool, theta=0.3)
+    after = link(*pool, theta=0.3, candidate_overlap=0.1)
     assert len(before.links) > 60
     np.testing.assert_array_equal(before.links, after.links)
     np.testing.assert_array_equal(before.candidate_boxes, after.candidate_boxes)
@@ -152,7 +156,8 @@ def test_thousands_of_detections_in_a_frame_take_bounded_memory() -> None:
     keep = rng.random(n) < 0.9
     tracks = Tracks(where[keep], np.where(where[..., None] >= 0, boxes[:, None], 0).astype(np.float32)[keep])
     tracemalloc.start()
-    found = estimate(np.searchsorted(image[keep], np.arange(5)), boxes[keep], np.zeros(keep.sum(), np.int64), tracks)
+    pool = np.searchsorted(image[keep], np.arange(5)), boxes[keep], np.zeros(keep.sum(), np.int64)
+    found = estimate(*pool, tracks, candidate_overlap=0.3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 600 * 2**20  # all pairs would be 100 M
@@ -289,27 +294,91 @@ def test_the_cut_refuses_what_does_not_fit(bad, words) -> None:
         minimum_cut(*given_)
 
 
-@pytest.mark.parametrize("costs", [(1.0, 1.0, 1.0), (1.0, 0.5, 0.1), (0.3, 0.1, 0.1), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
-def test_the_estimate_costs_least_and_of_ties_has_fewest_errors(costs) -> None:
-    seen = 0
+COSTS = [(1.0, 1.0, 1.0), (1.0, 0.5, 0.1), (0.3, 0.1, 0.1), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+
+
+def known_of(rng, pool, graph) -> Known:
+    """A random part of the truth: some frames wholly labelled, some verdicts and missed objects of others."""
+    offsets, boxes, _, _ = pool
+    whole = rng.random(len(offsets) - 1) < 0.3
+    verdict = np.where(whole[image_of(offsets)] | (rng.random(len(boxes)) < 0.2), rng.integers(0, 2, len(boxes)), -1)
+    rows = np.flatnonzero(rng.random(len(graph) - graph.n_detections) < 0.3)
+    corners = graph.candidate_boxes[rows] + np.float32(0.1)
+    missed = Boxes.from_rows(graph.candidate_image[rows], corners, graph.candidate_labels[rows], len(whole))
+    return Known(verdict.astype(np.int8), missed, whole)
+
+
+def slow_clamps(graph, known) -> list[int]:
+    """Node after node: whether an object is there (1), none (0), or nobody knows (-1)."""
+    out = known.detections.tolist()
+    for frame, box, kind in zip(graph.candidate_image, graph.candidate_boxes, graph.candidate_labels, strict=True):
+        there = [iou(box, m) > 0.5 and kind == c
+                 for m, c, j in zip(known.missed.xyxy, known.missed.labels, known.missed.image, strict=True)
+                 if j == frame]  # fmt: skip
+        out.append(1 if any(there) else 0 if known.whole[frame] else -1)
+    return out
+
+
+@pytest.mark.parametrize("clamped", [False, True])
+@pytest.mark.parametrize("ties", ["detector", "present", "absent"])
+@pytest.mark.parametrize("costs", COSTS)
+def test_the_estimate_costs_least_and_keeps_to_the_rule_of_ties_and_to_what_is_known(costs, ties, clamped) -> None:
+    seen = clamps_seen = 0
     for seed in range(60):
         pool = make(seed, 5, 7, 2, 1, 1.0, side=4)
-        graph, n = link(*pool, theta=0.3), 7
-        if len(graph) > 16:
+        graph, n = link(*pool, theta=0.3, candidate_overlap=0.1), 7
+        if len(graph) > 14:
             continue
         seen += 1
         size = len(graph)
         every = (np.arange(2**size)[:, None] >> np.arange(size) & 1).astype(bool)
+        known = known_of(np.random.default_rng(seed), pool, graph) if clamped else None
+        if known is not None:
+            fixed = np.array(slow_clamps(graph, known))
+            clamps_seen += np.count_nonzero(fixed[n:] == 1)
+            every = every[((fixed < 0) | (every == fixed)).all(axis=1)]
         unary_true = np.where(np.arange(size) < n, 0, costs[1])
         cost = energy(every, unary_true, np.where(np.arange(size) < n, costs[0], 0), graph.links, costs[2])
         best = every[np.isclose(cost, cost.min(), rtol=0, atol=1e-9)]
-        order = np.lexsort((best[:, n:].sum(axis=1), (~best[:, :n]).sum(axis=1)))
-        found = estimate(*pool, theta=0.3, cost_fp=costs[0], cost_fn=costs[1], cost_link=costs[2])
+        fp, fn = (~best[:, :n]).sum(axis=1), best[:, n:].sum(axis=1)
+        keys = {"detector": (fn, fp), "present": (-fn, fp), "absent": (fn, -fp)}[ties]
+        order = np.lexsort(keys)
+        settings_ = {"cost_fp": costs[0], "cost_fn": costs[1], "cost_link": costs[2], "ties": ties, "known": known}
+        found = estimate(*pool, theta=0.3, candidate_overlap=0.1, **settings_)
         np.testing.assert_array_equal(np.concatenate([~found.false_positive, found.false_negative]), best[order[0]])
         assert found.energy == pytest.approx(cost.min())
         assert found.fp.tolist() == np.bincount(image_of(pool[0])[found.false_positive], minlength=5).tolist()
         assert found.fn.tolist() == np.bincount(found.candidates.image[found.false_negative], minlength=5).tolist()
     assert seen > 5
+    assert not clamped or clamps_seen > 5
+
+
+def test_what_is_known_of_one_frame_reaches_its_neighbours() -> None:
+    pool = pool_of([chain([0, 1, 2, 3, 4], 5, 1)], 5)  # a false alarm that stays: nothing speaks against it
+    whole = np.array([True, False, True, False, True])
+    known = Known(np.array([0, -1, 0, -1, 0], np.int8), Boxes.empty(5), whole)
+    assert estimate(*pool).fp.tolist() == [0, 0, 0, 0, 0]
+    assert estimate(*pool, known=known).fp.tolist() == [1, 1, 1, 1, 1]
+
+
+def test_a_moved_box_that_overlaps_a_detection_is_no_candidate() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 20, 12]], np.float32)  # IoU 100 / 240
+    image, moved = np.array([[-1, 1], [0, -1]]), np.zeros((2, 2, 4), np.float32)
+    moved[0, 1], moved[1, 0] = boxes
+    pool = np.array([0, 1, 2]), boxes, np.zeros(2, np.int64), Tracks(image, moved)
+    assert [len(link(*pool, candidate_overlap=most)) for most in (0.0, 0.4, 0.42, 0.9)] == [2, 2, 4, 4]
+    assert len(link(pool[0], boxes, np.array([0, 1]), pool[3])) == 4  # of another class
+    with pytest.raises(LabelwiseError, match="candidate_overlap"):
+        link(*pool, candidate_overlap=1.0)
+
+
+def test_settings_and_knowledge_that_do_not_fit_are_refused() -> None:
+    pool = pool_of([chain([0], 2, 1)], 2)
+    with pytest.raises(LabelwiseError, match="ties"):
+        estimate(*pool, ties="coin")
+    known = Known(np.zeros(2, np.int8), Boxes.empty(2), np.zeros(2, bool))
+    with pytest.raises(LabelwiseError, match="known: of 2 detections"):
+        estimate(*pool, known=known)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from labelwise import catalog, config
 from labelwise.config import parse
 from labelwise.evaluate.true_errors import errors
 from labelwise.score import detection_errors, temporal_coherence
 from labelwise.select import temporal_spread
+from labelwise.stages.tracking import known_errors
 from labelwise.targets.propagate import lenders, propagate
-from labelwise.types import Boxes, Clips, Labels, LabelwiseError, Rects, Tracks, offsets_of
+from labelwise.tracks.flow import Flow, record
+from labelwise.tracks.follow import follow
+from labelwise.types import Boxes, Clips, Detections, Labels, LabelwiseError, Rects, Tracks, offsets_of
 
 
 def spread_slowly(scores, image, videos, labelled, exclude, per_video):
@@ -196,3 +200,43 @@ def test_a_frame_is_an_image_and_what_videos_need_is_known_beforehand():
             query={"unit": "image", "score": "temporal_coherence", "select": "top"},
             labels={"policy": "background"},
         )
+
+
+@pytest.mark.parametrize(("data", "lr", "epochs", "steps", "share"), [
+    ("roads_paper", 0.02, 10, (5, 7), 0.12), ("imagenet_vid_paper", 0.001, 6, (3, 5), 0.1)])  # fmt: skip
+@pytest.mark.parametrize("method", ["temporal_coherence", "random_r", "frame_entropy", "oracle_fp"])
+def test_the_papers_protocol_resolves_with_every_kind_of_method(data, lr, epochs, steps, share, method) -> None:
+    run = config.load(catalog.recipe_files(f"{data}+{method}"), ["query.select.exclude=1"])
+    assert (run.train.lr, run.train.epochs, run.train.step_epochs, run.train.batch_size) == (lr, epochs, steps, 12)
+    assert run.train.optimiser == "sgd"
+    assert run.train.schedule == "step"
+    assert run.train.warm_start
+    assert (run.model.name, run.query.threshold, run.tracks.frames) == ("faster_rcnn", 0.5, 3)
+    assert run.query.select[0].settings == {"exclude": 1}
+    frames = run.budget.per_round[0] / run.budget.start_images  # of the pool
+    assert run.budget.start_images + sum(run.budget.per_round) / frames == pytest.approx(share)
+
+
+def test_partly_known_frames_tell_what_was_found_and_missed_and_no_more() -> None:
+    boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [0, 0, 10, 10], [50, 0, 60, 10]], np.float32)
+    probs, none = np.ones((4, 1), np.float32), np.zeros((4, 0), np.float32)
+    found = Detections(np.array([0, 2, 4]), boxes, probs, probs[:, 0], none)
+    told = Boxes.from_rows(np.array([0, 0, 1]), boxes[[0, 0, 0]] + [[0], [90], [0]], np.zeros(3, np.int64), 2)
+    whole = np.array([False, True])
+    known = known_errors(found, Labels(told, Rects.empty(2), Rects.empty(2), whole), whole)
+    assert known.detections.tolist() == [1, -1, 1, 0]
+    assert (known.missed.image.tolist(), known.missed.xyxy[:, 0].tolist()) == ([0], [90])
+
+
+@pytest.mark.parametrize(
+    ("back", "within", "followed"), [(-4, 0.1, True), (0, 0.1, False), (0, 0.6, True), (0, None, True)]
+)
+def test_a_track_ends_where_the_flow_back_misses_its_start(back, within, followed) -> None:
+    rows = np.zeros(2, record(2, 4))
+    rows["joined"][0] = True
+    rows["flow"][0, 0, ..., 0], rows["flow"][0, 1, ..., 0] = 4, back
+    grid = np.array([[4, 2], [4, 2]])
+    moving = Flow((rows,), np.array([0, 2]), np.array([True, False]), np.full((2, 2), 8.0), grid)
+    size, box = (np.array([32, 32]), np.array([16, 16])), np.array([[0, 0, 8, 8]], np.float32)
+    tracks = follow(np.array([0, 1, 1]), box, moving, *size, frames=1, return_within=within)
+    assert tracks.image.tolist() == [[-1, 1 if followed else -1]]

@@ -218,6 +218,17 @@ class TrackRule(Section):
     """The flow at the box's centre, or its median in the box."""
     theta: float = Field(0.5, ge=0, lt=1)
     """IoU from which (above it) a moved box and a detection are linked."""
+    return_within: float | None = Field(None, gt=0, le=10)
+    """A box that the flow moves on is lost where the flow back misses its start by more than this share of its width or
+    height; none: it is followed without a check."""
+    candidate_overlap: float = Field(0.3, ge=0, lt=1)
+    """A moved box that overlaps a detection of its class by more (IoU) is no candidate for a missed object (0: Fig.
+    2.2b); from `theta` on every one without a link is."""
+    ties: Literal["detector", "present", "absent"] = "detector"
+    """Of the labellings that cost least: the fewest false positives and then the fewest misses; the fewest false
+    positives and the most misses; or the most false positives and the fewest misses."""
+    clamp_labelled: bool = True
+    """Whether what is known of labelled frames stands: their detections and candidates are not estimated."""
     cost_fp: float = Field(1.0, ge=0, le=1000)
     """Cost of a detection that is said to be no object (Eq. 2.2)."""
     cost_fn: float = Field(1.0, ge=0, le=1000)

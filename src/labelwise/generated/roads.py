@@ -76,18 +76,22 @@ TABLE = {
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """How much to film: clips of each split, shortest and longest in seconds, (width, height), frames per second."""
+    """How much to film: clips of each split, shortest and longest in seconds, (width, height), frames per second;
+    `density`: by how much more road users there are than in Table 2.1.
+    """
 
     train: int
     test: int
     seconds: tuple[float, float]
     size_px: tuple[int, int]
     fps: float
+    density: float = 1.0
 
 
 PRESETS = {
     "paper": Preset(197, 97, (10.0, 30.0), (640, 480), 25.0),
     "small": Preset(24, 12, (2.0, 4.0), (320, 192), 25.0),
+    "dense": Preset(24, 12, (2.0, 4.0), (320, 192), 25.0, density=2.0),
     "tiny": Preset(3, 2, (0.48, 0.48), (256, 160), 25.0),
 }
 
@@ -102,15 +106,17 @@ def write(
     seconds: tuple[float, float] | None = None,
     size_px: tuple[int, int] | None = None,
     fps: float | None = None,
+    density: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write the road scenes as a COCO video data set with the splits `train` and `test`.
 
-    `preset`: "paper" (Table 2.1), "small" (CPU experiments) or "tiny" (unit tests). The others override it: how many
-    clips to `train` and to `test`, how long a clip is (shortest, longest, in seconds), (width, height) and frames per
-    second. `progress(1)` after each frame.
+    `preset`: "paper" (Table 2.1), "small" (CPU experiments), "dense" (as small, at least 3 objects a frame) or "tiny"
+    (unit tests). The others override it: how many
+    clips to `train` and to `test`, how long a clip is (shortest, longest, in seconds), (width, height), frames per
+    second, and `density`: by how much the probabilities of Table 2.1 are raised. `progress(1)` after each frame.
     """
-    chosen = _chosen(preset, train=train, test=test, seconds=seconds, size_px=size_px, fps=fps)
+    chosen = _chosen(preset, train=train, test=test, seconds=seconds, size_px=size_px, fps=fps, density=density)
     with new_folder(root) as folder:
         (folder / "annotations").mkdir()
         for number, (split, clips) in enumerate(zip(SPLITS, (chosen.train, chosen.test), strict=True)):
@@ -173,7 +179,8 @@ def _diagonal(areas: tuple[str, ...], conditions: tuple[str, ...]) -> list[tuple
 
 def _film(rng: np.random.Generator, shot: Shot, preset: Preset) -> Iterator[tuple[Any, list[film.Box]]]:
     frames = max(round(rng.uniform(*preset.seconds) * preset.fps), 1)
-    clip = film.clip(rng, shot.area, shot.condition, shot.chance, frames, preset.fps, preset.size_px)
+    chance = tuple(min(one * preset.density, 1.0) for one in shot.chance)
+    clip = film.clip(rng, shot.area, shot.condition, chance, frames, preset.fps, preset.size_px)
     yield from clip.frames(rng)
 
 
@@ -190,6 +197,7 @@ def _chosen(name: str, **settings: Any) -> Preset:
         ("seconds", p.seconds, 0 < p.seconds[0] <= p.seconds[1] <= 3600, "0 < shortest <= longest <= 3600"),
         ("size_px", p.size_px, min(p.size_px) >= 64 and max(p.size_px) <= 4096, "64 to 4096 wide and high"),
         ("fps", p.fps, 1 <= p.fps <= 240, "1 to 240"),
+        ("density", p.density, 0 <= p.density <= 10, "0 to 10"),
     ):
         if not holds:
             raise LabelwiseError(f"roads: {key} is {value}; expected {expected}.")

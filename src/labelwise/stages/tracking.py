@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from labelwise import files
+from labelwise.config.sections import TrackRule
 from labelwise.evaluate import true_errors
 from labelwise.models._backbones import Trunk, WeightsInput, batch_of
 from labelwise.project.context import Context, askable, clips_of
@@ -22,8 +23,9 @@ from labelwise.project.round import Round
 from labelwise.targets.crops import appended
 from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
+from labelwise.tracks.clamps import Known
 from labelwise.tracks.neighbours import around, pairs, reach
-from labelwise.types import Detections, LabelwiseError, Pool, Targets, Tracks, image_of
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
 
 SAMPLE = 4
@@ -150,24 +152,49 @@ def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, An
         menu["true_fn"] = np.bincount(pool.truth.image[true.missed], minlength=len(pool))
     if run.needs_tracks:
         began = perf_counter()
-        moving = _among(optical_flow(now.context), now.predicted)
+        moving = among(optical_flow(now.context), now.predicted)
         if now.number == 1:  # once is enough
             now.info["skipped"] = [(p.where, f"{p.what}; {p.handling}") for p in moving.problems]
         tracks = tracks_of(now, found, moving, model)
         now.info["track_s"] = perf_counter() - began
-        rule = run.tracks
-        costs = {"cost_fp": rule.cost_fp, "cost_fn": rule.cost_fn, "cost_link": rule.cost_link}
-        estimate = coherence.estimate(found.offsets, found.boxes, found.labels, tracks, theta=rule.theta, **costs)
+        known = known_errors(found, now.known, now.covered) if run.tracks.clamp_labelled else None
+        estimate = judged(found, tracks, run.tracks, known)
         now.info["graph_s"] = perf_counter() - began - now.info["track_s"]
         _write(now, found, estimate)
         menu["estimated_fp"], menu["estimated_fn"] = estimate.fp, estimate.fn
-        asked = now.askable  # the frames between are judged too, and never asked
+        asked = now.askable & ~now.covered  # the frames between are judged too, and never asked
         now.info["estimated_fp"] = int(estimate.fp[asked].sum())
         now.info["estimated_fn"] = int(estimate.fn[asked].sum())
     return menu
 
 
-def _among(moving: flow.Flow, predicted: Bool[np.ndarray, " images"]) -> flow.Flow:
+def judged(found: Detections, tracks: Tracks, rule: TrackRule, known: Known | None) -> coherence.Estimate:
+    """The errors of the detections as the rule of a run has them."""
+    costs = {"cost_fp": rule.cost_fp, "cost_fn": rule.cost_fn, "cost_link": rule.cost_link}
+    return coherence.estimate(
+        found.offsets,
+        found.boxes,
+        found.labels,
+        tracks,
+        theta=rule.theta,
+        candidate_overlap=rule.candidate_overlap,
+        ties=rule.ties,
+        known=known,
+        **costs,
+    )
+
+
+def known_errors(found: Detections, known: Labels, whole: Bool[np.ndarray, " images"]) -> Known:
+    """What the answers tell of these detections: all of a frame that is wholly labelled, of others what was found."""
+    objects = known.annotations
+    true = true_errors.errors(found.offsets, found.boxes, found.labels, found.scores, objects)
+    verdict = np.where(true.false_positive, np.where(whole[found.image], 0, -1), 1).astype(np.int8)
+    rows = np.flatnonzero(true.missed)
+    missed = Boxes.from_rows(objects.image[rows], objects.xyxy[rows], objects.labels[rows], len(whole))
+    return Known(verdict, missed, whole)
+
+
+def among(moving: flow.Flow, predicted: Bool[np.ndarray, " images"]) -> flow.Flow:
     """The flow between frames that the model looked at alone: one that it did not is no frame without objects."""
     return replace(moving, joined=moving.joined & predicted & np.append(predicted[1:], False))
 
@@ -177,7 +204,15 @@ def tracks_of(now: Round, found: Detections, moving: flow.Flow, model: Callable[
     pool, rule, context = now.pool, now.run.tracks, now.context
     size = pool.width_px, pool.height_px
     if rule.tracker == "flow":
-        return follow.follow(found.offsets, found.boxes, moving, *size, frames=rule.frames, at=rule.at)
+        return follow.follow(
+            found.offsets,
+            found.boxes,
+            moving,
+            *size,
+            frames=rule.frames,
+            at=rule.at,
+            return_within=rule.return_within,
+        )
     images, detector = context.images("pool"), model()
     trunk, weights_input = cast(Trunk, detector.backbone), cast(WeightsInput, detector.weights_input)
     device = next(detector.parameters()).device

@@ -8,6 +8,10 @@ vectors at 5 x 5 points spread evenly over it, per axis, each from its cell; it 
 fails. Over the whole box the median was worse than the centre: objects fill too little of their boxes
 (benchmarks/flow.py). A track ends (image -1, from there on) where the shot ends, where the centre leaves the image, or
 where less than half of the box's area is left in it. The motion goes on from the whole box; the box given is clipped.
+`return_within`, ours (Kalal et al., 2010, forward-backward error): a track ends where the flow back from the new
+place misses the old one by more than this share of the box's width or height. On ground truth (60 clips, k = 3,
+benchmarks/results/coherence_rules.csv) 107 in place of 148 detections are called false positives at 0.25, 83 at 0.1,
+at 1 % less recall; what remains are motions that flow takes for rest both ways (a small object before plain sky).
 Fails when: the object moves farther between two frames than the flow can see, or is too small for a cell; when it grows
 or shrinks (the size is kept); behind an occluder, whose motion the box then takes.
 
@@ -61,6 +65,7 @@ def follow(
     *,
     frames: int = 3,
     at: At = "centre",
+    return_within: float | None = None,
 ) -> Tracks:
     """Where every box is in the `frames` frames before its own and after it.
 
@@ -72,6 +77,8 @@ def follow(
         height_px: of every image.
         frames: how many frames to follow in each direction.
         at: the vector that moves a box: that at its centre, or the median over its middle.
+        return_within: a track ends where the flow back from the moved box misses the start by more than this share of
+            the box's width or height; None: no check.
 
     Raises:
         LabelwiseError: boxes that are not finite (row named) or inverted, columns of other lengths, an unknown `at`.
@@ -105,6 +112,9 @@ def follow(
                 now = now + (1 - 2 * way)
                 box += np.tile(move, 2)
                 clipped, inside = place(box, size[now])
+                if return_within is not None:
+                    back = _vectors(vectors, pair - first, 1 - way, box, flow.cell_px[now], flow.grid[now], at)
+                    inside &= (np.abs(move + back) <= return_within * (box[:, 2:] - box[:, :2])).all(axis=1)
                 alive, box, now, clipped = alive[inside], box[inside], now[inside], clipped[inside]
                 image[alive, column], moved[alive, column] = now, clipped
     return Tracks(image, moved)
