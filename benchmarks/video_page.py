@@ -40,11 +40,12 @@ from labelwise.ask.cost import DEFAULT as COST
 from labelwise.ledger.import_export import current_answers
 from labelwise.ledger.suggestions import actions
 from labelwise.project import opening
-from labelwise.project.clip_flow import film_of, flow_of
+from labelwise.project.clip_flow import film_of, flow_of, part_of
 from labelwise.tracks import follow
 from labelwise.types import Answer, Cost, Query
 from labelwise.types.overlap import iou_matrix
 from labelwise.web import server
+from labelwise.web.film import REACH
 from labelwise.web.shown import Shown
 
 SAME = 0.5
@@ -89,6 +90,8 @@ class Site:
         self.ledger.record_many([(query, answer, Cost(queries=1)) for query, answer in known], "oracle")
         self.ledger.mark_done(0, "ask", {}, 0.0)
         self.page = server.Page(self.opened)
+        for image in self.asked:  # the flow is there: a person has waited for it once per film
+            flow_of(self.opened, part_of(self.opened, image, REACH), self.page.shown.pixels)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -180,6 +183,7 @@ def answered(name: str, data: str, way: str, n: int, gap: int, pictures: Path | 
         site = Site(name, data, Path(folder), n, gap)
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         window = browser.new_page(viewport={"width": 1366, "height": 768})
+        window.set_default_timeout(120_000)
         if way == "drawn":
             window.route("**/offers", lambda route: route.fulfill(json=NOTHING))
         person = Person(window, site)
