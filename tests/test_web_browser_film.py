@@ -214,3 +214,34 @@ def test_edits_come_back_by_keys_and_after_a_reload(site: Any, chromium: Any, tm
     np.testing.assert_allclose(got, [[150, 150, 350, 350], [170, 170, 220, 220]], atol=1.5)
     assert view.page.evaluate("Object.keys(localStorage).length") == 0
     assert len(view.complaints) == 1 and "409" in view.complaints[0]
+
+
+def test_what_the_model_found_is_taken_by_confidence(
+    site: Any, chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an image: one, all from a threshold on that keys move; only what is taken is a label."""
+    from labelwise.web.predicted import Predicted
+
+    a, b, c = (20.0, 20.0, 80.0, 80.0), (200.0, 150.0, 320.0, 260.0), (430.0, 60.0, 540.0, 170.0)
+    found = [(a, 0, 0.9), (b, 1, 0.6), (c, 2, 0.4)]
+    monkeypatch.setattr(Predicted, "boxes", lambda _self, _query, _image: found)
+    here = site("image", 3)
+    view = View(chromium, here, tmp_path)
+    view.wait_for_text("#offered", "^2 of the model$")
+    view.picture("model_offers_1366")
+    view.keys("e", "Enter")  # 0: what the model is sure of
+    view.wait_for_rank(1)
+    view.keys("<", "<")
+    view.wait_for_text("#offered", "^3 of the model$")
+    view.keys(">", ">", ">", ">", ">")
+    view.wait_for_text("#threshold-at", "^65 %$")
+    view.wait_for_text("#offered", "^1 of the model$")
+    view.keys("x", "<", "<", "t", "Enter")  # 1: the surest is refused, the next taken
+    view.wait_for_rank(2)
+    view.wait_for_text("#offered", "^2 of the model$")
+    view.keys("n")  # 2
+    got = here.stored(3)
+    assert [row["boxes"] for row in got] == [[list(a), list(b)], [list(b)], []]
+    done = [(0, 0, "verify"), (0, 1, "verify"), (1, None, "reject"), (1, 0, "verify"), (2, None, "reject")]
+    assert [row[:3] for row in suggested(here)] == [*done, (2, None, "reject")], "what was not shown is not counted"
+    assert {row[3] for row in suggested(here)} == {"model"} and view.complaints == []

@@ -16,8 +16,9 @@ from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.suggestions import actions
 from labelwise.project import opening
 from labelwise.project.clip_flow import film_of, part_of
+from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
-from labelwise.types import Answer, Cost, LabelwiseError, Query, Suggestion
+from labelwise.types import Answer, Cost, Detections, LabelwiseError, Query, Suggestion
 
 A, B, C = (0.0, 0.0, 10.0, 10.0), (20.0, 20.0, 30.0, 30.0), (40.0, 40.0, 50.0, 50.0)
 ANSWERS = [
@@ -183,3 +184,24 @@ def test_a_ledger_of_before_gets_the_table(tmp_path: Path) -> None:
         triggers = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all()
     assert {"suggestions_no_update", "suggestions_no_delete"} <= set(triggers)
     opened.close()
+
+
+def test_what_the_model_found_is_suggested_where_people_draw(
+    project: Any, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The most confident first, but for what labelled frames suggest or is known; not with `ask.prefill = false`."""
+    xyxy = np.array([moved(7), [400, 300, 440, 330], [20, 300, 60, 330]], np.float32)
+    probs, scores = np.eye(2, dtype=np.float32)[[0, 1, 0]], np.array([0.9, 0.3, 0.6], np.float32)
+    nothing = np.zeros((3, 0), np.float32)
+    offsets = np.where(np.arange(41) <= 7, 0, 3).astype(np.int64)
+    monkeypatch.setattr(Round, "detections", lambda _now: Detections(offsets, xyxy, probs, scores, nothing))
+    say(project, 0, [moved(5)])
+    query, other = (project.project.ledger.queries(1)[k] for k in (2, 3))
+    flow, sure, unsure = offers(page, query)["offers"]
+    assert flow["origin"] == "flow" and "score" not in flow
+    assert sure == {"box": (20, 300, 60, 330), "label": 0, "origin": "model", "image": 7, "score": 0.6}
+    assert (unsure["label"], unsure["score"]) == (1, 0.3)
+    assert [one["origin"] for one in offers(page, other)["offers"]] == ["flow"]
+    project.run = project.run.model_copy(update={"ask": project.run.ask.model_copy(update={"prefill": False})})
+    found = offers(page, query)
+    assert (found["offers"], found["lent"]) == ([], [])

@@ -102,8 +102,8 @@ suggestions = Table(  # boxes that were offered with a query; a box of the answe
     Column("answer_id", Integer, ForeignKey("answers.id"), nullable=False, index=True),
     Column("number", Integer),  # which box of the answer was made of it; null: none
     Column("action", Text, nullable=False),  # "verify" (taken as it was), "mend" (another box or class) or "reject"
-    Column("origin", Text, nullable=False),  # "flow" or "lent"
-    _image_column(),  # the frame whose label it is
+    Column("origin", Text, nullable=False),  # "flow", "lent" or "model"
+    _image_column(),  # the frame whose label it is; the query's own where the model found it
     *_box_columns(),
     Column("label", Integer, nullable=False),
 )

@@ -37,7 +37,8 @@ class Suggestion:
     """A box that was offered with a query, in pixels of its image, before anything was said.
 
     `origin`: "flow", the label of a near frame of the film, moved by the optical flow; "lent", a label of a frame of it
-    where it stood there; `image`: that frame. `number`: which box of the answer was made of it; None: none was.
+    where it stood there; "model", what the model found. `image`: that frame; for "model" the query's own. `number`:
+    which box of the answer was made of it; None: none was.
     """
 
     box: tuple[float, float, float, float]

@@ -51,7 +51,7 @@ class Offered(Body):
 
     box: Corners
     label: Number
-    origin: Literal["flow", "lent"]
+    origin: Literal["flow", "lent", "model"]
     image: Number
     number: Number | None = None
 

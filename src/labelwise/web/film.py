@@ -29,6 +29,7 @@ from labelwise.tracks import follow
 from labelwise.tracks.flow import Flow
 from labelwise.types import LabelwiseError, Query, Suggestion, Tracks
 from labelwise.types.overlap import iou_matrix
+from labelwise.web.predicted import Predicted
 from labelwise.web.shown import Shown
 
 REACH = 15
@@ -38,6 +39,7 @@ SAME_IOU = 0.5
 KEPT_PARTS = 8
 """Parts of films whose flow stays open."""
 
+NOTHING: Mapping[str, Any] = {"offers": [], "lent": [], "track": [], "waits": False, "problem": ""}
 Known = Mapping[str, Mapping[str, Any]]
 
 
@@ -45,7 +47,7 @@ class Film:
     """The films of one project, for its page."""
 
     def __init__(self, context: Context, shown: Shown) -> None:
-        self._context, self._shown = context, shown
+        self._context, self._shown, self._predicted = context, shown, Predicted(context)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow")
         self._lock = threading.Lock()
         self._open: OrderedDict[range, Flow] = OrderedDict()
@@ -66,16 +68,36 @@ class Film:
         return found | {"before": before, "after": after} | known
 
     def offers(self, query_id: int) -> dict[str, Any]:
-        """What near frames suggest for the image of a query, what the nearest frame that anything is known of would
-        lend it, and where a candidate box is in the frames beside it.
+        """What near frames and the model suggest for the image of a query (`ask.prefill`), what the nearest frame that
+        anything is known of would lend it, and where a candidate box is in the frames beside it.
 
         `waits`: the flow is being computed, more is known soon; `problem`: why there is none.
         """
-        query = self._query(query_id)
-        pool, image = self._context.pool, self._context.pool.number_of.get(query.image)
-        nothing: dict[str, Any] = {"offers": [], "lent": [], "track": [], "waits": False, "problem": ""}
-        if pool.clips is None or image is None:
-            return nothing
+        query, pool = self._query(query_id), self._context.pool
+        image = pool.number_of.get(query.image)
+        if image is None:
+            return dict(NOTHING)
+        found = dict(NOTHING) if pool.clips is None else self._of_film(query, image)
+        if not self._context.run.ask.prefill:
+            return found | {"offers": [], "lent": []}
+        return found | {"offers": [*found["offers"], *self._of_model(query, image, found["offers"])]}
+
+    def _of_model(self, query: Query, image: int, others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the model found where boxes are drawn, but for what is known there and what labelled frames suggest."""
+        if query.label is not None:
+            return []
+        found, name = self._predicted.boxes(query, image), self._context.pool.names[image]
+        with self._context.project.ledger.read() as connection:
+            known = self._boxes(known_within(connection, [name]), image)
+        settled = known + [Suggestion(one["box"], one["label"], one["origin"], name) for one in others]
+        apart = _unlike([Suggestion(box, label, "model", name) for box, label, _ in found], settled)
+        scores = {(box, label): score for box, label, score in found}
+        offered = [(one, spoken) for one in apart for spoken in self._spoken([one], query)]
+        return [spoken | {"score": scores[one.box, one.label]} for one, spoken in offered]
+
+    def _of_film(self, query: Query, image: int) -> dict[str, Any]:
+        """What near frames suggest, what the nearest would lend, and a candidate's track."""
+        pool = self._context.pool
         film, names = film_of(self._context, image), pool.names
         near = range(max(film.start, image - REACH), min(film.stop, image + REACH + 1))
         with self._context.project.ledger.read() as connection:

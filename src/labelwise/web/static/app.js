@@ -32,6 +32,7 @@ const keyOf = (k) => (k < 9 ? String(k + 1) : k === 9 ? "0" : "");
 const url = ({ number, size }) => `/api/images/${number}/${Math.max(...size) > 1280 ? 2560 : 1280}`;
 const film = new Film(stage, { strip: $("strip"), nameOf, url, told: (text) => { $("where").hidden = !text; $("where").textContent = text; }, offered, failed });
 stage.tagOf = nameOf;
+stage.threshold = 0.5;
 
 // ---- the queue
 
@@ -286,10 +287,14 @@ function described() {
 }
 
 function offering(query) {
-  const n = stage.open.length, from = [...new Set(stage.open.map((offer) => offer.image))].length;
-  $("offers").hidden = gridded || !film.query || !(query?.kind === "box" || draws(query));
+  const open = stage.open, n = open.length, by = open.filter((offer) => offer.origin === "model").length, from = new Set(open.filter((offer) => offer.origin !== "model").map((offer) => offer.image)).size;
+  const modelled = stage.offers.some((offer) => offer.origin === "model");
+  $("offers").hidden = gridded || !query || !(draws(query) ? film.shows || modelled : query.kind === "box" && film.shows);
   if ($("offers").hidden) return;
-  $("offered").textContent = query.waits || (n ? `${n} suggestion${n > 1 ? "s" : ""} of ${from} labelled frame${from > 1 ? "s" : ""}` : "No suggestion of a labelled frame");
+  const parts = [...(from ? [`${n - by} suggestion${n - by > 1 ? "s" : ""} of ${from} labelled frame${from > 1 ? "s" : ""}`] : []), ...(by ? [`${by} of the model`] : [])];
+  $("offered").textContent = query.waits || parts.join(", ") || (film.shows && !modelled ? "No suggestion of a labelled frame" : "No suggestion");
+  $("threshold").hidden = !modelled;
+  $("threshold-at").textContent = `${Math.round(100 * stage.threshold)} %`;
   for (const made of document.querySelectorAll("#offers button")) {
     const lends = made.dataset.do === "lend";
     made.hidden = !(lends ? film.lent.length : n) || (!draws(query) && made.dataset.do !== "take");
@@ -408,7 +413,7 @@ const actions = {
   "last-box"() { stage.choose(-1); },
   find() { $("find").focus(); $("find").select(); },
 };
-const views = { before: () => film.step(-1), after: () => film.step(1), redo: () => { if (history.go(1)) described(); }, fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
+const views = { before: () => film.step(-1), after: () => film.step(1), redo: () => { if (history.go(1)) described(); }, looser: () => raise(-0.05), stricter: () => raise(0.05), fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
 
 /** What is no action is a verdict of the unit, which goes without a box. */
 function perform(what) {
@@ -418,8 +423,13 @@ function perform(what) {
   else if (current()) (actions[what] ?? (() => answer(what)))(current());
 }
 
+function raise(step) {
+  stage.raise(step);
+  described();
+}
+
 const pressed = {
-  a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", y: "redo", n: "nothing", t: "take", e: "take-all", l: "lend", ",": "before", ".": "after", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
+  a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", y: "redo", n: "nothing", t: "take", e: "take-all", l: "lend", ",": "before", ".": "after", "<": "looser", ">": "stricter", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
   b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help", g: "grid",
 };
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -458,7 +468,7 @@ document.addEventListener("keydown", (event) => {
     return classify(key === "0" ? 9 : Number(key) - 1);
   }
   const what = (!gridded && current()?.keys?.get(key)) || pressed[key];
-  if (!what || (event.repeat && !["zoom-in", "zoom-out", "before", "after"].includes(what))) return;
+  if (!what || (event.repeat && !["zoom-in", "zoom-out", "before", "after", "looser", "stricter"].includes(what))) return;
   event.preventDefault();
   perform(what);
 });
@@ -478,7 +488,7 @@ function finding(event) {
 
 function help() {
   const query = current();
-  $("keys").replaceChildren(...keysOf(query?.kind ?? "box", query ? draws(query) : false, film.query !== null).map(([key, what]) => {
+  $("keys").replaceChildren(...keysOf(query?.kind ?? "box", query ? draws(query) : false, film.shows).map(([key, what]) => {
     const row = node("tr");
     row.append(node("th", key), node("td", what));
     return row;

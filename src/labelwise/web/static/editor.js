@@ -11,13 +11,13 @@ function iou([a, b, c, d], [e, f, g, h]) {
 const key = ({ box, label, origin, image }) => [label, origin, image, ...box].join();
 
 export class Editor extends Stage {
-  get open() { return this.offers.filter((offer) => offer.state === OPEN); }
+  get open() { return this.offers.filter((offer) => this.isOpen(offer)); }
 
   /** What is suggested now: those that were taken or refused stay so, what is no longer suggested goes. */
   suggest(offers) {
     const known = new Map(this.offers.map((offer) => [key(offer), offer]));
     const now = new Set(offers.map(key));
-    for (const offer of this.open) if (!now.has(key(offer))) offer.state = "gone";
+    for (const offer of this.offers) if (offer.state === OPEN && !now.has(key(offer))) offer.state = "gone";
     for (const offer of offers) {
       const before = known.get(key(offer));
       const state = this.settled(offer) ? "gone" : OPEN;
@@ -28,9 +28,16 @@ export class Editor extends Stage {
     this.draw();
   }
 
+  /** Suggests what the model is more (less) sure of alone. */
+  raise(step) {
+    this.threshold = Math.min(0.95, Math.max(0.05, Math.round(20 * (this.threshold + step)) / 20));
+    this.mark();
+    this.draw();
+  }
+
   /** Suggestions of what was drawn meanwhile go. */
   settle() {
-    for (const offer of this.open) if (this.settled(offer)) offer.state = "gone";
+    for (const offer of this.offers) if (offer.state === OPEN && this.settled(offer)) offer.state = "gone";
     this.mark();
   }
 
@@ -43,14 +50,14 @@ export class Editor extends Stage {
   /** The next suggestion from this one on is the one that the keys mean. */
   mark(from = this.marked) {
     const n = this.offers.length;
-    this.marked = n ? this.offers.findIndex((_offer, k) => this.offers[(k + Math.max(0, from)) % n].state === OPEN) : -1;
+    this.marked = n ? this.offers.findIndex((_offer, k) => this.isOpen(this.offers[(k + Math.max(0, from)) % n])) : -1;
     if (this.marked >= 0) this.marked = (this.marked + Math.max(0, from)) % n;
   }
 
   /** A suggestion becomes a box; where one box is asked about, this box. */
   take(k = this.marked) {
     const offer = this.offers[k];
-    if (offer?.state !== OPEN) return;
+    if (!this.isOpen(offer)) return;
     if (!this.draws) this.offers.forEach((other) => { if (other.state === "taken") other.state = OPEN; });
     offer.state = "taken";
     const made = { box: this.cut(offer.box), label: offer.label, tag: offer.tag, from: k };
@@ -63,7 +70,7 @@ export class Editor extends Stage {
   }
 
   takeAll() {
-    this.offers.forEach((offer, k) => { if (offer.state === OPEN) this.take(k); });
+    this.offers.forEach((offer, k) => { if (this.isOpen(offer)) this.take(k); });
     this.selected = -1;
     this.draw();
     this.changed();
@@ -77,7 +84,7 @@ export class Editor extends Stage {
   }
 
   refuse(k = this.marked) {
-    if (this.offers[k]?.state !== OPEN) return;
+    if (!this.isOpen(this.offers[k])) return;
     this.offers[k].state = "refused";
     this.mark(k);
     this.draw();
@@ -88,8 +95,8 @@ export class Editor extends Stage {
   get suggested() {
     return this.offers.map((offer, k) => {
       const number = this.boxes.findIndex((item) => item.from === k);
-      return { box: offer.box, label: offer.label, origin: offer.origin, image: offer.image, number: number < 0 ? null : number, gone: offer.state === "gone" };
-    }).filter((offer) => !offer.gone || offer.number !== null).map(({ gone, ...offer }) => offer);
+      return { box: offer.box, label: offer.label, origin: offer.origin, image: offer.image, number: number < 0 ? null : number, shown: offer.state === "taken" || offer.state === "refused" || this.isOpen(offer) };
+    }).filter((offer) => offer.shown || offer.number !== null).map(({ shown, ...offer }) => offer);
   }
 
   get state() {

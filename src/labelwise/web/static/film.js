@@ -1,4 +1,4 @@
-// A film: the frames before and after, at full size and as a strip, and what its labelled frames suggest for this one.
+// A film: the frames before and after, at full size and as a strip; and what is suggested for the frame, or any image.
 import { get } from "./api.js";
 
 const AGAIN_MS = 600; // the flow is being computed: ask again
@@ -10,25 +10,28 @@ export class Film {
     Object.assign(this, { editor, strip, nameOf, url, told, offered, failed, query: null, at: -1, turn: 0, busy: false, track: [], lent: [], frames: new Map() });
   }
 
+  /** Whether there are other frames. */
+  get shows() { return (this.query?.strip.length ?? 0) > 0; }
+
   /** Whether the page shows another frame, or is on the way to one. */
   get away() { return this.query !== null && (this.busy || this.at !== this.query.image.number); }
 
   /** The query that is shown from now on; null or one of an image: there is no film. */
   open(query) {
     clearTimeout(this.timer);
-    this.query = query?.strip.length ? query : null;
+    this.query = query;
     Object.assign(this, { at: query?.image.number ?? -1, track: [], lent: [], problem: "" });
     this.told("");
     if (!this.query) return;
     this.draw();
     this.ask();
-    this.prefetch(this.at);
+    if (this.shows) this.prefetch(this.at);
   }
 
   /** What its labelled frames suggest, now or (a label has come) by now. */
   async ask() {
     const query = this.query;
-    if (!query || query.kind === "class") return;
+    if (!query || !(this.shows || this.editor.draws) || query.kind === "class") return;
     clearTimeout(this.timer);
     this.frames.clear();
     try {
@@ -47,7 +50,7 @@ export class Film {
   }
 
   async step(way) {
-    if (!this.query || this.busy) return;
+    if (!this.shows || this.busy) return;
     this.busy = true;
     try {
       const here = await this.frame(this.at), next = way < 0 ? here.before : here.after;
@@ -87,6 +90,7 @@ export class Film {
 
   /** The frames beside it; where one object is asked about, that object in each of them. */
   draw() {
+    if (!this.shows) return;
     const { query, track } = this, own = query.strip.find((frame) => frame.number === query.image.number).time_s;
     this.strip.replaceChildren(...query.strip.map(({ number, time_s }) => {
       const made = document.createElement("figure"), go = document.createElement("button"), text = document.createElement("figcaption");

@@ -42,12 +42,15 @@ export class Stage {
     Object.assign(this, { size, url, focus, known, covered, boxes, offers, draws, drag: null, away: null });
     this.limit = limit ?? [0, 0, ...size];
     this.selected = boxes.length === 1 && !draws ? 0 : -1;
-    this.marked = offers.findIndex((offer) => offer.state === OPEN);
+    this.marked = offers.findIndex((offer) => this.isOpen(offer));
     this.image.setAttribute("width", size[0]);
     this.image.setAttribute("height", size[1]);
     this.picture(url);
     this.fit();
   }
+
+  /** Whether a suggestion is shown: nothing was said of it, and the model is as sure as a person wants (`threshold`). */
+  isOpen(offer) { return offer?.state === OPEN && (offer.score ?? 1) >= (this.threshold ?? 0); }
 
   picture(url) {
     if (url) this.image.setAttribute("href", url);
@@ -121,10 +124,10 @@ export class Stage {
     if (this.focus && this.draws) this.rect(this.back, this.focus, "focus");
     this.drawKnown(this.known, unit);
     this.offers.forEach((offer, k) => {
-      if (offer.state !== OPEN) return;
+      if (!this.isOpen(offer)) return;
       this.rect(this.front, offer.box, "under");
       this.rect(this.front, offer.box, k === this.marked ? "offer marked" : "offer").dataset.offer = k;
-      this.tag(this.front, offer.box, `${offer.tag}?`, unit, "offer");
+      this.tag(this.front, offer.box, offer.score === undefined ? `${offer.tag}?` : `${offer.tag}? ${Math.round(100 * offer.score)} %`, unit, "offer");
     });
     const below = this.boxes.map((item, k) => k).sort((a, b) => area(this.boxes[b].box) - area(this.boxes[a].box)); // nested ones on top
     for (const k of below) {
