@@ -227,18 +227,18 @@ def test_what_the_model_found_is_taken_by_confidence(
     monkeypatch.setattr(Predicted, "boxes", lambda _self, _query, _image: found)
     here = site("image", 3)
     view = View(chromium, here, tmp_path)
-    view.wait_for_text("#offered", "^2 of the model$")
+    view.wait_for_text("#offered", "^2 suggestions of the model$")
     view.picture("model_offers_1366")
     view.keys("e", "Enter")  # 0: what the model is sure of
     view.wait_for_rank(1)
     view.keys("<", "<")
-    view.wait_for_text("#offered", "^3 of the model$")
+    view.wait_for_text("#offered", "^3 suggestions of the model$")
     view.keys(">", ">", ">", ">", ">")
     view.wait_for_text("#threshold-at", "^65 %$")
-    view.wait_for_text("#offered", "^1 of the model$")
+    view.wait_for_text("#offered", "^1 suggestion of the model$")
     view.keys("x", "<", "<", "t", "Enter")  # 1: the surest is refused, the next taken
     view.wait_for_rank(2)
-    view.wait_for_text("#offered", "^2 of the model$")
+    view.wait_for_text("#offered", "^2 suggestions of the model$")
     view.keys("n")  # 2
     got = here.stored(3)
     assert [row["boxes"] for row in got] == [[list(a), list(b)], [list(b)], []]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def part_of(context: Context, image: int, margin: int) -> range:
     return range(max(film.start, first - margin), min(film.stop, first + PART + margin))
 
 
-def flow_of(context: Context, images: range, read: Callable[[int], flow.Pixels] | None = None) -> flow.Flow | None:
+def flow_of(context: Context, images: range, read: Callable[[int], np.ndarray] | None = None) -> flow.Flow | None:
     """The flow of consecutive images of one film; without `read` None where it is not kept yet.
 
     As `tracks` of the config has it, but for RAFT, in whose place DIS is taken: no server of the page loads a network.
@@ -57,22 +58,13 @@ def flow_of(context: Context, images: range, read: Callable[[int], flow.Pixels] 
     rows = slice(images.start, images.stop)
     clips = clips_of(pool).take(np.arange(images.start, images.stop))
     size = pool.width_px[rows], pool.height_px[rows]
-    preset: flow.Preset = "ultrafast" if rule.preset in ("raft_small", "raft_large") else rule.preset
-    folder, marks = context.cache / "flow", stamps(pool.root, pool.names[rows])
+    preset = "ultrafast" if rule.preset in ("raft_small", "raft_large") else rule.preset
+    how: dict[str, Any] = {"preset": preset, "flow_px": rule.flow_px, "stamps": stamps(pool.root, pool.names[rows])}
+    folder = context.cache / "flow"
     if read is not None:
         fetch = read
-        return flow.compute(
-            len(images),
-            clips,
-            *size,
-            lambda k: fetch(images.start + k),
-            folder,
-            preset=preset,
-            flow_px=rule.flow_px,
-            stamps=marks,
-            threads=1,
-        )
+        return flow.compute(len(images), clips, *size, lambda k: fetch(images.start + k), folder, threads=1, **how)
     try:
-        return flow.open_flow(folder, clips, *size, preset=preset, flow_px=rule.flow_px, stamps=marks)
+        return flow.open_flow(folder, clips, *size, **how)
     except LabelwiseError:  # it is not there
         return None

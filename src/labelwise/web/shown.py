@@ -127,7 +127,8 @@ class Shown:
             raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
         if query.box is None or len(answer.boxes) != len(answer.labels):
             return answer
-        boxes, labels, number = [], [], dict[int | None, int]()  # its place among those that are kept
+        boxes, labels = list[tuple[float, float, float, float]](), list[int]()
+        number = dict[int | None, int]()  # a box's place among those that are kept
         for k, (box, label) in enumerate(zip(answer.boxes, answer.labels, strict=True)):
             x1, y1, x2, y2 = box
             cut = crop(box, query.box) if x1 < x2 and y1 < y2 else box  # a box that is none is refused by the ledger

@@ -291,7 +291,8 @@ function offering(query) {
   const modelled = stage.offers.some((offer) => offer.origin === "model");
   $("offers").hidden = gridded || !query || !(draws(query) ? film.shows || modelled : query.kind === "box" && film.shows);
   if ($("offers").hidden) return;
-  const parts = [...(from ? [`${n - by} suggestion${n - by > 1 ? "s" : ""} of ${from} labelled frame${from > 1 ? "s" : ""}`] : []), ...(by ? [`${by} of the model`] : [])];
+  const some = (many) => `${many} suggestion${many > 1 ? "s" : ""}`;
+  const parts = [...(from ? [`${some(n - by)} of ${from} labelled frame${from > 1 ? "s" : ""}`] : []), ...(by ? [`${some(by)} of the model`] : [])];
   $("offered").textContent = query.waits || parts.join(", ") || (film.shows && !modelled ? "No suggestion of a labelled frame" : "No suggestion");
   $("threshold").hidden = !modelled;
   $("threshold-at").textContent = `${Math.round(100 * stage.threshold)} %`;
