@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from fakes.browser import film, moved
 
 from labelwise.ask.cost import CostTable, cost
+from labelwise.ledger.costs import timed_answers
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.suggestions import actions
 from labelwise.project import opening
@@ -157,7 +159,10 @@ def test_what_was_suggested_is_kept_counted_and_comes_back_by_undo(project: Any)
     names = project.pool.names
     offered = (Suggestion(A, 0, "flow", names[0], 1), Suggestion(B, 0, "lent", names[1]))
     answer = Answer(lease.query.id or 0, "all", [C, A], [0, 0], "Ada", suggested=offered)
-    leases.answer(answer, lease.secret, lambda _query, _answer: Cost(boxes=2, queries=1), 2.0)
+    leases.answer(replace(answer, seconds=0.5), lease.secret, lambda _query, _answer: Cost(boxes=2, queries=1), 2.0)
+    with ledger.read() as connection:
+        [(_, timed)] = timed_answers(connection, 10)
+    assert tuple(timed.suggested) == offered, "learnt costs know of it"
     assert actions(ledger) == [{"who": "Ada", "verify": 1, "mend": 0, "draw": 1, "reject": 1}]
     again = leases.undo("Ada", "tab-of-Ada", 3.0)
     assert again.before is not None and tuple(again.before.suggested) == offered

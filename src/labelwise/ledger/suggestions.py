@@ -33,14 +33,23 @@ def record(connection: sa.Connection, answers: Sequence[Answer], ids: Sequence[i
         connection.execute(sa.insert(t.suggestions), rows)
 
 
+def offered_since(connection: sa.Connection, first: int) -> dict[int, tuple[Suggestion, ...]]:
+    """What was offered with the answers from one of this id on, by their ids."""
+    return _offered(connection, _s.answer_id >= first)
+
+
 def with_suggested(connection: sa.Connection, row: sa.RowMapping) -> Answer:
     """An answer as it was given, with what was offered."""
-    select = sa.select(t.suggestions).where(_s.answer_id == row["id"]).order_by(_s.id)
-    stored = connection.execute(select).mappings().all()
-    corners = [(one["x1"], one["y1"], one["x2"], one["y2"]) for one in stored]
-    names = ("label", "origin", "image", "number")
-    offered = [Suggestion(box, **{k: one[k] for k in names}) for box, one in zip(corners, stored, strict=True)]
-    return replace(answer_of(row), suggested=offered)
+    return replace(answer_of(row), suggested=_offered(connection, _s.answer_id == row["id"]).get(row["id"], ()))
+
+
+def _offered(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dict[int, tuple[Suggestion, ...]]:
+    found: dict[int, tuple[Suggestion, ...]] = {}
+    for row in connection.execute(sa.select(t.suggestions).where(which).order_by(_s.id)).mappings():
+        box = row["x1"], row["y1"], row["x2"], row["y2"]
+        one = Suggestion(box, row["label"], row["origin"], row["image"], row["number"])
+        found[row["answer_id"]] = (*found.get(row["answer_id"], ()), one)
+    return found
 
 
 def actions(ledger: Ledger) -> list[dict[str, Any]]:
