@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -70,3 +72,33 @@ def postgres() -> Iterator[Callable[[], str]]:
         process.send_signal(signal.SIGINT)  # does not wait for connections that a failed test left open
         process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Opens projects that people answer, each with its server."""
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from fakes.browser import Site
+
+    with contextlib.ExitStack() as stack:
+
+        def opened(unit: str, n: int, **how: Any) -> Site:
+            made = Site(tmp_path, unit, n, **how)
+            stack.callback(made.close)
+            return made
+
+        yield opened
+
+
+@pytest.fixture
+def chromium() -> Iterator[Any]:
+    """A real browser."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_web_browser import BOX, CHROMIUM, View
-from test_web_browser import chromium as chromium  # a fixture
-from test_web_browser import site as site  # a fixture
+from fakes.browser import BOX, CHROMIUM, View
 
 from labelwise.ledger import known_questions
 from labelwise.ledger.known_questions import Known

@@ -6,6 +6,7 @@ own annotators (`learned_cost`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
@@ -50,17 +51,28 @@ class CostTable:
 DEFAULT = CostTable()
 
 
+OFFERED = {"verify": ("verify",), "mend": ("verify", "adjust"), "reject": ("reject",)}
+"""What whoever answered did with a suggestion, by what became of it (`Answer.action`)."""
+
+
 def cost(query: Query, answer: Answer, table: CostTable = DEFAULT, *, one_class: bool = False) -> Cost:
     """What this answer cost; every answer is one query.
 
     "object" yields 1 box, "all" all its boxes (and where it covers a whole image, 1 image), any other verdict yields
     nothing: the unit says what follows from it. Seconds: those measured (`answer.seconds`) where there are any, else
     from the table: an object is verified and, unless the candidate was taken as it is, adjusted; an image or region is
-    inspected and each of its boxes drawn. With `one_class` (classification) an image is asked for its class alone.
+    inspected and each of its boxes drawn. Of what was suggested (`Answer.suggested`) a box that was taken is verified,
+    one that was mended adjusted besides, one that was not taken rejected. With `one_class` (classification) an image is
+    asked for its class alone.
 
     >>> ask = Query(round=0, rank=0, image="a.jpg", unit="image", id=1)
     >>> cost(ask, Answer(1, "all", boxes=[(0, 0, 2, 2), (4, 4, 9, 9)], labels=[0, 1]))  # 7.8 + 2 * 7 s
     Cost(boxes=2, queries=1, images=1, seconds=21.8)
+    >>> from labelwise.types import Suggestion
+    >>> offered = [Suggestion((0, 0, 2, 2), 0, "flow", "b.jpg", 0), Suggestion((8, 8, 9, 9), 0, "flow", "b.jpg")]
+    >>> both = [(0, 0, 2, 2), (4, 4, 9, 9)]
+    >>> cost(ask, Answer(1, "all", both, [0, 1], suggested=offered)).seconds  # 7.8 + 2 verify + 7 draw + 2 reject
+    18.8
     """
     meaning = units.meaning(query, answer)
     boxes = 0 if meaning.boxes == "none" else len(answer.boxes)
@@ -79,14 +91,18 @@ def actions(query: Query, answer: Answer, *, one_class: bool = False) -> dict[st
     if one_class:
         return {"classify": 1}
     meaning = units.meaning(query, answer)
+    offered = Counter(word for one in answer.suggested for word in OFFERED[answer.action(one)])
+    taken = sum(one.number is not None for one in answer.suggested)
     match meaning.boxes:
         case "none":
             return {meaning.look: 1}
         case "one":
             accepted = query.box is not None and [tuple(query.box)] == [tuple(box) for box in answer.boxes]
-            return {meaning.look: 1} | ({} if accepted else {"adjust": 1})
+            if accepted or not taken:
+                return {meaning.look: 1} | ({} if accepted else {"adjust": 1})
+            return dict(Counter({meaning.look: 1}) + offered)
         case "any":
-            return {meaning.look: 1, "draw": len(answer.boxes)}
+            return {meaning.look: 1, "draw": len(answer.boxes) - taken} | dict(offered)
         case _:
             assert_never(meaning.boxes)
 

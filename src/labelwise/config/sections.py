@@ -276,6 +276,9 @@ class AskRule(Section):
     """A person's first so many known questions are followed by what is right: for whoever is new."""
     guidelines: str = "guidelines.md"
     """A Markdown file in the project folder that tells people how to label, shown on the page; it need not be there."""
+    prefill: bool = True
+    """Where people draw, boxes are suggested: what the model found, and labels of near frames of a film. False: none,
+    for a study of what people see by themselves."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     learn_cost: bool = False

@@ -97,6 +97,7 @@ def check_answers(
     for query, answer, _cost in records:
         about = f"the answer to query {query.id} (round {query.round}, image {query.image})"
         meaning = _check_form(query, answer, about)
+        _check_suggestions(answer, len(classes), about)
         if answer.classes is not None and answer.classes > len(classes):
             raise LabelwiseError(
                 f"{about}: it knows {answer.classes} classes, and the project has {len(classes)}. Reload the page"
@@ -113,6 +114,20 @@ def check_answers(
         shape = (len(boxes), 4)
         xyxy = np.array(boxes, np.float64).reshape(shape)
         check_objects(xyxy, np.array(labels, np.int64), np.array(box_sizes, np.int64), len(classes), where)
+
+
+def _check_suggestions(answer: Answer, n_classes: int, where: str) -> None:
+    """Refuses suggestions that name no box of the answer, or two that name the same, or whose own box is none."""
+    numbers = [one.number for one in answer.suggested if one.number is not None]
+    if len(set(numbers)) < len(numbers) or not all(0 <= number < len(answer.boxes) for number in numbers):
+        raise LabelwiseError(f"{where}: suggestions became the boxes {numbers} of {len(answer.boxes)}; each names one")
+    for one in answer.suggested:
+        x1, y1, x2, y2 = one.box
+        if not (all(map(math.isfinite, one.box)) and x1 < x2 and y1 < y2 and 0 <= one.label < n_classes):
+            raise LabelwiseError(
+                f"{where}: a suggestion has box {one.box} and class number {one.label}; "
+                f"expected x1 < x2, y1 < y2 in pixels and 0 to {n_classes - 1}"
+            )
 
 
 def _check_form(query: Query, answer: Answer, where: str) -> units.Meaning:

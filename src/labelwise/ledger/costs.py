@@ -8,6 +8,7 @@ from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import is_current, taken_back
 from labelwise.ledger.instant import Instant
+from labelwise.ledger.suggestions import offered_since
 from labelwise.types import Answer, Cost, Query
 
 
@@ -30,12 +31,13 @@ def timed_answers(connection: sa.Connection, most: int) -> list[tuple[Query, Ans
     their time was spent.
     """
     a = t.answers.c
-    said = (a.verdict, a.boxes, a.labels, a.who, a.seconds)
+    said = (a.verdict, a.boxes, a.labels, a.who, a.seconds, a.id.label("answer_id"))
     select = sa.select(t.queries, *said).select_from(t.answers.join(t.queries)).where(a.seconds > 0)
     rows = connection.execute(select.order_by(a.id.desc()).limit(most)).mappings().all()
-    found = []
+    found, offered = [], offered_since(connection, rows[-1]["answer_id"]) if rows else {}
     for row in reversed(rows):
         boxes = [tuple(map(float, box)) for box in row["boxes"]]
-        answer = Answer(row["id"], row["verdict"], boxes, row["labels"], row["who"], row["seconds"])  # type: ignore[arg-type]
+        said_then = (row["id"], row["verdict"], boxes, row["labels"], row["who"], row["seconds"])
+        answer = Answer(*said_then, suggested=offered.get(row["answer_id"], ()))  # type: ignore[arg-type]
         found.append((query_from_row(row), answer))
     return found

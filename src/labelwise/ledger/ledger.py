@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise.ledger import known_questions, records, reviews
+from labelwise.ledger import known_questions, records, reviews, suggestions
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, query_from_row, query_row
 from labelwise.ledger.costs import costs
@@ -225,11 +225,11 @@ class Ledger:
             counts.append(counting == 0)
         ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
         made = zip(records, ids, counts, strict=True)
-        first = [(query, said, made_id) for (query, said, _), made_id, is_first in made if is_first]
-        first = [one for one in first if one[1].query not in known]
+        first = [(query, said, k) for (query, said, _), k, is_first in made if is_first and said.query not in known]
         for table, inserts in reviews.rows_of(connection, first, sizes, origin, created):
             if inserts:
                 connection.execute(sa.insert(table), inserts)
+        suggestions.record(connection, [answer for _, answer, _ in records], ids)
         return list(zip(map(int, ids), counts, strict=True))
 
     def _answers_before(self, connection: sa.Connection, queries: Sequence[Query]) -> dict[int, tuple[int, int]]:

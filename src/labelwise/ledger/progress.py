@@ -57,6 +57,13 @@ def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str
     return known
 
 
+def labelled_images(connection: sa.Connection) -> set[str]:
+    """The images of which anything is known: an annotation, or a rectangle that was looked over."""
+    boxes = sa.select(_n.c.image).where(_CURRENT).distinct()
+    covered = sa.select(_c.c.image).where(current_rows(_c, units.covering())).distinct()
+    return {*connection.execute(boxes).scalars(), *connection.execute(covered).scalars()}
+
+
 def counts(ledger: Ledger, round_number: int, overlap: int = 1) -> dict[str, Any]:
     """How many queries of a round are there, are answered, are held by somebody; how many second opinions are `owed`
     to them with an `overlap`; `by` whom how many answers are; and what the round has `cost` (`Ledger.cost_by_round`).

@@ -95,6 +95,20 @@ annotation_table = Table(
 )
 
 
+suggestions = Table(  # boxes that were offered with a query; a box of the answer that is not here was drawn
+    "suggestions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("answer_id", Integer, ForeignKey("answers.id"), nullable=False, index=True),
+    Column("number", Integer),  # which box of the answer was made of it; null: none
+    Column("action", Text, nullable=False),  # "verify" (taken as it was), "mend" (another box or class) or "reject"
+    Column("origin", Text, nullable=False),  # "flow", "lent" or "model"
+    _image_column(),  # the frame whose label it is; the query's own where the model found it
+    *_box_columns(),
+    Column("label", Integer, nullable=False),
+)
+
+
 def _rect_table(name: str) -> Table:
     return Table(
         name,
@@ -212,7 +226,7 @@ known_questions = Table(  # queries whose answer is known: nothing follows from 
     Column("shown_rank", Integer, nullable=False),  # what the page says, so that nobody can tell it from the others
 )
 
-APPEND_ONLY = (annotation_table, answers, coverage, background, withdrawn, added_classes, forgotten)
+APPEND_ONLY = (annotation_table, answers, suggestions, coverage, background, withdrawn, added_classes, forgotten)
 LATER = (
     withdrawn,
     added_classes,
@@ -224,5 +238,6 @@ LATER = (
     unavailable,
     forgotten,
     known_questions,
+    suggestions,
 )
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""

@@ -22,8 +22,9 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
-from labelwise.ledger.current_answers import answer_of, withdraw
+from labelwise.ledger.current_answers import withdraw
 from labelwise.ledger.ledger import Ledger, now
+from labelwise.ledger.suggestions import with_suggested
 from labelwise.queue.group_commit import GroupCommit
 from labelwise.queue.lease_queue import Fit, Lease, LeaseQueue, Outcome, Price, Receipt, Request, Submission, open_round
 from labelwise.types import Answer, LabelwiseError
@@ -150,7 +151,7 @@ class Leases:
         connection.execute(sa.update(t.leases).where(of_query).values(ended="given anew"))
         self._queue.look_again()
         [[lease]] = self._queue.issue(connection, [(Request(who, tab, at), [query])])
-        return replace(lease, before=answer_of(row))
+        return replace(lease, before=with_suggested(connection, row))
 
     def close_round(self, round_number: int) -> int:
         """Removes the open queries of a round that nobody was ever shown; returns how many.

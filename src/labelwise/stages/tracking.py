@@ -18,6 +18,7 @@ from labelwise import files
 from labelwise.config.sections import TrackRule
 from labelwise.evaluate import true_errors
 from labelwise.models._backbones import Trunk, WeightsInput, batch_of
+from labelwise.project.clip_flow import stamps
 from labelwise.project.context import Context, askable, clips_of
 from labelwise.project.round import Round
 from labelwise.targets.crops import appended
@@ -25,7 +26,7 @@ from labelwise.targets.propagate import lenders, propagate
 from labelwise.tracks import coherence, flow, follow, siamese
 from labelwise.tracks.clamps import Known
 from labelwise.tracks.neighbours import around, pairs, reach
-from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Pool, Targets, Tracks, image_of
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Targets, Tracks, image_of
 from labelwise.types.resize import scaled_size
 
 SAMPLE = 4
@@ -58,7 +59,7 @@ def optical_flow(context: Context) -> flow.Flow:
             **_flow_rule(context),
             wanted=_crossed(context),
             device=device,
-            stamps=_stamps(pool),
+            stamps=stamps(pool.root, pool.names),
             progress=advance,
         )
 
@@ -104,7 +105,9 @@ def _flow_cost(context: Context, count: int) -> str:
     pool, clips, size = context.pool, clips_of(context.pool), (context.pool.width_px, context.pool.height_px)
     folder = context.cache / "flow"
     try:
-        flow.open_flow(folder, clips, *size, **_flow_rule(context), wanted=_crossed(context), stamps=_stamps(pool))
+        flow.open_flow(
+            folder, clips, *size, **_flow_rule(context), wanted=_crossed(context), stamps=stamps(pool.root, pool.names)
+        )
     except LabelwiseError:
         few = np.flatnonzero(clips.video == clips.video[0])[:SAMPLE]
 
@@ -119,18 +122,6 @@ def _flow_cost(context: Context, count: int) -> str:
             held = found.table(0).dtype.itemsize * count
         return f": about {count * each / 60:.0f} min on one core and {held / 1e9:.1f} GB below {folder}"
     return " (it is there)"
-
-
-def _stamps(pool: Pool) -> list[str]:
-    """Of every image its name, and its file's size and time of change: another file of that name is another image."""
-    seen: dict[str, str] = {}
-    for name in pool.names:
-        file = name.split("#")[0]  # a frame of a video file
-        if file not in seen:
-            path = pool.root / file
-            status = path.stat() if path.exists() else None
-            seen[file] = "" if status is None else f"{status.st_size} {status.st_mtime_ns}"
-    return [f"{name} {seen[name.split('#')[0]]}" for name in pool.names]
 
 
 def errors_per_image(now: Round, model: Callable[[], nn.Module]) -> dict[str, Any]:

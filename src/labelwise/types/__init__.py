@@ -21,6 +21,7 @@ from labelwise.types.pool import Problem as Problem
 from labelwise.types.queries import Answer as Answer
 from labelwise.types.queries import Cost as Cost
 from labelwise.types.queries import Query as Query
+from labelwise.types.queries import Suggestion as Suggestion
 from labelwise.types.queries import Verdict as Verdict
 from labelwise.types.targets import ORIGIN_LABEL as ORIGIN_LABEL
 from labelwise.types.targets import ORIGIN_PSEUDO as ORIGIN_PSEUDO

@@ -33,6 +33,22 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A box that was offered with a query, in pixels of its image, before anything was said.
+
+    `origin`: "flow", the label of a near frame of the film, moved by the optical flow; "lent", a label of a frame of it
+    where it stood there; "model", what the model found. `image`: that frame; for "model" the query's own. `number`:
+    which box of the answer was made of it; None: none was.
+    """
+
+    box: tuple[float, float, float, float]
+    label: int
+    origin: str
+    image: str
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back for one query.
 
@@ -40,6 +56,7 @@ class Answer:
     region, possibly none (it is covered from then on). "background": no object there. "duplicate": the object had been
     annotated before. "skipped": no answer could be given (`note` says why). `classes`: how many classes whoever
     answered knew of (None: all there are); an answer that says "nothing else" is refused if one was added since.
+    `suggested`: what was offered before; a box that none of it became was drawn.
     """
 
     query: int
@@ -50,6 +67,14 @@ class Answer:
     seconds: float = 0.0
     note: str = ""
     classes: int | None = None
+    suggested: Sequence[Suggestion] = ()
+
+    def action(self, offered: Suggestion) -> str:
+        """What became of a suggestion: "verify", taken as it was; "mend", with another box or class; "reject", not."""
+        if offered.number is None:
+            return "reject"
+        same = tuple(self.boxes[offered.number]) == tuple(offered.box)
+        return "verify" if same and self.labels[offered.number] == offered.label else "mend"
 
     def __post_init__(self) -> None:
         bad = next((name for name in ("verdict", "who", "note") if not _is_text(getattr(self, name))), None)

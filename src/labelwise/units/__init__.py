@@ -70,19 +70,20 @@ def meaning(query: Query, answer: Answer) -> Meaning:
 
 def covering() -> tuple[str, ...]:
     """The verdicts after which nothing is left to ask in the query's rectangle, of all units."""
-    return tuple(dict.fromkeys(word for word, meaning in _meanings() if meaning.covers))
+    return tuple(dict.fromkeys(word for word, meaning in meanings() if meaning.covers))
 
 
 def marking() -> tuple[str, ...]:
     """The verdicts that mark the query's rectangle as background, of all units."""
-    return tuple(dict.fromkeys(word for word, meaning in _meanings() if meaning.background))
+    return tuple(dict.fromkeys(word for word, meaning in meanings() if meaning.background))
 
 
 def verdicts() -> tuple[str, ...]:
     """The verdicts of all units."""
-    return tuple(dict.fromkeys(word for word, _ in _meanings()))
+    return tuple(dict.fromkeys(word for word, _ in meanings()))
 
 
-def _meanings() -> list[tuple[str, Meaning]]:
+def meanings() -> list[tuple[str, Meaning]]:
+    """The verdicts of all units with what follows from them."""
     every = [*map(find, names()), *_OWN.values()]
     return [pair for unit in every for pair in unit.VERDICTS.items()]

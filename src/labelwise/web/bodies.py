@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -44,6 +44,18 @@ class Want(Window):
         return {"most": self.most, "holding": self.holding, "alike": self.alike}
 
 
+class Offered(Body):
+    """A box that was offered with the query; `image`: the number of the frame whose label it is; `number`: which box of
+    the answer was made of it.
+    """
+
+    box: Corners
+    label: Number
+    origin: Literal["flow", "lent", "model"]
+    image: Number
+    number: Number | None = None
+
+
 class Reply(Want):
     """An answer, and what the window wants next."""
 
@@ -55,6 +67,7 @@ class Reply(Want):
     seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)
     note: str = Field("", max_length=500)
     classes: Number | None = None
+    suggested: list[Offered] = Field(default=[], max_length=2000)
 
 
 class Named(Body):

@@ -6,6 +6,7 @@ from typing import Any
 
 from labelwise.ledger import progress
 from labelwise.ledger.agreement import agreement
+from labelwise.ledger.suggestions import actions
 from labelwise.project import consensus
 from labelwise.project.context import Context
 from labelwise.project.round import Round
@@ -66,6 +67,7 @@ def overview(context: Context) -> dict[str, Any]:
         "curve": curve,
         "forecast": _forecast(context, curve) | {"stopped": None if stopped is None else stopped.text},
         "work": progress.by_person(ledger),
+        "suggested": actions(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
         "quality": consensus.quality(context.project, context.pool, one_class=run.classifies),

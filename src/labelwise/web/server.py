@@ -36,6 +36,7 @@ from labelwise.types import Answer, LabelwiseError, Query
 from labelwise.web import sign_in
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
+from labelwise.web.film import Film
 from labelwise.web.overview import overview, run_state
 from labelwise.web.shown import Passed, Shown
 
@@ -57,6 +58,7 @@ class Page:
         self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap, context.run.ask.known_share > 0)
         self.shown = Shown(context)
         self.prices = Prices(context)
+        self.film = Film(context, self.shown)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = run_state(context)
         self._counted_until, self._counting = 0.0, threading.Lock()
@@ -109,7 +111,8 @@ class Page:
         """Stores an answer with its price, and gives the next queries, in one transaction."""
         told = list[str]()
         words = (said.query, said.verdict, said.boxes, said.labels, person.name, said.seconds, said.note)
-        answer = Answer(*words, classes=said.classes)
+        offered = [self.shown.suggestion(one) for one in said.suggested]
+        answer = Answer(*words, classes=said.classes, suggested=offered)
 
         def fit(query: Query, given: Answer) -> Answer:
             told.clear()  # it may be run twice
@@ -218,6 +221,14 @@ def _for_people(app: FastAPI, page: Page) -> None:
             "overlap": run.ask.overlap,
             "guidelines": guidelines.text(page.context),
         }
+
+    @app.get("/api/frames/{number}")
+    def frame(_person: Someone, number: Number) -> dict[str, Any]:
+        return page.film.frame(number)
+
+    @app.get("/api/queries/{number}/offers")
+    def offers(_person: Someone, number: Number) -> dict[str, Any]:
+        return page.film.offers(number)
 
     @app.get("/api/images/{number}/{side}")
     def image(_person: Someone, number: Number, side: Number) -> Response:

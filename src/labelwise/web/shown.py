@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from labelwise import units
 from labelwise.exchange._geometry import ROUNDING_PX, crop
 from labelwise.project import availability
-from labelwise.project.context import Context
+from labelwise.project.clip_flow import film_of
+from labelwise.project.context import Context, clips_of
 from labelwise.queue.lease_queue import Lease
-from labelwise.types import Answer, LabelwiseError, Query
+from labelwise.types import Answer, LabelwiseError, Query, Suggestion
 from labelwise.units import IN_REGION
+from labelwise.web.bodies import Offered
 
 SIDES = (320, 1280, 2560)
 """Longest side of the copies of an image that the page may ask for, in pixels."""
 MOST_PIXELS = 120_000_000
 STRIP = 2
-"""Frames of a video that are shown before and after the one that is asked about."""
+"""Frames of a film that are shown before and after the one that is asked about."""
+STRIP_STEP_S = 0.2
+"""Time from one of them to the next, where the film has more frames."""
 KEPT_BYTES = 256_000_000
 LOOK_AGAIN_S = 5.0
 """How often images that were gone are looked for."""
@@ -34,9 +41,10 @@ class Passed(LabelwiseError):
     """An image that cannot be shown now."""
 
 
-def spoken(answer: Answer) -> dict[str, Any]:
-    """An answer as JSON."""
-    return {"verdict": answer.verdict, "boxes": answer.boxes, "labels": answer.labels, "note": answer.note}
+def spoken(answer: Answer, number_of: Mapping[str, int]) -> dict[str, Any]:
+    """An answer as JSON; `number_of` an image by its name."""
+    said = {"verdict": answer.verdict, "boxes": answer.boxes, "labels": answer.labels, "note": answer.note}
+    return said | {"suggested": [asdict(one) | {"image": number_of[one.image]} for one in answer.suggested]}
 
 
 class Shown:
@@ -75,18 +83,38 @@ class Shown:
             "label": query.label,
             "score": query.score,
             "reason": dict(query.reason),
-            "before": None if lease.before is None else spoken(lease.before),
+            "before": None if lease.before is None else spoken(lease.before, pool.number_of),
             **lease.known,
         }
 
     def _neighbours(self, image: int) -> list[dict[str, float]]:
-        """The frames around a frame of a video, itself included: image numbers and when they are shown, in seconds."""
+        """Frames around a frame of a film, itself included: image numbers and when they are shown, in seconds."""
+        return [{"number": k, "time_s": self.time_s(k)} for k in self.strip(image)]
+
+    def strip(self, image: int) -> list[int]:
+        """The images of a film that are shown beside one of them, and itself, in order; none where it is no film."""
         clips = self._context.pool.clips
         if clips is None:
             return []
-        near = range(max(0, image - STRIP), min(len(clips), image + STRIP + 1))
-        same = [k for k in near if clips.video[k] == clips.video[image]]
-        return [{"number": k, "time_s": round(float(clips.time_s[k]), 2)} for k in same]
+        film = film_of(self._context, image)
+        seconds = float(clips.time_s[film.stop - 1] - clips.time_s[film.start])
+        step = max(1, round(STRIP_STEP_S * (len(film) - 1) / seconds)) if seconds > 0 else 1
+        return [k for k in range(image - STRIP * step, image + STRIP * step + 1, step) if k in film]
+
+    def time_s(self, image: int) -> float:
+        """When a frame is shown in its film."""
+        return round(float(clips_of(self._context.pool).time_s[image]), 2)
+
+    def suggestion(self, said: Offered) -> Suggestion:
+        """A suggestion as a browser sends it back.
+
+        Raises:
+            LabelwiseError: it names no image of the pool.
+        """
+        names = self._context.pool.names
+        if said.image >= len(names):
+            raise LabelwiseError(f"a suggestion comes from image {said.image}: there are {len(names)}. Reload the page")
+        return Suggestion(said.box, said.label, said.origin, names[said.image], said.number)
 
     def fit(self, query: Query, answer: Answer, told: list[str]) -> Answer:
         """The answer as it is stored: of a region, every object is cropped to it, by the rule of the imports.
@@ -99,18 +127,21 @@ class Shown:
             raise LabelwiseError(f"query {query.id}: an image has one class, not {len(answer.labels)}")
         if query.box is None or len(answer.boxes) != len(answer.labels):
             return answer
-        boxes, labels = [], []
-        for k, (box, label) in enumerate(zip(answer.boxes, answer.labels, strict=True), start=1):
+        boxes, labels = list[tuple[float, float, float, float]](), list[int]()
+        number = dict[int | None, int]()  # a box's place among those that are kept
+        for k, (box, label) in enumerate(zip(answer.boxes, answer.labels, strict=True)):
             x1, y1, x2, y2 = box
             cut = crop(box, query.box) if x1 < x2 and y1 < y2 else box  # a box that is none is refused by the ledger
             if cut is None:
-                told.append(f"box {k} was left out: no more than {IN_REGION:.0%} of it lies in the region")
+                told.append(f"box {k + 1} was left out: no more than {IN_REGION:.0%} of it lies in the region")
                 continue
             if max(abs(a - b) for a, b in zip(cut, box, strict=True)) > ROUNDING_PX:
-                told.append(f"box {k} was cut to the region")
+                told.append(f"box {k + 1} was cut to the region")
+            number[k] = len(boxes)
             boxes.append(cut)
             labels.append(label)
-        return replace(answer, boxes=tuple(boxes), labels=tuple(labels))
+        offered = tuple(replace(one, number=number.get(one.number)) for one in answer.suggested)
+        return replace(answer, boxes=tuple(boxes), labels=tuple(labels), suggested=offered)
 
     def jpeg(self, number: int, side: int) -> bytes:
         """An image of the pool as JPEG, at most `side` pixels long; small sides are kept in memory.
@@ -142,15 +173,17 @@ class Shown:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return content
 
+    def pixels(self, number: int) -> np.ndarray:
+        """An image of the pool at its full size, uint8 [h, w, 3]; of a film one reader reads."""
+        with self._film if self._context.pool.frames is not None else nullcontext():
+            return self._context.frame(number)
+
     def _encode(self, number: int, side: int) -> bytes:
         pool = self._context.pool
         if pool.pixels is not None:
             image = Image.fromarray(pool.pixels[number])
-        elif pool.frames is not None:
-            with self._film:  # one film is read by one reader
-                image = Image.fromarray(self._context.frame(number))
         else:
-            image = Image.fromarray(self._context.frame(number))
+            image = Image.fromarray(self.pixels(number))
         image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         out = BytesIO()
         image.save(out, "JPEG", quality=88)

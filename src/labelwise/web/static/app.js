@@ -4,18 +4,15 @@ import { account } from "./account.js";
 import { Outbox, Refused, get, login, post } from "./api.js";
 import { Grid } from "./grid.js";
 import { asked } from "./classes.js";
-import { Stage } from "./stage.js";
+import { Editor } from "./editor.js";
+import { Film } from "./film.js";
+import { keysOf } from "./help.js";
+import { History, forget } from "./history.js";
 
 const AHEAD = 3; // the query that is shown and two more
 const TILES = 12; // the queries of a grid: as many as one person may hold
 const IDLE_MS = 60_000; // a longer pause is no labelling time
 const SKIPS = ["cannot tell what it is", "the image is broken or missing", "the rules do not say", "too many objects to label"];
-const KEYS = {
-  box: [["A, Enter", "there is such an object: accept"], ["1 … 9, 0", "there is an object of this class"], ["C", "find a class by typing"], ["R, X", "reject: no object here"], ["D", "duplicate: labelled before"]],
-  draw: [["drag", "draw a box"], ["B", "a new box by the keyboard"], ["1 … 9, 0", "class of the chosen box and of the next"], ["C", "find a class by typing"], ["[ ]", "choose another box"], ["Esc", "choose no box: a class is then for the next one"], ["Del", "remove the chosen box"], ["A, Enter", "everything in here is labelled"]],
-  class: [["1 … 9, 0", "this is the class"], ["A, Enter", "the class that was predicted"], ["C", "find a class by typing"], ["G", "a grid of images of one predicted class; G again: one by one"], ["in the grid: arrows, space", "move, choose"], ["E", "choose all or none"], ["then a class, A, S", "answers all that are chosen"]],
-  all: [["arrows", "move the box by a pixel"], ["Shift + arrows", "resize it"], ["Alt with these", "by 10 pixels"], ["S", "skip, with a reason"], ["Z", "undo"], ["F, W", "show the query, the whole image"], ["+ −, wheel", "zoom"], ["?", "this list"]],
-};
 const $ = (id) => document.getElementById(id);
 const tab = sessionStorage.getItem("tab") ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
 sessionStorage.setItem("tab", tab);
@@ -23,7 +20,8 @@ sessionStorage.setItem("tab", tab);
 let me = null, queue = [], label = 0, gridded = false, progress = null, found = [], unsent = false, left = false;
 let clock = { spent: 0, last: 0 };
 const pictures = new Map();
-const stage = new Stage($("stage"), described);
+const stage = new Editor($("stage"), edited);
+const history = new History(stage);
 const grid = new Grid($("grid"), described);
 const outbox = new Outbox({ stored, refused, waiting });
 
@@ -31,18 +29,19 @@ const current = () => queue[0];
 const draws = (query) => query.kind === "image" || query.kind === "region";
 const nameOf = (k) => me.classes[k] ?? `class ${k}`;
 const keyOf = (k) => (k < 9 ? String(k + 1) : k === 9 ? "0" : "");
+const url = ({ number, size }) => `/api/images/${number}/${Math.max(...size) > 1280 ? 2560 : 1280}`;
+const film = new Film(stage, { strip: $("strip"), nameOf, url, told: (text) => { $("where").hidden = !text; $("where").textContent = text; }, offered, failed });
 stage.tagOf = nameOf;
+stage.threshold = 0.5;
 
 // ---- the queue
 
-const url = (query) => `/api/images/${query.image.number}/${Math.max(...query.image.size) > 1280 ? 2560 : 1280}`;
-
-function prefetch(query) {
-  if (pictures.has(url(query))) return pictures.get(url(query));
+function prefetch({ image }) {
+  if (pictures.has(url(image))) return pictures.get(url(image));
   const picture = new Image();
-  picture.src = url(query);
+  picture.src = url(image);
   const ready = picture.decode().then(() => picture, () => null);
-  pictures.set(url(query), ready);
+  pictures.set(url(image), ready);
   if (pictures.size > 40) pictures.delete(pictures.keys().next().value);
   return ready;
 }
@@ -70,13 +69,15 @@ const held = () => [...queue, ...outbox.items.map((item) => item.query)].map((qu
 function answer(verdict, boxes = [], labels = [], note = "") {
   const query = current();
   if (!query || query.shown === undefined) return;
-  query.draft = { boxes: stage.boxes, label };
-  send(query, verdict, boxes, labels, note, seconds());
+  query.draft = { ...stage.state, label };
+  const offers = stage.suggested, suggested = draws(query) ? offers : offers.filter((offer) => offer.number !== null);
+  send(query, verdict, boxes, labels, note, seconds(), boxes.length || draws(query) && verdict === "all" ? suggested : []);
+  history.close();
   show();
 }
 
-function send(query, verdict, boxes, labels, note, seconds) {
-  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds, classes: me.classes.length };
+function send(query, verdict, boxes, labels, note, seconds, suggested = []) {
+  const body = { tab, query: query.query, lease: query.lease, verdict, boxes, labels, note, seconds, suggested, classes: me.classes.length };
   queue = queue.filter((other) => other !== query);
   outbox.add({
     query,
@@ -123,13 +124,14 @@ function waiting(n) {
   unsent = n > 0;
 }
 
-function stored(_item, reply) {
+function stored(item, reply) {
   if (reply.counts === false && !reply.repeated && me.overlap === 1) message("Somebody else had answered this one; your answer is kept as a second opinion.", 5000);
   if (reply.feedback) message(reply.feedback.right ? "Right. The answer to your last question was known." : `The answer to your last question was known: ${wording(reply.feedback.verdict)}${reply.feedback.labels.map((k) => ` ${me.classes[k]}`).join(",")}.`, 8000);
   if (reply.told?.length) message(`Of your last answer ${reply.told.join("; ")}. Undo (Z) takes it back.`, 8000);
   const before = queue.length;
   take(reply);
   if (!before || (gridded && queue.length > before)) show();
+  else if (item.query.strip.length) film.ask(); // the next frame may have been shown before this label was there
   standing();
 }
 
@@ -145,7 +147,9 @@ async function refused(item, problem) {
   message(`Not stored: ${problem.message}. Please answer it again.`, 12_000);
 }
 
+/** The last edit, or where there is none the last answer. */
 async function undo() {
+  if (history.go(-1)) return described();
   await outbox.running;
   try {
     const reply = await post("/api/undo", { tab });
@@ -166,7 +170,10 @@ async function show() {
   for (const part of ["verdicts", "classes", "why", "file", "strip"]) $(part).hidden = !query || (part === "strip" && query.strip.length < 2);
   document.querySelector("[data-do=skip]").disabled = !query;
   cover(query ? null : idle());
+  film.open(null);
+  for (const made of document.querySelectorAll("[data-film]")) made.hidden = !query || gridded || query.strip.length < 2;
   if (!query) {
+    history.close();
     stage.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], limit: null, draws: false });
     $("question").textContent = "Nothing to answer now";
     $("hint").textContent = "";
@@ -176,20 +183,23 @@ async function show() {
   const { image, box, before } = query, made = before?.verdict === "skipped" ? null : before;
   label = made?.labels?.[0] ?? query.label ?? label;
   stage.label = label;
-  let boxes = [];
-  if (query.draft) boxes = query.draft.boxes;
-  else if (draws(query)) boxes = (made?.boxes ?? []).map((b, k) => ({ box: [...b], label: made.labels[k], tag: nameOf(made.labels[k]) }));
-  else if (query.kind === "box") boxes = [{ box: [...(made?.boxes?.[0] ?? box)], label, tag: nameOf(label) }];
+  const offers = (made?.suggested ?? []).map(({ number, ...offer }) => ({ ...offer, tag: nameOf(offer.label), state: number === null ? "refused" : "taken" }));
+  const said = (made?.boxes ?? []).map((one, k) => ({ box: [...one], label: made.labels[k], tag: nameOf(made.labels[k]), from: made.suggested.findIndex((offer) => offer.number === k) }));
+  const asked = query.kind === "box" ? [{ box: [...box], label, tag: nameOf(label) }] : [];
   stage.reset({
     size: image.size,
-    url: url(query),
+    url: url(image),
     focus: query.kind === "class" || query.kind === "image" ? null : box,
     known: query.kind === "class" ? [] : query.boxes.map((known) => ({ box: known.box, tag: nameOf(known.label) })),
     covered: query.kind === "class" ? [] : query.covered,
     limit: query.kind === "region" ? box : null,
-    boxes,
+    boxes: query.kind === "class" ? [] : said.length ? said : asked,
+    offers: query.kind === "class" ? [] : offers,
     draws: draws(query),
   });
+  if (query.draft) stage.restore(query.draft);
+  history.open(me.project, query);
+  film.open(query);
   ask(query);
   $("find").value = "";
   list();
@@ -198,8 +208,8 @@ async function show() {
   const picture = await prefetch(query);
   if (query !== current()) return;
   if (picture) return;
-  pictures.delete(url(query));
-  const reply = await fetch(url(query)).catch(() => null);
+  pictures.delete(url(query.image));
+  const reply = await fetch(url(query.image)).catch(() => null);
   if (query !== current()) return;
   if (reply?.status !== 410) return cover("This image cannot be read.\nPress S to skip it.");
   queue.shift(); // the server asks about it again when its file is back
@@ -231,8 +241,8 @@ function ask(query) {
   [$("question").textContent, $("hint").textContent] = kinds[query.kind];
   const buttons = {
     box: [["accept", "Accept", "A", true], ["reject", "No object", "R"], ["duplicate", "Duplicate", "D"]],
-    image: [["accept", "Everything is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
-    region: [["accept", "Everything in here is labelled", "A", true], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
+    image: [["accept", "Everything is labelled", "A", true], ["nothing", "Nothing in here", "N"], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
+    region: [["accept", "Everything in here is labelled", "A", true], ["nothing", "Nothing in here", "N"], ["add", "New box", "B"], ["remove", "Remove", "Del"]],
     class: query.label === null ? [] : [["accept", `It is ${nameOf(query.label)}`, "A", true]],
   };
   query.keys = new Map(buttons[query.kind].map(([what, , key]) => [key.toLowerCase(), what]));
@@ -240,21 +250,30 @@ function ask(query) {
   $("why").open = false;
   const parts = [["score", query.score], ...Object.entries(query.reason)];
   $("reasons").replaceChildren(...parts.flatMap(([name, value]) => [node("dt", name), node("dd", typeof value === "number" ? value.toPrecision(4) : value)]));
-  const own = query.strip.find((frame) => frame.number === query.image.number)?.time_s;
-  $("strip").replaceChildren(...query.strip.map((frame) => {
-    const made = node("figure"), picture = node("img"), late = frame.time_s - own;
-    picture.src = `/api/images/${frame.number}/320`;
-    picture.alt = late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame";
-    made.classList.toggle("this", !late);
-    made.append(picture, node("figcaption", late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one"));
-    return made;
-  }));
   $("file").textContent = `${query.image.name} · round ${query.round}, rank ${query.rank + 1}`;
   $("said").textContent = kinds[query.kind][0];
 }
 
+function edited() {
+  stage.settle();
+  stage.draw();
+  history.note();
+  if (current()) current().sure = false;
+  described();
+}
+
+/** Suggestions of the film have come. */
+function offered(query, { offers, waits, problem }) {
+  const overlaps = ({ box: [a, b, c, d] }) => a < query.box[2] && c > query.box[0] && b < query.box[3] && d > query.box[1];
+  stage.suggest(query.kind === "box" ? offers.filter(overlaps) : offers);
+  history.note(true);
+  query.waits = waits && !problem ? "Looking for suggestions (the motion of this film is being computed) …" : problem;
+  described();
+}
+
 function described() {
   const query = current();
+  offering(query);
   if (gridded && query) {
     const n = grid.picked.size;
     $("hint").textContent = n ? `${n} of ${queue.length} chosen: a class answers them all.` : "Choose images (space bar or click); a class answers them all.";
@@ -264,6 +283,22 @@ function described() {
     const n = stage.boxes.length;
     $("hint").textContent = n ? `${n} box${n > 1 ? "es" : ""} drawn${stage.selected >= 0 ? `; chosen: ${nameOf(stage.boxes[stage.selected].label)}` : ""}.` : "No box drawn yet.";
     if (stage.selected >= 0) { label = stage.boxes[stage.selected].label; stage.label = label; list(); }
+  }
+}
+
+function offering(query) {
+  const open = stage.open, n = open.length, by = open.filter((offer) => offer.origin === "model").length, from = new Set(open.filter((offer) => offer.origin !== "model").map((offer) => offer.image)).size;
+  const modelled = stage.offers.some((offer) => offer.origin === "model");
+  $("offers").hidden = gridded || !query || !(draws(query) ? film.shows || modelled : query.kind === "box" && film.shows);
+  if ($("offers").hidden) return;
+  const some = (many) => `${many} suggestion${many > 1 ? "s" : ""}`;
+  const parts = [...(from ? [`${some(n - by)} of ${from} labelled frame${from > 1 ? "s" : ""}`] : []), ...(by ? [`${some(by)} of the model`] : [])];
+  $("offered").textContent = query.waits || parts.join(", ") || (film.shows && !modelled ? "No suggestion of a labelled frame" : "No suggestion");
+  $("threshold").hidden = !modelled;
+  $("threshold-at").textContent = `${Math.round(100 * stage.threshold)} %`;
+  for (const made of document.querySelectorAll("#offers button")) {
+    const lends = made.dataset.do === "lend";
+    made.hidden = !(lends ? film.lent.length : n) || (!draws(query) && made.dataset.do !== "take");
   }
 }
 
@@ -328,6 +363,7 @@ function missing() {
 function classify(k) {
   const query = current();
   if (!query || k >= me.classes.length) return;
+  if (film.away) return film.back();
   label = k;
   stage.label = k;
   if (query.kind === "box") answer("object", [stage.boxes[0].box], [k]);
@@ -337,7 +373,7 @@ function classify(k) {
     const item = stage.boxes[stage.selected];
     if (item) Object.assign(item, { label: k, tag: nameOf(k) });
     stage.draw();
-    described();
+    edited();
     list();
   }
 }
@@ -349,9 +385,26 @@ const actions = {
     if (query.kind === "box") answer("object", [stage.boxes[0].box], [label]);
     else if (gridded) answerChosen("all", (chosen) => chosen.label);
     else if (query.kind === "class") { if (query.label !== null) classify(query.label); }
-    else if (draws(query)) answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
+    else if (draws(query) && !stage.boxes.length && !query.sure) {
+      query.sure = true;
+      message("No box is drawn. Once more, or N: there is nothing in here.", 5000);
+    } else if (draws(query)) answer("all", stage.boxes.map((item) => item.box), stage.boxes.map((item) => item.label));
   },
-  reject(query) { if (query.kind === "box") answer("background"); },
+  nothing(query) {
+    if (draws(query) && stage.boxes.length) message("There are boxes. Remove them, or say that everything is labelled (A).", 5000);
+    else if (draws(query)) answer("all");
+  },
+  take(query) {
+    stage.take();
+    if (query.kind === "box") [label, stage.label] = [stage.boxes[0].label, stage.boxes[0].label];
+    list();
+  },
+  "take-all"(query) { if (draws(query)) stage.takeAll(); },
+  lend(query) {
+    if (draws(query) && film.lent.length) stage.lend(film.lent);
+    else if (draws(query)) message("No frame of this film is labelled yet: there is nothing to lend.", 4000);
+  },
+  reject(query) { if (query.kind === "box") answer("background"); else if (draws(query)) stage.refuse(); },
   duplicate(query) { if (query.kind === "box") answer("duplicate"); },
   skip() { $("skip-note").value = ""; $("skip").showModal(); },
   add(query) { if (draws(query)) stage.add(); },
@@ -361,17 +414,23 @@ const actions = {
   "last-box"() { stage.choose(-1); },
   find() { $("find").focus(); $("find").select(); },
 };
-const views = { fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
+const views = { before: () => film.step(-1), after: () => film.step(1), redo: () => { if (history.go(1)) described(); }, looser: () => raise(-0.05), stricter: () => raise(0.05), fit: () => stage.fit(), whole: () => stage.whole(), "zoom-in": () => stage.zoom(0.75), "zoom-out": () => stage.zoom(4 / 3), undo, help, grid: () => toggleGrid().catch(failed) };
 
 /** What is no action is a verdict of the unit, which goes without a box. */
 function perform(what) {
   active();
   if (views[what]) views[what]();
+  else if (film.away) film.back();
   else if (current()) (actions[what] ?? (() => answer(what)))(current());
 }
 
+function raise(step) {
+  stage.raise(step);
+  described();
+}
+
 const pressed = {
-  a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
+  a: "accept", enter: "accept", r: "reject", x: "reject", d: "duplicate", s: "skip", z: "undo", u: "undo", y: "redo", n: "nothing", t: "take", e: "take-all", l: "lend", ",": "before", ".": "after", "<": "looser", ">": "stricter", f: "fit", w: "whole", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out",
   b: "add", delete: "remove", backspace: "remove", "]": "next-box", "[": "last-box", escape: "no-box", c: "find", "/": "find", "?": "help", g: "grid",
 };
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -379,8 +438,13 @@ const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.isComposing) return;
   if (event.target === $("find")) return finding(event);
-  if (event.ctrlKey || event.metaKey) return event.key === "z" && event.ctrlKey ? (event.preventDefault(), perform("undo")) : undefined;
   const key = event.key.toLowerCase();
+  if (event.ctrlKey || event.metaKey) {
+    const step = key === "y" || (key === "z" && event.shiftKey) ? "redo" : key === "z" ? "undo" : "";
+    if (!step) return;
+    event.preventDefault();
+    return perform(step);
+  }
   const control = event.target.closest("button, a, summary, input");
   if (control && (key === "enter" || key === " ")) return; // the control that has the focus is meant
   if (gridded && current() && (arrows[event.key] || key === " " || key === "e")) {
@@ -388,6 +452,10 @@ document.addEventListener("keydown", (event) => {
     if (arrows[event.key]) grid.move(...arrows[event.key]);
     else if (!event.repeat) key === "e" ? grid.all() : grid.toggle();
     return active();
+  }
+  if (arrows[event.key] && film.away) {
+    event.preventDefault();
+    return film.step(arrows[event.key][0] || arrows[event.key][1]);
   }
   if (arrows[event.key]) {
     const step = event.altKey ? 10 : 1;
@@ -401,7 +469,7 @@ document.addEventListener("keydown", (event) => {
     return classify(key === "0" ? 9 : Number(key) - 1);
   }
   const what = (!gridded && current()?.keys?.get(key)) || pressed[key];
-  if (!what || (event.repeat && !["zoom-in", "zoom-out"].includes(what))) return;
+  if (!what || (event.repeat && !["zoom-in", "zoom-out", "before", "after", "looser", "stricter"].includes(what))) return;
   event.preventDefault();
   perform(what);
 });
@@ -420,8 +488,8 @@ function finding(event) {
 }
 
 function help() {
-  const kind = current() ? (draws(current()) ? "draw" : current().kind) : "box";
-  $("keys").replaceChildren(...[...(KEYS[kind] ?? []), ...KEYS.all].map(([key, what]) => {
+  const query = current();
+  $("keys").replaceChildren(...keysOf(query?.kind ?? "box", query ? draws(query) : false, film.shows).map(([key, what]) => {
     const row = node("tr");
     row.append(node("th", key), node("td", what));
     return row;
@@ -554,6 +622,7 @@ async function start() {
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   account(me, { message: (text) => message(text, 10_000), leaving, failed });
   skipping();
+  forget();
   list();
   await fill().catch(failed);
   show();

@@ -73,6 +73,8 @@ async function show() {
   table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["password", (r) => (r.password ? "set" : "none")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
   table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
     ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
+  $("offered").hidden = !found.suggested.length;
+  table("suggested", [["person", (r) => r.who], ["taken as they were", whole("verify"), true], ["mended", whole("mend"), true], ["refused", whole("reject"), true], ["drawn anew", whole("draw"), true]], found.suggested);
   const { agreement, missing } = found, share = (r) => `${(100 * r.share).toFixed(0)} %`;
   $("agreement").hidden = found.overlap === 1 && !agreement.queries;
   $("agreed").textContent = `${found.overlap} people are asked every query; ${agreement.queries} queries have several answers. Share of objects on which two people agree (same class, IoU at least 0.5):`;

@@ -4,6 +4,9 @@
 const SVG = "http://www.w3.org/2000/svg";
 const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 const LEAST = 1; // pixels: the smallest side of a box
+export const OPEN = "open"; // a suggestion that is neither "taken" nor "refused", nor "gone" (no longer suggested)
+
+const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
 
 function make(name, attributes = {}, parent = null) {
   const node = document.createElementNS(SVG, name);
@@ -22,7 +25,7 @@ export class Stage {
     this.dim = make("path", { class: "dim", "fill-rule": "evenodd" }, svg);
     this.back = make("g", {}, svg);
     this.front = make("g", {}, svg);
-    this.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], limit: null, draws: false });
+    this.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], offers: [], limit: null, draws: false });
     svg.addEventListener("pointerdown", (event) => this.down(event));
     svg.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, (event) => this.up(event));
@@ -33,16 +36,33 @@ export class Stage {
     new ResizeObserver(() => this.draw()).observe(svg);
   }
 
-  /** `focus`: the rectangle that stays bright; `limit`: where boxes may be; `boxes`: [{box, label, tag}] to edit. */
-  reset({ size, url, focus, known, covered, boxes, limit, draws }) {
-    Object.assign(this, { size, focus, known, covered, boxes, draws, drag: null });
+  /** `focus`: the rectangle that stays bright; `limit`: where boxes may be; `boxes`: [{box, label, tag, from}] to edit,
+   * `from`: the suggestion that one was made of, by its place in `offers`: [{box, label, tag, origin, image, state}]. */
+  reset({ size, url, focus, known, covered, boxes, offers = [], limit, draws }) {
+    Object.assign(this, { size, url, focus, known, covered, boxes, offers, draws, drag: null, away: null });
     this.limit = limit ?? [0, 0, ...size];
     this.selected = boxes.length === 1 && !draws ? 0 : -1;
+    this.marked = offers.findIndex((offer) => this.isOpen(offer));
     this.image.setAttribute("width", size[0]);
     this.image.setAttribute("height", size[1]);
+    this.picture(url);
+    this.fit();
+  }
+
+  /** Whether a suggestion is shown: nothing was said of it, and the model is as sure as a person wants (`threshold`). */
+  isOpen(offer) { return offer?.state === OPEN && (offer.score ?? 1) >= (this.threshold ?? 0); }
+
+  picture(url) {
     if (url) this.image.setAttribute("href", url);
     else this.image.removeAttribute("href");
-    this.fit();
+  }
+
+  /** Another image in place of this one, with what is known of it, and nothing to edit; null: back to this one. */
+  lookAway(there) {
+    this.away = there;
+    this.drag = null;
+    this.picture(there ? there.url : this.url);
+    this.draw();
   }
 
   // ---- the view
@@ -99,20 +119,31 @@ export class Stage {
     this.dim.classList.toggle("strong", this.draws);
     this.back.replaceChildren();
     this.front.replaceChildren();
+    if (this.away) return this.drawKnown(this.away.known, unit);
     for (const box of this.covered) this.rect(this.back, box, "covered");
     if (this.focus && this.draws) this.rect(this.back, this.focus, "focus");
-    for (const { box, tag } of this.known) {
+    this.drawKnown(this.known, unit);
+    this.offers.forEach((offer, k) => {
+      if (!this.isOpen(offer)) return;
+      this.rect(this.front, offer.box, "under");
+      this.rect(this.front, offer.box, k === this.marked ? "offer marked" : "offer").dataset.offer = k;
+      this.tag(this.front, offer.box, offer.score === undefined ? `${offer.tag}?` : `${offer.tag}? ${Math.round(100 * offer.score)} %`, unit, "offer");
+    });
+    const below = this.boxes.map((item, k) => k).sort((a, b) => area(this.boxes[b].box) - area(this.boxes[a].box)); // nested ones on top
+    for (const k of below) {
+      const item = this.boxes[k];
+      this.rect(this.front, item.box, "under");
+      this.rect(this.front, item.box, k === this.selected ? "own chosen" : "own").dataset.box = k;
+      if (item.tag) this.tag(this.front, item.box, item.tag, unit, "own");
+    }
+    if (this.selected >= 0) this.handles(this.boxes[this.selected].box, unit);
+  }
+
+  drawKnown(known, unit) {
+    for (const { box, tag } of known) {
       this.rect(this.back, box, "known");
       this.tag(this.back, box, tag, unit, "known");
     }
-    this.boxes.forEach((item, k) => {
-      const chosen = k === this.selected;
-      this.rect(this.front, item.box, "under");
-      const node = this.rect(this.front, item.box, chosen ? "own chosen" : "own");
-      node.dataset.box = k;
-      if (item.tag) this.tag(this.front, item.box, item.tag, unit, "own");
-    });
-    if (this.selected >= 0) this.handles(this.boxes[this.selected].box, unit);
   }
 
   rect(parent, [x1, y1, x2, y2], kind) {
@@ -150,24 +181,27 @@ export class Stage {
       this.draw();
       return;
     }
-    const start = this.at(event), { handle, box } = event.target.dataset;
-    const pans = event.button === 1 || event.button === 2;
-    if (!pans && handle) this.drag = { kind: "resize", handle, start, from: [...this.boxes[this.selected].box] };
-    else if (!pans && box !== undefined) {
-      this.selected = Number(box);
-      this.drag = { kind: "shift", start, from: [...this.boxes[this.selected].box] };
-      this.changed();
-    } else if (!pans && this.draws && this.inside(start)) {
-      const before = this.selected;
-      this.boxes.push({ box: [...start, ...start], label: this.label ?? 0, tag: this.tagOf?.(this.label ?? 0) ?? "" });
-      this.selected = this.boxes.length - 1;
-      this.drag = { kind: "draw", start, undo: () => { this.boxes.pop(); this.selected = before; } };
-    } else this.drag = { kind: "pan", start: [event.clientX, event.clientY], from: { ...this.view } };
+    const start = this.at(event), { handle, box, offer } = event.target.dataset;
+    const pans = event.button === 1 || event.button === 2 || this.away, draws = this.draws && event.shiftKey && this.inside(start);
+    if (pans) this.drag = { kind: "pan", start: [event.clientX, event.clientY], from: { ...this.view } };
+    else if (draws) this.begin(start);
+    else if (handle) this.drag = { kind: "resize", handle, start, from: [...this.boxes[this.selected].box] };
+    else if (box !== undefined && Number(box) === this.selected) this.drag = { kind: "shift", start, from: [...this.boxes[this.selected].box] };
+    else if (box !== undefined || offer !== undefined) this.drag = { kind: "press", start, box, offer }; // chosen, unless it is dragged: then drawn
+    else if (this.draws && this.inside(start)) this.begin(start);
+    else this.drag = { kind: "pan", start: [event.clientX, event.clientY], from: { ...this.view } };
     if (this.drag.from && this.drag.kind !== "pan") {
       const target = this.boxes[this.selected], from = [...this.drag.from];
       this.drag.undo = () => { target.box = from; };
     }
     this.draw();
+  }
+
+  begin(start) {
+    const before = this.selected;
+    this.boxes.push({ box: [...start, ...start], label: this.label ?? 0, tag: this.tagOf?.(this.label ?? 0) ?? "" });
+    this.selected = this.boxes.length - 1;
+    this.drag = { kind: "draw", start, undo: () => { this.boxes.pop(); this.selected = before; } };
   }
 
   move(event) {
@@ -182,7 +216,13 @@ export class Stage {
       this.look(from.x - (event.clientX - start[0]) * k, from.y - (event.clientY - start[1]) * k, from.w, from.h);
       return;
     }
-    const [x, y] = this.at(event), item = this.boxes[this.selected];
+    const [x, y] = this.at(event);
+    if (kind === "press") {
+      if (!this.draws || !this.inside(start) || Math.hypot(x - start[0], y - start[1]) < 4 * this.scale) return;
+      this.begin(start);
+      return this.move(event);
+    }
+    const item = this.boxes[this.selected];
     if (kind === "shift") item.box = this.held(from.map((v, k) => v + (k % 2 ? y - start[1] : x - start[0])));
     else if (kind === "draw") item.box = this.cut([Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])]);
     else item.box = this.pulled(from, handle, x - start[0], y - start[1]);
@@ -194,6 +234,10 @@ export class Stage {
     const drag = this.drag;
     this.drag = null;
     if (!drag || drag.kind === "pan") return;
+    if (drag.kind === "press") {
+      if (drag.offer !== undefined) return this.take(Number(drag.offer)); // `editor.js`
+      this.selected = Number(drag.box);
+    }
     if (drag.kind === "draw") {
       const [x1, y1, x2, y2] = this.boxes[this.selected].box, least = Math.max(LEAST, 4 * this.scale);
       if (x2 - x1 < least || y2 - y1 < least) drag.undo(); // a tap
