@@ -84,6 +84,7 @@ def test_every_command_of_the_design_is_there() -> None:
         "config",
         "redo",
         "images",
+        "review",
         "weights",
     } | set(STAGES) == set(COMMANDS)
 
