@@ -95,7 +95,6 @@ def status(project: ProjectOption = Path()) -> None:
     require_project(project)
     from labelwise import loop
     from labelwise.project import availability, glance, prices
-    from labelwise.report import outlook
     from labelwise.study import history, stop
 
     opened, results = glance.look(project) or open_project(project), []
@@ -114,8 +113,10 @@ def status(project: ProjectOption = Path()) -> None:
     out.print(table, *map(Text, history.agreement_lines(opened)), *map(Text, history.people_lines(opened)))
     for line in [*history.given_lines(opened), *prices.lines(opened)]:
         out.print(Text(line))
-    for line in outlook.lines(results, opened.run.metric, opened.run.budget.unit) if results else ():
-        out.print(Text(line))
+    if any(one.quality is not None for one in results):
+        from labelwise.report import outlook
+
+        out.print(*map(Text, outlook.lines(results, opened.run.metric, opened.run.budget.unit)), sep="\n")
     for line in availability.messages(opened):
         tell(line)
     due, stopped = loop.next_stage(opened), stop.kept(opened)

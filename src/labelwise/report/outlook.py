@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
-from matplotlib.figure import Figure
 
 from labelwise.report import forecast
 from labelwise.report.forecast import ENOUGH, FURTHEST, PRIOR, Fit, Mixture, Prior
 from labelwise.report.results import RoundResult, RunResult
 from labelwise.report.spread import Group, values
-from labelwise.report.svg import SERIES, drawing, inline
-from labelwise.report.tables import Table
 from labelwise.report.wording import count, duration
+
+if TYPE_CHECKING:
+    from labelwise.report.tables import Table
 
 RESAMPLES = 40
 STEPS = (1, 2, 4)
@@ -157,6 +158,8 @@ def sentences(metric: str, unit: str, steps: Sequence[Step]) -> list[str]:
 
 
 def _table(found: Outlook, unit: str) -> Table:
+    from labelwise.report.tables import Table  # half a second, which the terminal does not need
+
     rows = []
     for step in found.steps:
         ranges = [(step.gain, step.gain_low, step.gain_high), (step.value, step.low, step.high)]
@@ -174,6 +177,10 @@ def _table(found: Outlook, unit: str) -> Table:
 
 
 def _chart(group: Group, rounds: Rounds, fits: Sequence[Fit], steps: Sequence[Step]) -> str:
+    from matplotlib.figure import Figure
+
+    from labelwise.report.svg import SERIES, drawing, inline
+
     scale = 3600.0 if rounds.unit == "seconds" else 1.0
     x, y = rounds.cost.mean(axis=0), 100 * rounds.quality.mean(axis=0)
     ahead = np.linspace(x[-1], x[-1] + steps[-1].spent, 12)[1:]

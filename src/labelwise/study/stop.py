@@ -15,7 +15,6 @@ from labelwise.errors import LabelwiseError
 from labelwise.ledger import records
 from labelwise.project.context import Context
 from labelwise.project.round import Round
-from labelwise.report import forecast
 from labelwise.types import Cost
 
 KEY = "stopped"
@@ -62,6 +61,8 @@ def find(context: Context, round_number: int) -> Stopped | None:
     rule = context.run.budget.stop
     if rule is None or not 0 < round_number < context.run.rounds:
         return None
+    from labelwise.report import forecast  # SciPy takes a quarter of a second
+
     more = float(context.run.budget.per_round[round_number - 1])
     cost, quality = curve(context, round_number)
     if more <= 0 or len(cost) < forecast.ENOUGH or more > (forecast.FURTHEST - 1) * cost[-1]:

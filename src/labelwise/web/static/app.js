@@ -200,6 +200,7 @@ async function show() {
   if (query.draft) stage.restore(query.draft);
   history.open(me.project, query);
   film.open(query);
+  offering(query);
   ask(query);
   $("find").value = "";
   list();
@@ -402,6 +403,7 @@ const actions = {
   "take-all"(query) { if (draws(query)) stage.takeAll(); },
   lend(query) {
     if (draws(query) && film.lent.length) stage.lend(film.lent);
+    else if (draws(query) && film.waiting) message("The labels of other frames are on their way. Press L again.", 4000);
     else if (draws(query)) message("No frame of this film is labelled yet: there is nothing to lend.", 4000);
   },
   reject(query) { if (query.kind === "box") answer("background"); else if (draws(query)) stage.refuse(); },

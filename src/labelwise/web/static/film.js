@@ -20,7 +20,7 @@ export class Film {
   open(query) {
     clearTimeout(this.timer);
     this.query = query;
-    Object.assign(this, { at: query?.image.number ?? -1, track: [], lent: [], problem: "" });
+    Object.assign(this, { at: query?.image.number ?? -1, track: [], lent: [], problem: "", waiting: false });
     this.told("");
     if (!this.query) return;
     this.draw();
@@ -34,14 +34,18 @@ export class Film {
     if (!query || !(this.shows || this.editor.draws) || query.kind === "class") return;
     clearTimeout(this.timer);
     this.frames.clear();
+    this.waiting = true;
     try {
       const reply = await get(`/api/queries/${query.query}/offers`);
       if (query !== this.query) return;
-      Object.assign(this, { track: reply.track, lent: reply.lent, problem: reply.problem });
+      Object.assign(this, { track: reply.track, lent: reply.lent, problem: reply.problem, waiting: false });
       this.draw();
       this.offered(query, reply);
       if (reply.waits) this.timer = setTimeout(() => this.ask(), AGAIN_MS);
-    } catch (problem) { this.failed(problem); }
+    } catch (problem) {
+      if (query === this.query) this.waiting = false;
+      this.failed(problem);
+    }
   }
 
   frame(number) {
