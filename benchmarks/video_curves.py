@@ -3,10 +3,10 @@
     LABELWISE_DATA=data python benchmarks/video_curves.py --seeds 50    # resumable; --summary: tables alone
 
 Generated roads of 640 x 384 px (24 clips of the pool, 12 of the test; 4.6 objects per frame), every fifth frame may be
-asked; detections, flow and links are of every frame (k = 3). The detector is the frozen one (YOLOX-nano's proposals, ten
-a frame; logistic regression of MobileNetV2's features of their crops): it trains in a second, so that many seeds are
-possible. Compared, same start per seed: random frames, Random+R, least confidence, entropy, margin, temporal coherence
-by FP, FN, both, and the oracles; beside them no new label, and everything labelled. In benchmarks/results:
+asked; detections, flow and links are of every frame (k = 3). The detector is the frozen one (ten proposals of
+YOLOX-nano a frame; logistic regression of MobileNetV2's features of their crops): it trains in a second, so that many
+seeds are possible. Compared, same start per seed: random frames, Random+R, least confidence, entropy, margin, temporal
+coherence by FP, FN, both, and the oracles; beside them no new label, and everything labelled. In benchmarks/results:
 video_curves.csv (a line per method, seed and cycle), video_curves_summary.csv (means; paired differences to Random+R
 and to random frames; share of the full-data AP50).
 """
