@@ -29,6 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,9 +106,11 @@ TINY_CLASSES = Plan(
 )
 
 
-def compare(plan: Plan, folder: Path, settings: tuple[str, ...], seconds: float) -> tuple[Comparison, list[RunResult]]:
+def compare(
+    plan: Plan, folder: Path, settings: tuple[str, ...], seconds: float, **more: Any
+) -> tuple[Comparison, list[RunResult]]:
     """Runs a comparison for so long at most; the runs that were finished."""
-    made = Comparison(folder, plan.data, plan.methods, tuple(range(plan.seeds)), settings, plan.all_data)
+    made = Comparison(folder, plan.data, plan.methods, tuple(range(plan.seeds)), settings, plan.all_data, **more)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     bell = threading.Timer(seconds, signal.raise_signal, (signal.SIGINT,))
     bell.daemon = True

@@ -130,7 +130,7 @@ def main() -> None:
         if opened.project.ledger.stage_done(opened.run.rounds - 1, "evaluate") is not None:
             found.append(history.run_result(opened, gallery=0))
         opened.project.close()
-    note = note_of("video_curves", None, made.seeds)
+    note = note_of("video_curves", None, made.seeds).replace("claims.py video_curves", "video_curves.py")
     note += f"# data: roads, seed 0, 640 x 384 px, {frames} pool frames\n# settings: {'; '.join(settings)}\n"
     note += f"# wall time: {time.perf_counter() - began:.0f} s, {given.jobs} processes\n"
     write(HERE / "results/video_curves.csv", lines(found), note)

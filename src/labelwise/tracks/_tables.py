@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 
 from labelwise.types import LabelwiseError
 from labelwise.types.disk import in_one_step
+
+_HEADERS = threading.Lock()
+"""NumPy reads a header with Python's parser, which in Python 3.11 fails at times where two threads use it."""
 
 
 def record(rows: int, columns: int) -> np.dtype[np.void]:
@@ -52,7 +56,8 @@ def write(path: Path, rows: Iterator[np.ndarray], count: int) -> None:
 def load(path: Path, dtype: np.dtype[np.void] | None = None, count: int = 0) -> np.ndarray | None:
     """The table of a clip, memory-mapped; None where there is none, a damaged one, or one of another type or length."""
     try:
-        part: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _HEADERS:
+            part: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
     return part if dtype is None or (part.dtype == dtype and part.shape == (count,)) else None
