@@ -169,6 +169,9 @@ def test_a_box_query_shows_its_object_before_and_after(site: Any, chromium: Any,
     boxes, frames = view.page.locator("#strip rect.own"), view.page.locator("#strip figure")
     view.wait_for_text("#offered", "^No suggestion")
     assert boxes.count() == frames.count() >= 3
+    lefts_of = "[...document.querySelectorAll('#strip rect.own')].map((one) => one.getAttribute('x'))"
+    apart = f"() => new Set({lefts_of}).size > 2"
+    view.page.wait_for_function(apart, timeout=60_000)  # the flow is there
     lefts = np.array([float(boxes.nth(k).get_attribute("x")) for k in range(boxes.count())])
     shown = [int(picture.get_attribute("href").split("/")[3]) for picture in view.page.locator("#strip image").all()]
     np.testing.assert_allclose(np.diff(lefts), np.diff(shown) * STEP[0], atol=2)

@@ -263,6 +263,8 @@ function edited() {
   described();
 }
 
+let wish = null; // the query for which labels to lend were wanted before they had come
+
 /** Suggestions of the film have come. */
 function offered(query, { offers, waits, problem }) {
   const overlaps = ({ box: [a, b, c, d] }) => a < query.box[2] && c > query.box[0] && b < query.box[3] && d > query.box[1];
@@ -270,6 +272,7 @@ function offered(query, { offers, waits, problem }) {
   history.note(true);
   query.waits = waits && !problem ? "Looking for suggestions (the motion of this film is being computed) …" : problem;
   described();
+  if (wish === query && !film.waiting) { wish = null; actions.lend(query); }
 }
 
 function described() {
@@ -403,7 +406,7 @@ const actions = {
   "take-all"(query) { if (draws(query)) stage.takeAll(); },
   lend(query) {
     if (draws(query) && film.lent.length) stage.lend(film.lent);
-    else if (draws(query) && film.waiting) message("The labels of other frames are on their way. Press L again.", 4000);
+    else if (draws(query) && film.waiting) wish = query; // as soon as it is known what there is
     else if (draws(query)) message("No frame of this film is labelled yet: there is nothing to lend.", 4000);
   },
   reject(query) { if (query.kind === "box") answer("background"); else if (draws(query)) stage.refuse(); },
