@@ -118,7 +118,7 @@ def test_boxes_of_a_labelled_frame_are_taken_mended_and_refused(site: Any, chrom
     view.wait_for_rank(5)
     view.keys("z")  # 4: taken back, with what was taken
     view.wait_for_text("#message", "Taken back")
-    assert view.page.locator("#stage rect.own").count() == 1
+    view.wait_for_count("#stage rect.own", 1)
     view.keys("Enter")
     view.wait_for_rank(5)
     view.wait_for_text("#offered", "^1 suggestion ")
@@ -168,10 +168,10 @@ def test_a_box_query_shows_its_object_before_and_after(site: Any, chromium: Any,
     view = View(chromium, here, tmp_path)
     boxes, frames = view.page.locator("#strip rect.own"), view.page.locator("#strip figure")
     view.wait_for_text("#offered", "^No suggestion")
-    assert boxes.count() == frames.count() >= 3
     lefts_of = "[...document.querySelectorAll('#strip rect.own')].map((one) => one.getAttribute('x'))"
     apart = f"() => new Set({lefts_of}).size > 2"
     view.page.wait_for_function(apart, timeout=60_000)  # the flow is there
+    assert boxes.count() == frames.count() >= 3
     lefts = np.array([float(boxes.nth(k).get_attribute("x")) for k in range(boxes.count())])
     shown = [int(picture.get_attribute("href").split("/")[3]) for picture in view.page.locator("#strip image").all()]
     np.testing.assert_allclose(np.diff(lefts), np.diff(shown) * STEP[0], atol=2)
@@ -191,24 +191,23 @@ def test_a_box_query_shows_its_object_before_and_after(site: Any, chromium: Any,
 def test_edits_come_back_by_keys_and_after_a_reload(site: Any, chromium: Any, tmp_path: Path) -> None:
     here = site("frame", 2)
     view = View(chromium, here, tmp_path)
-    own = view.page.locator("#stage rect.own")
     view.drag((100, 100), (300, 300))
     view.drag((150, 150), (200, 200))  # in a box that is chosen: it moves
-    assert own.count() == 1
+    view.wait_for_count("#stage rect.own", 1)
     view.keys("Escape")
     view.drag((170, 170), (220, 220))  # in one that is not: nested
-    assert own.count() == 2
+    view.wait_for_count("#stage rect.own", 2)
     view.page.keyboard.down("Shift")
     view.drag((180, 180), (200, 200))
     view.page.keyboard.up("Shift")
-    assert own.count() == 3
+    view.wait_for_count("#stage rect.own", 3)
     view.keys("Control+z", "Control+z")
-    assert own.count() == 1
+    view.wait_for_count("#stage rect.own", 1)
     view.keys("Control+y")
-    assert own.count() == 2
+    view.wait_for_count("#stage rect.own", 2)
     view.page.reload()
     view.wait_for_rank(0)
-    assert own.count() == 2
+    view.wait_for_count("#stage rect.own", 2)
     view.keys("Control+z", "z")  # to what was there when it was shown, then there is no answer to take back
     view.wait_for_text("#message", "no answer to take back")
     view.keys("Control+Shift+Z", "Enter")

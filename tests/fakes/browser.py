@@ -201,6 +201,11 @@ class View:
             said = [self.page.inner_text("body"), *self.complaints]
             raise AssertionError(f"{selector} never said {pattern!r}; the page says: {said}") from error
 
+    def wait_for_count(self, selector: str, count: int) -> None:
+        """Waits until the page shows so many of them."""
+        found = f"() => document.querySelectorAll({selector!r}).length === {count}"
+        self.page.wait_for_function(found, timeout=60_000)
+
     def keys(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
