@@ -33,7 +33,7 @@ from labelwise.types import LabelwiseError, Pool, Problem
 LOOKS_FOR = "a .txt per image with rows of KITTI (label_2/), DOTA (labelTxt/), ICDAR, VisDrone or the OIDv4 toolkit"
 
 _SAMPLE = 5
-_VISDRONE = ("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle",
+VISDRONE = ("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle",
              "bus", "motor", "others")  # fmt: skip
 _HEAD = re.compile(r"imagesource:.*|gsd:.*|\d{1,6}", re.IGNORECASE)
 """Lines at the beginning of a file that are no rows."""
@@ -72,9 +72,9 @@ def _visdrone(line: str) -> _Row | None:
     if len(cells) != 8 or not all(re.fullmatch(r"\s*-?\d{1,6}\s*", cell) for cell in cells):
         return None
     x, y, width, height, _, category = map(int, cells[:6])
-    if not 0 <= category < len(_VISDRONE):
+    if not 0 <= category < len(VISDRONE):
         return None
-    return _Row((x, y, x + width, y + height), _VISDRONE[category], category in (0, 11))
+    return _Row((x, y, x + width, y + height), VISDRONE[category], category in (0, 11))
 
 
 def _named(line: str) -> _Row | None:
@@ -184,10 +184,7 @@ def _parse(root: Path) -> Parsed:
         if stray:
             what = f"{stray} text files, such as {first}, have no image of their name"
             found.problems.append(Problem("label without image", folder or ".", what, "left out", stray))
-    used = {one.name for entry in found.entries.values() for one in entry.objects if not one.crowd}
-    found.classes = sorted(used) or ["object"]
-    for entry in found.entries.values():  # a crowd has no class in a pool
-        entry.objects = [one if one.name in used else one._replace(name=found.classes[0]) for one in entry.objects]
+    found.classes_of_objects()
     found.add_images(below.images)
     found.problems += images.problems()
     return found

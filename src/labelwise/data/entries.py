@@ -77,6 +77,14 @@ class Parsed:
         """An image of a split (None: that of its path)."""
         self.splits.setdefault(split_names.of_path(image) if split is None else split, []).append(image)
 
+    def classes_of_objects(self) -> None:
+        """The classes are those of the objects that count, numbers by their size; a crowd has no class in a pool."""
+        used = {one.name for entry in self.entries.values() for one in entry.objects if not one.crowd}
+        named = sorted(used, key=lambda name: (int(name) if name.isdecimal() else -1, name)) or ["object"]
+        for entry in self.entries.values():
+            entry.objects = [one if one.name in used else one._replace(name=named[0]) for one in entry.objects]
+        self.classes = named
+
     def add_images(self, images: Sequence[str]) -> None:
         """Images that no entry has named yet."""
         there = {name for names in self.splits.values() for name in names}

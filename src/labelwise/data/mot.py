@@ -22,6 +22,7 @@ from typing import NamedTuple
 from labelwise.data import _clips_of as clips_of
 from labelwise.data import _texts, entries, listing, text_files
 from labelwise.data._headers import is_number, number
+from labelwise.data.box_texts import VISDRONE
 from labelwise.data.entries import Entry, Object, Parsed
 from labelwise.types import LabelwiseError, Pool, Problem
 
@@ -29,8 +30,6 @@ LOOKS_FOR = "SEQ/gt/gt.txt beside SEQ/img1/000001.jpg, as the MOT Challenge has 
 
 _MOT = ("pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person",
         "distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd")  # fmt: skip
-_VISDRONE = ("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle",
-             "bus", "motor", "others")  # fmt: skip
 
 
 class _Video(NamedTuple):
@@ -90,7 +89,7 @@ def _find(root: Path) -> dict[str, _Video]:
                 names = listed or (_MOT if "MOT" in text else None)
                 found[frames] = _Video(text, folders[frames], names, 1)
         elif len(same := by_name.get(file[:-4], [])) == 1 and _fits(below, text, 10):
-            found[same[0]] = _Video(text, folders[same[0]], _VISDRONE, 0)
+            found[same[0]] = _Video(text, folders[same[0]], VISDRONE, 0)
     return found
 
 
@@ -115,10 +114,7 @@ def _parse(root: Path) -> tuple[Parsed, dict[str, tuple[str, int]]]:
             place[name] = (folder, k)
             found.entry(name)
         _rows(root, video, found)
-    used = {one.name for entry in found.entries.values() for one in entry.objects if not one.crowd}
-    found.classes = sorted(used, key=lambda name: (int(name) if name.isdigit() else -1, name)) or ["object"]
-    for entry in found.entries.values():  # a crowd has no class in a pool
-        entry.objects = [one if one.name in used else one._replace(name=found.classes[0]) for one in entry.objects]
+    found.classes_of_objects()
     found.add_images([name for name in below.images if name not in place])
     _place_the_rest(found, place)
     clips_of.sort(found, place)
@@ -155,7 +151,7 @@ def _rows(root: Path, video: _Video, found: Parsed) -> None:
             continue
         said = int(number(cells[7])) if len(cells) > 7 and is_number(cells[7]) else -1
         label, by_number = _label(said, video, by_number)
-        ignored = (len(cells) > 6 and number(cells[6]) == 0) or (video.classes is _VISDRONE and said in (0, 11))
+        ignored = (len(cells) > 6 and number(cells[6]) == 0) or (video.classes is VISDRONE and said in (0, 11))
         x, y = x - video.first, y - video.first
         entry = found.entries.setdefault(name, Entry())
         entry.objects.append(Object((x, y, x + width, y + height), label, where, ignored))
