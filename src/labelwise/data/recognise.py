@@ -125,7 +125,8 @@ def describe(found: Found) -> list[tuple[str, str, str]]:
     """A row per split: its name, images (and videos), boxes."""
     rows = []
     for name, pool in found.pools.items():
-        clips = "" if pool.clips is None else f" in {len(np.unique(pool.clips.video))} videos"
+        films = 0 if pool.clips is None else len(np.unique(pool.clips.video))
+        clips = f" in {films} video{'' if films == 1 else 's'}" if films else ""
         boxes = "no annotations"
         if annotated(pool):
             n = found.boxes(pool)
