@@ -17,6 +17,7 @@ from labelwise.ledger import import_export, several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.records import seen_now
+from labelwise.merge import _items as merge_items
 from labelwise.project import another_opinion, consensus
 from labelwise.project.project_folder import Project
 from labelwise.queue.leases import Leases
@@ -216,6 +217,21 @@ def test_advice_on_another_opinion_needs_predictions_and_several_answers(project
     again, new = another_opinion.shares(opened, 2) or (0, 0)
     assert (again, new) == (0, 2), "what nobody has looked at, and the model is unsure of, comes first"
     assert another_opinion.lines(opened)[0].startswith("Of the next 14 answers 12 would")
+
+
+def test_of_whole_images_where_nobody_missed_an_object_there_is_nothing_to_advise(project: Project) -> None:
+    says(project.ledger, image_query(project.ledger), "Ada", "all", (A, CAT))
+    found = Detections(
+        np.array([0, 1, 1]), np.array([C], np.float32), np.array([[0.6, 0.4]], np.float32),
+        np.array([0.6], np.float32), np.zeros((1, 0), np.float32),
+    )  # fmt: skip
+    files.write_detections(files.round_files.RoundFolder(project.round_folder(2)).predictions(), found)
+    run = SimpleNamespace(rounds=3, classifies=False, query=SimpleNamespace(threshold=0.1))
+    opened: Any = SimpleNamespace(project=project, pool=small_pool(), run=run, known=lambda: known(project))
+    assert another_opinion.lines(opened) == []
+    items = merge_items.items_of(several_answers.read(project.ledger, least=1), 2)
+    said = consensus.of_model(project, small_pool(), items, one_class=False)
+    np.testing.assert_allclose(said, [[0.5, 0.5]])  # the object is not where the model sees one
 
 
 def test_people_are_judged_for_the_owner(project: Project) -> None:

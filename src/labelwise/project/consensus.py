@@ -127,7 +127,7 @@ def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Flo
     A row of NaN: there was no model. Of an object that it did not see it says that there is none.
     """
     classes = items.opinions.classes
-    probs = np.full((len(items.query), classes), np.nan)
+    probs = np.full((len(items.query), max(classes, items.n_classes + (not one_class))), np.nan)
     queries, where = items.said.queries, items.where
     rounds = np.array([queries[k].round for k in items.query.tolist()], np.int64)
     image = np.array([pool.number_of[queries[k].image] for k in items.query.tolist()], np.int64)
@@ -150,7 +150,10 @@ def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Flo
         sure = said.scores[row[hit]].astype(np.float64)
         probs[rows[hit], items.n_classes] = 1 - sure
         probs[rows[hit], : items.n_classes] = said.probs[row[hit]] * sure[:, None]
-    return probs
+    if probs.shape[1] == classes:
+        return probs
+    probs = probs[:, :classes]  # nobody said of an object that there is none
+    return probs / probs.sum(axis=1, keepdims=True)
 
 
 def quality(project: Project, pool: Pool, *, one_class: bool) -> list[dict[str, Any]]:
