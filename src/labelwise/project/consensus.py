@@ -153,7 +153,8 @@ def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Flo
     if probs.shape[1] == classes:
         return probs
     probs = probs[:, :classes]  # nobody said of an object that there is none
-    return probs / probs.sum(axis=1, keepdims=True)
+    probs /= probs.sum(axis=1, keepdims=True)
+    return probs
 
 
 def quality(project: Project, pool: Pool, *, one_class: bool) -> list[dict[str, Any]]:
