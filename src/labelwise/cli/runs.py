@@ -28,13 +28,18 @@ def run(
     project: ProjectOption = Path(),
     settings: SetOption = None,
     oracle: Annotated[str | None, typer.Option(help="Who answers: oracle (simulated) or people.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where detectors predict the pool: here, or ray (many machines).")
+    ] = None,
 ) -> None:
     """Runs all rounds of a recipe or of a project; continues where a killed run stopped. With `--oracle people`
     every round waits for the answers that come from `labelwise serve`.
 
     Example: `labelwise run bccd+u_cb_tspl --project runs/bccd --set seed=1`
     """
-    _run(recipe, project, [*(settings or []), *([f"ask.who={oracle}"] if oracle else [])])
+    given = [f"ask.who={oracle}"] if oracle else []
+    given += [f"predict.engine={engine}"] if engine else []
+    _run(recipe, project, [*(settings or []), *given])
 
 
 def _run(recipe: str | None, folder: Path, settings: list[str]) -> None:

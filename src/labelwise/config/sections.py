@@ -162,6 +162,9 @@ class Predict(Section):
     """Least confidence of a predicted box that is kept."""
     shard_images: int = Field(512, ge=1)
     """Images per file of predictions."""
+    engine: Literal["here", "ray"] = "here"
+    """Where a detector that is trained predicts the pool: "here" in this process; "ray": by actors of Ray, on all cores
+    and GPUs of this machine or of the cluster at RAY_ADDRESS (extra `ray`). The predictions are the same."""
 
 
 class QueryRule(Section):

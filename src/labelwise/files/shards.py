@@ -80,24 +80,9 @@ class DetectionWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        first, stop = self._n_written, self._n_written + self._n_pending
-        path = self._partial / _shard_name(self._n_shards)
-        about = {"n_images": self._n_images, "first": first, "stop": stop} | _kind(self._pending[0])
-        table = _to_table(self._pending, first, about)
-        with readable_errors(self._folder / path.name):
-            pq.write_table(
-                table,
-                path,
-                compression="zstd",
-                use_dictionary=False,
-                use_byte_stream_split=True,  # floats shrink by a sixth: their exponents lie side by side
-                write_page_checksum=True,
-            )
-            sync(path)
-        if about["per_image"] is not None:
-            image_outputs.write(path, [part.per_image for part in self._pending])
+        write_shard(self._partial, self._n_shards, self._n_written, self._n_images, self._pending)
+        self._n_written += self._n_pending
         self._pending, self._n_pending = [], 0
-        self._n_written = stop
         self._n_shards += 1
 
     def close(self) -> None:
@@ -109,14 +94,7 @@ class DetectionWriter:
             self._pending = [self._like]  # an empty pool has one empty shard
         if self._pending:
             self._flush()
-        old = temporary(self._folder.with_name(self._folder.name + ".old"))
-        with readable_errors(self._folder):
-            sync(self._partial)
-            if self._folder.exists():
-                self._folder.rename(old)
-            self._partial.rename(self._folder)
-            sync(self._folder.parent)
-            shutil.rmtree(old, ignore_errors=True)
+        publish(self._partial, self._folder)
 
     def __enter__(self) -> DetectionWriter:
         return self
@@ -127,6 +105,38 @@ class DetectionWriter:
                 self.close()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def write_shard(folder: Path, number: int, first: int, n_images: int, parts: list[Detections]) -> None:
+    """Writes shard `number` of a pool of `n_images`: the images from `first` on, given in parts, one after another."""
+    path = folder / _shard_name(number)
+    stop = first + sum(part.n_images for part in parts)
+    about = {"n_images": n_images, "first": first, "stop": stop} | _kind(parts[0])
+    table = _to_table(parts, first, about)
+    with readable_errors(path):
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=True,  # floats shrink by a sixth: their exponents lie side by side
+            write_page_checksum=True,
+        )
+        sync(path)
+    if about["per_image"] is not None:
+        image_outputs.write(path, [part.per_image for part in parts])
+
+
+def publish(partial: Path, folder: Path) -> None:
+    """Puts a folder of all shards in its place; what was there is replaced as a whole."""
+    old = temporary(folder.with_name(folder.name + ".old"))
+    with readable_errors(folder):
+        sync(partial)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_detections(folder: Path, detections: Detections, shard_images: int = 1024) -> None:

@@ -74,10 +74,12 @@ def predict(
     members: Sequence[Model] = (),
     precision: Literal["fp32", "bf16"] = "fp32",
     shard_images: int = 512,
+    span: tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Predicts on the wanted images of a pool of `n_images`; every image, wanted or not, goes to `writer` in order.
+    With a `span` (first, stop) only the images of these numbers do; the first must be that of a shard.
 
     Boxes come out in pixels of the original image, clipped to it; a box that has no area left is dropped and counted.
     A detection without counterpart under a view gets IoU 0, score 0 and uniform probs there. An image that cannot be
@@ -91,7 +93,9 @@ def predict(
     """
     if isinstance(model, nn.Module) and model.training:
         raise LabelwiseError("predict: the model is in training mode; call model.eval() first")
+    first_image, stop = span or (0, n_images)
     wanted = _checked(indices, n_images)
+    wanted = wanted[(wanted >= first_image) & (wanted < stop)]
     on = _device_of(model) if device is None else torch.device(device)
     asked = views_of(views)
     passes = Passes(
@@ -100,7 +104,7 @@ def predict(
     report = progress or (lambda done: None)
     skipped: list[tuple[int, str]] = []
     began, total, without_area = perf_counter(), 0, 0
-    with closing(_shards(images, wanted, n_images, shard_images, names)) as shards:
+    with closing(_shards(images, wanted, range(first_image, stop, shard_images), names)) as shards:
         for first, size, readable, unreadable in shards:
             skipped += unreadable
             report(len(unreadable))
@@ -171,19 +175,19 @@ def _nothing(passes: Passes) -> Detections:
 
 
 def _shards(
-    images: ImageSource, wanted: np.ndarray, n_images: int, shard_images: int, names: Sequence[str] | None
+    images: ImageSource, wanted: np.ndarray, firsts: range, names: Sequence[str] | None
 ) -> Generator[tuple[int, int, list[Image], list[tuple[int, str]]]]:
     """First image, number of images, the readable wanted ones, number and message of the others, shard by shard."""
     reader = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="predict-read")
 
     def read(first: int) -> dict[int, Future[tuple[np.ndarray, np.ndarray]]]:
-        low, high = np.searchsorted(wanted, (first, first + shard_images))
+        low, high = np.searchsorted(wanted, (first, first + firsts.step))
         return {number: reader.submit(images.__getitem__, number) for number in wanted[low:high].tolist()}
 
     try:
-        ahead = read(0)
-        for first in range(0, n_images, shard_images):
-            reading, ahead = ahead, read(first + shard_images)
+        ahead = read(firsts.start)
+        for first in firsts:
+            reading, ahead = ahead, read(first + firsts.step)
             readable, unreadable = [], []
             for number, future in reading.items():
                 try:
@@ -193,7 +197,7 @@ def _shards(
                 else:
                     name = names[number] if names is not None else f"number {number}"
                     readable.append(Image(number, name, pixels, scale_xy))
-            yield first, min(shard_images, n_images - first), readable, unreadable
+            yield first, min(firsts.step, firsts.stop - first), readable, unreadable
     finally:
         reader.shutdown(cancel_futures=True)
 

@@ -17,6 +17,7 @@ NO_MATTER = (
     "data.frames_gb",
     "features.folder",
     "ask.poll_s",
+    "predict.engine",
     "train.checkpoint_every_s",
 )
 """Settings that change no result."""

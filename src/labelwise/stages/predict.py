@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from labelwise import files
@@ -10,7 +12,7 @@ from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
-from labelwise.stages import classification, frozen_detector, image_features, tracking
+from labelwise.stages import classification, frozen_detector, image_features, over_ray, tracking
 from labelwise.stages.checkpoints import ensemble
 
 
@@ -83,27 +85,38 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
     scales = run.query.scales if now.unit.SCALES else ()
     for scale in dict.fromkeys((1.0, *scales)):
         title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")
-        with (
-            files.DetectionWriter(now.folder.predictions(scale), len(pool), run.predict.shard_images) as writer,
-            now.context.bar(title, len(wanted)) as advance,
-        ):
-            summary = predict_pool(
-                model,
-                now.context.images("pool", scale),
-                wanted,
-                writer,
-                n_images=len(pool),
-                views=views,
-                seed=run.seed,
-                round_number=now.number,
-                batch_size=max(1, int(run.predict.batch_size / scale**2)),
-                min_score=run.predict.min_score,
-                keep=run.outputs,
-                members=members if run.needs_views else (),
-                shard_images=run.predict.shard_images,
-                names=pool.names,
-                progress=advance,
-            )
+        images, folder, shard_images = (
+            now.context.images("pool", scale),
+            now.folder.predictions(scale),
+            run.predict.shard_images,
+        )
+        settings: dict[str, Any] = {
+            "views": views,
+            "seed": run.seed,
+            "round_number": now.number,
+            "batch_size": max(1, int(run.predict.batch_size / scale**2)),
+            "min_score": run.predict.min_score,
+            "keep": sorted(run.outputs),
+        }
+        further = members if run.needs_views else []
+        with now.context.bar(title, len(wanted)) as advance:
+            if run.predict.engine == "ray":
+                summary = over_ray.predict(
+                    model,
+                    further,
+                    images,
+                    wanted,
+                    folder,
+                    shard_images=shard_images,
+                    settings=settings,
+                    progress=advance,
+                )
+            else:
+                with files.DetectionWriter(folder, len(pool), shard_images) as writer:
+                    summary = predict_pool(
+                        model, images, wanted, writer, n_images=len(pool), members=further, shard_images=shard_images,
+                        names=pool.names, progress=advance, **settings,
+                    )  # fmt: skip
         if scale == 1:
             now.info["skipped"] = [(pool.names[i], message) for i, message in summary.skipped]
             now.info["images_per_s"], now.info["without_area"] = summary.images_per_s, summary.without_area
