@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -59,7 +60,7 @@ class Job:
         for model in (self.model, *self.members):
             for name, tensor in model.state_dict().items():
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(tensor.detach().cpu().numpy().tobytes())
         digest.update(self.wanted.tobytes())
         rest = {"names": self.pool.names, "size_px": self.size_px, "shard_images": self.shard_images}
         digest.update(json.dumps([rest, {k: repr(v) for k, v in sorted(self.settings.items())}]).encode())
@@ -86,9 +87,9 @@ class _OneShard:
 class ShardPredictor:
     """An actor of the pipeline."""
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: tuple[Any]) -> None:
         ray = import_module("ray")
-        self.job: Job = ray.get(job)
+        self.job: Job = ray.get(job[0])
         if not (self.job.folder / ABOUT).exists():
             raise LabelwiseError(
                 f"{self.job.folder} is not on {platform.node()}: with the engine ray every machine must see the "
@@ -195,14 +196,15 @@ def _pipeline(job: Job, shards: Sequence[int]) -> Any:
             "--engine here"
         ) from error
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = ray.data.from_items([{"shard": k} for k in shards], override_num_blocks=len(shards))
     resources = {"num_gpus": 1} if gpus else {"num_cpus": job.threads}
     said = rows.map_batches(
         ShardPredictor,
         batch_size=1,
-        concurrency=min(actors, len(shards)),
-        fn_constructor_kwargs={"job": given},
+        compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards))),
+        fn_constructor_kwargs={"job": (given,)},  # in a tuple: an actor that is started anew asks for it again
         **resources,
     )
     try:

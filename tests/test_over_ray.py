@@ -1,0 +1,58 @@
+"""The engine ray predicts what one process does, bit for bit, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labelwise.stages import over_ray
+from labelwise.types import LabelwiseError
+
+PROGRAM = Path(__file__).with_name("ray_cluster.py")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+
+
+def run(folder: Path, machines: str) -> list[dict[str, Any]]:
+    source = str(PROGRAM.parents[1] / "src")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source, "RAY_NUM_CPUS": "2"}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(folder), machines],
+        env=environment, capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def check(said: dict[str, Any]) -> None:
+    assert said["same"], "the files are those of one process, byte for byte"
+    assert said["counts"] == said["here"] and said["skipped"] and said["first"] == 1 and said["killed"]
+    assert sorted(said["left"]) == ["here", "images", "ray"]
+
+
+@needs_ray
+def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_not_written(tmp_path: Path) -> None:
+    middle, said = run(tmp_path, "one")
+    assert middle["said"] >= 2 and middle["kept"] >= middle["said"]
+    check(said)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_of_two_machines_one_dies_and_nothing_is_lost(tmp_path: Path) -> None:
+    (said,) = run(tmp_path, "two")
+    check(said)
+    assert said["told"] == 42, "no image was counted twice"
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LabelwiseError, match=r"pip install 'labelwise\[ray\]'"):
+        over_ray.connect()
