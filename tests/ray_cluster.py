@@ -1,4 +1,4 @@
-"""A program of test_over_ray: a tiny detector predicts a pool here and by Ray, on a machine or on two of which one dies.
+"""A program of test_over_ray: a tiny detector predicts a pool here and by Ray, on one machine, or on two, one dying.
 
 python ray_cluster.py FOLDER one|two; prints a line of JSON.
 """
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,10 @@ def main() -> None:
         ) + "\n"
     )  # fmt: skip
     sys.stdout.flush()
+    if cluster is not None:
+        over_ray.connect().shutdown()
+        with suppress(Exception):
+            cluster.shutdown()
     os._exit(0)  # what is left of a cluster that lost a machine ends in errors
 
 
