@@ -56,3 +56,30 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LabelwiseError, match=r"pip install 'labelwise\[ray\]'"):
         over_ray.connect()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_runs_of_a_comparison_are_tasks_of_ray(tmp_path: Path) -> None:
+    """The same picks as with processes of this machine; what is done is not done again; errors come through."""
+    given = ["random_image", "entropy_image", "--data", "scenes", "--seeds", "1", "--jobs", "2"]
+    for setting in (
+        "data.scenes={train = 8, test = 4, size_px = 64, classes = 2}", "data.image_size_px=64", "model.weights=none",
+        "model.fpn_channels=16", "train.steps=1", "budget.start_images=2", "budget.per_round=[4]",
+    ):  # fmt: skip
+        given += ["--set", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1] / "src")}
+    environment.pop("RAY_ADDRESS", None)
+
+    def compare(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "labelwise", "compare", *given, *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+
+    for engine in ("here", "ray"):
+        done = compare("--folder", str(tmp_path / engine), "--engine", engine)
+        assert done.returncode == 0, done.stdout + done.stderr
+    picks = [sorted((tmp_path / engine).rglob("picks.*")) for engine in ("here", "ray")]
+    assert len(picks[0]) == len(picks[1]) > 2
+    assert [path.read_bytes() for path in picks[0]] == [path.read_bytes() for path in picks[1]]
+    broken = compare("--folder", str(tmp_path / "broken"), "--engine", "ray", "--set", "data.root=nowhere")
+    assert broken.returncode != 0 and "nowhere" in broken.stdout + broken.stderr

@@ -30,7 +30,7 @@ from labelwise.ledger import records
 from labelwise.ledger.ledger import Ledger
 from labelwise.project import opening
 from labelwise.project.project_folder import LEDGER, Project
-from labelwise.study import workers
+from labelwise.study import ray_tasks, workers
 from labelwise.types import LabelwiseError
 
 NO_NEW_LABEL, EVERYTHING_LABELLED = "no new label", "everything labelled"
@@ -163,8 +163,9 @@ class Comparison:
         run = config.load(catalog.recipe_files(self.data), [f"seed={seed}", *self.settings, *asked])
         return opening.resolve_paths(run, self.folder, self.folder / "_features").model_copy(update={"name": name})
 
-    def run(self, jobs: int, progress: Callable[[int], None]) -> None:
-        """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last.
+    def run(self, jobs: int, progress: Callable[[int], None], engine: Literal["here", "ray"] = "here") -> None:
+        """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last. With
+        the `engine` "ray" there are as many at a time as the cluster has cores.
 
         Raises:
             LabelwiseError: a run failed (its log is named); the others go on, and a repetition continues.
@@ -173,18 +174,21 @@ class Comparison:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                self._run_all(jobs, progress)
+                self._run_all(jobs, progress, engine)
         except Timeout:
             raise LabelwiseError(
                 f"another process compares in {self.folder}; wait until it is done, or give another --folder"
             ) from None
 
-    def _run_all(self, jobs: int, progress: Callable[[int], None]) -> None:
+    def _run_all(self, jobs: int, progress: Callable[[int], None], engine: Literal["here", "ray"]) -> None:
         progress(self.rounds_done())
         first = [Task("start", "", seed) for seed in self.seeds]
         later = [Task("method", method, seed) for seed in self.seeds for method in self.methods]
         later += [Task("all data", "", seed) for seed in self.seeds if self.all_data]
         later += [Task("bound", name, seed) for seed in self.seeds for name in self._bounds]
+        if engine == "ray":
+            ray_tasks.run(self.as_json(), (first, later), self.rounds_done, progress)
+            return
         workers.run(self.as_json(), (first, later), jobs, progress, os.environ.get("OMP_NUM_THREADS", "1"))
 
     def as_json(self) -> str:
