@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -74,6 +75,39 @@ def test_the_adopted_detector_has_torchvision_s_losses_and_trains_its_modules(ki
     sum(got.values()).backward()
     torch.optim.SGD(adopted.parameters(), lr=0.1).step()
     assert any(not torch.equal(a, b) for a, b in zip(before, detector.parameters(), strict=True))
+
+
+STOCK = {
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "faster_rcnn",
+    "fasterrcnn_mobilenet_v3_large_fpn": "faster_rcnn",
+    "fasterrcnn_resnet50_fpn": "faster_rcnn",
+    "fasterrcnn_resnet50_fpn_v2": "faster_rcnn",
+    "retinanet_resnet50_fpn": "retinanet",
+    "retinanet_resnet50_fpn_v2": "retinanet",
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_every_stock_detector_is_adopted(name: str) -> None:
+    """It predicts, and its losses are torchvision's (whose second RetinaNet learns boxes by GIoU, ours by L1)."""
+    kind = STOCK[name]
+    shift = int(kind == "faster_rcnn")
+    torch.manual_seed(0)
+    made = getattr(torchvision.models.detection, name)
+    detector = made(weights=None, weights_backbone=None, num_classes=N_CLASSES + shift, _skip_resize=True)
+    adopted = adapter.adopt(detector.train()).train()
+    images, targets = batch()
+    torch.manual_seed(1)
+    got = adopted(images, targets)
+    torch.manual_seed(1)
+    want = detector(images, [t | {"labels": t["labels"] + shift} for t in targets])
+    for part, value in got.items():
+        if (name, part) != ("retinanet_resnet50_fpn_v2", "bbox_regression"):
+            torch.testing.assert_close(value, want[NAMES[kind][part]], rtol=1e-3, atol=1e-5)
+    assert all(torch.isfinite(value) for value in got.values())
+    with torch.inference_mode():
+        found = adopted.eval()(images)
+    assert [one["probs"].shape[1] for one in found] == [N_CLASSES] * 2
 
 
 @pytest.mark.parametrize("kind", NAMES)

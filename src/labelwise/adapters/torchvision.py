@@ -5,7 +5,8 @@
     losses = model.train()(images, [tensors(target) for target in project.targets(...)])
 
 `adopt` builds labelwise's own RetinaNet or Faster R-CNN around the *same* modules: what it trains, the given detector
-has learnt, and its state_dict saves it. With all weights 1 and full coverage the losses are torchvision's own. Images
+has learnt, and its state_dict saves it. With all weights 1 and full coverage the losses are torchvision's own (but for
+the boxes of `retinanet_resnet50_fpn_v2`, which learns them by GIoU there and by L1 here). Images
 come as they are, float [3, h, w] in 0..1; they are normalised by ImageNet's mean, but never resized: resize them as
 before (`image_size_px` of the project), and boxes with them.
 
@@ -24,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TheirFasterRCNN
 from torchvision.models.detection import RetinaNet as TheirRetinaNet
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from labelwise.api.target import Target
@@ -114,7 +115,7 @@ class Pool(nn.Module):
     def forward(
         self, levels: Sequence[Tensor], boxes: Sequence[Float[Tensor, "_ 4"]], padded: tuple[int, int]
     ) -> Float[Tensor, "n c s s"]:
-        named = dict(zip(self.align.featmap_names, levels, strict=True))
+        named = dict(zip(self.align.featmap_names, levels, strict=False))  # a shallow body has fewer levels than names
         return cast(Tensor, self.align(named, list(boxes), [padded] * len(boxes)))
 
 
@@ -138,7 +139,8 @@ def _retinanet(theirs: Any) -> nn.Module:
 
 def _faster_rcnn(theirs: Any) -> nn.Module:
     rpn, roi = theirs.rpn, theirs.roi_heads
-    _require(isinstance(roi.box_head, TwoMLPHead), "two hidden layers (TwoMLPHead) as box_head")
+    heads = TwoMLPHead, FastRCNNConvFCHead
+    _require(isinstance(roi.box_head, heads), "TwoMLPHead or FastRCNNConvFCHead as box_head")
     _require(not roi.has_mask() and not roi.has_keypoint(), "no masks and no keypoints")
     proposer = Proposer(
         rpn.head, Anchors(rpn.anchor_generator), rpn._post_nms_top_n["training"], rpn.fg_bg_sampler.batch_size_per_image  # type: ignore[arg-type]
