@@ -50,7 +50,7 @@ def compare(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes, each with one thread for arithmetic [default: the cores].")
     ] = None,
-    engine: Annotated[str, typer.Option(help="Where the runs go: here, or ray (a task each, many machines).")] = "here",
+    engine: Annotated[str, typer.Option(help="Where runs go: here, or ray (a task each).")] = "here",
     settings: SetOption = None,
     background: Annotated[bool, typer.Option("--background", help="Go on without this terminal.")] = False,
 ) -> None:
@@ -68,8 +68,6 @@ def compare(
     """
     from labelwise.study.compare import Comparison, label
 
-    if engine not in ("here", "ray"):
-        raise LabelwiseError(f"--engine {engine}: expected here or ray")
     names, given = recipes or [], tuple(settings or ())
     beds = _beds(names, data or ["scenes"], units)
     root = folder or Path("runs") / ("units" if units else "compare")
@@ -87,15 +85,14 @@ def compare(
     if background:
         switches = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
         switches += ["--jobs", str(jobs)] if jobs else []
-        switches += ["--engine", engine]
         place = str(places[0] if len(beds) == 1 else root)
-        repeated = [("--data", bed) for bed in beds] + [("--set", value) for value in given]
-        options = [("--folder", place), ("--effect", str(effect)), ("--seeds", str(seeds)), *repeated]
+        options = [("--folder", place), ("--effect", str(effect)), ("--seeds", str(seeds)), ("--engine", engine)]
+        options += [("--data", bed) for bed in beds] + [("--set", value) for value in given]
         _go_on(["compare", *([] if units else names), *switches, *chain.from_iterable(options)], report, total)
         return
     with _resumable_comparison(), bar(f"{len(comparisons[0].methods)} methods x {seeds} seeds: rounds", total) as step:
         for one in comparisons:
-            one.run(jobs or cores(), step, "ray" if engine == "ray" else "here")
+            one.run(jobs or cores(), step, engine)
     if units:
         write_verdict(comparisons[0], report)
     else:

@@ -163,7 +163,7 @@ class Comparison:
         run = config.load(catalog.recipe_files(self.data), [f"seed={seed}", *self.settings, *asked])
         return opening.resolve_paths(run, self.folder, self.folder / "_features").model_copy(update={"name": name})
 
-    def run(self, jobs: int, progress: Callable[[int], None], engine: Literal["here", "ray"] = "here") -> None:
+    def run(self, jobs: int, progress: Callable[[int], None], engine: str = "here") -> None:
         """Runs everything that is not done, `jobs` projects at a time; `progress` gets the rounds done since last. With
         the `engine` "ray" there are as many at a time as the cluster has cores.
 
@@ -171,6 +171,8 @@ class Comparison:
             LabelwiseError: a run failed (its log is named); the others go on, and a repetition continues.
         """
         self.check()
+        if engine not in ("here", "ray"):
+            raise LabelwiseError(f"compare: engine {engine!r}; expected here or ray")
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
@@ -180,7 +182,7 @@ class Comparison:
                 f"another process compares in {self.folder}; wait until it is done, or give another --folder"
             ) from None
 
-    def _run_all(self, jobs: int, progress: Callable[[int], None], engine: Literal["here", "ray"]) -> None:
+    def _run_all(self, jobs: int, progress: Callable[[int], None], engine: str) -> None:
         progress(self.rounds_done())
         first = [Task("start", "", seed) for seed in self.seeds]
         later = [Task("method", method, seed) for seed in self.seeds for method in self.methods]
