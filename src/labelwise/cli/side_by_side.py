@@ -75,18 +75,17 @@ def compare(
     if units:
         from labelwise.study import unit_runs
 
-        made = unit_runs.comparison(places[0], beds[0], range(seeds), given, bar)
-        comparisons = [replace(made, all_data=all_data)]
+        comparisons = [replace(unit_runs.comparison(places[0], beds[0], range(seeds), given, bar), all_data=all_data)]
     else:
         fixed = tuple(names), tuple(range(seeds)), given, all_data, bounds
-        comparisons = [Comparison(place, bed, *fixed) for place, bed in zip(places, beds, strict=True)]
+        comparisons = [Comparison(*one, *fixed) for one in zip(places, beds, strict=True)]
     total = sum(one.check() for one in comparisons)
     report = root / "ranking.html" if len(beds) > 1 else places[0] / "report.html"
     if background:
         switches = ["--units"] * units + ["--all-data"] * all_data + ["--bounds"] * bounds
-        switches += ["--jobs", str(jobs)] if jobs else []
         place = str(places[0] if len(beds) == 1 else root)
         options = [("--folder", place), ("--effect", str(effect)), ("--seeds", str(seeds)), ("--engine", engine)]
+        options += [("--jobs", str(jobs))] if jobs else []
         options += [("--data", bed) for bed in beds] + [("--set", value) for value in given]
         _go_on(["compare", *([] if units else names), *switches, *chain.from_iterable(options)], report, total)
         return
