@@ -254,18 +254,12 @@ def classes_bed(name: str, table: dict[str, np.ndarray], n: int, seed: int, many
     return made
 
 
-def images_bed(root: Path, seed: int, many: int) -> list[dict]:
-    """One seed of `bccd_images`: everybody annotates whole images."""
-    from labelwise import catalog
-    from labelwise.data import find
+def annotated(pool, chosen: np.ndarray, many: int, rng: np.random.Generator):
+    """What `many` of the people draw in each of some whole images, as `Said`."""
     from labelwise.ledger.several_answers import Said
-    from labelwise.merge._items import conclude, items_of
-    from labelwise.merge._people import people
     from labelwise.types import Query
-    from labelwise.types.overlap import iou_matrix
 
-    rng, pool = np.random.default_rng([seed, many, 1]), find.read(root / "bccd", "trainval")
-    classes, chosen = len(pool.classes), np.random.default_rng(seed).permutation(len(pool))[:IMAGES]
+    classes = len(pool.classes)
     query, person, owner, boxes, labels = [], [], [], [], []
     for q, image in enumerate(chosen):
         span = slice(pool.truth.offsets[image], pool.truth.offsets[image + 1])
@@ -287,11 +281,23 @@ def images_bed(root: Path, seed: int, many: int) -> list[dict]:
             query.append(q)
             person.append(p)
     queries = [Query(1, q, pool.names[image], "image", id=q) for q, image in enumerate(chosen)]
-    said_ = Said(
+    return Said(
         queries, list("abcde"), np.array(query), np.array(person), ["all"] * len(query), np.ones(len(query), bool),
         np.array(owner), np.concatenate(boxes), np.concatenate(labels).astype(np.int64),
     )  # fmt: skip
-    items, made = items_of(said_, classes), []
+
+
+def images_bed(root: Path, seed: int, many: int) -> list[dict]:
+    """One seed of `bccd_images`: everybody annotates whole images."""
+    from labelwise import catalog
+    from labelwise.data import find
+    from labelwise.merge._items import conclude, items_of
+    from labelwise.merge._people import people
+    from labelwise.types.overlap import iou_matrix
+
+    rng, pool = np.random.default_rng([seed, many, 1]), find.read(root / "bccd", "trainval")
+    classes, chosen = len(pool.classes), np.random.default_rng(seed).permutation(len(pool))[:IMAGES]
+    items, made = items_of(annotated(pool, chosen, many, rng), classes), []
     for rule, method, settings in RULES[:-1]:  # without a model
         began = time.process_time()
         posterior = catalog.find("merge", method).call({"opinions": items.opinions}, settings)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from labelwise import catalog
 from labelwise.merge import crowdlab, dawid_skene, majority
@@ -148,18 +150,59 @@ def test_dawid_skene_turns_a_constant_confusion_round() -> None:
     assert errors[0] < 0.05 < errors[1]
 
 
-def test_dawid_skene_takes_a_model_for_one_more_person() -> None:
+def slow_model(believed: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """A model's distribution to the power and times the factors that fit best, found by a search."""
+    logs = np.log(np.maximum(probs, 1e-3))
+
+    def expected(v: np.ndarray) -> np.ndarray:
+        z = v[:-1] + v[-1] * logs
+        return np.exp(z - z.max(axis=1, keepdims=True)) / np.exp(z - z.max(axis=1, keepdims=True)).sum(axis=1)[:, None]
+
+    def loss(v: np.ndarray) -> float:
+        return float(-(believed * np.log(expected(v))).sum() + 0.5 * (v[-1] - 1) ** 2)
+
+    return expected(optimize.minimize(loss, np.append(np.zeros(probs.shape[1]), 1.0), method="BFGS").x)
+
+
+def test_dawid_skene_ends_where_a_search_puts_the_model() -> None:
+    """At the end nothing moves: the model is what fits the posterior best, and the posterior is Bayes' rule."""
     opinions, truth, _ = drawn(8, each=2)
     assert opinions.probs is not None
-    rows, more = np.arange(200), opinions.probs.argmax(axis=1)
-    six = Opinions(
-        np.append(opinions.item, rows), np.append(opinions.person, np.full(200, 5)), np.append(opinions.label, more),
-        200, 6, 4,
-    )  # fmt: skip
-    with_model = dawid_skene.merge(opinions)
-    assert np.array_equal(with_model, dawid_skene.merge(six))
+    found = dawid_skene.merge(opinions, smoothing=20, steps=2000, tolerance=1e-12)
+    model = slow_model(found, opinions.probs)
+    table = np.zeros((5, 4, 4))  # person, true, said
+    np.add.at(table, (opinions.person, slice(None), opinions.label), found[opinions.item])
+    for k in range(5):
+        right, every = np.trace(table[k]) + 1, table[k].sum() + 2
+        share = np.full((4, 4), (every - right) / every / 3)
+        np.fill_diagonal(share, right / every)
+        table[k] = (table[k] + 20 * share) / (table[k] + 20 * share).sum(axis=1, keepdims=True)
+    again = np.log(model)
+    for i, k, said in zip(opinions.item, opinions.person, opinions.label, strict=True):
+        again[i] += np.log(table[k, :, said])
+    again = np.exp(again - again.max(axis=1, keepdims=True))
+    assert np.allclose(again / again.sum(axis=1, keepdims=True), found, atol=0.01)
     without = dawid_skene.merge(opinions, model=False)
-    assert (with_model.argmax(axis=1) == truth).mean() > (without.argmax(axis=1) == truth).mean()
+    assert (found.argmax(axis=1) == truth).mean() > (without.argmax(axis=1) == truth).mean()
+
+
+def test_dawid_skene_hears_nothing_in_a_model_that_guesses() -> None:
+    opinions, truth, _ = drawn(8, each=3)
+    noise = np.random.default_rng(0).dirichlet(np.ones(4), 200)
+    guessed = replace(opinions, probs=noise)
+    right = [(dawid_skene.merge(guessed, model=m).argmax(axis=1) == truth).mean() for m in (True, False)]
+    assert abs(right[0] - right[1]) < 0.03
+
+
+def test_dawid_skene_does_without_a_model_where_it_says_nothing() -> None:
+    opinions, _, _ = drawn(6)
+    assert opinions.probs is not None
+    silent = replace(opinions, probs=np.full((200, 4), np.nan))
+    assert np.array_equal(dawid_skene.merge(silent), dawid_skene.merge(opinions, model=False))
+    half = opinions.probs.copy()
+    half[100:] = np.nan
+    found = dawid_skene.merge(replace(opinions, probs=half))
+    assert np.isfinite(found).all() and np.allclose(found.sum(axis=1), 1)
 
 
 # --------------------------------------------------------------------------------------------------------- crowdlab

@@ -17,7 +17,7 @@ from labelwise.cli import app
 from labelwise.data import coco
 from labelwise.ledger.reviews import REVIEWS
 from labelwise.project import opening
-from labelwise.review import badly_located, overlooked, self_confidence, swapped
+from labelwise.review import badly_located, overlooked, self_confidence, sparsely_labelled, swapped
 from labelwise.review._in_turn import in_turn
 from labelwise.study import label_review
 from labelwise.study.label_review import Doubtful
@@ -83,6 +83,30 @@ def test_a_doubt_equals_loops(name: str, seed: int) -> None:
     assert doubts.shape == (len(labels) if of_labels else len(found),)
     assert ((doubts >= 0) & (doubts <= 1)).all()
     assert doubts == pytest.approx(slow(name, labels, found), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_images_doubt_equals_loops(seed: int) -> None:
+    labels, found = drawn(seed)
+    alone, score = slow("overlooked", labels, found), found.scores.astype(float)
+    mine = [[j for j in range(len(found)) if found.image[j] == k] for k in range(6)]
+    share = [sum(alone[j] for j in rows) / (sum(score[j] for j in rows) + 0.5) for rows in mine]
+    assert sparsely_labelled.doubt(labels, found) == pytest.approx(share, abs=1e-6)
+
+
+def test_an_image_without_labels_is_told_before_one_that_lacks_one(tmp_path: Path) -> None:
+    """Two objects without a label of two beside three without one of ten, all pale."""
+    xyxy = np.concatenate([[[30 * k, 0, 30 * k + 20, 20] for k in range(n)] for n in (2, 10)]).astype(np.float32)
+    ones = np.ones((12, 2), np.float32) / 2
+    found = Detections(np.array([0, 2, 12]), xyxy, ones, np.full(12, 0.3, np.float32), ones[:, :0])
+    labels = Boxes(np.array([0, 0, 7]), xyxy[5:], np.zeros(7, np.int64))
+    pool = Pool(tmp_path, ("cat", "dog"), ("bare.png", "full.png"), np.full(2, 400), np.full(2, 48), truth=labels)
+    assert overlooked.doubt(labels, found)[:2].sum() < overlooked.doubt(labels, found)[2:].sum()
+    assert sparsely_labelled.doubt(labels, found) == pytest.approx([0.6 / 1.1, 0.9 / 3.5])
+    told = label_review.images_told(pool, labels, found)
+    assert [(one.kind, one.image, one.box, one.label) for one in told] == [
+        ("sparsely_labelled", "bare.png", None, None)
+    ]
 
 
 @pytest.mark.parametrize("name", OF_BOXES)
@@ -159,6 +183,7 @@ def doubtful_of(pool: Pool) -> list[Doubtful]:
     return [
         Doubtful("overlooked", 0.9, pool.names[0], (5.0, 25.0, 25.0, 45.0), None, 1),
         Doubtful("swapped", 0.8, pool.names[1], box, 1, 0),  # type: ignore[arg-type]
+        Doubtful("sparsely_labelled", 0.7, pool.names[2], None, None, 1),
     ]
 
 
@@ -175,7 +200,9 @@ def test_the_command_lists_writes_and_makes_a_project(tmp_path: Path, monkeypatc
     assert [(row["kind"], row["label"], row["rather"]) for row in rows] == [
         ("overlooked", "", "dog"),
         ("swapped", "dog", "cat"),
+        ("sparsely_labelled", "", "dog"),
     ]
+    assert "1 images seem" not in done.output and "1 image seems to have hardly a label" in done.output
 
     context = opening.start(project, None)
     ledger, known = context.project.ledger, context.known()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from labelwise.study.label_review import Doubtful
 
 SHOWN = 20
+IMAGES = "sparsely_labelled"
+"""The kind of doubt that is about a whole image of a detection set: told, not asked about."""
 
 
 @app.command()
@@ -48,14 +50,20 @@ def review(
     name = split if split is not None else max(found.pools, key=lambda one: len(found.pools[one]))
     pool = found.pools[name]
     doubtful = label_review.of_pool(pool, group=group, bar=bar)
-    _show(doubtful, pool.classes, f"{data} {name}".strip())
+    images = [one for one in doubtful if one.kind == IMAGES]
+    _show([one for one in doubtful if one.kind != IMAGES], pool.classes, f"{data} {name}".strip())
+    if images:
+        shown = ", ".join(f"{plain(one.image)} ({one.doubt:.2f})" for one in images[:SHOWN])
+        many = "1 image seems" if len(images) == 1 else f"{len(images)} images seem"
+        tell(f"{many} to have hardly a label (share of the objects without one): {shown}")
     if output is not None:
         _write(doubtful, pool.classes, output)
         tell(f"Wrote {output}")
     if project is not None:
         from labelwise.api import review_project
 
-        number = review_project.ask(project, data, found.format, name, pool.classes, doubtful[:most])
+        asked = [one for one in doubtful if one.kind != IMAGES]
+        number = review_project.ask(project, data, found.format, name, pool.classes, asked[:most])
         tell(f"{number} questions are open: `labelwise serve --project {project}`, then `labelwise export labels`")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from labelwise import catalog, files
 from labelwise.config.choice import Choice
@@ -19,10 +19,11 @@ from labelwise.files.round_files import RoundFolder
 from labelwise.ledger import several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
+from labelwise.merge._existence import calibrated
 from labelwise.merge._items import Items, Merged, conclude, items_of, with_model
 from labelwise.merge._people import People, people
 from labelwise.project.project_folder import Project
-from labelwise.types import Boxes, Labels, Opinions, Pool, Rects, offsets_of
+from labelwise.types import Boxes, Detections, Labels, Opinions, Pool, Rects, offsets_of
 from labelwise.types.overlap import nearest
 
 FIRST = "first"
@@ -52,6 +53,7 @@ def consensus(
         return None
     items = items_of(said, len(pool.classes))
     found = with_model(items, of_model(project, pool, items, one_class))
+    found = found if one_class else calibrated(found, items.n_classes)
     believed = _merge(QUALITY, found)
     judged = people(found, believed)
     posterior = believed if rule == QUALITY else _merge(rule, found)
@@ -127,34 +129,40 @@ def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Flo
     A row of NaN: there was no model. Of an object that it did not see it says that there is none.
     """
     classes = items.opinions.classes
-    probs = np.full((len(items.query), max(classes, items.n_classes + (not one_class))), np.nan)
-    queries, where = items.said.queries, items.where
+    probs = np.full((len(items.query), classes), np.nan)
+    queries = items.said.queries
     rounds = np.array([queries[k].round for k in items.query.tolist()], np.int64)
     image = np.array([pool.number_of[queries[k].image] for k in items.query.tolist()], np.int64)
     for number in np.unique(rounds).tolist():
         path = RoundFolder(project.round_folder(number)).predictions()
-        if not path.exists():
-            continue
-        said = files.read_detections(path, ()).of_images(len(pool)).of_classes(len(pool.classes))
-        rows = np.flatnonzero(rounds == number)
-        rows = rows[np.argsort(image[rows], kind="stable")]
-        boxes = Rects(said.offsets, said.boxes)
-        row, overlap = nearest(offsets_of(image[rows], len(pool)), where[rows], boxes)
-        hit = overlap >= 0.5
-        if one_class:
-            probs[rows[hit], : said.probs.shape[1]] = said.probs[row[hit]]
-            continue
-        probs[rows] = 0.0
-        probs[rows, items.n_classes] = 1 - UNSEEN
-        probs[rows, : items.n_classes] = UNSEEN / items.n_classes
-        sure = said.scores[row[hit]].astype(np.float64)
-        probs[rows[hit], items.n_classes] = 1 - sure
-        probs[rows[hit], : items.n_classes] = said.probs[row[hit]] * sure[:, None]
-    if probs.shape[1] == classes:
-        return probs
-    probs = probs[:, :classes]  # nobody said of an object that there is none
-    probs /= probs.sum(axis=1, keepdims=True)
+        if path.exists():
+            said = files.read_detections(path, ()).of_images(len(pool)).of_classes(len(pool.classes))
+            rows = np.flatnonzero(rounds == number)
+            probs[rows] = of_detections(items, image, rows, said, one_class)
     return probs
+
+
+def of_detections(
+    items: Items, image: Int64[np.ndarray, " items"], rows: Int64[np.ndarray, " k"], said: Detections, one_class: bool
+) -> Float64[np.ndarray, "k C"]:
+    """What detections say of some items, `image` being the number of each item's image in them."""
+    order = np.argsort(image[rows], kind="stable")
+    placed, back = rows[order], np.argsort(order, kind="stable")
+    boxes, n = Rects(said.offsets, said.boxes), items.n_classes
+    row, overlap = nearest(offsets_of(image[placed], said.n_images), items.where[placed], boxes)
+    hit, columns = overlap >= 0.5, items.opinions.classes
+    probs = np.full((len(rows), max(columns, n + (not one_class))), np.nan if one_class else 0.0)
+    if one_class:
+        probs[hit, : said.probs.shape[1]] = said.probs[row[hit]]
+        return probs[back]
+    probs[:, n] = 1 - UNSEEN
+    probs[:, :n] = UNSEEN / n
+    sure = said.scores[row[hit]].astype(np.float64)
+    probs[hit, n] = 1 - sure
+    probs[hit, :n] = said.probs[row[hit]] * sure[:, None]
+    if columns == n:  # nobody said of an object that there is none
+        probs = probs[:, :n] / probs[:, :n].sum(axis=1, keepdims=True)
+    return probs[back]
 
 
 def quality(project: Project, pool: Pool, *, one_class: bool) -> list[dict[str, Any]]:

@@ -14,20 +14,30 @@ from labelwise.models.frozen import FrozenDetector
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
 from labelwise.targets.proposal_labels import match
-from labelwise.types import Detections, ImageOutputs, Pool, Rects, image_of, offsets_of
+from labelwise.types import Detections, ImageOutputs, Pool, Rects, Targets, image_of, offsets_of
 
 
 def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[str, Any]:
     """Trains on the targets of the round; a further member of an ensemble on a bootstrap sample of the images."""
-    begun, targets, objects = time.perf_counter(), now.targets, now.context.objects("pool")
+    begun, targets, objects, times = time.perf_counter(), now.targets, now.context.objects("pool"), None
+    if stream:
+        rng = np.random.default_rng([now.run.seed, now.number, 8, *stream])
+        times = np.bincount(rng.integers(0, len(now.pool), len(now.pool)), minlength=len(now.pool))
+    info = teach(model, objects, targets, times)
+    info["images_per_s"] = len(targets) / max(time.perf_counter() - begun, 1e-9)
+    return info
+
+
+def teach(
+    model: FrozenDetector, objects: FrozenObjects, targets: Targets, times: Int64[np.ndarray, " images"] | None = None
+) -> dict[str, Any]:
+    """Sets the model to what the targets teach, each image so many `times` (None: once); says what it learnt from."""
     lesson = match(targets, Rects(objects.offsets, objects.boxes))
     is_object = lesson.box >= 0
     labels, weights = np.full(len(lesson.rows), model.n_classes), np.ones(len(lesson.rows))
     labels[is_object] = targets.labels[lesson.box[is_object]]
     weights[is_object] = targets.w_cls[lesson.box[is_object]]
-    if stream:
-        rng = np.random.default_rng([now.run.seed, now.number, 8, *stream])
-        times = np.bincount(rng.integers(0, len(now.pool), len(now.pool)), minlength=len(now.pool))
+    if times is not None:
         weights *= times[image_of(objects.offsets)[lesson.rows]]
     some = weights > 0
     info: dict[str, Any] = model.solve(objects.features[lesson.rows[some]], labels[some], weights[some])
@@ -40,7 +50,6 @@ def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[st
     )
     missed = (targets.w_cls > 0).sum() - len(np.unique(boxes[targets.w_cls[boxes] > 0]))
     info |= {"objects": int(is_object.sum()), "background": int((~is_object).sum()), "boxes_without": int(missed)}
-    info["images_per_s"] = len(targets) / max(time.perf_counter() - begun, 1e-9)
     return info
 
 

@@ -24,7 +24,7 @@ from labelwise.project import frozen_weights
 from labelwise.project.context import Bar, silent
 from labelwise.project.kept_features import prepared
 from labelwise.project.whole_images import WholeImages
-from labelwise.review import badly_located, overlooked, self_confidence, swapped
+from labelwise.review import badly_located, overlooked, self_confidence, sparsely_labelled, swapped
 from labelwise.review._in_turn import in_turn
 from labelwise.study import model_folds, model_trial
 from labelwise.study.model_folds import FOLDS
@@ -33,6 +33,8 @@ from labelwise.types.overlap import nearest
 
 POLICY = "ignore"
 KINDS = (overlooked, badly_located, swapped)
+SPARSE = 0.5
+"""Share of an image's objects without a label from which the image is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Doubtful:
 def of_pool(pool: Pool, *, group: str = "", device: str = "cpu", bar: Bar = silent, seed: int = 0) -> list[Doubtful]:
     """All that is doubtful in a pool's labels, the worst first; kinds of doubt in turn.
 
-    Images that are not wholly labelled are left out: what has no label there is no fault.
+    After all boxes come the images of whose objects more than `SPARSE` seem to have no label. Images that are not
+    wholly labelled are left out: what has no label there is no fault.
 
     Raises:
         LabelwiseError: no labels, too few images for two folds, or the files of the frozen networks are missing.
@@ -65,7 +68,7 @@ def of_pool(pool: Pool, *, group: str = "", device: str = "cpu", bar: Bar = sile
     part = subset(pool, np.flatnonzero(whole & pool.available))
     assert part.truth is not None
     found = detections(part, group=group, device=device, bar=bar, seed=seed)
-    return _boxes(part, part.truth, found)
+    return _boxes(part, part.truth, found) + images_told(part, part.truth, found)
 
 
 def detections(part: Pool, *, group: str, device: str, bar: Bar, seed: int) -> Detections:
@@ -105,6 +108,18 @@ def _boxes(pool: Pool, labels: Boxes, found: Detections) -> list[Doubtful]:
         name, image = KINDS[kind].__name__.rpartition(".")[2], pool.names[int(table.image[row])]
         made.append(Doubtful(name, float(doubts[kind][row]), image, (x1, y1, x2, y2), label, likely))
     return made
+
+
+def images_told(pool: Pool, labels: Boxes, found: Detections) -> list[Doubtful]:
+    """The images of whose objects more than `SPARSE` seem to have no label, the barest first."""
+    share = sparsely_labelled.doubt(labels, found)
+    order = np.argsort(-share, kind="stable")
+    name, likely = sparsely_labelled.__name__.rpartition(".")[2], np.zeros((len(pool), len(pool.classes)))
+    np.add.at(likely, (found.image, found.labels), overlooked.doubt(labels, found))
+    return [
+        Doubtful(name, float(share[k]), pool.names[k], None, None, int(likely[k].argmax()))
+        for k in order[share[order] > SPARSE].tolist()
+    ]
 
 
 def _classes(pool: Pool, group: str, device: str, bar: Bar, seed: int) -> list[Doubtful]:
