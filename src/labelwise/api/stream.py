@@ -6,12 +6,11 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8
 
-from labelwise.data._frames import Frames
+from labelwise.data._frames import read_once
 from labelwise.data.image_reader import pixels_of
 from labelwise.types import LabelwiseError, Pool
 
@@ -23,8 +22,7 @@ def stream(pool: Pool, numbers: Sequence[int]) -> Iterator[tuple[str, UInt8[np.n
     """Name and pixels of these images. In rising order a film is decoded once, from its beginning to its end; nothing
     is kept on disk. An image that cannot be read is left out, with a warning that names it.
     """
-    if isinstance(pool.frames, Frames):  # the run's own keep what they decode on disk, which is for frames read twice
-        pool = replace(pool, frames=Frames(pool.frames.videos, pool.frames.video, pool.frames.frame))
+    pool = read_once(pool)
     waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
     rest = iter(numbers)
     with ThreadPoolExecutor(1) as thread:  # one: a film has one place where it is read

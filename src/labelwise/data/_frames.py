@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 
 from labelwise.data._decode import Decoder, Index
 from labelwise.data._kept import Kept, rgb
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, Pool
 
 OPEN_VIDEOS = 8
 """Videos held open at once; the one used longest ago closes first."""
@@ -136,6 +136,16 @@ def _again(videos: Sequence[Index], video: np.ndarray, frame: np.ndarray, where:
     if where is not None:
         frames.keep_in(where[0], where[1], passed=where[2])
     return frames
+
+
+def read_once(pool: Pool) -> Pool:
+    """The pool for who reads its films once, from their beginning to their end: no frame of theirs is kept on disk.
+
+    To keep one takes 5 ms, to decode the next 0.5 ms (640 x 512 px).
+    """
+    if not isinstance(pool.frames, Frames):
+        return pool
+    return replace(pool, frames=Frames(pool.frames.videos, pool.frames.video, pool.frames.frame))
 
 
 def taken(frames: Callable[[int], np.ndarray], images: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from labelwise import files
 from labelwise.config.sections import TrackRule
+from labelwise.data._frames import read_once
+from labelwise.data.image_reader import pixels_of
 from labelwise.evaluate import true_errors
 from labelwise.models._backbones import Trunk, WeightsInput, batch_of
 from labelwise.project.clip_flow import stamps
@@ -47,14 +49,14 @@ def optical_flow(context: Context) -> flow.Flow:
     rounds.
     """
     pool = context.pool
-    clips, device = clips_of(pool), context.device
+    clips, device, film = clips_of(pool), context.device, read_once(pool)
     with context.bar("optical flow", len(pool)) as advance:
         return flow.compute(
             len(pool),
             clips,
             pool.width_px,
             pool.height_px,
-            context.frame,
+            lambda image: pixels_of(film, image),
             context.cache / "flow",
             **_flow_rule(context),
             wanted=_crossed(context),
