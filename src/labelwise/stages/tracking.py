@@ -49,14 +49,14 @@ def optical_flow(context: Context) -> flow.Flow:
     rounds.
     """
     pool = context.pool
-    clips, device, film = clips_of(pool), context.device, read_once(pool)
+    clips, device = clips_of(pool), context.device
     with context.bar("optical flow", len(pool)) as advance:
         return flow.compute(
             len(pool),
             clips,
             pool.width_px,
             pool.height_px,
-            lambda image: pixels_of(film, image),
+            _reader(context),
             context.cache / "flow",
             **_flow_rule(context),
             wanted=_crossed(context),
@@ -64,6 +64,12 @@ def optical_flow(context: Context) -> flow.Flow:
             stamps=stamps(pool.root, pool.names),
             progress=advance,
         )
+
+
+def _reader(context: Context) -> Callable[[int], np.ndarray]:
+    """Pixels by the number of an image, for who looks at each once."""
+    film = read_once(context.pool)
+    return lambda image: pixels_of(film, image)
 
 
 def _flow_rule(context: Context) -> dict[str, Any]:
@@ -111,10 +117,10 @@ def _flow_cost(context: Context, count: int) -> str:
             folder, clips, *size, **_flow_rule(context), wanted=_crossed(context), stamps=stamps(pool.root, pool.names)
         )
     except LabelwiseError:
-        few = np.flatnonzero(clips.video == clips.video[0])[:SAMPLE]
+        few, reader = np.flatnonzero(clips.video == clips.video[0])[:SAMPLE], _reader(context)
 
         def read(image: int) -> np.ndarray:
-            return context.frame(int(few[image]))
+            return reader(int(few[image]))
 
         with tempfile.TemporaryDirectory() as apart:
             began = perf_counter()
