@@ -28,6 +28,7 @@ from filelock import FileLock
 from scipy.stats import spearmanr
 
 from labelwise.evaluate.true_errors import errors
+from labelwise.ledger import records
 from labelwise.project import opening
 from labelwise.project.context import Context
 from labelwise.project.round import Round
@@ -39,6 +40,7 @@ from labelwise.types.overlap import iou_pairs, pairs
 
 HERE = Path(__file__).parent
 RULES: dict[str, dict[str, object]] = {
+    "as set": {},
     "no link (text)": {"candidate_overlap": 0.5},
     "overlap 0.3": {"candidate_overlap": 0.3},
     "overlap 0.1": {"candidate_overlap": 0.1},
@@ -49,7 +51,7 @@ RULES: dict[str, dict[str, object]] = {
     "overlap 0.3, labels not clamped": {"candidate_overlap": 0.3, "clamp_labelled": False},
     "Siamese": {"tracker": "siamese"},
 }
-"""What is set of `tracks`; all but the last are measured by default."""
+"""What is set of `tracks` in place of the project's own; all but the first and the last are measured by default."""
 
 
 def ratio(part: int, whole: int) -> float:
@@ -71,7 +73,8 @@ def measure(context: Context, number: int, rule_name: str, threshold: float) -> 
     pool, truth = context.pool, context.pool.truth
     assert truth is not None
     rule = context.run.tracks.model_copy(update=RULES[rule_name])
-    context.run = context.run.model_copy(update={"tracks": rule})
+    seen = records.instant_of(records.of_stage(context.project.ledger, number, "score"))  # no later round's labels
+    context = context.at(seen, context.run.model_copy(update={"tracks": rule}))
     moving = tracking.optical_flow(context)  # computed once for all, and not counted
     now = Round(context, number)
     every = now.detections()
@@ -151,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("projects", nargs="+", type=Path)
     parser.add_argument("--round", type=int, default=1)
-    parser.add_argument("--rules", nargs="+", choices=[*RULES], default=[*RULES][:-1])
+    parser.add_argument("--rules", nargs="+", choices=[*RULES], default=[*RULES][1:-1])
     parser.add_argument("--threshold", type=float, default=0.5, help="detections from this confidence on are judged")
     given = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

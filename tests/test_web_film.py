@@ -13,7 +13,9 @@ import pytest
 from fakes.browser import film, moved
 
 from labelwise.ask.cost import CostTable, cost
+from labelwise.ledger import known_questions
 from labelwise.ledger.costs import timed_answers
+from labelwise.ledger.known_questions import Known
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.suggestions import actions
 from labelwise.project import opening
@@ -70,10 +72,10 @@ def say(opened: Any, rank: int, boxes: list[Any], suggested: Any = ()) -> Query:
     return query
 
 
-def offers(page: Any, query: Query) -> dict[str, Any]:
+def offers(page: Any, query: Query, who: str = "Ada") -> dict[str, Any]:
     """What is offered once the flow is there."""
     until = time.time() + 60
-    while (found := page.offers(query.id))["waits"] and time.time() < until:
+    while (found := page.offers(query.id, who))["waits"] and time.time() < until:
         time.sleep(0.05)
     return found
 
@@ -128,15 +130,15 @@ def test_a_candidate_is_followed_and_a_region_takes_what_lies_in_it(project: Any
 
 def test_frames_are_stepped_through_one_by_one(project: Any, page: Any) -> None:
     say(project, 0, [moved(5)])
-    first, known, last = (page.frame(k) for k in (0, 5, 39))
+    first, known, last = (page.frame(k, "Ada") for k in (0, 5, 39))
     assert (first["before"], first["after"], last["after"]) == (-1, 1, -1)
     assert known["boxes"] == [{"box": moved(5), "label": 0}] and known["size"] == (640, 480)
     assert known["covered"] == [[0.0, 0.0, 640.0, 480.0]]
     for number in (40, -1):
         with pytest.raises(LabelwiseError, match="no such frame"):
-            page.frame(number)
+            page.frame(number, "Ada")
     with pytest.raises(LabelwiseError, match="query 999"):
-        page.offers(999)
+        page.offers(999, "Ada")
 
 
 def test_a_long_film_is_computed_in_parts_that_overlap(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,3 +212,36 @@ def test_what_the_model_found_is_suggested_where_people_draw(
     project.run = project.run.model_copy(update={"ask": project.run.ask.model_copy(update={"prefill": False})})
     found = offers(page, query)
     assert (found["offers"], found["lent"]) == ([], [])
+
+
+def test_a_known_question_does_not_show_its_answer_in_the_film(project: Any, page: Any) -> None:
+    """Neither its own frame nor a near one tells whom it is asked; whoever gave the label still sees it."""
+    ledger, names = project.project.ledger, project.pool.names
+    source, near = say(project, 0, [moved(5)]), ledger.queries(1)[2]
+    right = Answer(0, "all", [moved(5)], [0], "")
+    with ledger.write() as connection:
+        known_questions.add(connection, 1, [Known(Query(1, 0, names[5], "image"), right, source.id, 3)])
+    leases = Leases(ledger, known=True)
+    [lease] = leases.take("Bo", "tab-bo-11", 0.0)
+    assert lease.query.image == names[5] and lease.known == {"boxes": [], "covered": []}
+    frame = page.frame(5, "Bo")
+    assert (frame["boxes"], frame["covered"]) == ([], [])
+    assert offers(page, near, "Bo")["offers"] == [] == page.offers(near.id, "Bo")["lent"], "moved to a near frame"
+    own = offers(page, lease.query, "Bo")
+    assert own["offers"] == own["lent"] == []
+    assert page.frame(5, "Ada")["boxes"] == [{"box": moved(5), "label": 0}], "it is not asked of her"
+    assert [one["image"] for one in offers(page, near, "Ada")["offers"]] == [5]
+    leases.answer(Answer(lease.query.id or 0, "all", who="Bo"), lease.secret, lambda *_: Cost(), 1.0)
+    assert page.frame(5, "Bo")["boxes"] == [{"box": moved(5), "label": 0}], "he has answered"
+
+
+def test_what_is_known_of_near_frames_is_offered_to_a_known_question_as_to_any_other(project: Any, page: Any) -> None:
+    ledger, names = project.project.ledger, project.pool.names
+    say(project, 0, [moved(5)])
+    say(project, 2, [moved(7)])
+    some = [Known(Query(1, 0, names[7], "image"), Answer(0, "all", [moved(7)], [0], ""), None, 3)]
+    with ledger.write() as connection:
+        known_questions.add(connection, 1, some)
+    [lease] = Leases(ledger, known=True).take("Bo", "tab-bo-11", 0.0)
+    [offer] = offers(page, lease.query, "Bo")["offers"]
+    assert offer["image"] == 5, "else what is missing would tell that the frame has its label"

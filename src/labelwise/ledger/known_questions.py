@@ -23,6 +23,12 @@ _k, _q, _a = t.known_questions.c, t.queries.c, t.answers.c
 KNOWN = sa.exists().where(_k.query_id == _q.id).correlate(t.queries)
 """Of a row of `queries`: its answer is known."""
 
+OWN_SOURCE = sa.exists().where(
+    (_k.query_id == _q.id) & (_a.query_id == _k.source_id) & (_a.who == sa.bindparam("person"))
+)
+OWN_SOURCE = OWN_SOURCE.correlate(t.queries)
+"""Of a row of `queries`: it is known by an answer of `person`."""
+
 BoxTuple = tuple[float, float, float, float]
 GIVEN = "given"
 """Origin of a label that came with its image (`given_labels`)."""

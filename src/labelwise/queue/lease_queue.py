@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
 from labelwise.ledger.current_answers import CURRENT, SHOWABLE, answer_of, wants
-from labelwise.ledger.known_questions import KNOWN, hidden, right_answers
+from labelwise.ledger.known_questions import KNOWN, OWN_SOURCE, hidden, right_answers
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.progress import known_within
 from labelwise.types import Answer, Cost, LabelwiseError, Query
@@ -38,12 +38,6 @@ _HELD = _HELD.where(SHOWABLE).order_by(_q.round, _q.rank)
 _NO_HOLDER = ~sa.exists().where((_l.query_id == _q.id) & _l.ended.is_(None)).correlate(t.queries)
 _HERE = (_q.round == _bind("asking")) & (_q.rank >= _bind("start"))
 _ALIKE = _q.label.is_not_distinct_from(_bind("like", type_=sa.Integer))
-_OWN_SOURCE = sa.exists().where(
-    (t.known_questions.c.query_id == _q.id)
-    & (t.answers.c.query_id == t.known_questions.c.source_id)
-    & (t.answers.c.who == _bind("person"))
-)
-_OWN_SOURCE = _OWN_SOURCE.correlate(t.queries)
 _LAST = sa.select(sa.func.max(_q.rank)).where(_q.round == _bind("asking"))
 _ISSUE = sa.insert(t.leases)
 _DONE = sa.update(t.leases).where((_l.id == _bind("lease")) | ((_l.query_id == _bind("of_query")) & _l.ended.is_(None)))
@@ -131,7 +125,7 @@ class LeaseQueue:
         is_free = wanted & _NO_HOLDER
         free = sa.select(t.queries).where(is_free).order_by(_q.rank).limit(_bind("most"))
         self._still_free = sa.select(sa.func.count(_q.id)).where(_q.id.in_(_bind("found", expanding=True)) & is_free)
-        tests = free.where(KNOWN & (_q.rank < 0) & ~_OWN_SOURCE)
+        tests = free.where(KNOWN & (_q.rank < 0) & ~OWN_SOURCE)
         self._next_known = tests.with_for_update(skip_locked=True, of=t.queries)
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)

@@ -22,9 +22,10 @@ import sqlalchemy as sa
 from labelwise.exchange._geometry import crop
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
-from labelwise.ledger.progress import known_within, labelled_images
+from labelwise.ledger.progress import labelled_images
 from labelwise.project.clip_flow import film_of, flow_of, part_of
 from labelwise.project.context import Context
+from labelwise.queue.shown_labels import known_to
 from labelwise.tracks import follow
 from labelwise.tracks.flow import Flow
 from labelwise.types import LabelwiseError, Query, Suggestion, Tracks
@@ -54,22 +55,27 @@ class Film:
         self._wanted: set[range] = set()
         self._failed = ""
 
-    def frame(self, number: int) -> dict[str, Any]:
-        """A frame, what is known of it, and the images before and after it in its film (none: -1)."""
+    def frame(self, number: int, who: str) -> dict[str, Any]:
+        """A frame, what `who` may see of what is known of it, and the images before and after it in its film (none:
+        -1).
+        """
         pool = self._context.pool
         if pool.clips is None or not 0 <= number < len(pool):
             raise LabelwiseError(f"image {number}: there is no such frame of a film")
         film, name = film_of(self._context, number), pool.names[number]
         with self._context.project.ledger.read() as connection:
-            known = known_within(connection, [name])[name]
+            known = self._known(connection, who, [name])[name]
         size = int(pool.width_px[number]), int(pool.height_px[number])
         before, after = (k if k in film else -1 for k in (number - 1, number + 1))
         found = {"number": number, "name": name, "size": size, "time_s": self._shown.time_s(number)}
         return found | {"before": before, "after": after} | known
 
-    def offers(self, query_id: int) -> dict[str, Any]:
+    def _known(self, connection: sa.Connection, who: str, names: list[str]) -> Known:
+        return known_to(connection, who, names, self._context.run.ask.overlap)
+
+    def offers(self, query_id: int, who: str) -> dict[str, Any]:
         """What near frames and the model suggest for the image of a query (`ask.prefill`), what the nearest frame that
-        anything is known of would lend it, and where a candidate box is in the frames beside it.
+        anything is known of would lend it, and where a candidate box is in the frames beside it; to `who` is asked.
 
         `waits`: the flow is being computed, more is known soon; `problem`: why there is none.
         """
@@ -77,34 +83,34 @@ class Film:
         image = pool.number_of.get(query.image)
         if image is None:
             return dict(NOTHING)
-        found = dict(NOTHING) if pool.clips is None else self._of_film(query, image)
+        found = dict(NOTHING) if pool.clips is None else self._of_film(query, image, who)
         if not self._context.run.ask.prefill:
             return found | {"offers": [], "lent": []}
-        return found | {"offers": [*found["offers"], *self._of_model(query, image, found["offers"])]}
+        return found | {"offers": [*found["offers"], *self._of_model(query, image, who, found["offers"])]}
 
-    def _of_model(self, query: Query, image: int, others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _of_model(self, query: Query, image: int, who: str, others: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the model found where boxes are drawn, but for what is known there and what labelled frames suggest."""
         if query.label is not None:
             return []
         found, name = self._predicted.boxes(query, image), self._context.pool.names[image]
         with self._context.project.ledger.read() as connection:
-            known = self._boxes(known_within(connection, [name]), image)
+            known = self._boxes(self._known(connection, who, [name]), image)
         settled = known + [Suggestion(one["box"], one["label"], one["origin"], name) for one in others]
         apart = _unlike([Suggestion(box, label, "model", name) for box, label, _ in found], settled)
         scores = {(box, label): score for box, label, score in found}
         offered = [(one, spoken) for one in apart for spoken in self._spoken([one], query)]
         return [spoken | {"score": scores[one.box, one.label]} for one, spoken in offered]
 
-    def _of_film(self, query: Query, image: int) -> dict[str, Any]:
+    def _of_film(self, query: Query, image: int, who: str) -> dict[str, Any]:
         """What near frames suggest, what the nearest would lend, and a candidate's track."""
         pool = self._context.pool
         film, names = film_of(self._context, image), pool.names
         near = range(max(film.start, image - REACH), min(film.stop, image + REACH + 1))
         with self._context.project.ledger.read() as connection:
-            known = known_within(connection, [names[k] for k in near])
+            known = self._known(connection, who, [names[k] for k in near])
             last = self._nearest(labelled_images(connection), film, image)
             if last is not None and last not in near:
-                known |= known_within(connection, [names[last]])
+                known = {**known, **self._known(connection, who, [names[last]])}
         flow, offered = self._flow(image), list[Suggestion]()
         if flow is not None:
             offered = self._followed(self._sources(known, near, image), known, flow, image)

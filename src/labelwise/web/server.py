@@ -223,12 +223,12 @@ def _for_people(app: FastAPI, page: Page) -> None:
         }
 
     @app.get("/api/frames/{number}")
-    def frame(_person: Someone, number: Number) -> dict[str, Any]:
-        return page.film.frame(number)
+    def frame(person: Someone, number: Number) -> dict[str, Any]:
+        return page.film.frame(number, person.name)
 
     @app.get("/api/queries/{number}/offers")
-    def offers(_person: Someone, number: Number) -> dict[str, Any]:
-        return page.film.offers(number)
+    def offers(person: Someone, number: Number) -> dict[str, Any]:
+        return page.film.offers(number, person.name)
 
     @app.get("/api/images/{number}/{side}")
     def image(_person: Someone, number: Number, side: Number) -> Response:
