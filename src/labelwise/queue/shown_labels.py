@@ -15,23 +15,26 @@ from labelwise.ledger.progress import known_within
 from labelwise.queue.lease_queue import open_round
 
 _q = t.queries.c
-_NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 
 
 @cache
 def _still_asked(overlap: int) -> sa.Select[Any]:
-    """Known questions about these images that a person may be asked in this round."""
-    here = (_q.round == sa.bindparam("asking")) & (_q.rank < 0) & _q.image.in_(_NAMES)
+    here = (_q.round == sa.bindparam("asking")) & (_q.rank < 0)
     return sa.select(_q.id, _q.image).where(here & KNOWN & wants(overlap, sa.bindparam("person")) & ~OWN_SOURCE)
+
+
+def known_questions_for(connection: sa.Connection, who: str, overlap: int = 1) -> dict[int, str]:
+    """The known questions that a person may still be asked in this round, or is asked now: their images."""
+    where = {"asking": open_round(connection), "person": who}
+    return {row.id: row.image for row in connection.execute(_still_asked(overlap), where)}
 
 
 def known_to(
     connection: sa.Connection, who: str, images: Collection[str], overlap: int = 1
 ) -> dict[str, dict[str, Any]]:
-    """`known_within`, without what is right of known questions that `who` may still be asked, or is asked now."""
+    """`known_within`, without what is right of the known questions that `who` may still be asked."""
     known = known_within(connection, images)
-    where = {"asking": open_round(connection), "names": list(images), "person": who}
-    asked = dict(connection.execute(_still_asked(overlap), where).all()) if known else {}
+    asked = {query: image for query, image in known_questions_for(connection, who, overlap).items() if image in known}
     for query, (right, _) in right_answers(connection, asked).items():
-        known[asked[query]] |= hidden(known[asked[query]], right)
+        known[asked[query]] = hidden(known[asked[query]], right)
     return known

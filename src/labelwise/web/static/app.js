@@ -617,6 +617,7 @@ async function start() {
   $("who").textContent = me.name;
   $("grid-button").hidden = me.kind !== "class";
   $("owner-link").hidden = me.role !== "owner";
+  $("tracks-link").hidden = !me.films || me.kind === "class";
   $("help-button").addEventListener("click", help);
   for (const made of document.querySelectorAll("[data-do]")) made.addEventListener("click", () => perform(made.dataset.do));
   $("find").addEventListener("input", list);
