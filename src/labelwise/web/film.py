@@ -68,7 +68,7 @@ class Film:
         size = int(pool.width_px[number]), int(pool.height_px[number])
         before, after = (k if k in film else -1 for k in (number - 1, number + 1))
         found = {"number": number, "name": name, "size": size, "time_s": self._shown.time_s(number)}
-        return found | {"before": before, "after": after} | known
+        return found | {"before": before, "after": after} | dict(known)
 
     def _known(self, connection: sa.Connection, who: str, names: list[str]) -> Known:
         return known_to(connection, who, names, self._context.run.ask.overlap)
