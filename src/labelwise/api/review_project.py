@@ -37,7 +37,7 @@ def ask(
     rows = context.project.ledger.annotation_rows()
     where = zip(rows["image"].tolist(), rows["xyxy"].tolist(), rows["label"].tolist(), rows["id"].tolist(), strict=True)
     annotation = {(image, *box, label): row for image, box, label, row in where}
-    unit = next(name for name in units.names() if units.find(name).CLASS)  # it asks about one object of a class
+    unit = units.about_an_object()
     queries = list[Query]()
     with context.project.lock():
         number = rounds.first_with_a_model(context)

@@ -81,6 +81,11 @@ class Run(Section):
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
         if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
+        if self.ask.review_share and (self.own_detector or (self.budget.unit == "images" and not self.classifies)):
+            found.append(
+                "ask.review_share is of the rounds of `labelwise run`, and of a budget in boxes, queries or seconds "
+                "(a question about one box costs no image); remove it, or set another budget.unit"
+            )
         if found:
             raise ValueError("; ".join(found))
         return self
@@ -293,7 +298,8 @@ class Run(Section):
     @property
     def needs_labelled(self) -> bool:
         """Whether predict must look at images that are wholly labelled, too."""
-        return any("labelled" in one.needs and not self._frozen(one) for one in self.rows)
+        wanted = any("labelled" in one.needs and not self._frozen(one) for one in self.rows)
+        return wanted or self.ask.review_share > 0
 
     @property
     def needs_tracks(self) -> bool:

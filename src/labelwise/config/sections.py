@@ -275,6 +275,13 @@ class AskRule(Section):
     known_share: float = Field(0.0, ge=0, le=0.5)
     """So large a part of the questions are such whose answer is settled (several people agree on it, an owner gave it,
     or it came with the images), asked as any other: they measure people, obtain nothing, and cost queries and time."""
+    review_share: float = Field(0.0, ge=0, le=0.9)
+    """So large a part of each round's questions are about labels that are there already (given, or answered once) and
+    that the model of the round doubts: "is this label right?" The answer supersedes the label; it costs what any other
+    does. Predict then looks at labelled images, too."""
+    again: bool = False
+    """Whether a question that was answered is asked again, of somebody else, where another opinion is worth more than
+    the next new question (ActiveLab); `merge` makes one label of the answers. With people, from two on."""
     feedback: int = Field(0, ge=0)
     """A person's first so many known questions are followed by what is right: for whoever is new."""
     guidelines: str = "guidelines.md"
@@ -289,6 +296,15 @@ class AskRule(Section):
     the section `cost` is where that begins. Else: the measured seconds, or by that section."""
     poll_s: float = Field(1.0, gt=0, le=3600)
     """How often a round that waits looks for answers."""
+
+    @model_validator(mode="after")
+    def _again_of_somebody(self) -> AskRule:
+        if self.again and (self.who != "people" or self.merge.name == "first"):
+            raise ValueError(
+                'again = true wants other people\'s opinions and a rule that merges them; set who = "people" and for '
+                'example merge = "crowdlab"'
+            )
+        return self
 
 
 class Stop(Section):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations, groupby
 from typing import Any
 
@@ -35,11 +36,13 @@ def agreement(ledger: Ledger) -> dict[str, Any]:
     """
     valid = ~sa.exists().where(t.withdrawn.c.answer_id == _a.id).correlate(t.answers)
     given = (_a.verdict != "skipped") & valid
-    several = sa.select(_a.query_id).where(given).group_by(_a.query_id)
-    several = several.having(sa.func.count(_a.who.distinct()) > 1)
-    select = sa.select(t.answers).where(given & _a.query_id.in_(several)).order_by(_a.query_id, _a.ordinal)
+    about = sa.func.coalesce(t.asked_again.c.source_id, _a.query_id).label("about")
+    joined = t.answers.outerjoin(t.asked_again, t.asked_again.c.query_id == _a.query_id)
+    each = sa.select(about, _a.who).select_from(joined).where(given).subquery()
+    several = sa.select(each.c.about).group_by(each.c.about).having(sa.func.count(each.c.who.distinct()) > 1)
+    select = sa.select(t.answers, about).select_from(joined).where(given & about.in_(several)).order_by(about, _a.id)
     with ledger.read() as connection:
-        answers = [answer_of(row) for row in connection.execute(select).mappings()]
+        answers = [replace(answer_of(row), query=row["about"]) for row in connection.execute(select).mappings()]
     return compare_answers(answers)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from labelwise.ledger import reviews
+from labelwise.ledger import asked_again, reviews
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import origin_of, query_from_row
 from labelwise.ledger.instant import Instant
@@ -34,6 +34,9 @@ def is_current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
 
 
 CURRENT = is_current()
+
+_BARE = (t.known_questions, t.asked_again)
+"""Queries of which no labels follow."""
 
 _any = t.answers.alias("any_answer")
 
@@ -64,11 +67,14 @@ _heard = (
 
 
 def wants(overlap: int, who: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Of a row of `queries`: fewer than `overlap` people have answered it, and `who` is none of them."""
+    """Of a row of `queries`: fewer than `overlap` people (one, where it repeats another) have answered it, and `who` is
+    none of them.
+    """
     if overlap == 1:
         return UNANSWERED
     own = (_any.c.query_id == t.queries.c.id) & (_any.c.who == who) & ~_withdrawn(_any)
-    return (_heard < overlap) & ~sa.exists().where(own).correlate(t.queries)
+    wanted = sa.case((asked_again.IS_AGAIN, 1), else_=overlap)
+    return (_heard < wanted) & ~sa.exists().where(own).correlate(t.queries)
 
 
 def current_rows(table: sa.Table, verdicts: Sequence[str], seen: Instant | None = None) -> sa.ColumnElement[bool]:
@@ -142,8 +148,8 @@ def withdraw(
         connection.execute(sa.insert(n), [row | added for row in gone])
     of_query = (_a.query_id == counted["query_id"]) & CURRENT
     next_one = connection.execute(sa.select(t.answers).where(of_query)).mappings().one_or_none()
-    is_known = sa.select(t.known_questions.c.query_id).where(t.known_questions.c.query_id == counted["query_id"])
-    if next_one is not None and connection.execute(is_known).scalar() is None:
+    no_labels = [sa.select(k.c.query_id).where(k.c.query_id == counted["query_id"]) for k in _BARE]
+    if next_one is not None and not any(connection.execute(one).scalar() for one in no_labels):
         row = connection.execute(sa.select(t.queries).where(t.queries.c.id == counted["query_id"])).mappings().one()
         opinion = (query_from_row(row), answer_of(next_one), next_one["id"])
         unaware = connection.execute(sa.select(_before_last_class(t.added_classes.c.answer_id))).scalar_one()

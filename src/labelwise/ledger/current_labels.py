@@ -19,7 +19,7 @@ _newer = t.annotation_table.alias()
 _HOW_MANY = sa.select(sa.func.count()).select_from(t.images)
 
 
-def _current(seen: Instant | None = None) -> sa.ColumnElement[bool]:
+def is_current_label(seen: Instant | None = None) -> sa.ColumnElement[bool]:
     """Of a row of annotations: it is not superseded (at that instant), and withdraws nothing."""
     superseded = _newer.c.supersedes == t.annotation_table.c.id
     if seen is not None:
@@ -92,7 +92,7 @@ def read_labels(
         return sa.true() if left is None else table.c.query_id.is_(None) | table.c.query_id.not_in(left)
 
     n_table = t.annotation_table
-    current = _current(seen) & kept(n_table)
+    current = is_current_label(seen) & kept(n_table)
     annotated = _fetch(connection, _select(n_table, n_table.c.label).where(current), 6)
     covers = current_rows(t.coverage, units.covering(), seen) & kept(t.coverage)
     covered = _fetch(connection, _select(t.coverage).where(covers), 5)
@@ -113,7 +113,7 @@ def read_labels(
 def read_annotations(connection: sa.Connection, until_round: int | None) -> dict[str, np.ndarray]:
     """The current annotations as columns, oldest first."""
     a = t.annotation_table.c
-    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(_current()).order_by(a.id)
+    select = sa.select(a.id, a.round, a.label, a.x1, a.y1, a.x2, a.y2, a.image).where(is_current_label()).order_by(a.id)
     if until_round is not None:
         select = select.where(a.round <= until_round)
     rows = connection.execute(select).all()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise.ledger import known_questions, records, reviews, suggestions
+from labelwise.ledger import asked_again, known_questions, records, reviews, suggestions
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import answer_row, check_answers, check_objects, query_from_row, query_row
 from labelwise.ledger.costs import costs
@@ -164,6 +164,7 @@ class Ledger:
                 connection.execute(sa.delete(t.queries).where(q.id == sa.bindparam("replaced")), replaced)
             if rows:
                 connection.execute(sa.insert(t.queries), list(rows.values()))
+                asked_again.note(connection, round_number, [query for query in queries if query.rank in rows])
 
     def queries(self, round_number: int | None = None) -> list[Query]:
         """All queries, or those of one round, by round and rank; but those whose answer is known."""
@@ -174,9 +175,8 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
-        select = (
-            sa.select(t.queries).where(which & ~known_questions.KNOWN).order_by(t.queries.c.round, t.queries.c.rank)
-        )
+        select = sa.select(t.queries).where(which & ~known_questions.KNOWN)
+        select = select.order_by(t.queries.c.round, t.queries.c.rank)
         with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]
 
@@ -208,7 +208,7 @@ class Ledger:
     ) -> list[tuple[int, bool]]:
         """`record_many` as part of a larger transaction; tells each answer's id and whether it counts.
 
-        `origin` None: each answer's is whoever gave it. A question whose answer is known leaves no labels.
+        `origin` None: each answer's is whoever gave it. A question that is known or asked again leaves no labels.
         """
         created = now()
         classes = self.class_list(connection)
@@ -217,15 +217,16 @@ class Ledger:
         before = self._answers_before(connection, [query for query, _, _ in records])
         known = known_questions.right_answers(connection, before)
         rows, counts = [], []
+        bare = set(known) | {answer.query for query, answer, _ in records if asked_again.AGAIN in query.reason}
         for _query, answer, cost in records:
             ordinal, counting = before[answer.query]
             before[answer.query] = (ordinal + 1, counting + 1)
-            paid = known_questions.price(cost) if answer.query in known else cost
+            paid = known_questions.price(cost) if answer.query in bare else cost
             rows.append(answer_row(answer, paid, ordinal, created))
             counts.append(counting == 0)
         ids = connection.execute(_INSERT_ANSWERS, rows).scalars().all()
         made = zip(records, ids, counts, strict=True)
-        first = [(query, said, k) for (query, said, _), k, is_first in made if is_first and said.query not in known]
+        first = [(query, said, k) for (query, said, _), k, is_first in made if is_first and said.query not in bare]
         for table, inserts in reviews.rows_of(connection, first, sizes, origin, created):
             if inserts:
                 connection.execute(sa.insert(table), inserts)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.asked_again import IS_AGAIN, SOMEBODY_LEFT
 from labelwise.ledger.current_answers import CURRENT, HELD_BACK, SHOWABLE, UNANSWERED, current_rows
 from labelwise.ledger.known_questions import KNOWN
 from labelwise.ledger.ledger import Ledger
@@ -27,12 +28,14 @@ _corners = ("x1", "y1", "x2", "y2")
 _CURRENT = _n.c.label.is_not(None) & ~sa.exists().where(_newer.c.supersedes == _n.c.id).correlate(_n)
 _CURRENT &= _n.c.image.not_in(HELD_BACK)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
+_HIDDEN: sa.BindParameter[Any] = sa.bindparam("hidden", expanding=True)
 
 
 def _newest(table: sa.Table, which: sa.ColumnElement[bool], *more: sa.Column[Any]) -> sa.Select[Any]:
     """Rows of the images `names`: of each image the newest `MOST_SHOWN`, oldest first."""
     age = sa.func.row_number().over(partition_by=table.c.image, order_by=table.c.id.desc()).label("age")
     columns = (table.c.image, *(table.c[k] for k in _corners), *more)
+    which &= table.c.query_id.is_(None) | table.c.query_id.not_in(_HIDDEN)
     ranked = sa.select(*columns, age).where(table.c.image.in_(_NAMES) & which).subquery()
     kept = sa.select(*(column for column in ranked.c if column.name != "age"))
     return kept.where(ranked.c.age <= MOST_SHOWN).order_by(ranked.c.image, ranked.c.age.desc())
@@ -46,13 +49,18 @@ def _covered(verdicts: tuple[str, ...]) -> sa.Select[Any]:
     return _newest(_c, current_rows(_c, verdicts))
 
 
-def known_within(connection: sa.Connection, images: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Of each image: its current annotations and covered rectangles, oldest first; the newest `MOST_SHOWN` of them."""
+def known_within(
+    connection: sa.Connection, images: Collection[str], hidden: Collection[int] = ()
+) -> dict[str, dict[str, Any]]:
+    """Of each image: its current annotations and covered rectangles, oldest first; the newest `MOST_SHOWN` of them.
+    What follows from answers to the queries `hidden` is left out.
+    """
     known: dict[str, dict[str, Any]] = {image: {"boxes": [], "covered": []} for image in images}
     if known:
-        for image, *box, label in connection.execute(_BOXES, {"names": list(images)}):
+        which = {"names": list(images), "hidden": list(hidden)}
+        for image, *box, label in connection.execute(_BOXES, which):
             known[image]["boxes"].append({"box": box, "label": label})
-        for image, *box in connection.execute(_covered(units.covering()), {"names": list(images)}):
+        for image, *box in connection.execute(_covered(units.covering()), which):
             known[image]["covered"].append(box)
     return known
 
@@ -116,11 +124,12 @@ def asked_now(ledger: Ledger, round_number: int, most: int) -> list[tuple[Query,
 def spent_and_open(ledger: Ledger, round_number: int, budget_unit: str, overlap: int = 1) -> tuple[float, int, int]:
     """What a round has cost, how many of its queries are open, and how many second opinions are owed to queries that
     have an answer, but fewer than `overlap`; all at one instant. Queries whose image cannot be shown now, and
-    questions whose answer is known (not everybody may answer them), are not waited for.
+    questions whose answer is known (not everybody may answer them), are not waited for; nor one that is asked again,
+    where everybody has answered it.
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
-    waited_for = (_q.round == round_number) & UNANSWERED & SHOWABLE & ~KNOWN
+    waited_for = (_q.round == round_number) & UNANSWERED & SHOWABLE & ~KNOWN & (~IS_AGAIN | SOMEBODY_LEFT)
     still_open = sa.select(sa.func.count()).select_from(t.queries).where(waited_for)
     with ledger.read() as connection:
         cost = ledger.costs_within(connection).get(round_number, Cost())
@@ -134,7 +143,7 @@ def _opinions_due(connection: sa.Connection, round_number: int, overlap: int) ->
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
     each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE & ~KNOWN)
+    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE & ~KNOWN & ~IS_AGAIN)
     each = each.group_by(_a.query_id)
     few = each.subquery()
     total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)

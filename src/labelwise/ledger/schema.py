@@ -226,6 +226,13 @@ known_questions = Table(  # queries whose answer is known: nothing follows from 
     Column("shown_rank", Integer, nullable=False),  # what the page says, so that nobody can tell it from the others
 )
 
+asked_again = Table(  # queries that ask for another opinion on one that is answered; their answers are its
+    "asked_again",
+    metadata,
+    Column("query_id", Integer, ForeignKey("queries.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("source_id", Integer, ForeignKey("queries.id"), nullable=False, index=True),
+)
+
 APPEND_ONLY = (annotation_table, answers, suggestions, coverage, background, withdrawn, added_classes, forgotten)
 LATER = (
     withdrawn,
@@ -239,5 +246,6 @@ LATER = (
     forgotten,
     known_questions,
     suggestions,
+    asked_again,
 )
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""

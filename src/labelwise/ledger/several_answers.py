@@ -2,7 +2,8 @@
 
 A query has several opinions where two people or more have answered it; what was skipped or taken back, and what is of
 an image that changed since, is left out. A query of which a label was corrected by hand is left out, too: the
-correction stands. Questions whose answer is known come with what is right as a first answer.
+correction stands. Questions whose answer is known come with what is right as a first answer. What was asked again
+(`asked_again`) is an opinion on the query that it repeats.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ def several(seen: Instant | None = None, least: int = 2) -> sa.Select[tuple[int]
     corrected = sa.select(n.c.query_id).select_from(n.join(newer, newer.c.supersedes == n.c.id))
     corrected = corrected.where(n.c.query_id.is_not(None))
     corrected = corrected.where(~sa.exists().where(t.withdrawn.c.answer_id == n.c.answer_id).correlate(n))
-    select = sa.select(_a.query_id)
+    about = sa.func.coalesce(t.asked_again.c.source_id, _a.query_id)
+    joined = t.answers.join(t.queries).outerjoin(t.asked_again, t.asked_again.c.query_id == _q.id)
+    each = sa.select(about.label("about"), _a.who).select_from(joined)
     if seen is not None:
         corrected = corrected.where(newer.c.id <= seen.annotations)
-        select = select.select_from(t.answers.join(t.queries)).where(_q.round <= seen.round)
-    select = select.where(_valid(seen) & _a.query_id.not_in(corrected) & _a.query_id.not_in(known))
-    return select.group_by(_a.query_id).having(sa.func.count(_a.who.distinct()) >= least)
+        each = each.where(_q.round <= seen.round)
+    one = each.where(_valid(seen) & about.not_in(corrected) & _a.query_id.not_in(known)).subquery()
+    return sa.select(one.c.about).group_by(one.c.about).having(sa.func.count(one.c.who.distinct()) >= least)
 
 
 def read(ledger: Ledger, seen: Instant | None = None, least: int = 2) -> Said:
@@ -75,21 +78,34 @@ def read(ledger: Ledger, seen: Instant | None = None, least: int = 2) -> Said:
     later = sa.select(sa.func.coalesce(sa.func.max(t.added_classes.c.answer_id), 0))
     if seen is not None:
         later = later.where(t.added_classes.c.number < seen.classes)
-    joined = t.answers.join(t.queries)
-    select = sa.select(t.queries, *(_a[k].label(f"of_{k}") for k in ("id", "verdict", "boxes", "labels", "who")))
+    about = sa.func.coalesce(t.asked_again.c.source_id, _q.id)
+    joined = t.answers.join(t.queries).outerjoin(t.asked_again, t.asked_again.c.query_id == _q.id)
+    select = sa.select(
+        about.label("about"), *(_a[k].label(f"of_{k}") for k in ("id", "verdict", "boxes", "labels", "who"))
+    )
     select = select.select_from(joined).where(_valid(seen) & _q.image.not_in(HELD_BACK))
-    select = select.where(_q.id.in_(several(seen, least)) | known_questions.KNOWN)
+    select = select.where(about.in_(several(seen, least)) | known_questions.KNOWN)
     if seen is not None:
         select = select.where(_q.round <= seen.round)
     with ledger.read() as connection:
         last_class = int(connection.execute(later).scalar_one())
-        rows = connection.execute(select.order_by(_q.id, _a.ordinal)).mappings().all()
-        known = known_questions.right_answers(connection, {row["id"] for row in rows if row["rank"] < 0})
-    queries = {row["id"]: query_from_row(row) for row in rows}
+        rows = connection.execute(select.order_by(about, _a.id)).mappings().all()
+        queries = _queries(connection, [row["about"] for row in rows])
+        known = known_questions.right_answers(connection, {k for k, query in queries.items() if query.rank < 0})
     by_query = {query: {"": (known[query][0], 0)} if query in known else {} for query in queries}
     for row in rows:
-        by_query[row["id"]].setdefault(row["of_who"], (_answer(row), row["of_id"]))
+        by_query[row["about"]].setdefault(row["of_who"], (_answer(row, row["about"]), row["of_id"]))
     return _columns([one for said in by_query.values() for one in said.values()], queries, last_class)
+
+
+def _queries(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Query]:
+    """Queries by their ids, in this order, each once."""
+    every, found = list(dict.fromkeys(ids)), dict[int, Query]()
+    for start in range(0, len(every), 1000):  # a database takes only so many values in one statement
+        some = every[start : start + 1000]
+        rows = connection.execute(sa.select(t.queries).where(_q.id.in_(some)).order_by(_q.id)).mappings()
+        found |= {row["id"]: query_from_row(row) for row in rows}
+    return found
 
 
 def of_owners(connection: sa.Connection, unit: str) -> list[tuple[Query, Answer]]:
@@ -98,13 +114,13 @@ def of_owners(connection: sa.Connection, unit: str) -> list[tuple[Query, Answer]
     select = sa.select(t.queries, *(_a[k].label(f"of_{k}") for k in ("id", "verdict", "boxes", "labels", "who")))
     select = select.select_from(t.answers.join(t.queries)).where(_valid(None) & (_q.unit == unit) & (_q.rank >= 0))
     select = select.where(_a.who.in_(owners) & _q.image.not_in(HELD_BACK)).order_by(_a.id.desc())
-    found = {row["id"]: (query_from_row(row), _answer(row)) for row in connection.execute(select).mappings()}
+    found = {row["id"]: (query_from_row(row), _answer(row, row["id"])) for row in connection.execute(select).mappings()}
     return list(found.values())[::-1]
 
 
-def _answer(row: sa.RowMapping) -> Answer:
+def _answer(row: sa.RowMapping, query: int) -> Answer:
     boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in row["of_boxes"])
-    return Answer(row["id"], row["of_verdict"], boxes, tuple(row["of_labels"]), row["of_who"])
+    return Answer(query, row["of_verdict"], boxes, tuple(row["of_labels"]), row["of_who"])
 
 
 def _columns(given: Sequence[tuple[Answer, int]], queries: Mapping[int, Query], last_class: int) -> Said:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,10 +12,12 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.asked_again import said_by
 from labelwise.ledger.current_answers import CURRENT, SHOWABLE, answer_of, wants
-from labelwise.ledger.known_questions import KNOWN, OWN_SOURCE, hidden, right_answers
+from labelwise.ledger.known_questions import KNOWN, OWN_SOURCE
 from labelwise.ledger.ledger import Ledger
-from labelwise.ledger.progress import known_within
+from labelwise.queue import lease
+from labelwise.queue.lease import Lease as Lease
 from labelwise.types import Answer, Cost, LabelwiseError, Query
 
 MOST_HELD = 12
@@ -55,19 +56,6 @@ class LeaseError(LabelwiseError):
 
 class Contradiction(LabelwiseError):
     """The lease has answered before, and said something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A query that is held until `expires` (seconds since 1970). `before`: what its holder said and took back;
-    `known`: what is known of its image.
-    """
-
-    query: Query
-    secret: str
-    expires: float
-    before: Answer | None = None
-    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +99,20 @@ def _hash(secret: str) -> str:
 
 class LeaseQueue:
     """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query;
-    `known`: some questions' answers are known, and these come before the others, to whom did not answer them before.
+    `known`: some questions' answers are known, and these come before the others, to whom did not answer them before;
+    `again`: some repeat another one, and whoever answered that is not given them.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, overlap: int, known: bool = False) -> None:
+    def __init__(self, ledger: Ledger, lease_s: float, overlap: int, known: bool = False, again: bool = False) -> None:
         self._ledger = ledger
         self.lease_s = lease_s
-        self.overlap, self.known = overlap, known
+        self.overlap, self.known, self.again = overlap, known, again
         self._from: dict[tuple[int, str], int] = {}  # (round, person): a rank before which nothing is free for them
         self._looked: dict[tuple[int, str], float] = {}  # when the search began at 0 although there was such a rank
         self._expired_at = _NEVER
         wanted = _HERE & SHOWABLE & wants(overlap, _bind("person"))
+        if again:
+            wanted &= ~said_by(_bind("person"))
         is_free = wanted & _NO_HOLDER
         free = sa.select(t.queries).where(is_free).order_by(_q.rank).limit(_bind("most"))
         self._still_free = sa.select(sa.func.count(_q.id)).where(_q.id.in_(_bind("found", expanding=True)) & is_free)
@@ -129,6 +120,11 @@ class LeaseQueue:
         self._next_known = tests.with_for_update(skip_locked=True, of=t.queries)
         self._next = free.with_for_update(skip_locked=True, of=t.queries)
         self._next_alike = free.where(_ALIKE).with_for_update(skip_locked=True, of=t.queries)
+
+    @property
+    def _own(self) -> bool:
+        """Whether what is free for one person may not be for another."""
+        return self.overlap > 1 or self.again
 
     def look_again(self) -> None:
         """Something was given back: the search for open queries begins at 0."""
@@ -153,7 +149,7 @@ class LeaseQueue:
 
     def _waves(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Parts of which each can be served at once: nobody comes twice, no query is answered twice; where the search
-        is one of its own for every person (`overlap`, `known`) or class (`alike`), each alone.
+        is one of its own for every person (`overlap`, `known`, `again`) or class (`alike`), each alone.
         """
         wave: list[Request] = []
         seen: set[str | int] = set()
@@ -161,7 +157,8 @@ class LeaseQueue:
             mine: set[str | int] = {request.who}
             if request.submission is not None:
                 mine.add(request.submission.answer.query)
-            if wave and (mine & seen or self.overlap > 1 or self.known or request.alike or wave[0].alike):
+            alone = self._own or self.known or request.alike
+            if wave and (mine & seen or alone or wave[0].alike):
                 yield wave
                 wave, seen = [], set()
             wave.append(request)
@@ -242,7 +239,7 @@ class LeaseQueue:
         The search begins where the last one found something, for all before that are answered or held; whatever gives
         a query back makes it begin at 0 again. What other processes give back it finds within `LOOK_AGAIN_S`.
         """
-        key = (round_number, who if self.overlap > 1 else "")
+        key = (round_number, who if self._own else "")
         start = self._from.get(key, 0)
         where: dict[str, Any] = {"asking": round_number, "start": start, "person": who, "most": most}
         tests: Sequence[sa.RowMapping] = ()
@@ -284,27 +281,16 @@ class LeaseQueue:
 
     def issue(self, connection: sa.Connection, given: Sequence[tuple[Request, Sequence[Query]]]) -> list[list[Lease]]:
         """Leases of these queries for these windows."""
-        known = known_within(connection, {query.image for _, queries in given for query in queries})
-        right = right_answers(connection, [query.id or 0 for _, some in given for query in some if query.rank < 0])
-        leases = [
-            [self._lease(query, request.at, known[query.image], right.get(query.id or 0)) for query in queries]
-            for request, queries in given
-        ]
+        leases = lease.made(connection, [(request.at, some) for request, some in given], self.lease_s, own=self._own)
         rows = [
-            {"query_id": lease.query.id, "who": request.who, "tab": request.tab, "secret": _hash(lease.secret)}
-            | {"issued": request.at, "expires": lease.expires}
+            {"query_id": one.query.id, "who": request.who, "tab": request.tab, "secret": _hash(one.secret)}
+            | {"issued": request.at, "expires": one.expires}
             for (request, _), of_turn in zip(given, leases, strict=True)
-            for lease in of_turn
+            for one in of_turn
         ]
         if rows:
             connection.execute(_ISSUE, rows)
         return leases
-
-    def _lease(self, query: Query, at: float, known: Mapping[str, Any], right: tuple[Answer, int] | None) -> Lease:
-        """Of a question whose answer is known, the page tells no more than of any other."""
-        if right is not None:
-            query, known = replace(query, rank=right[1]), hidden(known, right[0])
-        return Lease(query, secrets.token_urlsafe(18), at + self.lease_s, known=known)
 
     def expire(self, connection: sa.Connection, at: float, every_s: float = 0.0) -> None:
         """Ends the leases that are over, unless that was done less than `every_s` ago (a clock may go back)."""

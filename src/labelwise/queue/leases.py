@@ -37,13 +37,15 @@ _l, _q = t.leases.c, t.queries.c
 
 class Leases:
     """The queue of a project. `lease_s`: how long a lease lasts that nobody renews; `overlap`: people per query;
-    `known`: it has questions whose answer is known.
+    `known`: it has questions whose answer is known; `again`: some that repeat another one.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1, known: bool = False) -> None:
+    def __init__(
+        self, ledger: Ledger, lease_s: float = LEASE_S, overlap: int = 1, known: bool = False, again: bool = False
+    ) -> None:
         self._ledger = ledger
         self._commits = GroupCommit(ledger)
-        self._queue = LeaseQueue(ledger, lease_s, overlap, known)
+        self._queue = LeaseQueue(ledger, lease_s, overlap, known, again)
         self.lease_s = lease_s
 
     def round(self) -> int | None:

@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from labelwise.ledger.asked_again import AGAIN
 from labelwise.project import availability
 from labelwise.project.round import Round
+from labelwise.stages import mixed_questions
 from labelwise.types import Labels, Query
 from labelwise.types.overlap import share_pairs
 
@@ -47,7 +49,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         if never and _key(query) in never:
             continue
         known = covered.get(image, [])
-        if now.unit.OVERLAPS and known:
+        if now.unit.OVERLAPS and known and query.unit == now.unit_name and AGAIN not in query.reason:
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
             if share_pairs(region, np.stack(known)).max() > INSIDE:
                 continue
@@ -58,6 +60,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
 def of_another_ranking(now: Round, before: Sequence[Query]) -> set[QueryKey]:
     """What has been asked, if the ranking was made again since and is another one; else nothing."""
     n = len(now.picks["row"])
+    before = [query for query in before if query.rank >= 0]  # what was asked by hand is of no ranking
     same = all(q.rank < n and _key(_query(now, q.rank)) == _key(q) for q in before)
     return set() if same else set(map(_key, before))
 
@@ -72,7 +75,7 @@ def covered_rectangles(now: Round, known: Labels) -> Covered:
 
 def cover(now: Round, covered: Covered, query: Query) -> None:
     """Adds what an answer to a query covers of its image, if it may settle others."""
-    if now.unit.OVERLAPS and query.box is not None:
+    if now.unit.OVERLAPS and query.box is not None and query.unit == now.unit_name:
         covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
 
 
@@ -81,6 +84,8 @@ def _key(query: Query) -> QueryKey:
 
 
 def _query(now: Round, rank: int) -> Query:
+    if (asked := mixed_questions.query(now, rank)) is not None:
+        return asked
     picks, unit = now.picks, now.unit
     label = int(picks["label"][rank])
     reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}

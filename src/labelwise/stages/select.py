@@ -8,7 +8,7 @@ from labelwise import catalog, files, units
 from labelwise.config.choice import Step
 from labelwise.project import availability
 from labelwise.project.round import Round
-from labelwise.stages import classification, image_features, selector_inputs
+from labelwise.stages import classification, image_features, mixed_questions, selector_inputs
 from labelwise.stages.selector_inputs import Makers
 
 RANKED = 20_000
@@ -50,7 +50,8 @@ def select(now: Round) -> None:
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
     why = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
-    files.write_table(now.folder.picks, {name: scored[name][ranking] for name in names} | why)
+    new = {name: scored[name][ranking] for name in names} | why
+    files.write_table(now.folder.picks, mixed_questions.mix(now, new))
     now.info["ranked"] = len(rows)
 
 

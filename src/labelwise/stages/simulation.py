@@ -8,6 +8,7 @@ import numpy as np
 
 from labelwise.ask import cost as costs
 from labelwise.ask import oracle
+from labelwise.ledger.reviews import REVIEWS
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import ranking
@@ -53,8 +54,7 @@ def answer(now: Round) -> None:
             records = []
             for query in waiting:
                 image = pool.number_of[query.image]
-                given = oracle.answer(query, pool.truth, image, annotated)
-                _mark(annotated, pool.truth, image, given)
+                given = _said(query, pool.truth, image, annotated)
                 ranking.cover(now, covered, query)
                 records.append((query, given, costs.cost(query, given, run.cost, one_class=run.classifies)))
             ledger.record_many(records, "oracle")
@@ -93,8 +93,7 @@ def _affordable(now: Round, chosen: list[Query], annotated: np.ndarray, left: fl
     trial = annotated.copy()
     for k, query in enumerate(chosen):
         image = now.pool.number_of[query.image]
-        given = oracle.answer(replace(query, id=0), truth, image, trial)
-        _mark(trial, truth, image, given)
+        given = _said(replace(query, id=0), truth, image, trial)
         spent = costs.cost(query, given, now.run.cost, one_class=now.run.classifies)
         left -= float(getattr(spent, now.budget_unit))
         if left <= 1e-6:
@@ -102,8 +101,24 @@ def _affordable(now: Round, chosen: list[Query], annotated: np.ndarray, left: fl
     return chosen
 
 
+def _said(query: Query, truth: Boxes, image: int, annotated: np.ndarray) -> Answer:
+    """The oracle's answer, which it notes in `annotated` [truth]. Whether a label is right is asked as if it were not
+    there: the object that it is of is annotated by the answer, or by nobody.
+    """
+    if REVIEWS in query.reason and query.label is not None:
+        x1, y1, x2, y2 = query.box or (
+            0,
+            0,
+            *truth.xyxy[truth.offsets[image] : truth.offsets[image + 1], 2:].max(axis=0),
+        )
+        _mark(annotated, truth, image, Answer(0, "", [(x1, y1, x2, y2)], [query.label]), by=-1)
+    given = oracle.answer(query, truth, image, annotated > 0)
+    _mark(annotated, truth, image, given)
+    return given
+
+
 def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:
-    """Which ground-truth boxes have been annotated, bool [truth]: each annotation marks that of highest IoU (all such,
+    """How many annotations each ground-truth box has, int [truth]: each annotation marks that of highest IoU (all such,
     where the ground truth lists an object twice).
     """
     a, t = pairs(annotations.offsets, truth.offsets)
@@ -112,8 +127,8 @@ def _annotated(truth: Boxes, annotations: Boxes) -> np.ndarray:
     return _best(iou, a, t, len(annotations), len(truth))
 
 
-def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> None:
-    """Notes in `annotated` [truth] the ground-truth boxes that an answer has just annotated."""
+def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer, by: int = 1) -> None:
+    """Notes in `annotated` [truth] the ground-truth boxes that an answer has just annotated, or (-1) no longer does."""
     span = slice(int(truth.offsets[image]), int(truth.offsets[image + 1]))
     objects, given = span.stop - span.start, len(answer.boxes)
     if objects and given:
@@ -121,13 +136,11 @@ def _mark(annotated: np.ndarray, truth: Boxes, image: int, answer: Answer) -> No
         boxes, labels = np.array(answer.boxes, np.float32), np.array(answer.labels)
         iou = iou_pairs(boxes[a], truth.xyxy[span][t])
         iou[labels[a] != truth.labels[span][t]] = 0
-        annotated[span] |= _best(iou, a, t, given, objects)
+        annotated[span] += by * _best(iou, a, t, given, objects)
 
 
 def _best(iou: np.ndarray, a: np.ndarray, t: np.ndarray, n_annotations: int, n_truth: int) -> np.ndarray:
-    """Which ground-truth boxes are the best of an annotation, given the overlap of every pair (a, t)."""
-    out = np.zeros(n_truth, bool)
+    """Of how many annotations each ground-truth box is the best, given the overlap of every pair (a, t)."""
     best = np.full(n_annotations, SAME_OBJECT)
     np.maximum.at(best, a, iou)
-    out[t[iou >= best[a]]] = True
-    return out
+    return np.bincount(t[iou >= best[a]], minlength=n_truth)

@@ -55,6 +55,11 @@ def find(name: str) -> Unit:
     return unit
 
 
+def about_an_object() -> str:
+    """The unit whose query is about one object of a class: "is this label right?" is such a question."""
+    return next(name for name in names() if find(name).CLASS)
+
+
 def meaning(query: Query, answer: Answer) -> Meaning:
     """What follows from an answer.
 

@@ -55,7 +55,8 @@ class Page:
         self.ledger = context.project.ledger
         self.classifies = context.run.classifies
         self.people = Accounts(self.ledger)
-        self.leases = Leases(self.ledger, lease_s, context.run.ask.overlap, context.run.ask.known_share > 0)
+        ask = context.run.ask
+        self.leases = Leases(self.ledger, lease_s, ask.overlap, ask.known_share > 0, ask.again)
         self.shown = Shown(context)
         self.prices = Prices(context)
         self.film = Film(context, self.shown)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from labelwise import units
 from labelwise.exchange._geometry import ROUNDING_PX, crop
+from labelwise.ledger.reviews import REVIEWS
 from labelwise.project import availability
 from labelwise.project.clip_flow import film_of
 from labelwise.project.context import Context, clips_of
@@ -82,7 +83,8 @@ class Shown:
             "box": query.box,
             "label": query.label,
             "score": query.score,
-            "reason": dict(query.reason),
+            "reason": {name: part for name, part in query.reason.items() if name != REVIEWS},
+            "reviews": REVIEWS in query.reason,
             "before": None if lease.before is None else spoken(lease.before, pool.number_of),
             **lease.known,
         }

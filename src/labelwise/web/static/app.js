@@ -234,10 +234,10 @@ function tiles() {
 
 function ask(query) {
   const kinds = {
-    box: [`Is this: ${nameOf(label)}?`, "Mend the box by dragging or with the arrow keys, then accept."],
+    box: [query.reviews ? `Is this label right: ${nameOf(label)}?` : `Is this: ${nameOf(label)}?`, "Mend the box by dragging or with the arrow keys, then accept."],
     image: [`Label every object in the ${query.strip.length > 1 ? "frame" : "image"}`, "Drag to draw a box. When everything is labelled, say so."],
     region: ["Label every object in the lit region", "Drag to draw a box. When everything in the region is labelled, say so."],
-    class: ["Which class is this image?", query.label === null ? "" : `Predicted: ${nameOf(query.label)}`],
+    class: query.reviews ? ["Is this label right?", `Labelled: ${nameOf(query.label)}`] : ["Which class is this image?", query.label === null ? "" : `Predicted: ${nameOf(query.label)}`],
   };
   [$("question").textContent, $("hint").textContent] = kinds[query.kind];
   const buttons = {
