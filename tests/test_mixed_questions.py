@@ -145,22 +145,21 @@ def test_killed_between_any_two_writes_it_ends_the_same(
     list(loop.run(calm))
     expected = fingerprint(calm)
     calm.project.close()
-    write, calls = Ledger.record_within, [0]
-    for until in (1, 2, 4, 7):
+    write, calls = Ledger.record_many, [0]
+    for until in (1, 2, 3, 6):
         folder = tmp_path / f"killed-{until}"
         calls[0] = 0
 
-        def stop(ledger: Ledger, connection: Any, records: Any, *more: Any, until: int = until) -> Any:
+        def stop(ledger: Ledger, records: Any, origin: str, until: int = until) -> None:
+            """Killed when the first of the answers that would be stored together is stored."""
             calls[0] += 1
+            write(ledger, records[: 1 if calls[0] == until else len(records)], origin)
             if calls[0] == until:
                 raise KeyboardInterrupt
-            if records[0][0].round and len(records) > 1:  # not all at once: a kill may come between
-                return write(ledger, connection, records[:1], *more)
-            return write(ledger, connection, records, *more)
 
         opened = run_of(folder, unit)
         with monkeypatch.context() as patch:
-            patch.setattr(Ledger, "record_within", stop)
+            patch.setattr(Ledger, "record_many", stop)
             while True:
                 try:
                     list(loop.run(opened))

@@ -117,5 +117,5 @@ def counts(connection: sa.Connection, round_number: int) -> tuple[int, int]:
     """How many other questions of a round have an answer, and how many known ones were added to it."""
     asked = sa.select(sa.func.count()).select_from(t.queries).where((_q.round == round_number) & KNOWN)
     answered = sa.select(sa.func.count(_a.query_id.distinct())).select_from(t.answers.join(t.queries))
-    answered = answered.where((_q.round == round_number) & ~KNOWN)
+    answered = answered.where((_q.round == round_number) & (_q.rank >= 0))
     return int(connection.execute(answered).scalar_one()), int(connection.execute(asked).scalar_one())

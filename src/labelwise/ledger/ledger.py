@@ -167,7 +167,7 @@ class Ledger:
                 asked_again.note(connection, round_number, [query for query in queries if query.rank in rows])
 
     def queries(self, round_number: int | None = None) -> list[Query]:
-        """All queries, or those of one round, by round and rank; but those whose answer is known."""
+        """All queries, or those of one round, by round and rank: those of the rankings, whose rank is 0 or more."""
         return self._queries(sa.true() if round_number is None else t.queries.c.round == round_number)
 
     def open_queries(self, round_number: int) -> list[Query]:
@@ -175,7 +175,7 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
-        select = sa.select(t.queries).where(which & ~known_questions.KNOWN)
+        select = sa.select(t.queries).where(which & (t.queries.c.rank >= 0))
         select = select.order_by(t.queries.c.round, t.queries.c.rank)
         with self.read() as connection:
             return [query_from_row(row) for row in connection.execute(select).mappings()]

@@ -116,6 +116,7 @@ def asked_now(ledger: Ledger, round_number: int, most: int) -> list[tuple[Query,
     """The open queries of a round by rank, each with who holds it."""
     join = t.queries.outerjoin(t.leases, (_l.query_id == _q.id) & _l.ended.is_(None))
     select = sa.select(t.queries, _l.who).select_from(join).where((_q.round == round_number) & UNANSWERED)
+    select = select.where((_q.rank >= 0) | KNOWN)
     with ledger.read() as connection:
         rows = connection.execute(select.order_by(_q.rank).limit(most)).mappings().all()
     return [(query_from_row(row), row["who"]) for row in rows]
@@ -129,7 +130,7 @@ def spent_and_open(ledger: Ledger, round_number: int, budget_unit: str, overlap:
 
     Read one after the other, an answer between the two would count as neither, and one query too many be opened.
     """
-    waited_for = (_q.round == round_number) & UNANSWERED & SHOWABLE & ~KNOWN & (~IS_AGAIN | SOMEBODY_LEFT)
+    waited_for = (_q.round == round_number) & UNANSWERED & SHOWABLE & (_q.rank >= 0) & (~IS_AGAIN | SOMEBODY_LEFT)
     still_open = sa.select(sa.func.count()).select_from(t.queries).where(waited_for)
     with ledger.read() as connection:
         cost = ledger.costs_within(connection).get(round_number, Cost())
@@ -143,7 +144,9 @@ def _opinions_due(connection: sa.Connection, round_number: int, overlap: int) ->
         return 0
     missing = (overlap - sa.func.count(_a.who.distinct())).label("missing")
     each = sa.select(missing).select_from(t.answers.join(t.queries).outerjoin(t.withdrawn))
-    each = each.where((_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE & ~KNOWN & ~IS_AGAIN)
+    each = each.where(
+        (_q.round == round_number) & t.withdrawn.c.answer_id.is_(None) & SHOWABLE & (_q.rank >= 0) & ~IS_AGAIN
+    )
     each = each.group_by(_a.query_id)
     few = each.subquery()
     total = sa.select(sa.func.coalesce(sa.func.sum(few.c.missing), 0)).where(few.c.missing > 0)

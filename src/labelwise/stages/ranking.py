@@ -60,7 +60,6 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
 def of_another_ranking(now: Round, before: Sequence[Query]) -> set[QueryKey]:
     """What has been asked, if the ranking was made again since and is another one; else nothing."""
     n = len(now.picks["row"])
-    before = [query for query in before if query.rank >= 0]  # what was asked by hand is of no ranking
     same = all(q.rank < n and _key(_query(now, q.rank)) == _key(q) for q in before)
     return set() if same else set(map(_key, before))
 

@@ -26,6 +26,9 @@ def _known(verdict: str) -> str:
     return verdict
 
 
+Verdict = Annotated[str, AfterValidator(_known)]
+
+
 class Window(Body):
     """A browser window, by the random name that it gave itself."""
 
@@ -61,7 +64,7 @@ class Reply(Want):
 
     query: Number
     lease: str = Field(max_length=64)
-    verdict: Annotated[str, AfterValidator(_known)]
+    verdict: Verdict
     boxes: list[Corners] = Field(default=[], max_length=2000)
     labels: list[Number] = Field(default=[], max_length=2000)
     seconds: float = Field(0.0, ge=0, le=86_400, allow_inf_nan=False)

@@ -33,7 +33,7 @@ from labelwise.queue.accounts import Accounts, Person
 from labelwise.queue.lease_queue import Contradiction, Lease, LeaseError
 from labelwise.queue.leases import Leases
 from labelwise.types import Answer, LabelwiseError, Query
-from labelwise.web import sign_in, track_strips
+from labelwise.web import label_gallery, sign_in, track_strips
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
 from labelwise.web.film import Film
@@ -43,7 +43,13 @@ from labelwise.web.shown import Passed, Shown
 STATIC = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in KINDS}
-PAGES = {"/": "index.html", "/enter": "enter.html", "/owner": "owner.html", "/tracks": "tracks.html"}
+PAGES = {
+    "/": "index.html",
+    "/enter": "enter.html",
+    "/owner": "owner.html",
+    "/tracks": "tracks.html",
+    "/gallery": "gallery.html",
+}
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -140,6 +146,7 @@ def create(page: Page, hosts: frozenset[str] = LOOPBACK) -> ASGIApp:
     _for_people(app, page)
     _for_answers(app, page)
     _for_the_owner(app, page)
+    label_gallery.add_routes(app, page.context, page.shown, page.prices, page.access)
     return Guard(app, hosts)
 
 
