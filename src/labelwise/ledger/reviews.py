@@ -53,16 +53,17 @@ def rows_of(
 
 
 def _current(connection: sa.Connection, asked: Mapping[int, Query]) -> dict[int, sa.RowMapping]:
-    """By answer the label that its query asks about, unless that was superseded otherwise than by taking an answer to
-    this very query back (`restored`).
+    """By answer the label that its query asks about, as long as it stands: itself, or the same label again, when what
+    superseded it was taken back (`restored`) or confirmed it.
     """
-    newer = _n.alias("newer")
+    newer, old = _n.alias("newer"), _n.alias("old")
+    same = [_n.c[name] == old.c[name] for name in ("image", "label", *_CORNERS)]
+    stands = ~sa.exists().where(newer.c.supersedes == _n.c.id).correlate(_n)
     found = dict[int, sa.RowMapping]()
     for answer_id, query in asked.items():
-        again = (_n.c.query_id == query.id) & _n.c.supersedes.is_not(None) & _n.c.label.is_not(None)
-        which = (_n.c.id == int(query.reason[REVIEWS])) | again
-        current = ~sa.exists().where(newer.c.supersedes == _n.c.id).correlate(_n)
-        row = connection.execute(sa.select(_n).where(which & current)).mappings().first()
+        which = (old.c.id == int(query.reason[REVIEWS])) & ((_n.c.id == old.c.id) | _n.c.supersedes.is_not(None))
+        select = sa.select(_n).select_from(_n.join(old, sa.and_(*same))).where(which & stands)
+        row = connection.execute(select.order_by(_n.c.id).limit(1)).mappings().first()
         if row is not None:
             found[answer_id] = row
     return found

@@ -136,7 +136,7 @@ function tile(item, k) {
   image.draggable = false;
   text.append(node("small", more(item)));
   made.append(image, text);
-  made.addEventListener("click", () => { active(); const here = at === k; at = k; if (here && !marks.has(item)) wrong(); else if (here) { marks.delete(item); draw(); } else draw(); $("tiles").focus({ preventScroll: true }); });
+  made.addEventListener("click", () => { active(); at = k; if (marks.delete(item)) draw(); else wrong(); draw(); $("tiles").focus({ preventScroll: true }); });
   made.addEventListener("dblclick", () => { at = k; marks.delete(item); open(); });
   return made;
 }
@@ -166,7 +166,7 @@ function draw() {
     $("tiles").children[at]?.scrollIntoView({ block: "nearest" });
   } else $("tiles").removeAttribute("aria-activedescendant");
   const n = marks.size, item = items[at], box = item && !classifies();
-  $("counts").textContent = `${total} ${$("verdict").value ? "answers" : "labels"}${n ? ` · ${n} marked` : ""}`;
+  $("counts").textContent = `${total} ${$("verdict").value ? "answer" : "label"}${total === 1 ? "" : "s"}${n ? ` · ${n} marked` : ""}`;
   $("about").textContent = item ? `${item.image.name}: ${said(item)} · ${more(item)}` : "";
   const send = document.querySelector("[data-do=send]");
   send.disabled = !n;
