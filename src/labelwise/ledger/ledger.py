@@ -32,6 +32,7 @@ BoxTuple = tuple[float, float, float, float]
 
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _THESE = sa.select(t.queries).where(t.queries.c.id.in_(_ids)).with_for_update()
+_RANKED = sa.select(t.queries).where(t.queries.c.rank >= 0).order_by(t.queries.c.round, t.queries.c.rank)
 _CLASSES = sa.select(t.meta.c.value).where(t.meta.c.key == "classes")
 _valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
 _HOW_MANY = sa.select(t.answers.c.query_id, sa.func.count(), _valid).select_from(t.answers.outerjoin(t.withdrawn))
@@ -175,10 +176,8 @@ class Ledger:
         return self._queries((t.queries.c.round == round_number) & UNANSWERED)
 
     def _queries(self, which: sa.ColumnElement[bool]) -> list[Query]:
-        select = sa.select(t.queries).where(which & (t.queries.c.rank >= 0))
-        select = select.order_by(t.queries.c.round, t.queries.c.rank)
         with self.read() as connection:
-            return [query_from_row(row) for row in connection.execute(select).mappings()]
+            return [query_from_row(row) for row in connection.execute(_RANKED.where(which)).mappings()]
 
     # ---- answers --------------------------------------------------------------------------------------------------
 
