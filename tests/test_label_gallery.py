@@ -142,6 +142,7 @@ def test_a_label_that_was_corrected_meanwhile_or_makes_no_sense_is_refused_with_
     again = correct(owner, change(dog, "background"), change(cat, "object", box=cat["box"], label=1))
     assert again.status_code == 409 and "corrected meanwhile" in again.json()["error"]
     assert current(opened) == [("01.png", 1)], "all or none"
+    assert "twice" in correct(owner, change(dog, "background"), change(dog, "duplicate")).json()["error"]
     assert correct(owner, change(dog, "object", box=dog["box"], label=7)).status_code == 409
     assert correct(owner, change(dog, "object", box=[0, 0, 900, 9], label=0)).status_code == 409
     assert correct(owner, change(dog | {"image": {"number": 0}}, "background")).status_code == 409

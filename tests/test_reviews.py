@@ -11,7 +11,8 @@ from test_leases import ledger as ledger  # a fixture
 from test_leases import price, small_pool
 
 from labelwise.config.choice import Choice
-from labelwise.ledger import given_labels
+from labelwise.ledger import by_hand, given_labels
+from labelwise.ledger.by_hand import Change
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.reviews import REVIEWS
 from labelwise.project.project_folder import Project
@@ -80,3 +81,24 @@ def test_several_opinions_on_a_label_are_merged(project: Project) -> None:
         says(project.ledger, query, who, "object", (A, label))
     assert current(project) == [(list(A), DOG)]
     assert boxes_of(known(project, MAJORITY)) == [(list(A), CAT)]
+
+
+def test_two_answers_about_one_label_that_are_stored_together_supersede_it_once(project: Project) -> None:
+    first, second = reviewed(project.ledger, 2)
+    answers = [Answer(first.id or 0, "object", [A], [DOG], "Ada"), Answer(second.id or 0, "background", (), (), "Bo")]
+    with project.ledger.write() as connection:
+        pairs = zip((first, second), answers, strict=True)
+        project.ledger.record_within(connection, [(query, said, price(query, said)) for query, said in pairs])
+    assert current(project) == [(list(A), DOG)]
+
+
+def test_a_question_follows_its_label_when_a_correction_is_taken_back(project: Project) -> None:
+    """The label is there again, under another number: an answer supersedes it, and adds no second one."""
+    ledger = project.ledger
+    [query] = reviewed(ledger)
+    label = int(ledger.annotation_rows()["id"][0])
+    made = by_hand.correct(ledger, [Change("a.jpg", "object", B, DOG, label)], "me", 1.0, price)
+    by_hand.take_back(ledger, made, "me")
+    assert current(project) == [(list(A), CAT)]
+    says(ledger, query, "Ada", "object", (A, DOG))
+    assert current(project) == [(list(A), DOG)]

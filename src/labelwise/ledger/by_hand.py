@@ -6,6 +6,7 @@ else the last one that did. Nobody is asked it, and no round waits for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,9 +49,13 @@ def correct(ledger: Ledger, changes: Sequence[Change], who: str, seconds: float,
     """Stores changes, all or none, and returns the ids of their answers; `seconds` is what all of them took.
 
     Raises:
-        LabelwiseError: a label was corrected meanwhile, or a change makes no sense (no such class, a box outside).
+        LabelwiseError: a label was corrected meanwhile, or is twice among them, or a change makes no sense (no such
+            class, a box outside).
     """
     each = seconds / max(len(changes), 1)
+    twice = [one for one, many in Counter(change.annotation for change in changes).items() if one and many > 1]
+    if twice:
+        raise LabelwiseError(f"label {twice[0]} is corrected twice at once. Say one thing of it")
     with ledger.write() as connection:
         stages = t.stages.c
         asking = sa.select(sa.func.max(stages.round)).where(stages.stage == "ask")

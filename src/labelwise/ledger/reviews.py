@@ -38,7 +38,9 @@ def rows_of(
     asked = {one[2]: one[0] for one in counted if REVIEWS in one[0].reason}
     if not asked:
         return made
-    left = _current(connection, asked)
+    current = _current(connection, asked)
+    first = {row["id"]: answer_id for answer_id, row in reversed(current.items())}  # of several at once the first
+    left = {answer_id: current[answer_id] for answer_id in first.values()}
     annotations = made[0][1]
     for row in annotations:
         about = left.pop(row["answer_id"], None)

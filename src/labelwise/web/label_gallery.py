@@ -132,8 +132,8 @@ def add_routes(app: FastAPI, context: Context, shown: Shown, prices: Prices, acc
     def labels(
         _person: Owner,
         label: Number | None = None,
-        origin: str | None = None,
-        of_round: Annotated[int | None, Query(alias="round")] = None,
+        origin: Annotated[str | None, Query(max_length=300)] = None,
+        of_round: Annotated[int | None, Query(alias="round", ge=-1, le=2**31 - 1)] = None,
         image: Number | None = None,
         verdict: Verdict | None = None,
         agreement: Agreement | None = None,
