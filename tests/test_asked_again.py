@@ -122,7 +122,7 @@ SAID = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(SAID, min_size=1, max_size=4)), min_size=1, max_size=4))
 def test_asked_again_is_as_asked_of_several_at_once(
     tmp_path_factory: pytest.TempPathFactory, said: list[tuple[int, list[Any]]]

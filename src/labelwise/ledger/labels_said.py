@@ -53,7 +53,7 @@ def without_label(connection: sa.Connection, verdict: str | None, which: Which) 
     """Answers that count and left no label, the newest first, unless the owner has said something else since: `query`,
     `image`, `box`, `label` (as was asked), `verdict`, `origin`, `round`, `note`.
     """
-    label = sa.exists().where((_n.answer_id == _a.id) & _n.label.is_not(None)).correlate(t.answers)
+    labelled = sa.select(_n.answer_id).where(_n.answer_id.is_not(None) & _n.label.is_not(None))
     other = t.queries.alias("other")
     said = t.answers.alias("said")
     about = other.c.reason[ABOUT].as_integer()
@@ -61,7 +61,7 @@ def without_label(connection: sa.Connection, verdict: str | None, which: Which) 
     mended = sa.select(about).select_from(said.join(other, said.c.query_id == other.c.id))
     mended = mended.where(about.is_not(None) & stands)
     select = sa.select(t.queries, _a.verdict, _a.who, _a.note).select_from(t.answers.join(t.queries))
-    select = select.where(CURRENT & ~KNOWN & ~IS_AGAIN & ~label & _q.id.not_in(mended))
+    select = select.where(CURRENT & ~KNOWN & ~IS_AGAIN & _a.id.not_in(labelled) & _q.id.not_in(mended))
     wanted = {_a.verdict: verdict, _q.label: which.label, _q.round: which.round, _q.image: which.image}
     for column, value in wanted.items():
         if value is not None:
