@@ -78,7 +78,7 @@ def compare(
         comparisons = [replace(unit_runs.comparison(places[0], beds[0], range(seeds), given, bar), all_data=all_data)]
     else:
         fixed = tuple(names), tuple(range(seeds)), given, all_data, bounds
-        comparisons = [Comparison(*one, *fixed) for one in zip(places, beds, strict=True)]
+        comparisons = [Comparison(place, bed, *fixed) for place, bed in zip(places, beds, strict=True)]
     total = sum(one.check() for one in comparisons)
     report = root / "ranking.html" if len(beds) > 1 else places[0] / "report.html"
     if background:
