@@ -9,7 +9,7 @@ import torch
 
 from labelwise.data import coco, voc
 from labelwise.generated import scenes
-from labelwise.models.yolox import YoloxNano
+from labelwise.models.yolox_network import YoloxNetwork
 
 
 def make_data(root: Path) -> Path:
@@ -20,7 +20,7 @@ def make_data(root: Path) -> Path:
     voc.write(coco.read(root / "scenes", "train"), root / "bccd/BCCD", "test")
     (root / "weights").mkdir()
     torch.manual_seed(0)
-    torch.save({"model": YoloxNano(4).state_dict()}, root / "weights/yolox_nano.pth")
+    torch.save({"model": YoloxNetwork(4).state_dict()}, root / "weights/yolox_nano.pth")
     rng = np.random.default_rng(0)
     classes = np.arange(48) % 2
     images = (rng.integers(0, 128, (48, 32, 32, 3)) + 100 * classes[:, None, None, None]).astype(np.uint8)

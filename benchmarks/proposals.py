@@ -31,7 +31,7 @@ from labelwise.data import find
 from labelwise.data.image_reader import Images
 from labelwise.models import yolox_files
 from labelwise.models.proposals import proposals
-from labelwise.models.yolox import YoloxNano
+from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.types import Pool, image_of
 from labelwise.types.disk import replacing
 from labelwise.types.overlap import iou_pairs, pairs
@@ -50,7 +50,7 @@ def read(root: Path, name: str, split: str) -> Pool:
 
 
 def first_hit(
-    pool: Pool, numbers: np.ndarray, model: YoloxNano, size_px: int, rank: str, nms_iou: float
+    pool: Pool, numbers: np.ndarray, model: YoloxNetwork, size_px: int, rank: str, nms_iou: float
 ) -> tuple[np.ndarray, float, float]:
     """Of every true box of these images the number of the first proposal that overlaps it by IoU 0.5 (0 = the best);
     and the CPU seconds of the proposals, and proposals an image.

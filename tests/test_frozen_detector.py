@@ -16,7 +16,7 @@ from labelwise.files import read_json
 from labelwise.files.round_files import STAGES
 from labelwise.models import frozen
 from labelwise.models.proposals import Proposals, crops
-from labelwise.models.yolox import YoloxNano
+from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.project import opening
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
@@ -186,7 +186,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of YOLOX-nano with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "yolox.safetensors"
-    model = YoloxNano(2)
+    model = YoloxNetwork(2)
     with torch.no_grad():
         model(torch.rand(8, 3, 64, 64))  # its norms learn what they see: else all cells say the same
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)

@@ -18,7 +18,7 @@ from labelwise.cli import console
 from labelwise.config.features import Features
 from labelwise.errors import LabelwiseError
 from labelwise.generated import scenes
-from labelwise.models.yolox import YoloxNano
+from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.project import frozen_weights, opening
 from labelwise.project.context import Context
 from labelwise.project.objects import FrozenObjects
@@ -203,7 +203,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("data") / "weights" / "yolox_nano_coco.safetensors"
     path.parent.mkdir()
-    save_file({name: value.contiguous() for name, value in YoloxNano(2).state_dict().items()}, path)
+    save_file({name: value.contiguous() for name, value in YoloxNetwork(2).state_dict().items()}, path)
     return path
 
 

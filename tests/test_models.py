@@ -8,11 +8,24 @@ import torch
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
-from labelwise.models import _anchors, _pooling, _weighted, faster_rcnn, retinanet
+from labelwise import catalog
+from labelwise.models import _anchors, _pooling, _weighted, retinanet
 from labelwise.types import LabelwiseError
 
 N_CLASSES = 3
-BUILDS = {"retinanet": retinanet.build, "faster_rcnn": faster_rcnn.build}
+TRAINED = [catalog.find("models", name) for name in catalog.names("models")]
+TRAINED = [
+    m for m in TRAINED if m.constant("TASK", "detection") == "detection" and m.constant("READS", "images") == "images"
+]
+BUILDS = {method.name: method.function for method in TRAINED}
+"""Every detector of the folder that is trained on images."""
+ANCHORS = ["retinanet", "faster_rcnn"]
+TINY = {name: {"fpn_channels": 16} for name in ANCHORS}
+WIDTHS = {"retinanet": (16, 192), "faster_rcnn": (256, 192), "yolox": (64, 256)}
+"""Of the feature of a candidate, and of an image's."""
+DIVIDED = [(name, {"normalise": how}) for name in ANCHORS for how in ("torchvision", "paper")]
+DIVIDED += [(name, {}) for name in BUILDS if name not in ANCHORS]
+divided = pytest.mark.parametrize(("name", "settings"), DIVIDED)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +51,7 @@ def images_and_targets(extra=()):
 
 def tiny(name, **settings):
     torch.manual_seed(0)
-    return BUILDS[name](N_CLASSES, fpn_channels=16, **settings)
+    return BUILDS[name](N_CLASSES, **TINY.get(name, {}) | settings)
 
 
 def torchvision_retinanet(ours):
@@ -71,7 +84,7 @@ def torchvision_faster_rcnn(ours):
     return twin, names
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", ANCHORS)
 def test_weight_one_equals_torchvision(name):
     """Losses and gradients to 1e-6 (in float64), with images of two sizes and one without boxes."""
     ours = tiny(name).double()
@@ -99,10 +112,9 @@ def losses(model, images, targets):
     return {k: v.item() for k, v in model(images, targets).items()}
 
 
-@pytest.mark.parametrize("name", BUILDS)
-@pytest.mark.parametrize("normalise", ["torchvision", "paper"])
-def test_weights_scale_the_terms_of_their_box(name, normalise):
-    model = tiny(name, normalise=normalise, frozen_norms=True)
+@divided
+def test_weights_scale_the_terms_of_their_box(name, settings):
+    model = tiny(name, frozen_norms=True, **settings)
     images, targets = images_and_targets()
     plain = losses(model, images, targets)
     half = [t | {"w_box": torch.full((len(t["boxes"]),), 0.5)} for t in targets]
@@ -115,11 +127,10 @@ def test_weights_scale_the_terms_of_their_box(name, normalise):
     assert softer["bbox_regression"] == pytest.approx(plain["bbox_regression"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", BUILDS)
-@pytest.mark.parametrize("normalise", ["torchvision", "paper"])
+@divided
 @pytest.mark.parametrize("case", ["no boxes", "all weights 0", "nothing is negative", "all is ignored"])
-def test_degenerate_targets_give_finite_losses_and_gradients(name, normalise, case):
-    model = tiny(name, normalise=normalise)
+def test_degenerate_targets_give_finite_losses_and_gradients(name, settings, case):
+    model = tiny(name, **settings)
     images, targets = images_and_targets()
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     if case == "no boxes":
@@ -223,10 +234,12 @@ def test_candidates_keep_distribution_and_feature(name):
         assert 1 <= n <= 20
         assert found["boxes"].shape == (n, 4)
         assert found["probs"].shape == (n, N_CLASSES)
-        assert found["features"].shape == (n, 16 if name == "retinanet" else 256)
-        assert found["tightness"].shape == (n,)
-        assert ((found["tightness"] >= 0) & (found["tightness"] <= 1)).all()
-        assert found["image_feature"].shape == (192,)
+        assert found["features"].shape == (n, WIDTHS[name][0])
+        assert ("tightness" in found) == (name in ANCHORS)
+        if name in ANCHORS:
+            assert found["tightness"].shape == (n,)
+            assert ((found["tightness"] >= 0) & (found["tightness"] <= 1)).all()
+        assert found["image_feature"].shape == (WIDTHS[name][1],)
         assert "predicted_loss" not in found
         assert (found["scores"].diff() <= 0).all()
         torch.testing.assert_close(found["probs"].sum(1), torch.ones(n))
@@ -243,7 +256,7 @@ def test_no_candidate_at_all(name):
         found = model(images_and_targets()[0])
     assert [len(f["boxes"]) for f in found] == [0, 0, 0]
     assert found[0]["probs"].shape == (0, N_CLASSES)
-    assert found[0]["tightness"].shape == (0,)
+    assert found[0]["features"].shape == (0, WIDTHS[name][0])
     assert torch.isfinite(found[0]["image_feature"]).all()
 
 
@@ -259,7 +272,7 @@ def test_training_is_deterministic_and_seeds_matter(name):
 
     def trained(seed):
         torch.manual_seed(seed)
-        model = BUILDS[name](N_CLASSES, fpn_channels=16)
+        model = BUILDS[name](N_CLASSES, **TINY.get(name, {}))
         optimiser = torch.optim.SGD(model.parameters(), 1e-2)
         for _ in range(2):
             optimiser.zero_grad()
@@ -287,6 +300,10 @@ def test_bad_target_is_named(name, boxes, labels, where):
         tiny(name)(images, targets)
 
 
+STAGES = {"yolox": ("network.backbone.backbone.dark3.", "network.backbone.backbone.dark4.0.pconv.conv.weight")}
+"""What is frozen with two trainable stages, and what is not."""
+
+
 @pytest.mark.parametrize("name", BUILDS)
 def test_frozen_stages_and_norms_do_not_move(name):
     images, targets = images_and_targets()
@@ -295,15 +312,17 @@ def test_frozen_stages_and_norms_do_not_move(name):
     model.train()
     sum(model(images, targets).values()).backward()
     still = [k for k, p in model.named_parameters() if p.grad is None]
-    assert any(k.startswith("backbone.body.stage2") for k in still)
-    assert not any(k.startswith("backbone.body.stage3") and k.endswith("0.branch2.0.weight") for k in still)
+    frozen, free = STAGES.get(name, ("backbone.body.stage2.", "backbone.body.stage3.0.branch2.0.weight"))
+    assert any(k.startswith(frozen) for k in still)
+    assert free in before and free not in still
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items() if "running" in k)
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_settings_that_cannot_be_are_refused(name):
-    with pytest.raises(LabelwiseError, match="anchor_sizes has 7 levels"):
-        tiny(name, anchor_sizes=(8, 16, 32, 64, 128, 256, 512))
+    if name in ANCHORS:
+        with pytest.raises(LabelwiseError, match="anchor_sizes has 7 levels"):
+            tiny(name, anchor_sizes=(8, 16, 32, 64, 128, 256, 512))
     with pytest.raises(LabelwiseError, match="trainable_stages = 9"):
         tiny(name, trainable_stages=9)
 
@@ -317,7 +336,8 @@ WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"
 def test_learns_a_few_images_by_heart(name):
     """Coloured squares on noise, 60 steps: nearly all are found, with their class."""
     torch.manual_seed(0)
-    model = BUILDS[name](N_CLASSES, weights=str(WEIGHTS / "shufflenet_v2_x0_5_imagenet_backbone.pth"))
+    own = {"yolox": "yolox_nano_coco.safetensors"}
+    model = BUILDS[name](N_CLASSES, weights=str(WEIGHTS / own.get(name, "shufflenet_v2_x0_5_imagenet_backbone.pth")))
     rng = torch.Generator().manual_seed(0)
     images, targets = [], []
     for _ in range(4):

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from labelwise import cli, config, weights
 from labelwise.errors import LabelwiseError
-from labelwise.models import _weights, retinanet, yolox, yolox_files
+from labelwise.models import _weights, retinanet, yolox_files, yolox_network
 from labelwise.project import opening
 from labelwise.types import disk
 from labelwise.weights import cache, known
@@ -277,7 +277,7 @@ def as_bytes(state: object, folder: Path) -> bytes:
 
 def test_yolox_by_its_name(put: Put, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = yolox.YoloxNano(4)
+    model = yolox_network.YoloxNetwork(4)
     put("yolox_nano", as_bytes({"model": model.state_dict()}, tmp_path))
     got = yolox_files.load("yolox_nano", pixels="imagenet", folded=False)
     assert all(torch.equal(got.state_dict()[k], v) for k, v in model.state_dict().items())

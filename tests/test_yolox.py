@@ -13,16 +13,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 from labelwise.errors import LabelwiseError
-from labelwise.models import yolox, yolox_files
+from labelwise.models import yolox_files
+from labelwise.models import yolox_network as yolox
 from labelwise.models.proposals import Proposals, proposals
 
 DATA = Path(os.environ.get("LABELWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def network(pixels: yolox.Pixels = "imagenet", classes: int = 3) -> yolox.YoloxNano:
+def network(pixels: yolox.Pixels = "imagenet", classes: int = 3) -> yolox.YoloxNetwork:
     """Random weights, random scales and shifts, statistics of random images."""
     torch.manual_seed(3)
-    model = yolox.YoloxNano(classes, pixels).requires_grad_(False)
+    model = yolox.YoloxNetwork(classes, pixels).requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.3, 0.9)
@@ -35,7 +36,7 @@ def network(pixels: yolox.Pixels = "imagenet", classes: int = 3) -> yolox.YoloxN
     return model.eval()
 
 
-def exported(model: yolox.YoloxNano) -> dict[str, torch.Tensor]:
+def exported(model: yolox.YoloxNetwork) -> dict[str, torch.Tensor]:
     """As an ncnn graph has it: norms folded by their formula, layers numbered in the order in which they run."""
     order: list[str] = []
     names = {module: name for name, module in model.named_modules()}
@@ -100,7 +101,7 @@ def test_both_namings_load_into_one_network_with_equal_outputs(tmp_path: Path) -
 
 def test_names_are_the_authors() -> None:
     """Names that stand in the authors' release; and every convolution is in the order of layers, once."""
-    state = yolox.YoloxNano().state_dict()
+    state = yolox.YoloxNetwork().state_dict()
     for key, shape in {
         "backbone.backbone.stem.conv.conv.weight": (16, 12, 3, 3),
         "backbone.backbone.dark2.0.dconv.bn.running_mean": (16,),
@@ -140,7 +141,7 @@ def test_the_first_norm_tells_what_pixels_went_in(pixels: yolox.Pixels, tmp_path
 def test_raw_pixels_are_blue_first_and_up_to_255() -> None:
     model = network("bgr255")
     image = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(model._prepared(image), torch.stack([image[:, 2], image[:, 1], image[:, 0]], 1) * 255)
+    torch.testing.assert_close(model.prepared(image), torch.stack([image[:, 2], image[:, 1], image[:, 0]], 1) * 255)
 
 
 def test_any_size_is_filled_with_grey() -> None:
@@ -181,7 +182,7 @@ def test_cut_export_and_broken_file_are_refused(tmp_path: Path) -> None:
         yolox_files.load("gone.pth", setting="detector.weights")
 
 
-def plain(model: yolox.YoloxNano, image: torch.Tensor, count: int, nms_iou: float) -> tuple[np.ndarray, np.ndarray]:
+def plain(model: yolox.YoloxNetwork, image: torch.Tensor, count: int, nms_iou: float) -> tuple[np.ndarray, np.ndarray]:
     """Proposals of one image that needs no resizing, box by box."""
     high, wide = image.shape[1:]
     outputs = model(image[None])[0].double()

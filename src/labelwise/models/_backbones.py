@@ -18,6 +18,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.shufflenetv2 import InvertedResidual, ShuffleNetV2
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
+from labelwise.models import _norms
 from labelwise.types import LabelwiseError
 
 BackboneName = Literal[
@@ -112,39 +113,10 @@ class Trunk(nn.Module):
     def maps(self, x: Float[Tensor, "b 3 h w"]) -> tuple[dict[str, Tensor], Float[Tensor, "b d _ _"]]:
         """The levels of the pyramid, and the deepest map of the body, from which they were made."""
         if self.folded_norms and self.training and not self.frozen_norms:
-            self._unfold(x)
+            self.folded_norms = False
+            _norms.unfold(self.body, lambda: self.body(x))
         found = self.body(x)
         return cast(dict[str, Tensor], self.fpn(found)), list(found.values())[-1]
-
-    @torch.no_grad()
-    def _unfold(self, x: Float[Tensor, "b 3 h w"]) -> None:
-        """Gives folded norms the statistics of the first training batch, and scale and shift that undo them.
-
-        The body computes what it did before, but its norms can train. A model that was saved after this is left alone.
-        """
-        self.folded_norms = False
-        norms = [m for m in self.body.modules() if isinstance(m, nn.BatchNorm2d)]
-        if any(bool(cast(Tensor, m.running_mean).any()) for m in norms):
-            return
-
-        def estimate(norm: nn.Module, inputs: tuple[Tensor]) -> None:
-            variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
-            weight, bias, m, v = (
-                cast(Tensor, getattr(norm, k)) for k in ("weight", "bias", "running_mean", "running_var")
-            )
-            bias.add_(weight * mean)
-            weight.mul_((variance + cast(float, norm.eps)).sqrt())
-            m.copy_(mean)
-            v.copy_(variance)
-
-        hooks = [norm.register_forward_pre_hook(estimate) for norm in norms]
-        self.body(x)
-        for hook in hooks:
-            hook.remove()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():  # every process saw other images
-            for norm in norms:
-                for tensor in norm.state_dict().values():
-                    torch.distributed.broadcast(tensor, 0)
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)

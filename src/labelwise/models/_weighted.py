@@ -136,11 +136,16 @@ def assign(anchors: Float[Tensor, "a 4"], truth: Truth, image: int, matcher: Mat
         rows = torch.where(rows >= 0, rows + first, rows)
         muted = (truth.w_cls == 0) & (truth.w_box == 0)
         rows = torch.where((rows >= 0) & muted[rows.clamp(min=0)], IGNORED, rows)
+    return outside(rows, anchors, truth, image)
+
+
+def outside(rows: Int64[Tensor, " a"], boxes: Float[Tensor, "a 4"], truth: Truth, image: int) -> Int64[Tensor, " a"]:
+    """`rows` of one image with `IGNORED` for `NEGATIVE` where a box lies outside `negatives` or inside `ignore`."""
     negatives, ignore = truth.negatives[image], truth.ignore[image]
     if negatives is not None:
-        rows = torch.where((rows == NEGATIVE) & ~mostly_inside(anchors, negatives), IGNORED, rows)
+        rows = torch.where((rows == NEGATIVE) & ~mostly_inside(boxes, negatives), IGNORED, rows)
     if ignore is not None and len(ignore):
-        rows = torch.where((rows == NEGATIVE) & mostly_inside(anchors, ignore), IGNORED, rows)
+        rows = torch.where((rows == NEGATIVE) & mostly_inside(boxes, ignore), IGNORED, rows)
     return rows
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torchvision.ops import batched_nms, roi_align
 
 from labelwise.errors import LabelwiseError
-from labelwise.models.yolox import YoloxNano, boxes, cells
+from labelwise.models.yolox_network import YoloxNetwork, boxes, cells
 
 Rank = Literal["objectness", "confidence"]
 CELLS = 1000
@@ -49,7 +49,7 @@ class Proposals:
 
 @torch.inference_mode()
 def proposals(
-    model: YoloxNano,
+    model: YoloxNetwork,
     images: Sequence[Shaped[Tensor, "3 _ _"]],
     *,
     size_px: int,
@@ -119,7 +119,7 @@ def _letterbox(
 
 
 def _best(
-    model: YoloxNano, batch: Float[Tensor, "b 3 h w"], most: int, rank: Rank
+    model: YoloxNetwork, batch: Float[Tensor, "b 3 h w"], most: int, rank: Rank
 ) -> tuple[Float[Tensor, "b k 4"], Float[Tensor, "b k"]]:
     """Boxes in pixels of the batch and scores of the best cells of every image, best first; ties by cell number."""
     outputs = model(batch, classes=rank == "confidence")

@@ -1,247 +1,242 @@
-"""YOLOX-nano, a detector of 0.9 M weights trained on COCO, for inference: the eyes of the frozen detector.
+"""YOLOX: one stage without anchors, from nano (0.9 M weights) to m; confidence = objectness times the largest class.
 
-Tensors have the names of the YOLOX authors (`backbone.backbone.stem...`, `backbone.lateral_conv0...`, `head...`), so
-that their release loads as it is; `yolox_files` reads it, and the ncnn export with folded batch norms too.
+Classes are sigmoids whose targets are the IoU of the predicted box, divided by their sum for `probs`; objectness says
+whether a cell holds an object at all, and with COCO's weights it knows that before the first label. A candidate's
+feature is what the branch of the classes says at its cell; an image has `image_feature`, the mean of the body's deepest
+map over the image.
 
-Source: Ge et al., YOLOX: Exceeding YOLO Series in 2021, arXiv 2107.08430; the authors' code (Apache-2.0),
-`yolox_nano`: depth 0.33, width 0.25, depthwise convolutions.
-Differs from the paper: inference alone (no loss yet), and classes need not be computed where nobody asks for them.
-Fails when: an object is smaller than about 8 px on the resized image, or objects stand dense; see `proposals`.
+Source: Ge et al., YOLOX, arXiv 2107.08430: the network (`yolox_network`), SimOTA (`_simota`), its losses; weighted as
+000, Eq. 7: objectness and class of a positive weigh what `w_cls` of its box says, its IoU loss `w_box`, negatives 1
+where nothing tells that they are unknown. All sums are divided by the positives of the batch whose weight is above 0.
+Differs from the paper: no L1 loss at the end, no mosaic or mixup, no moving average of the weights; suppression knows
+no classes (DESIGN section 7); the bias of the classes begins at 1 / C, for that branch learns from positives alone.
+Fails when: objects are smaller than about 8 px, or no weights are given and there are few images. A candidate has no
+tightness: there is neither anchor nor proposal that it could have moved from.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Literal, cast
+from math import log
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn import functional
 
-Pixels = Literal["imagenet", "bgr255"]
-"""What the weights take: RGB with ImageNet's mean and deviation taken out, or BGR in 0..255 as it is."""
+from labelwise import weights as known_weights
+from labelwise.models import _anchors, _normalise, _norms, _pooling, _simota, _weighted, yolox_files
+from labelwise.models.yolox_network import GREY, Pixels, Size, YoloxNetwork, boxes, cells
+from labelwise.types import LabelwiseError
 
-STRIDES = (8, 16, 32)
-MULTIPLE_PX = 32
-GREY = 114 / 255
-"""What the authors fill an image's margin with."""
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_WIDTHS = (64, 128, 256)
-"""Channels of the three levels."""
+BOX_WEIGHT = 5.0
+"""Weight of the IoU loss."""
+PRIOR = 0.01
+"""Objectness at the start where nothing is known."""
+LARGEST = 8.0
+"""Largest log of a predicted side in cells while training, so that no area overflows."""
+STAGES = ("stem", "dark2", "dark3", "dark4", "dark5")
+"""Layers of the body that can be frozen."""
 
 
-class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm, SiLU; after `fold` a convolution with bias, and SiLU."""
+class Yolox(nn.Module):
+    """Losses in training (`model(images, targets)`), candidates in evaluation (`model(images)`)."""
 
-    def __init__(self, channels: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        network: YoloxNetwork,
+        *,
+        n_classes: int,
+        negatives: _normalise.Negatives,
+        score_threshold: float,
+        nms_iou: float,
+        max_detections: int,
+        pre_nms: int,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(out, eps=1e-3, momentum=0.03)
-        self.act = nn.SiLU(inplace=True)
+        self.network = network
+        self.n_classes, self.negatives = n_classes, negatives
+        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.pre_nms = pre_nms
+        self.frozen: list[nn.Module] = []
+        self.frozen_norms = self.folded_norms = False
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        return cast(Tensor, self.act(self.bn(self.conv(x))))
+    def train(self, mode: bool = True) -> Yolox:
+        super().train(mode)
+        for layer in [self.network] if self.frozen_norms else self.frozen:
+            for module in layer.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
+    def freeze(self, trainable_stages: int, *, frozen_norms: bool, folded_norms: bool) -> None:
+        """Keeps all but the last so many stages of the body, and optionally every batch norm, as they are."""
+        if not 0 <= trainable_stages <= len(STAGES):
+            raise LabelwiseError(
+                f"trainable_stages = {trainable_stages}: yolox has {len(STAGES)} stages; give 0 to {len(STAGES)}"
+            )
+        body = self.network.backbone.backbone
+        self.frozen = [getattr(body, name) for name in STAGES[: len(STAGES) - trainable_stages]]
+        self.frozen_norms, self.folded_norms = frozen_norms, folded_norms
+        for layer in self.frozen:
+            layer.requires_grad_(False)
+        for module in self.network.modules():
+            if frozen_norms and isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
 
-class Depthwise(nn.Module):
-    """A 3x3 convolution of every channel by itself, then a 1x1 one of all."""
+    def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
+        batch, sizes = _batch_of(images)
+        padded = (int(batch.shape[2]), int(batch.shape[3]))
+        batch = self.network.prepared(batch).contiguous(memory_format=torch.channels_last)
+        if self.folded_norms and self.training and not self.frozen_norms:
+            self.folded_norms = False
+            _norms.unfold(self.network, lambda: self._run(batch))
+        outputs, towers, deepest = self._run(batch)
+        grid = cells(*padded, batch.device).to(batch.dtype)
+        with torch.autocast(batch.device.type, enabled=False):
+            outputs = _anchors.full(outputs)
+            if self.training:
+                if targets is None:
+                    raise ValueError("YOLOX in training mode needs targets")
+                return self._losses(outputs, grid, _weighted.truth_of(targets, sizes, self.n_classes))
+            whole = {"image_feature": _pooling.image_mean(_anchors.full(deepest), sizes, padded)}
+            return self._detect(outputs, grid, towers, sizes, whole)
 
-    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.dconv = ConvNormAct(channels, channels, 3, stride, channels)
-        self.pconv = ConvNormAct(channels, out)
+    def _run(self, batch: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Rows of the cells, the towers of the classes, the deepest map of the body."""
+        *levels, deepest = self.network.backbone(batch)
+        outputs, towers = self.network.head(levels, True)
+        return outputs, towers, deepest
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        return cast(Tensor, self.pconv(self.dconv(x)))
+    def _losses(
+        self, outputs: Float[Tensor, "b a o"], grid: Float[Tensor, "a 3"], truth: _weighted.Truth
+    ) -> dict[str, Tensor]:
+        said = torch.cat((outputs[..., :2], outputs[..., 2:4].clamp(max=LARGEST)), -1)
+        predicted, objectness, classes = boxes(said, grid), outputs[..., 4], outputs[..., 5:]
+        rows = _simota.assign(predicted.detach(), objectness.detach(), classes.detach(), grid, truth)
+        positive = rows >= 0
+        weight = _weighted.weights_of(rows, truth.w_cls).to(outputs.dtype)
+        if self.negatives == "background" and any(doubt is not None for doubt in truth.doubt):
+            sure = [_weighted.negative_weights(own, truth, i) for i, own in enumerate(predicted.detach())]
+            weight = torch.where(rows == _weighted.NEGATIVE, torch.stack(sure).to(weight.dtype), weight)
+        image, cell = positive.nonzero(as_tuple=True)
+        hit = rows[image, cell]
+        overlap = _simota.iou_of_pairs(predicted[image, cell], truth.boxes[hit].to(outputs.dtype))
+        wanted = functional.one_hot(truth.labels[hit], self.n_classes) * overlap.detach()[:, None]
+        cost = functional.binary_cross_entropy_with_logits(classes[image, cell], wanted, reduction="none").sum(1)
+        shows = functional.binary_cross_entropy_with_logits(objectness, positive.to(outputs.dtype), reduction="none")
+        w_box = truth.w_box[hit]
+        used = _normalise.count(positive & (weight > 0))
+        return {
+            "classification": (cost * weight[image, cell]).sum() / used,
+            "objectness": (shows * weight).sum() / used,
+            "bbox_regression": BOX_WEIGHT * ((1 - overlap.square()) * w_box).sum() / _normalise.count(w_box > 0),
+        }
 
-
-class Bottleneck(nn.Module):
-    """1x1, then depthwise; plus its input where `shortcut` says."""
-
-    def __init__(self, channels: int, shortcut: bool) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = ConvNormAct(channels, channels), Depthwise(channels, channels)
-        self.shortcut = shortcut
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        y = cast(Tensor, self.conv2(self.conv1(x)))
-        return y.add_(x) if self.shortcut and not y.requires_grad else y + x if self.shortcut else y
-
-
-class Csp(nn.Module):
-    """Cross-stage partial layer: bottlenecks on one half of the channels, the other half passed by."""
-
-    def __init__(self, channels: int, out: int, blocks: int, shortcut: bool) -> None:
-        super().__init__()
-        half = out // 2
-        self.conv1, self.conv2 = ConvNormAct(channels, half), ConvNormAct(channels, half)
-        self.m = nn.Sequential(*(Bottleneck(half, shortcut) for _ in range(blocks)))
-        self.conv3 = ConvNormAct(out, out)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        return cast(Tensor, self.conv3(torch.cat((self.m(self.conv1(x)), self.conv2(x)), 1)))
-
-
-class Focus(nn.Module):
-    """Every second pixel of every second row becomes a channel: a quarter of the pixels, four times the channels."""
-
-    def __init__(self, out: int) -> None:
-        super().__init__()
-        self.conv = ConvNormAct(12, out, 3)
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d h2 w2"]:
-        b, c, h, w = x.shape
-        squares = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 5, 3, 1, 2, 4)  # column first, as the authors stack
-        packed = squares.reshape(b, 4 * c, h // 2, w // 2)
-        return cast(Tensor, self.conv(packed.contiguous(memory_format=torch.channels_last)))
-
-
-class Pooling(nn.Module):
-    """The map beside its maxima over 5, 9 and 13 cells; those of 9 and 13 are maxima of 5 taken twice and thrice."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = ConvNormAct(channels, channels // 2), ConvNormAct(2 * channels, channels)
-        self.pool = nn.MaxPool2d(5, 1, 2)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        maps = [self.conv1(x)]
-        for _ in range(3):
-            maps.append(self.pool(maps[-1]))
-        return cast(Tensor, self.conv2(torch.cat(maps, 1)))
-
-
-class Darknet(nn.Module):
-    """The body: maps of stride 8, 16 and 32."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = Focus(16)
-        self.dark2 = nn.Sequential(Depthwise(16, 32, 2), Csp(32, 32, 1, True))
-        self.dark3 = nn.Sequential(Depthwise(32, 64, 2), Csp(64, 64, 3, True))
-        self.dark4 = nn.Sequential(Depthwise(64, 128, 2), Csp(128, 128, 3, True))
-        self.dark5 = nn.Sequential(Depthwise(128, 256, 2), Pooling(256), Csp(256, 256, 1, False))
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        fine = self.dark3(self.dark2(self.stem(x)))
-        middle = self.dark4(fine)
-        return fine, middle, self.dark5(middle)
-
-
-class Pyramid(nn.Module):
-    """Body and path aggregation: coarse maps flow down to the fine ones, and back up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = Darknet()
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.lateral_conv0, self.C3_p4 = ConvNormAct(256, 128), Csp(256, 128, 1, False)
-        self.reduce_conv1, self.C3_p3 = ConvNormAct(128, 64), Csp(128, 64, 1, False)
-        self.bu_conv2, self.C3_n3 = Depthwise(64, 64, 2), Csp(128, 128, 1, False)
-        self.bu_conv1, self.C3_n4 = Depthwise(128, 128, 2), Csp(256, 256, 1, False)
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        fine, middle, coarse = self.backbone(x)
-        top = self.lateral_conv0(coarse)
-        middle = self.reduce_conv1(self.C3_p4(torch.cat((self.upsample(top), middle), 1)))
-        fine = self.C3_p3(torch.cat((self.upsample(middle), fine), 1))
-        middle = self.C3_n3(torch.cat((self.bu_conv2(fine), middle), 1))
-        return fine, middle, self.C3_n4(torch.cat((self.bu_conv1(middle), top), 1))
+    def _detect(
+        self,
+        outputs: Float[Tensor, "b a o"],
+        grid: Float[Tensor, "a 3"],
+        towers: list[Float[Tensor, "b d _ _"]],
+        sizes: Float[Tensor, "b 2"],
+        whole_image: dict[str, Tensor],
+    ) -> list[dict[str, Tensor]]:
+        confidence = outputs[..., 4].sigmoid() * outputs[..., 5:].amax(2).sigmoid()
+        best, index = confidence.topk(min(self.pre_nms, confidence.shape[1]), dim=1)
+        image, rank = (best > self.score_threshold).nonzero(as_tuple=True)
+        cell, scores = index[image, rank], best[image, rank]
+        found = _anchors.clip(boxes(outputs[image, cell, None, :4], grid[cell, None])[:, 0], image, sizes)
+        whole = _anchors.has_area(found)
+        found, scores, image, cell = found[whole], scores[whole], image[whole], cell[whole]
+        kept = _anchors.best_of(found, scores, image, nms_iou=self.nms_iou, most=self.max_detections)
+        image, cell = image[kept], cell[kept]
+        sigmoids = outputs[image, cell, 5:].sigmoid()
+        tower = torch.cat([t.permute(0, 2, 3, 1).flatten(1, 2) for t in towers], 1)
+        columns = {
+            "boxes": found[kept],
+            "scores": scores[kept],
+            "probs": sigmoids / sigmoids.sum(1, keepdim=True),
+            "features": tower[image, cell].float(),
+        }
+        return _anchors.per_image(columns, image, whole_image)
 
 
-class Head(nn.Module):
-    """Per level: box and objectness from one branch, classes from the other."""
-
-    def __init__(self, n_classes: int, width: int = 64) -> None:
-        super().__init__()
-        self.stems = nn.ModuleList(ConvNormAct(channels, width) for channels in _WIDTHS)
-        self.cls_convs, self.reg_convs = (
-            nn.ModuleList(nn.Sequential(Depthwise(width, width), Depthwise(width, width)) for _ in _WIDTHS)
-            for _ in range(2)
-        )
-        self.cls_preds, self.reg_preds, self.obj_preds = (
-            nn.ModuleList(nn.Conv2d(width, out, 1) for _ in _WIDTHS) for out in (n_classes, 4, 1)
-        )
-
-    def forward(self, maps: Sequence[Float[Tensor, "b _ _ _"]], classes: bool) -> Float[Tensor, "b cells outputs"]:
-        """Rows of stride 8, 16, 32: dx, dy, log w, log h, objectness and, if wanted, one probability a class."""
-        levels = []
-        for k, level in enumerate(maps):
-            x = self.stems[k](level)
-            region = self.reg_convs[k](x)
-            parts = [self.reg_preds[k](region), self.obj_preds[k](region).sigmoid_()]
-            if classes:
-                parts.append(self.cls_preds[k](self.cls_convs[k](x)).sigmoid_())
-            levels.append(torch.cat(parts, 1).permute(0, 2, 3, 1).flatten(1, 2))
-        return torch.cat(levels, 1)
+def _batch_of(images: Sequence[Float[Tensor, "3 _ _"]]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 2"]]:
+    """One batch in 0..1, grey up to a multiple of 32 px on the right and below, and every image's (height, width)."""
+    sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+    height, width = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
+    batch = images[0].new_full((len(images), 3, height, width), GREY)
+    for slot, image, (h, w) in zip(batch, images, sizes, strict=True):
+        slot[:, :h, :w] = image
+    return batch, torch.tensor(sizes, dtype=batch.dtype, device=batch.device)
 
 
-class YoloxNano(nn.Module):
-    """Images to the raw outputs of every cell.
+def _begin(network: YoloxNetwork, n_classes: int) -> None:
+    """The biases of objectness and classes at the start."""
+    for objects, classes in zip(network.head.obj_preds, network.head.cls_preds, strict=True):
+        nn.init.constant_(cast(Tensor, objects.bias), log(PRIOR / (1 - PRIOR)))
+        nn.init.constant_(cast(Tensor, classes.bias), -log(max(n_classes - 1, 1)))
 
-    pixels: what the weights were trained on; the module turns RGB in 0..1 into that.
+
+def _read(weights: str, size: Size) -> tuple[dict[str, Tensor], Pixels]:
+    """What a file has, but for its classes; nothing for "none"."""
+    if weights == "none":
+        return {}, "imagenet"
+    name = f"yolox_{size}" if weights == "coco" else weights
+    path = known_weights.path_of(name, "model.weights", among=known_weights.of_kind("yolox"))
+    tensors, pixels = yolox_files.read(path, size)
+    return {key: value for key, value in tensors.items() if not key.startswith("head.cls_preds.")}, pixels
+
+
+def build(
+    n_classes: int,
+    *,
+    size: Size = "nano",
+    weights: str = "none",
+    trainable_stages: int = len(STAGES),
+    frozen_norms: bool = False,
+    negatives: _normalise.Negatives = "hard",
+    score_threshold: float = 0.05,
+    nms_iou: float = 0.5,
+    max_detections: int = 100,
+    pre_nms: int = 1000,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """YOLOX for `n_classes` classes (0 to C - 1, no background).
+
+    Args:
+        n_classes: number of classes C.
+        size: "nano" (0.9 M weights), "tiny" (5 M), "s" (9 M) or "m" (25 M).
+        weights: "none", "coco" (the authors' release, fetched by `labelwise weights`, nano alone) or the path of a
+            release of this size, .pth or .safetensors; everything but the classes is taken over.
+        trainable_stages: the last so many of the five stages of the body learn; pyramid and head always do.
+        frozen_norms: all batch norms keep their statistics, scale and shift. Norms that were folded into a file's
+            convolutions are else estimated anew on the first training batch.
+        negatives: "background": a negative where the model before saw an object weighs the probability of background
+            (Soft Teacher); "hard": it weighs 1.
+        score_threshold: candidates below it are dropped.
+        nms_iou: of two candidates that overlap by more than this, the lower is dropped, whatever their classes.
+        max_detections: candidates per image.
+        pre_nms: candidates per image that enter suppression.
+        dropout: share of channels, drawn per image and level, that are dropped before the classes in training;
+            features are taken before that.
     """
-
-    def __init__(self, n_classes: int = 80, pixels: Pixels = "imagenet") -> None:
-        super().__init__()
-        self.backbone, self.head = Pyramid(), Head(n_classes)
-        self.pixels: Pixels = pixels
-
-    def forward(self, images: Float[Tensor, "b 3 h w"], classes: bool = True) -> Float[Tensor, "b cells outputs"]:
-        """Of RGB images in 0..1 of any size, filled with grey to a multiple of 32 px on the right and below.
-
-        Returns: dx, dy, log w, log h (see `boxes`), objectness, then the classes' probabilities if `classes`; cells
-            row by row, those of stride 8 first.
-        """
-        return cast(Tensor, self.head(self.backbone(self._prepared(images)), classes))
-
-    def _prepared(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
-        high, wide = (-side % MULTIPLE_PX for side in images.shape[2:])
-        if high or wide:
-            images = nn.functional.pad(images, (0, wide, 0, high), value=GREY)
-        if self.pixels == "bgr255":
-            return images.flip(1).mul_(255)
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-        return (images - mean).div_(std)
-
-
-def cells(height_px: int, width_px: int, device: torch.device | None = None) -> Float[Tensor, "cells 3"]:
-    """Left, top and stride of every cell in pixels, in the order of the network's rows; sides padded to 32.
-
-    >>> cells(32, 32).shape[0], cells(32, 32)[5].tolist()  # 16 + 4 + 1; the second of the second row, stride 8
-    (21, [8.0, 8.0, 8.0])
-    """
-    levels = []
-    for stride in STRIDES:
-        rows, columns = (-(-side // MULTIPLE_PX) * MULTIPLE_PX // stride for side in (height_px, width_px))
-        y, x = torch.meshgrid(
-            torch.arange(rows, device=device) * stride, torch.arange(columns, device=device) * stride, indexing="ij"
-        )
-        levels.append(torch.stack((x, y, torch.full_like(x, stride)), -1).flatten(0, 1))
-    return torch.cat(levels).float()
-
-
-def boxes(outputs: Float[Tensor, "b cells outputs"], grid: Float[Tensor, "*b cells 3"]) -> Float[Tensor, "b cells 4"]:
-    """The boxes of the network's outputs, xyxy in pixels of the image that it saw, not clipped.
-
-    A cell at (8, 8) of stride 8 whose centre is moved by half a cell, twice as wide as a cell: 12 -+ 8, 12 -+ 4.
-
-    >>> out = torch.tensor([[[0.5, 0.5, 0.6931472, 0.0, 0.9]]])
-    >>> boxes(out, torch.tensor([[8.0, 8.0, 8.0]])).round(decimals=3).tolist()
-    [[[4.0, 8.0, 20.0, 16.0]]]
-    """
-    stride = grid[..., 2:]
-    centre = outputs[..., :2] * stride + grid[..., :2]
-    half = outputs[..., 2:4].exp() * (stride / 2)
-    return torch.cat((centre - half, centre + half), -1)
-
-
-def fold(model: YoloxNano) -> YoloxNano:
-    """A copy in eval mode whose batch norms are folded into the convolutions: the same outputs, faster."""
-    folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in folded.modules():
-        if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-    return folded.to(memory_format=torch.channels_last)
+    tensors, pixels = _read(weights, size)
+    network = YoloxNetwork(n_classes, pixels, size)
+    _begin(network, n_classes)
+    network.load_state_dict(tensors, strict=False)
+    network.head.dropout = _anchors.dropout(nn.Dropout2d, dropout)
+    model = Yolox(
+        network,
+        n_classes=n_classes,
+        negatives=negatives,
+        score_threshold=score_threshold,
+        nms_iou=nms_iou,
+        max_detections=max_detections,
+        pre_nms=pre_nms,
+    )
+    means = [value for key, value in tensors.items() if key.endswith("running_mean")]
+    folded = bool(means) and not any(bool(mean.any()) for mean in means)
+    model.freeze(trainable_stages, frozen_norms=frozen_norms, folded_norms=folded)
+    return cast(nn.Module, model.to(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""Reads YOLOX-nano from files: the authors' release with its own names, or ncnn's layer names with folded norms.
+"""Reads YOLOX from files: the authors' releases with their own names, or nano's ncnn layer names with folded norms.
 
 Of the authors' releases, 0.1.1rc0 and later take BGR in 0..255, the older ones RGB with ImageNet's mean and deviation
 taken out, under the same names. The norm behind the first convolution tells which: its mean is the mean of that
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelwise import weights as known_weights
 from labelwise.errors import LabelwiseError
-from labelwise.models.yolox import Pixels, YoloxNano, fold
+from labelwise.models.yolox_network import Pixels, Size, YoloxNetwork, fold
 
 _WRAPPERS = ("model", "ema", "state_dict")
 _LAYER = re.compile(r"Conv_(\d+)\.(weight|bias)")
@@ -30,7 +30,7 @@ _RAW_LEVEL = 10.0
 
 def load(
     weights: str | Path, *, pixels: Pixels | None = None, folded: bool = True, setting: str = "weights"
-) -> YoloxNano:
+) -> YoloxNetwork:
     """YOLOX-nano in eval mode, from a path or a name that `labelwise weights` lists ("yolox_nano").
 
     Args:
@@ -44,7 +44,7 @@ def load(
     """
     path = known_weights.path_of(str(weights), setting, among=known_weights.of_kind("yolox"))
     tensors, found = read(path)
-    model = YoloxNano(len(tensors["head.cls_preds.0.weight"]), pixels or found)
+    model = YoloxNetwork(len(tensors["head.cls_preds.0.weight"]), pixels or found)
     model.load_state_dict(tensors)
     model.eval().requires_grad_(False)
     return fold(model) if folded else model
@@ -61,7 +61,7 @@ def identity(weights: str | Path, setting: str = "features.objects") -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Pixels]:
+def read(path: Path, size: Size = "nano") -> tuple[dict[str, Tensor], Pixels]:
     """The tensors of a file under the authors' names, complete, and what pixels they take.
 
     Raises:
@@ -81,8 +81,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Pixels]:
         raise LabelwiseError(f"weights {path}: expected a dict of tensors by name, this is a {type(found).__name__}")
     tensors = {str(k).removeprefix("module."): v for k, v in found.items() if isinstance(v, Tensor)}
     if tensors and all(map(_LAYER.fullmatch, tensors)):
-        return _fitting(_unfolded(tensors, path), path), "imagenet"
-    fitting = _fitting(tensors, path)
+        return _fitting(_unfolded(tensors, path), path, size), "imagenet"
+    fitting = _fitting(tensors, path, size)
     return fitting, "bgr255" if _level(fitting) > _RAW_LEVEL else "imagenet"
 
 
@@ -125,7 +125,7 @@ def _unfolded(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     numbers = sorted({int(cast(re.Match[str], _LAYER.fullmatch(key))[1]) for key in tensors})
     names = list(layers())
     if len(numbers) != len(names) or len(tensors) != 2 * len(names):
-        raise _foreign(path, f"{len(numbers)} convolutions, YOLOX-nano has {len(names)}")
+        raise _foreign(path, "nano", f"{len(numbers)} convolutions, YOLOX-nano has {len(names)}")
     out = {}
     for number, name in zip(numbers, names, strict=True):
         weight, bias = tensors[f"Conv_{number}.weight"].float(), tensors[f"Conv_{number}.bias"].float()
@@ -140,17 +140,17 @@ def _unfolded(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return out
 
 
-def _fitting(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _fitting(tensors: dict[str, Tensor], path: Path, size: Size) -> dict[str, Tensor]:
     """Checked against the network by name and shape, in float32."""
     head = tensors.get("head.cls_preds.0.weight")
-    want = YoloxNano(1 if head is None else len(head)).state_dict()
+    want = YoloxNetwork(1 if head is None else len(head), size=size).state_dict()
     left = [k for k in want if k not in tensors or tensors[k].shape != want[k].shape]
     left = [k for k in left if not k.endswith("num_batches_tracked")]
     if left:
         fits = len(want) - len(left)
-        raise _foreign(path, f"{fits} of {len(want)} tensors fit by name and shape, {left[0]!r} does not")
+        raise _foreign(path, size, f"{fits} of {len(want)} tensors fit by name and shape, {left[0]!r} does not")
     if extra := sorted(tensors.keys() - want.keys()):
-        raise _foreign(path, f"{extra[0]!r} is none of its tensors")
+        raise _foreign(path, size, f"{extra[0]!r} is none of its tensors")
     return {k: tensors[k].to(v.dtype) if k in tensors else v for k, v in want.items()}
 
 
@@ -164,8 +164,6 @@ def _unpickle(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _foreign(path: Path, why: str) -> LabelwiseError:
-    return LabelwiseError(
-        f"weights {path} are not YOLOX-nano's: {why}. Expected the authors' yolox_nano.pth (`labelwise weights "
-        "yolox_nano` fetches it) or its ncnn export as .safetensors"
-    )
+def _foreign(path: Path, size: Size, why: str) -> LabelwiseError:
+    more = " (`labelwise weights yolox_nano` fetches it) or its ncnn export as .safetensors" if size == "nano" else ""
+    return LabelwiseError(f"weights {path} are not YOLOX-{size}'s: {why}. Expected the authors' yolox_{size}.pth{more}")

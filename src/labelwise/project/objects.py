@@ -27,7 +27,7 @@ from labelwise.types import offsets_of
 
 if TYPE_CHECKING:
     from labelwise.bodies.frozen_body import FrozenBody
-    from labelwise.models.yolox import YoloxNano
+    from labelwise.models.yolox_network import YoloxNetwork
 
 PLACE = 5
 """Leading columns of a kept row: x1, y1, x2, y2, objectness."""
@@ -87,7 +87,7 @@ class Objects:
         return f"objects-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}"
 
     @cached_property
-    def _networks(self) -> tuple[YoloxNano, FrozenBody]:
+    def _networks(self) -> tuple[YoloxNetwork, FrozenBody]:
         from labelwise.models import yolox_files
 
         detector = yolox_files.load(self.rule.objects or "", setting="features.objects").to(self.device)

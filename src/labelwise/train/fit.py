@@ -30,6 +30,8 @@ from labelwise.train.resume import Progress, resume, state_of, words
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError
 
+BODIES = ("backbone.body.", "network.backbone.backbone.")
+"""How the names of a backbone's parameters begin."""
 AfterEpoch = Callable[[nn.Module, int], None]
 """Is given the model and the number of the epoch that has ended."""
 
@@ -245,7 +247,7 @@ def _optimiser(model: nn.Module, rule: Train) -> torch.optim.Optimizer:
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone.body"), parameter.ndim > 1)
+            key = (name.startswith(BODIES), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     options = []
     for (backbone, decayed), parameters in groups.items():
