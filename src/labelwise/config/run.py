@@ -77,6 +77,8 @@ class Run(Section):
         if self.train.members > 1 and not self.needs_views:
             found.append("train.members makes an ensemble, yet nothing compares its members; set train.members = 1")
         found += self._given_unfit()
+        wanted = self.outputs - ({"features"} if self.reads_objects else set())
+        found += self.predict.unfit(wanted, classifies=self.classifies, tracks=self.needs_tracks)
         found += self._features_missing()
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
         if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
@@ -110,10 +112,11 @@ class Run(Section):
                 f'data.given = "{word}" is of images that people label, and the simulated oracle answers from the '
                 'annotations of the pool: set ask.who = "people", or leave out data.given'
             )
-        if not self.budget.start_images and self.given in (None, "empty"):
+        if not self.budget.start_images and self.given in (None, "empty") and self.predict.proposals is None:
             found.append(
                 "budget.start_images = 0 trains the first model on labels that come with the images; say what these "
-                'are (data.given = "complete" or "partial", with ask.who = "people"), or ask about some images'
+                'are (data.given = "complete" or "partial", with ask.who = "people"), ask about some images, or about '
+                'boxes that are proposed (predict.proposals = "yolox_nano")'
             )
         for name, there in (("train.teacher", self.train.teacher), ("labels.propagate", self.labels.propagate)):
             if word == "partial" and there is not None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from labelwise import units
 from labelwise.config.choice import Choice, MethodOf, NameOf, Step, as_list
 from labelwise.config.inputs import of_images
+from labelwise.config.prediction import Predict as Predict
 from labelwise.config.section import Section as Section
 from labelwise.config.training import Train as Train
 from labelwise.errors import LabelwiseError
@@ -149,22 +150,6 @@ class Data(Section):
                 f" ({base or 'not set'}). Give it with --set data.root=PATH"
             )
         return root.resolve()
-
-
-class Predict(Section):
-    """The one pass over the pool per view."""
-
-    views: tuple[Annotated[Choice, MethodOf("predict/views")], ...] = ()
-    """Augmentations under which the pool is predicted again, of predict/views (`labelwise list predict/views`)."""
-    batch_size: int = Field(16, ge=1)
-    """Images per step."""
-    min_score: float = Field(0.05, ge=0, lt=1)
-    """Least confidence of a predicted box that is kept."""
-    shard_images: int = Field(512, ge=1)
-    """Images per file of predictions."""
-    engine: Literal["here", "ray"] = "here"
-    """Where a detector that is trained predicts the pool: "here" in this process; "ray": by actors of Ray, on all cores
-    and GPUs of this machine or of the cluster at RAY_ADDRESS (extra `ray`). The predictions are the same."""
 
 
 class QueryRule(Section):

@@ -13,6 +13,7 @@ import numpy as np
 from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
+from labelwise.config.sections import Predict
 from labelwise.data import find, hold_back, kept_headers, long_tail
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
@@ -90,8 +91,25 @@ def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
         file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
         tracks = tracks.model_copy(update={"flow_weights": file})
     frozen = None if run.features is None else _resolve_features(run.features, features)
-    changed = run.model_copy(update={"data": data, "model": model, "tracks": tracks, "features": frozen})
+    predict = run.predict.model_copy(update={"proposals": _proposals(run.predict)})
+    changed = run.model_copy(
+        update={"data": data, "model": model, "tracks": tracks, "features": frozen, "predict": predict}
+    )
     return config.parse(changed.model_dump(exclude_none=True), str(folder))
+
+
+def _proposals(rule: Predict) -> str | None:
+    """Who proposes, with the absolute path of a file or folder."""
+    name = rule.proposals
+    if name is None or name in weights.of_kind("yolox"):
+        return name
+    kind, colon, inner = name.partition(":")
+    folder = Path(inner).expanduser()
+    if colon and (kind == "project" or folder.is_dir()):
+        return f"{kind}:{folder.resolve()}"
+    if rule.proposes_classes:
+        return name
+    return _file("predict.proposals", name, "yolox_nano, which `labelwise weights yolox_nano` fetches")
 
 
 def _resolve_features(rule: Features, folder: Path | None) -> Features:

@@ -88,6 +88,14 @@ class Round:
         """What may be spent, in `budget_unit`; in round 0 all that was picked."""
         return self.run.budget.per_round[self.number - 1] if self.number else float(len(self.picks["row"]))
 
+    @property
+    def proposed(self) -> bool:
+        """Whether its boxes are those of `predict.proposals`, not of the model before; also where there is none yet."""
+        rule = self.run.predict
+        if rule.proposals is None or not self.number:
+            return False
+        return self.number <= rule.proposal_rounds or not self.before.folder.checkpoint().exists()
+
     def title(self, what: str) -> str:
         """The text of a progress bar."""
         return f"round {self.number}: {what}"

@@ -20,7 +20,8 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
     scales = run.query.scales if now.unit.SCALES else (1.0,)
     done = _done(now)
     rows_before = 0
-    least = 0.0 if run.classifies else run.query.threshold  # a class of an image is a candidate however unsure it is
+    # a class of an image is a candidate however unsure it is, and so is what is proposed
+    least = 0.0 if run.classifies or now.proposed else run.query.threshold
     for shards in zip(*(now.shards(columns, scale) for scale in scales), strict=True):
         first, found = shards[0]
         part = slice(first, first + found.n_images)

@@ -31,7 +31,7 @@ def evaluate(now: Round) -> None:
 
 def _detector(now: Round) -> dict[str, Any]:
     test = now.test
-    if test is None or test.truth is None:
+    if test is None or test.truth is None or not now.folder.checkpoint().exists():  # or nothing was trained yet
         return {}
     model = load_model(now)
     if isinstance(model, FrozenDetector):

@@ -95,6 +95,18 @@ def predict(now: Round, model: FrozenDetector, wanted: Int64[np.ndarray, " wante
     now.info["without_area"] = 0
 
 
+def propose(now: Round, wanted: Int64[np.ndarray, " wanted"]) -> None:
+    """Writes the objects of the wanted images, each as likely of any class, as sure as they are objects."""
+    pool, objects, n_classes = now.pool, now.context.objects("pool"), len(now.pool.classes)
+    even = np.full((len(objects), n_classes), 1 / n_classes, np.float32)
+    features = objects.features if "features" in now.run.outputs else objects.features[:, :0]
+    found = Detections(objects.offsets, objects.boxes, even, objects.objectness, features)
+    found = found.take(np.isin(found.image, np.setdiff1d(wanted, list(objects.failed))))
+    with files.DetectionWriter(now.folder.predictions(), len(pool), now.run.predict.shard_images) as writer:
+        writer.append(0, found)
+    now.info["skipped"] = [(pool.names[i], message) for i, message in objects.failed.items()]
+
+
 def _with_images(now: Round, found: Detections, seen: Bool[np.ndarray, " images"]) -> Detections:
     """With the feature of every image: that of its best proposal."""
     features = now.context.features("pool").of(np.arange(len(seen)))

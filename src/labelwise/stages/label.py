@@ -14,7 +14,7 @@ from labelwise.types import Detections, Targets
 
 def label(now: Round) -> None:
     """The training targets: everything in the ledger, completed by this round's predictions as the policy says."""
-    found = now.detections(now.run.columns_of_labels) if now.number else None
+    found = now.detections(now.run.columns_of_labels) if now.number and not now.proposed else None
     made = targets(now, found)
     files.write_targets(now.folder.targets, made)
     now.info["images"], now.info["boxes"] = len(made), len(made.boxes)

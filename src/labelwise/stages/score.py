@@ -69,9 +69,12 @@ def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict
 
 def _values(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
     """One score per candidate. A score that looks at no box (random) is drawn per candidate, one of whole images is
-    taken as it is; box scores are lifted to what the unit asks about.
+    taken as it is; box scores are lifted to what the unit asks about. What is proposed is asked the surest first.
     """
     query = now.run.query
+    if now.proposed:
+        sure = found.column("scores").astype(np.float64)
+        return now.unit.lift(sure[found.members], found.offsets, query.aggregate, whole["rng"])
     method, rows = catalog.find("score", query.score.name), inputs.rows_of("score", query.score.name)
     of_pool = [row for row in rows if row.axis == "pool" and row.name in whole]
     whole = {**whole, **{row.name: np.take(whole[row.name], found.image, row.position) for row in of_pool}}

@@ -6,9 +6,8 @@ import numpy as np
 
 from labelwise import catalog, files, units
 from labelwise.config.choice import Step
-from labelwise.project import availability
 from labelwise.project.round import Round
-from labelwise.stages import classification, image_features, mixed_questions, selector_inputs
+from labelwise.stages import first_images, mixed_questions, selector_inputs
 from labelwise.stages.selector_inputs import Makers
 
 RANKED = 20_000
@@ -29,7 +28,7 @@ def select(now: Round) -> None:
     run, seed = now.run, now.run.seed
     rng = np.random.default_rng([seed, now.number, 1])
     if now.number == 0:
-        image = _first(now)
+        image = first_images.drawn(now)
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
         files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image))})
         return
@@ -53,34 +52,6 @@ def select(now: Round) -> None:
     new = {name: scored[name][ranking] for name in names} | why
     files.write_table(now.folder.picks, mixed_questions.mix(now, new))
     now.info["ranked"] = len(rows)
-
-
-def _first(now: Round) -> np.ndarray:
-    """The images of the first round. Those that turn out to be unreadable are left out, and all are drawn again."""
-    run, amount = now.run, now.context.first_images
-    while True:
-        pool, rng = now.pool, np.random.default_rng([run.seed, 0, 1])
-        if run.start_step is not None:
-            image = _covering(now, run.start_step, amount, rng)
-        elif run.budget.start == "balanced":
-            image = classification.balanced(pool, amount, rng, now.askable)
-        else:
-            order = rng.permutation(len(pool))
-            image = order[(pool.available & now.askable & ~now.covered)[order]][:amount]
-        if not availability.unreadable(now.context, image):
-            break
-    now.info["skipped"] = [(pool.names[i], why) for i, why in pool.unavailable.items()]
-    return image
-
-
-def _covering(now: Round, step: Step, amount: int, rng: np.random.Generator) -> np.ndarray:
-    """Images that cover the frozen features of the pool, the first pick first."""
-    still_open = now.pool.available & now.askable & ~now.covered
-    rows = np.flatnonzero(still_open & image_features.readable(now.context))
-    features = now.context.features("pool").of(rows)
-    menu = {"features": features, "labelled_features": features[:0], "budget": min(amount, len(rows)), "rng": rng}
-    picked: np.ndarray = rows[catalog.find("select", step.name).call(menu, step.settings)]
-    return picked
 
 
 def _rank(

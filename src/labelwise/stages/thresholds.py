@@ -35,7 +35,7 @@ def recent(now: Round) -> Recent | None:
 
 def _of_counts(now: Round) -> Float64[np.ndarray, " C"]:
     n_classes, other = len(now.pool.classes), ~now.covered & now.pool.available
-    if not now.number or not now.covered.any() or not other.any():
+    if not now.number or now.proposed or not now.covered.any() or not other.any():
         return np.full(n_classes, np.nan)
     found = now.detections().of_classes(n_classes)
     rows = other[found.image]
@@ -47,6 +47,8 @@ def _of_answers(now: Round) -> Float64[np.ndarray, " C"]:
     run, pool = now.run, now.pool
     parts = []
     for number in range(1, now.number + 1):
+        if Round(now.context, number).proposed:  # the confidence of another
+            continue
         asked = [q for q in now.ledger.queries(number) if q.box is not None and q.label is not None]
         asked = [q for q in asked if q.image in pool.number_of]
         if asked:

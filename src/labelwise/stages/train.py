@@ -55,6 +55,8 @@ def train(now: Round) -> None:
     With `train.members` several, each from its own random weights and order of images: a small ensemble.
     """
     run = now.run
+    if run.predict.proposals is not None and not len(now.targets):
+        return  # nothing is labelled yet; the next round asks about proposed boxes again
     if run.reads_features or run.reads_objects:
         now.context.renew_features()
     data, failed = classification.training_set(now) if run.classifies else _training_set(now)
@@ -178,7 +180,7 @@ def _begin(now: Round, model: nn.Module, member: Member) -> tuple[Train, dict[st
     these weights said of itself (None: the weights are fresh).
     """
     rule = now.run.train
-    if rule.warm_start and now.number:
+    if rule.warm_start and now.number and about(now.before, member):
         start_from(model, load_model(now.before, member))
         return rule.model_copy(update={"lr": rule.warm_lr or rule.lr}), dict(about(now.before, member)["info"])
     if rule.warm_start and now.run.labels.teacher is not None and member == FIRST:

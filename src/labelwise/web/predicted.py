@@ -15,7 +15,9 @@ MOST = 100
 
 
 class Predicted:
-    """The detections of the round that asks, read once; the first round has none, nor has a classifier."""
+    """The detections of the round that asks, read once; a classifier has none, nor has the first round without
+    `predict.proposals`. Boxes of who knows no classes have the class that was labelled most so far.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -30,13 +32,22 @@ class Predicted:
         rows = np.arange(found.offsets[image], found.offsets[image + 1])
         rows = rows[np.argsort(-found.scores[rows], kind="stable")][:MOST]
         corners = found.boxes[rows].astype(float).round(2).tolist()
+        labels = found.labels[rows]
+        if self._without_class(query.round):
+            labels = np.full(len(rows), np.bincount(self._context.known().annotations.labels, minlength=1).argmax())
         return [
             ((x1, y1, x2, y2), label, score)
             for (x1, y1, x2, y2), label, score in zip(
-                corners, found.labels[rows].tolist(), found.scores[rows].astype(float).round(3).tolist(), strict=True
+                corners, labels.tolist(), found.scores[rows].astype(float).round(3).tolist(), strict=True
             )
             if x1 < x2 and y1 < y2
         ]
+
+    def _without_class(self, number: int) -> bool:
+        """Whether its boxes are of who tells objects from background alone."""
+        rule = self._context.run.predict
+        proposed = rule.proposals is not None and number <= rule.proposal_rounds
+        return proposed and not rule.proposes_classes
 
     def _of_round(self, number: int) -> Detections | None:
         with self._lock:

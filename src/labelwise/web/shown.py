@@ -19,6 +19,7 @@ from labelwise.ledger.reviews import REVIEWS
 from labelwise.project import availability
 from labelwise.project.clip_flow import film_of
 from labelwise.project.context import Context, clips_of
+from labelwise.project.round import Round
 from labelwise.queue.lease_queue import Lease
 from labelwise.types import Answer, LabelwiseError, Query, Suggestion
 from labelwise.units import IN_REGION
@@ -81,13 +82,19 @@ class Shown:
             "image": {"number": -1 if number is None else number, "name": query.image, "size": size},
             "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
-            "label": query.label,
+            "label": self.class_of(query),
             "score": query.score,
             "reason": {name: part for name, part in query.reason.items() if name != REVIEWS},
             "reviews": REVIEWS in query.reason,
             "before": None if lease.before is None else spoken(lease.before, pool.number_of),
             **lease.known,
         }
+
+    def class_of(self, query: Query) -> int | None:
+        """The class that a query offers; None: who proposed its box knows none, and the page offers the last one."""
+        run = self._context.run
+        without = query.box is not None and Round(self._context, query.round).proposed
+        return None if without and not run.predict.proposes_classes else query.label
 
     def _neighbours(self, image: int) -> list[dict[str, float]]:
         """Frames around a frame of a film, itself included: image numbers and when they are shown, in seconds."""
