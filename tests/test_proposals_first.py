@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +162,6 @@ def test_the_page_offers_no_class_where_nobody_said_one(tmp_path: Path, weights:
             loop.run_next(context, name)
         (query,) = ranking.next_queries(Round(context, 1), 0, 1, {})
         assert Shown(context).class_of(query) == label
-        assert Shown(context).class_of(replace(query, round=2)) == query.label
 
 
 def test_a_frozen_detector_asks_about_its_own_objects(tmp_path: Path, weights: Path) -> None:
@@ -187,7 +185,7 @@ def test_a_frozen_detector_asks_about_its_own_objects(tmp_path: Path, weights: P
     ("more", "message"),
     [
         (("budget.start_images=0",), "boxes that are proposed"),
-        (("predict.proposals=yolox_nano", 'query.score="localization_tightness"'), "not tightness"),
+        (("predict.proposals=yolox_nano", 'query.score="localization_tightness"', "query.unit=image"), "not tightness"),
         (("predict.proposals=yolox_nano", 'query.select="kcenter"'), "not features"),
         (("predict.proposals=yolox_nano", 'model={name="classifier"}', "query.unit=image"), "a classifier has none"),
     ],
@@ -314,16 +312,16 @@ def test_boxes_and_classes_are_read_as_the_library_reads_them(tmp_path: Path) ->
         has_area = (boxes[:, 2:] - boxes[:, :2] > 0.01).all(1)
         torch.testing.assert_close(found["boxes"], boxes[has_area], rtol=1e-4, atol=1e-3)
         if kind is owlv2:
-            assert found["probs"].argmax(1).tolist() == want["labels"][has_area].tolist()
+            clear = (found["probs"][:, 0] - found["probs"][:, 1]).abs() > 1e-4
+            assert clear.any() and torch.equal(found["probs"].argmax(1)[clear], want["labels"][has_area][clear])
             torch.testing.assert_close(found["scores"], want["scores"][has_area], rtol=1e-5, atol=1e-6)
 
 
 @needs_transformers
 def test_names_that_do_not_fit_and_foreign_models_are_refused(tmp_path: Path) -> None:
     grounding_dino(tmp_path / "model")
-    model = open_vocabulary.load(str(tmp_path / "model"), ["red cell"] * 20)
     with pytest.raises(LabelwiseError, match="too long for this model"):
-        model([torch.rand(3, 48, 64)])
+        open_vocabulary.load(str(tmp_path / "model"), ["red cell"] * 20)
     with pytest.raises(LabelwiseError, match="cannot be loaded"):
         open_vocabulary.load(str(tmp_path), NAMES)
     other = type("Other", (), {"config": type("Config", (), {"model_type": "yolos"})})()

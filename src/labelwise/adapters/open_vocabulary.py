@@ -87,18 +87,17 @@ class OpenVocabulary:
             )
         self.model, self.processor, self.device = model.eval().to(device), processor, device
         self.names, self.min_score = [name.replace("_", " ").strip() for name in classes], min_score
+        self.words = self._words(int(model.config.max_text_len)) if self.kind in SENTENCE else None
 
     @torch.inference_mode()
     def __call__(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        text: Any = [self.names] * len(images)
-        if self.kind in SENTENCE:
-            text = [sentence(self.names)[0]] * len(images)
+        text: Any = [self.names if self.words is None else sentence(self.names)[0]] * len(images)
         shown = [image.cpu() for image in images]
         given = self.processor(images=shown, text=text, return_tensors="pt", do_rescale=False).to(self.device)
         said = self.model(**given)
         logits = said.logits.float()
-        if self.kind in SENTENCE:
-            logits = _of_words(logits, self._words(logits.shape[2]))
+        if self.words is not None:
+            logits = _of_words(logits, self.words)
         sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
         return [self._found(boxes, row, *size) for boxes, row, size in zip(said.pred_boxes, logits, sizes, strict=True)]
 
