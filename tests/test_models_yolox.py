@@ -240,7 +240,8 @@ def test_folded_norms_train_and_the_first_step_sees_the_same_network():
     path = WEIGHTS / "yolox_nano_coco.safetensors"
     if not path.is_file():
         pytest.skip("no yolox_nano_coco.safetensors: set LABELWISE_DATA to the folder of the real data")
-    model = yolox.build(3, weights=str(path))
+    assert yolox.build(3, weights=str(path)).frozen_norms and not yolox.build(3).frozen_norms
+    model = yolox.build(3, weights=str(path), frozen_norms=False)
     assert model.folded_norms
     want = yolox_files.load(path, folded=False)
     images = [torch.rand(3, 96, 96) for _ in range(4)]

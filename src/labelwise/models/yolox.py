@@ -195,7 +195,7 @@ def build(
     size: Size = "nano",
     weights: str = "none",
     trainable_stages: int = len(STAGES),
-    frozen_norms: bool = False,
+    frozen_norms: bool | None = None,
     negatives: _normalise.Negatives = "hard",
     score_threshold: float = 0.05,
     nms_iou: float = 0.5,
@@ -211,8 +211,8 @@ def build(
         weights: "none", "coco" (the authors' release, fetched by `labelwise weights`, nano alone) or the path of a
             release of this size, .pth or .safetensors; everything but the classes is taken over.
         trainable_stages: the last so many of the five stages of the body learn; pyramid and head always do.
-        frozen_norms: all batch norms keep their statistics, scale and shift. Norms that were folded into a file's
-            convolutions are else estimated anew on the first training batch.
+        frozen_norms: all batch norms keep their statistics, scale and shift; None = with weights. Norms that were
+            folded into a file's convolutions are else estimated anew on the first training batch.
         negatives: "background": a negative where the model before saw an object weighs the probability of background
             (Soft Teacher); "hard": it weighs 1.
         score_threshold: candidates below it are dropped.
@@ -238,5 +238,6 @@ def build(
     )
     means = [value for key, value in tensors.items() if key.endswith("running_mean")]
     folded = bool(means) and not any(bool(mean.any()) for mean in means)
-    model.freeze(trainable_stages, frozen_norms=frozen_norms, folded_norms=folded)
+    still = bool(tensors) if frozen_norms is None else frozen_norms
+    model.freeze(trainable_stages, frozen_norms=still, folded_norms=folded)
     return cast(nn.Module, model.to(memory_format=torch.channels_last))
