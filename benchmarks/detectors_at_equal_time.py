@@ -5,9 +5,9 @@
 
 RetinaNet, YOLOX-nano and the frozen detector, each by its recipe, on bccd, aquarium and fod_a: the images of a seed
 are drawn at random, wholly labelled, and the same for all; round 0 of `labelwise run`. `--minutes` is of one core,
-processor time, of training alone: the number of steps follows from a dozen steps that are timed before. The frozen detector
-trains in a second; its features, which are computed once and kept, are told apart (`prepare_s`). `--images`: so many
-labelled images; as the recipes begin without it. Test parts as the recipes have them. A row for each run; nothing here
+processor time, of training alone: the number of steps follows from a dozen steps that are timed before. The frozen
+detector trains in a second; its features, which are computed once and kept, are told apart (`prepare_s`). `--images`:
+so many labelled images; as the recipes begin without it. Test parts as the recipes have them. A row for each run; nothing here
 was chosen on a test part (YOLOX's learning rate and frozen norms: on a quarter of bccd's pool).
 """
 
@@ -150,7 +150,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> None:
             both = [found[s] - base[s] for s in found if s in base]
             if not found:
                 continue
-            line = f"{' '.join(map(str, key))} images, {name}: AP50 {np.mean(list(found.values())):.1f}, {len(found)} seeds"
+            mean = np.mean(list(found.values()))
+            line = f"{' '.join(map(str, key))} images, {name}: AP50 {mean:.1f}, {len(found)} seeds"
             if both and name != "retinanet":
                 line += f", minus RetinaNet {np.mean(both):+.1f} ({min(both):+.1f} to {max(both):+.1f})"
             print(line)
