@@ -180,6 +180,11 @@ class Passes:
             )
         off: np.ndarray = np.abs(probs.sum(axis=1) - 1) > 1e-3
         _refuse(off, offsets, images, "probs that do not sum to 1; a model must normalise them over its classes")
+        if "tightness" in keep and "tightness" not in said[0]:
+            raise LabelwiseError(
+                "predict: the model tells no tightness, as it has neither anchors nor proposals; take "
+                "--set model.name=retinanet or faster_rcnn, or another score"
+            )
         tightness = column("tightness") if "tightness" in keep else None
         if "quality" in keep and "quality" not in said[0]:
             raise LabelwiseError("predict: the model has no quality head; train it with --set model.quality=true")
