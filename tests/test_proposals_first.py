@@ -17,7 +17,7 @@ from labelwise.files.round_files import STAGES
 from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.project import opening
 from labelwise.project.round import Round
-from labelwise.stages import proposals, ranking
+from labelwise.stages import proposed_boxes, ranking
 from labelwise.study import proposal_recall
 from labelwise.web.predicted import Predicted
 from labelwise.web.shown import Shown
@@ -199,23 +199,23 @@ def test_settings_that_do_not_go_together(more: tuple[str, ...], message: str) -
 
 
 def test_a_function_of_the_users_own_proposes(tmp_path: Path) -> None:
-    model = proposals.named(f"{__name__}.perfect", ["a", "b"], 64, 3)
+    model = proposed_boxes.named(f"{__name__}.perfect", ["a", "b"], 64, 3)
     (found,) = model([torch.rand(3, 40, 60)])
     assert found["boxes"].tolist() == [[4, 4, 30, 20]] and found["probs"].argmax(1).tolist() == [0]
     with pytest.raises(LabelwiseError, match="no_such_module"):
-        proposals.named("no_such_module.find", ["a"], 64, 3)
+        proposed_boxes.named("no_such_module.find", ["a"], 64, 3)
     with pytest.raises(LabelwiseError, match="nothing_like_it"):
-        proposals.named(f"{__name__}.nothing_like_it", ["a"], 64, 3)
+        proposed_boxes.named(f"{__name__}.nothing_like_it", ["a"], 64, 3)
 
 
 def test_the_detector_of_another_project_proposes_by_the_names_of_classes(tmp_path: Path) -> None:
     context = begun(tmp_path / "other", "budget.start_images=4", "model.score_threshold=0.0")
     with pytest.raises(LabelwiseError, match="not trained yet"):
-        proposals.named(f"project:{tmp_path / 'other'}", ["1"], 64, 3)
+        proposed_boxes.named(f"project:{tmp_path / 'other'}", ["1"], 64, 3)
     for name in STAGES:
         loop.run_next(context, name)
     theirs = list(context.pool.classes)
-    model = proposals.named(f"project:{tmp_path / 'other'}", [theirs[2], "new", theirs[0]], 64, 4)
+    model = proposed_boxes.named(f"project:{tmp_path / 'other'}", [theirs[2], "new", theirs[0]], 64, 4)
     (found,) = model([torch.rand(3, 96, 96)])
     assert found["boxes"].shape == (4, 4) and (found["scores"].diff() <= 0).all()
     torch.testing.assert_close(found["probs"].sum(1), torch.ones(4))
@@ -224,8 +224,8 @@ def test_the_detector_of_another_project_proposes_by_the_names_of_classes(tmp_pa
 
 def test_renamed_classes_keep_their_share() -> None:
     probs = torch.tensor([[0.5, 0.3, 0.2]])
-    torch.testing.assert_close(proposals._renamed(probs, [], [], 4), torch.full((1, 4), 0.25))
-    torch.testing.assert_close(proposals._renamed(probs, [0, 1, 2], [0, 1, 2], 3), probs)
+    torch.testing.assert_close(proposed_boxes._renamed(probs, [], [], 4), torch.full((1, 4), 0.25))
+    torch.testing.assert_close(proposed_boxes._renamed(probs, [0, 1, 2], [0, 1, 2], 3), probs)
 
 
 # --------------------------------------------------------------------------------------------------- open vocabulary
@@ -278,7 +278,7 @@ def test_an_open_vocabulary_detector_of_chance_proposes(kind: Any, tmp_path: Pat
     """Boxes inside the image, distributions, and no company that changes anything but the last bits."""
     torch.manual_seed(0)
     kind(tmp_path)
-    model = proposals.named(f"hf:{tmp_path}", NAMES, 64, 5)
+    model = proposed_boxes.named(f"hf:{tmp_path}", NAMES, 64, 5)
     images = [torch.rand(3, 48, 64), torch.rand(3, 48, 64)]
     together, alone = model(images), model(images[1:])[0]
     for found in together:

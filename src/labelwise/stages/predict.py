@@ -12,7 +12,7 @@ from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
-from labelwise.stages import classification, frozen_detector, image_features, over_ray, proposals, tracking
+from labelwise.stages import classification, frozen_detector, image_features, over_ray, proposed_boxes, tracking
 from labelwise.stages.checkpoints import ensemble
 from labelwise.study import proposal_recall
 
@@ -21,7 +21,7 @@ def predict(now: Round) -> None:
     """Runs the model of the round before over the images that may be asked and are not wholly labelled, once per view
     and scale.
 
-    In round 0, and in the rounds whose boxes are proposed, `predict.proposals` looks instead (see `proposals`).
+    In round 0, and in the rounds whose boxes are proposed, `predict.proposals` looks instead (see `proposed_boxes`).
     Images that are labelled are predicted too where a method compares with them (core-set, VAAL), and of videos the
     frames around those that may be asked where boxes are followed (temporal coherence).
     """
@@ -29,7 +29,7 @@ def predict(now: Round) -> None:
     run, pool = now.run, now.pool
     if now.number == 0:
         if run.predict.proposals is not None:
-            proposals.of_first_images(now)
+            proposed_boxes.of_first_images(now)
         return
     chosen = np.where(now.covered, run.needs_labelled, now.askable)
     wanted = np.flatnonzero(pool.available & (chosen | tracking.followed(now)))
@@ -38,7 +38,7 @@ def predict(now: Round) -> None:
     elif now.proposed:
         for line in proposal_recall.lines(now.context):
             now.context.tell(f"round {now.number}: {line}")
-        proposals.of_pool(now, wanted)
+        proposed_boxes.of_pool(now, wanted)
     else:
         _detect(now, wanted)
     if "labelled_probability" in run.inputs:

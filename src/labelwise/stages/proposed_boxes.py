@@ -35,32 +35,33 @@ def of_pool(now: Round, wanted: np.ndarray) -> None:
     """A round whose boxes are proposed: those of the wanted images; of a frozen detector the objects that it keeps."""
     if now.run.reads_objects:
         frozen_detector.propose(now, wanted)
-    else:
-        _write(now, wanted)
+        return
+    for scale in dict.fromkeys((1.0, *(now.run.query.scales if now.unit.SCALES else ()))):
+        _write(now, wanted, scale)
 
 
-def _write(now: Round, wanted: np.ndarray) -> None:
+def _write(now: Round, wanted: np.ndarray, scale: float = 1.0) -> None:
+    """At a magnification, where regions ask for it."""
     run, pool, device = now.run, now.pool, now.context.device
-    model = named(
-        run.predict.proposals or "", pool.classes, run.predict.proposals_px, run.predict.proposals_most, device
-    )
+    rule, size_px = run.predict, round(scale * run.predict.proposals_px)
+    model = named(rule.proposals or "", pool.classes, size_px, rule.proposals_most, device)
     with (
-        files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer,
+        files.DetectionWriter(now.folder.predictions(scale), len(pool), rule.shard_images) as writer,
         now.context.bar(now.title("propose"), len(wanted)) as advance,
     ):
         summary = predict(
             model,
-            now.context.images("pool", max(1.0, run.predict.proposals_px / run.data.image_size_px)),
+            now.context.images("pool", max(scale, size_px / run.data.image_size_px)),
             wanted,
             writer,
             n_images=len(pool),
-            views=[(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else [],
+            views=[(choice.name, choice.settings) for choice in rule.views] if run.needs_views else [],
             seed=run.seed,
             round_number=now.number,
-            batch_size=run.predict.batch_size,
+            batch_size=rule.batch_size,
             device=device,
             min_score=0.0,
-            shard_images=run.predict.shard_images,
+            shard_images=rule.shard_images,
             names=pool.names,
             progress=advance,
         )
