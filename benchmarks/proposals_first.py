@@ -8,7 +8,7 @@ surest first: round 1 of `labelwise run` with `predict.proposals` and `budget.st
 nothing was chosen on them but the order of the proposals and their suppression (`proposals.py`: fod_a's pool). Seconds
 by the cost table: a question is a verification (2 s); `as_is_s` takes a box that overlaps its object by IoU 0.5 as it
 is, `mended_s` draws every one anew (the table's `adjust`: what `labelwise run` counts); `mean_iou` tells how well they
-fit. Drawing: every one of the same images is inspected, every object drawn. A row for each seed, and the means of a set.
+fit. Drawing: every one of the same images is inspected, every object drawn. A row for each seed, and the means of it.
 """
 
 from __future__ import annotations
