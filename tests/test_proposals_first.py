@@ -164,6 +164,16 @@ def test_the_page_offers_no_class_where_nobody_said_one(tmp_path: Path, weights:
         assert Shown(context).class_of(query) == label
 
 
+def test_regions_of_proposed_boxes_are_looked_for_at_every_magnification(tmp_path: Path, weights: Path) -> None:
+    more = ('query={unit="region", score="random", select="top", scales=[1.0, 1.5]}', "predict.proposals_px=96")
+    context = begun(tmp_path / "p", f"predict.proposals={weights}", "budget.start_images=2", *more)
+    for name in (*STAGES, "predict", "score", "select", "ask"):
+        loop.run_next(context, name)
+    asked = Round(context, 1).queries()
+    assert len(asked) == 6 and {query.unit for query in asked} == {"region"}
+    assert {len(Round(context, 1).detections(scale=scale)) > 0 for scale in (1.0, 1.5)} == {True}
+
+
 def test_a_frozen_detector_asks_about_its_own_objects(tmp_path: Path, weights: Path) -> None:
     own = (
         'model={name="frozen"}',
