@@ -92,6 +92,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def window() -> Iterator[Any]:
+    """A real browser that the tests of a file share: each opens a context of its own."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def chromium() -> Iterator[Any]:
     """A real browser."""

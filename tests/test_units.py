@@ -78,12 +78,13 @@ def test_a_verdict_means_the_same_in_every_unit() -> None:
 
 @each
 def test_the_page_draws_it(name: str) -> None:
-    unit, script = units.find(name), (catalog.PACKAGE / "web" / "static" / "app.js").read_text(encoding="utf-8")
+    unit, static = units.find(name), catalog.PACKAGE / "web" / "static"
+    script, actions = ((static / name).read_text(encoding="utf-8") for name in ("units.js", "actions.js"))
     rows = re.findall(rf"^    {unit.PAGE}: \[(.*)\],$", script, re.MULTILINE)
     assert len(rows) == 2, "its question, then its buttons"
-    actions = re.findall(r'^  "?([a-z-]+)"?\(.*\) \{', script.partition("const actions = {")[2], re.MULTILINE)
+    known = re.findall(r'^  "?([a-z-]+)"?\(.*\) \{', actions.partition("const actions = {")[2], re.MULTILINE)
     buttons = re.findall(r'\["([a-z-]+)", ".+?", "\w+"', rows[1])
-    assert buttons and set(buttons) <= {*actions, *unit.VERDICTS}, "a button is an action of the page, or a verdict"
+    assert buttons and set(buttons) <= {*known, *unit.VERDICTS}, "a button is an action of the page, or a verdict"
     without = {word for word, meaning in unit.VERDICTS.items() if meaning.boxes == "none"} - {units.SKIPPED}
     said = {"background": "reject", "duplicate": "duplicate"}
     assert {said.get(word, word) for word in without} <= set(buttons), (
@@ -348,7 +349,7 @@ def test_a_file_that_is_dropped_in_is_a_unit_and_is_checked(tmp_path: Path) -> N
     package = tmp_path / "src" / "labelwise"
     shutil.copytree(catalog.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "recipes"))
     shutil.copy(FAKE, package / "units" / "presence.py")
-    script = package / "web" / "static" / "app.js"
+    script = package / "web" / "static" / "units.js"
     text = script.read_text(encoding="utf-8")
     rows = '["Is there any object?", ""]', '[["present", "There is one", "A", true], ["empty", "Nothing", "N"]]'
     drawn = iter(rows)

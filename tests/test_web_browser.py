@@ -179,7 +179,7 @@ class Drawn:
 
     def new_context(self, **how: Any) -> Any:
         context = self.browser.new_context(**how)
-        context.route("**/app.js*", self._draw)
+        context.route("**/units.js*", self._draw)
         return context
 
     def _draw(self, route: Any) -> None:
@@ -211,10 +211,10 @@ def test_a_grid_is_answered_by_one_key(site: Any, chromium: Any, tmp_path: Path)
     view = View(chromium, here, tmp_path)
     view.keys("g")
     view.wait_for_text("#file", "^8 images")
-    captions = view.page.locator("#grid figcaption").all_inner_texts()
+    captions = view.page.locator("#grid p").all_inner_texts()
     assert captions == ["dog?"] * 8, "only images of the class that the first one was predicted to be"
     view.keys(" ", "ArrowRight", "ArrowRight", " ", "ArrowDown")
-    view.page.locator("#grid figure").nth(4).click()
+    view.page.locator("#grid [role=option]").nth(4).click()
     view.wait_for_text("#hint", "^3 of 8 chosen")
     view.picture("grid_1366")
     view.keys("3")  # three birds by one key
@@ -222,7 +222,7 @@ def test_a_grid_is_answered_by_one_key(site: Any, chromium: Any, tmp_path: Path)
     view.keys("e", "a")  # the rest are what they were predicted to be
     view.wait_for_text("#question", "Which class are these images")
     here.stored(8)
-    view.page.locator("#grid figcaption").first.filter(has_text="cat?").wait_for()
+    view.page.locator("#grid p").first.filter(has_text="cat?").wait_for()
     view.keys("s", "2")  # the first of the cats alone
     got = here.stored(9)
     assert [row["rank"] for row in got] == [0, 1, 2, 4, 6, 8, 10, 12, 14]

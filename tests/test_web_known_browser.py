@@ -34,7 +34,7 @@ def test_a_known_question_is_followed_by_what_is_right_and_told_to_the_owner_alo
         known_questions.add(connection, 1, some)
 
     view = View(chromium, here, tmp_path)
-    view.keys("?")
+    view.keys("i")
     view.wait_for_text("#guidelines", "Whiskers count")
     view.picture("guidelines_1366")
     view.keys("Escape")

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from labelwise.project import opening
+from labelwise.project.context import Context
 from labelwise.types import Query
 
 CHROMIUM = shutil.which("chromium")
@@ -25,7 +27,7 @@ SIZE = (640, 480)
 BOX = (200.0, 150.0, 320.0, 260.0)
 
 
-def images(root: Path, n: int) -> None:
+def images(root: Path, n: int, classes: Sequence[str] = CLASSES) -> None:
     (root / "images").mkdir(parents=True)
     records = []
     for i in range(n):
@@ -39,7 +41,7 @@ def images(root: Path, n: int) -> None:
         picture.save(root / "images" / f"{i:02d}.png")
         records.append({"id": i, "file_name": f"{i:02d}.png", "width": SIZE[0], "height": SIZE[1]})
     whole = [{"id": i, "image_id": i, "category_id": 0, "bbox": [0, 0, *SIZE], "iscrowd": 0} for i in range(n)]
-    names = [{"id": k, "name": name} for k, name in enumerate(CLASSES)]
+    names = [{"id": k, "name": name} for k, name in enumerate(classes)]
     (root / "annotations.json").write_text(json.dumps({"images": records, "annotations": whole, "categories": names}))
 
 
@@ -76,13 +78,24 @@ def moved(frames: int) -> list[float]:
 class Site:
     """A project that people answer, its server in a thread, and the owner's link."""
 
-    def __init__(self, folder: Path, unit: str, n: int, *, kinds: int = 1, asks: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        unit: str,
+        n: int,
+        *,
+        kinds: int = 1,
+        asks: bool = True,
+        draw: Callable[[Path, int], None] = images,
+        before: Callable[[Context], None] | None = None,
+    ) -> None:
+        """`draw` makes the images and their file of annotations; `before` prepares the project that a page opens."""
         import uvicorn
 
         from labelwise.web import server
 
         unit, films = unit.removeprefix("film "), unit in ("frame", "film box")
-        (film if films else images)(folder / "data", max(n, 2))
+        (film if films else draw)(folder / "data", max(n, 2))
         recipe = folder / "recipe.toml"
         classifies = unit == "class"
         query = (
@@ -124,6 +137,8 @@ class Site:
         if asks:
             self.ledger.mark_started(1, "ask")
             self.ledger.add_queries(1, queries)
+        if before is not None:
+            before(self.opened)
         self.page = server.Page(self.opened)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

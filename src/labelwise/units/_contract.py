@@ -59,7 +59,7 @@ class Unit(Protocol):
     AT_MOST_ONE: frozenset[str]
     """The units of a budget of which an answer costs at most one."""
     PAGE: str
-    """How the labelling page draws it (`web/static/app.js`)."""
+    """How the labelling page draws it (`web/static/units.js`)."""
 
     def candidates(self, shard: Shard) -> Candidates:
         """What may be asked about in some images of the pool, by image."""

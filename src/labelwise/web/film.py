@@ -30,7 +30,6 @@ from labelwise.tracks import follow
 from labelwise.tracks.flow import Flow
 from labelwise.types import LabelwiseError, Query, Suggestion, Tracks
 from labelwise.types.overlap import iou_matrix
-from labelwise.web.predicted import Predicted
 from labelwise.web.shown import Shown
 
 REACH = 15
@@ -48,7 +47,7 @@ class Film:
     """The films of one project, for its page."""
 
     def __init__(self, context: Context, shown: Shown) -> None:
-        self._context, self._shown, self._predicted = context, shown, Predicted(context)
+        self._context, self._shown, self._predicted = context, shown, shown.predicted
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow")
         self._lock = threading.Lock()
         self._open: OrderedDict[range, Flow] = OrderedDict()

@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +39,7 @@ from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
 from labelwise.web.film import Film
 from labelwise.web.overview import overview, run_state
 from labelwise.web.shown import Passed, Shown
+from labelwise.web.tiles import Tiles
 
 STATIC = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -64,11 +65,14 @@ class Page:
         ask = context.run.ask
         self.leases = Leases(self.ledger, lease_s, ask.overlap, ask.known_share > 0, ask.again)
         self.shown = Shown(context)
+        self.tiles = Tiles(self.shown)
         self.prices = Prices(context)
         self.film = Film(context, self.shown)
         mark = hashlib.sha256(str(context.project.folder.resolve()).encode()).hexdigest()[:8]
         self._standing: dict[str, Any] = run_state(context)
         self._counted_until, self._counting = 0.0, threading.Lock()
+        if "asked" in self._standing:
+            self.shown.predicted.of_round(self._standing["round"])  # read by the time that somebody comes
         self.access = Access(self.people, f"labelwise_{mark}", secure=secure)
 
     def give(self, person: Person, want: Want) -> dict[str, Any]:
@@ -103,10 +107,11 @@ class Page:
             finally:
                 self._counting.release()
 
-    def _count(self, person: Person, more: int) -> None:
+    def _count(self, person: Person, more: int, counts: bool = True) -> None:
         by = self._standing.get("by")
         if by is not None:
             by[person.name] = by.get(person.name, 0) + more
+            self._standing["answered"] += more if counts else 0
 
     def undo(self, person: Person, window: Window) -> dict[str, Any]:
         """Takes the last answer back and shows its query again."""
@@ -130,7 +135,7 @@ class Page:
         )
         done, leases = await asyncio.wrap_future(served)
         assert done is not None
-        self._count(person, 0 if done.repeated else 1)
+        self._count(person, 0 if done.repeated else 1, done.counts)
         stored = {"answer": done.answer_id, "counts": done.counts, "repeated": done.repeated, "told": told}
         stored["feedback"] = guidelines.feedback(self.ledger, answer, self.context.run.ask.feedback)
         return stored | self._given(person, leases)
@@ -242,8 +247,15 @@ def _for_people(app: FastAPI, page: Page) -> None:
 
     @app.get("/api/images/{number}/{side}")
     def image(_person: Someone, number: Number, side: Number) -> Response:
+        return jpeg(number, lambda: page.shown.jpeg(number, side))
+
+    @app.get("/api/images/{number}/tiles/{column}/{row}")
+    def tile(_person: Someone, number: Number, column: Number, row: Number) -> Response:
+        return jpeg(number, lambda: page.tiles.jpeg(number, column, row))
+
+    def jpeg(number: int, read: Callable[[], bytes]) -> Response:
         try:
-            content = page.shown.jpeg(number, side)
+            content = read()
         except Passed:
             raise HTTPException(410, f"image {number} cannot be shown now; its queries are passed over") from None
         except LabelwiseError:

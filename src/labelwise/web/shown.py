@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
@@ -24,6 +24,7 @@ from labelwise.queue.lease_queue import Lease
 from labelwise.types import Answer, LabelwiseError, Query, Suggestion
 from labelwise.units import IN_REGION
 from labelwise.web.bodies import Offered
+from labelwise.web.predicted import Predicted
 
 SIDES = (320, 1280, 2560)
 """Longest side of the copies of an image that the page may ask for, in pixels."""
@@ -54,6 +55,7 @@ class Shown:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.predicted = Predicted(context)
         self._classifies = context.run.classifies  # it looks at the model's file: not for every query
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
@@ -86,6 +88,7 @@ class Shown:
             "score": query.score,
             "reason": {name: part for name, part in query.reason.items() if name != REVIEWS},
             "reviews": REVIEWS in query.reason,
+            "likely": [] if number is None else self.predicted.likely(query, number),
             "before": None if lease.before is None else spoken(lease.before, pool.number_of),
             **lease.known,
         }
@@ -159,21 +162,18 @@ class Shown:
             Passed: it is gone or cannot be read; its queries are passed over until it is back.
             LabelwiseError: there is no such image, or it is too large to be decoded safely.
         """
-        pool = self._context.pool
-        if side not in SIDES or not 0 <= number < len(pool):
-            raise LabelwiseError(f"image {number} at {side} pixels: there is no such image")
+        if side not in SIDES:
+            raise LabelwiseError(f"image {number} at {side} pixels: there is no such copy; expected one of {SIDES}")
         with self._lock:
             if (number, side) in self._kept:
                 self._kept.move_to_end((number, side))
                 return self._kept[number, side]
-        if int(pool.width_px[number]) * int(pool.height_px[number]) > MOST_PIXELS:
-            raise LabelwiseError(f"image {number} has more than {MOST_PIXELS} pixels: too large for the page")
-        with self._decoding:
-            try:
-                content = self._encode(number, side)
-            except LabelwiseError as error:
-                availability.pass_over(self._context, number)
-                raise Passed(str(error)) from error
+        with self.decoded(number) as pixels:
+            image = Image.fromarray(pixels)
+            image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            out = BytesIO()
+            image.save(out, "JPEG", quality=88)
+            content = out.getvalue()
         with self._lock:
             if (number, side) not in self._kept:
                 self._kept[number, side] = content
@@ -182,18 +182,28 @@ class Shown:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return content
 
+    @contextmanager
+    def decoded(self, number: int) -> Iterator[np.ndarray]:
+        """The pixels of an image of the pool, uint8 [h, w, 3], of `DECODERS` at a time.
+
+        Raises:
+            Passed: it is gone or cannot be read; its queries are passed over until it is back.
+            LabelwiseError: there is no such image, or it is too large to be decoded safely.
+        """
+        pool = self._context.pool
+        if not 0 <= number < len(pool):
+            raise LabelwiseError(f"image {number}: there is no such image")
+        if int(pool.width_px[number]) * int(pool.height_px[number]) > MOST_PIXELS:
+            raise LabelwiseError(f"image {number} has more than {MOST_PIXELS} pixels: too large for the page")
+        with self._decoding:
+            try:
+                pixels = self.pixels(number) if pool.pixels is None else pool.pixels[number]
+            except LabelwiseError as error:
+                availability.pass_over(self._context, number)
+                raise Passed(str(error)) from error
+            yield pixels
+
     def pixels(self, number: int) -> np.ndarray:
         """An image of the pool at its full size, uint8 [h, w, 3]; of a film one reader reads."""
         with self._film if self._context.pool.frames is not None else nullcontext():
             return self._context.frame(number)
-
-    def _encode(self, number: int, side: int) -> bytes:
-        pool = self._context.pool
-        if pool.pixels is not None:
-            image = Image.fromarray(pool.pixels[number])
-        else:
-            image = Image.fromarray(self.pixels(number))
-        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        out = BytesIO()
-        image.save(out, "JPEG", quality=88)
-        return out.getvalue()

@@ -1,5 +1,6 @@
 // The person's own password, and the way out.
 import { post } from "./api.js";
+import { t } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -33,7 +34,7 @@ export function account(me, { message, leaving, failed }) {
       await post("/api/password", { password: $("new-password").value });
       $("new-password").value = "";
       $("account").close();
-      message(`Your password is set: enter as ${me.name} at ${location.origin}/enter`);
+      message(t("Your password is set: enter as {name} at {address}", { name: me.name, address: `${location.origin}/enter` }));
     } catch (problem) {
       $("password-problem").textContent = problem.message;
       $("new-password").focus();

@@ -1,12 +1,13 @@
 // The owner's question before a class is added: what does everything that was looked over so far say of it?
 import { post } from "./api.js";
+import { t } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 
 /** Asks, and adds the class; whether it was added. An image's class holds as it is: there is nothing to ask. */
 export function asked(name, kind) {
   const dialog = $("add-class");
-  $("add-name").textContent = `Add “${name}” as a class?`;
+  $("add-name").textContent = t("Add “{name}” as a class?", { name });
   $("add-looked").hidden = kind === "class";
   $("add-problem").textContent = "";
   $("add-again").checked = true;

@@ -56,8 +56,14 @@ export class Editor extends Stage {
 
   /** A suggestion becomes a box; where one box is asked about, this box. */
   take(k = this.marked) {
+    if (!this.isOpen(this.offers[k])) return;
+    this.accept(k);
+    this.draw();
+    this.changed();
+  }
+
+  accept(k) {
     const offer = this.offers[k];
-    if (!this.isOpen(offer)) return;
     if (!this.draws) this.offers.forEach((other) => { if (other.state === "taken") other.state = OPEN; });
     offer.state = "taken";
     const made = { box: this.cut(offer.box), label: offer.label, tag: offer.tag, from: k };
@@ -65,12 +71,13 @@ export class Editor extends Stage {
     else this.boxes = [made];
     this.selected = this.boxes.length - 1;
     this.settle();
-    this.draw();
-    this.changed();
   }
 
-  takeAll() {
-    this.offers.forEach((offer, k) => { if (this.isOpen(offer)) this.take(k); });
+  /** All at once: one edit. */
+  takeAll(wanted = () => true) {
+    const before = this.boxes.length;
+    this.offers.forEach((offer, k) => { if (this.isOpen(offer) && wanted(offer)) this.accept(k); });
+    if (this.boxes.length === before) return;
     this.selected = -1;
     this.draw();
     this.changed();
@@ -80,7 +87,7 @@ export class Editor extends Stage {
   lend(lent) {
     const wanted = new Set(lent.map(key)), before = this.offers.filter((offer) => offer.state !== "gone" && !wanted.has(key(offer)));
     this.suggest([...before, ...lent]);
-    this.offers.forEach((offer, k) => { if (wanted.has(key(offer))) this.take(k); });
+    this.takeAll((offer) => wanted.has(key(offer)));
   }
 
   refuse(k = this.marked) {

@@ -1,8 +1,11 @@
 // A film: the frames before and after, at full size and as a strip; and what is suggested for the frame, or any image.
 import { get } from "./api.js";
+import { make } from "./layer.js";
+import { count, t } from "./texts.js";
 
 const AGAIN_MS = 600; // the flow is being computed: ask again
-const SVG = "http://www.w3.org/2000/svg";
+
+const signed = (late) => `${late < 0 ? "−" : "+"}${Math.abs(late).toFixed(2)}`;
 
 export class Film {
   /** `url` of an image; `told`: where the page looks, "" when at the frame that is asked about; `offered`: suggestions came. */
@@ -59,7 +62,7 @@ export class Film {
     try {
       const here = await this.frame(this.at), next = way < 0 ? here.before : here.after;
       if (next >= 0) await this.go(next);
-      else this.told(`The film ${way < 0 ? "begins" : "ends"} here`);
+      else this.told(way < 0 ? t("The film begins here") : t("The film ends here"));
     } catch (problem) { this.failed(problem); } finally { this.busy = false; }
   }
 
@@ -71,10 +74,11 @@ export class Film {
     await picture.decode();
     if (query !== this.query || turn !== this.turn) return; // another query, or back meanwhile
     this.at = number;
-    this.editor.lookAway({ url, known: query.kind === "class" ? [] : there.boxes.map(({ box, label }) => ({ box, tag: this.nameOf(label) })) });
+    this.editor.lookAway({ url, image: there, known: query.kind === "class" ? [] : there.boxes.map(({ box, label }) => ({ box, tag: this.nameOf(label) })) });
     const own = query.strip.find((frame) => frame.number === query.image.number).time_s, late = there.time_s - own;
     const n = Math.abs(number - query.image.number);
-    this.told(`${n} frame${n > 1 ? "s" : ""} ${number < query.image.number ? "before" : "after"} (${late < 0 ? "−" : "+"}${Math.abs(late).toFixed(2)} s)`);
+    const where = number < query.image.number ? count(n, "{n} frame before", "{n} frames before") : count(n, "{n} frame after", "{n} frames after");
+    this.told(`${where} (${signed(late)} s)`);
     this.draw();
     this.prefetch(number);
   }
@@ -100,10 +104,10 @@ export class Film {
       const made = document.createElement("figure"), go = document.createElement("button"), text = document.createElement("figcaption");
       const late = time_s - own, box = track.find((one) => one.number === number)?.box, lost = track.length > 0 && !box;
       go.type = "button";
-      go.setAttribute("aria-label", late ? `the frame ${Math.abs(late).toFixed(2)} s ${late < 0 ? "before" : "after"}` : "this frame");
+      go.setAttribute("aria-label", late ? t("the frame at {time} s", { time: signed(late) }) : t("this frame"));
       go.addEventListener("click", () => this.go(number).catch(this.failed));
       if (!lost) go.append(this.crop(number, box));
-      text.textContent = lost ? "out of sight" : late ? `${late > 0 ? "+" : "−"}${Math.abs(late).toFixed(2)} s` : "this one";
+      text.textContent = lost ? t("out of sight") : late ? `${signed(late)} s` : t("this one");
       made.classList.toggle("this", number === query.image.number);
       made.classList.toggle("here", number === this.at);
       made.append(go, text);
@@ -112,20 +116,15 @@ export class Film {
   }
 
   crop(number, box) {
-    const { image } = this.query, [width, height] = image.size, picture = document.createElementNS(SVG, "image"), made = document.createElementNS(SVG, "svg");
+    const { image } = this.query, [width, height] = image.size;
     let view = [0, 0, width, height];
     if (box) {
       const side = 1.8 * Math.max(box[2] - box[0], box[3] - box[1], 16);
       view = [(box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2, side, side];
     }
-    made.setAttribute("viewBox", view.join(" "));
-    for (const [name, value] of [["href", box ? this.url({ number, size: image.size }) : `/api/images/${number}/320`], ["width", width], ["height", height], ["preserveAspectRatio", "none"]]) picture.setAttribute(name, value);
-    made.append(picture);
-    if (box) {
-      const frame = document.createElementNS(SVG, "rect");
-      for (const [name, value] of [["x", box[0]], ["y", box[1]], ["width", box[2] - box[0]], ["height", box[3] - box[1]], ["class", "own"]]) frame.setAttribute(name, value);
-      made.append(frame);
-    }
+    const made = make("svg", { viewBox: view.join(" ") }), href = box ? this.url({ number, size: image.size }) : `/api/images/${number}/320`;
+    make("image", { href, width, height, preserveAspectRatio: "none" }, made);
+    if (box) make("rect", { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1], class: "own" }, made);
     return made;
   }
 }

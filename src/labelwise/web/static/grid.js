@@ -1,6 +1,8 @@
 // A grid of images for which one class is asked, of one predicted class each time: choose several, one key answers all.
 // A list box: the arrow keys move, the space bar chooses; a click or a tap does both.
 
+import { t } from "./texts.js";
+
 export class Grid {
   /** `changed`: called when a person has moved or chosen. */
   constructor(box, changed) {
@@ -35,13 +37,13 @@ export class Grid {
   }
 
   tile(query, nameOf) {
-    const tile = document.createElement("figure"), picture = document.createElement("img"), text = document.createElement("figcaption");
+    const tile = document.createElement("div"), picture = document.createElement("img"), text = document.createElement("p");
     tile.setAttribute("role", "option");
     tile.dataset.query = query.query;
     picture.src = `/api/images/${query.image.number}/320`;
-    picture.alt = query.image.name;
+    picture.alt = t("image {number}", { number: query.image.number }); // its name could give the class away
     picture.draggable = false;
-    text.textContent = query.label === null ? `image ${query.rank + 1}` : `${nameOf(query.label)}?`;
+    text.textContent = query.label === null ? picture.alt : `${nameOf(query.label)}?`;
     tile.append(picture, text);
     return tile;
   }

@@ -22,10 +22,11 @@ export class History {
     try { return JSON.parse(localStorage.getItem(this.key))?.state ?? null; } catch { return null; }
   }
 
-  /** After a change. What a person has not done (suggestions that come) is `silent`: part of the state that is there. */
+  /** After a change. Suggestions that come are no edit (`silent`): they are part of the state that is there, and what a
+   * person is drawing meanwhile is not. */
   note(silent = false) {
     if (!this.key) return;
-    const now = JSON.stringify(this.editor.state);
+    const { state } = this.editor, now = JSON.stringify(silent ? { ...JSON.parse(this.states[this.at]), offers: state.offers } : state);
     if (now === this.states[this.at]) return;
     if (silent) this.states[this.at] = now;
     else {

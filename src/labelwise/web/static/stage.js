@@ -1,19 +1,17 @@
 // The image with its boxes, as one SVG whose user units are pixels of the original image: zooming and panning change
 // the viewBox and nothing else, so that a box is edited exactly at any zoom. Mouse, pen and touch are pointers alike.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { Layer, make } from "./layer.js";
+import { Tiles } from "./tiles.js";
+
 const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 const LEAST = 1; // pixels: the smallest side of a box
+const SLACK = 80; // pixels of the screen: so far an edge of the image may be moved into the view
 export const OPEN = "open"; // a suggestion that is neither "taken" nor "refused", nor "gone" (no longer suggested)
 
 const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
 
-function make(name, attributes = {}, parent = null) {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  parent?.append(node);
-  return node;
-}
+export const NOTHING = { image: { number: -1, size: [100, 100] }, url: "", focus: null, known: [], covered: [], boxes: [], offers: [], limit: null, draws: false };
 
 export class Stage {
   /** `changed`: called when a person has moved, drawn or selected a box. */
@@ -22,10 +20,13 @@ export class Stage {
     this.changed = changed;
     this.pointers = new Map();
     this.image = make("image", { preserveAspectRatio: "none" }, svg);
+    this.tiles = new Tiles(make("g", { class: "tiles" }, svg));
     this.dim = make("path", { class: "dim", "fill-rule": "evenodd" }, svg);
     this.back = make("g", {}, svg);
-    this.front = make("g", {}, svg);
-    this.reset({ size: [100, 100], url: "", focus: null, known: [], covered: [], boxes: [], offers: [], limit: null, draws: false });
+    this.area = make("g", {}, this.back);
+    this.layers = { known: new Layer(make("g", {}, this.back)), offers: new Layer(make("g", { class: "boxes" }, svg)), own: new Layer(make("g", { class: "boxes" }, svg)) };
+    this.front = make("g", { class: "boxes" }, svg);
+    this.reset(NOTHING);
     svg.addEventListener("pointerdown", (event) => this.down(event));
     svg.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, (event) => this.up(event));
@@ -33,26 +34,29 @@ export class Stage {
     svg.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     svg.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(2 ** (event.deltaY / 400), this.at(event)); }, { passive: false });
     svg.addEventListener("contextmenu", (event) => event.preventDefault());
-    new ResizeObserver(() => this.draw()).observe(svg);
+    new ResizeObserver(() => this.resize()).observe(svg);
   }
 
-  /** `focus`: the rectangle that stays bright; `limit`: where boxes may be; `boxes`: [{box, label, tag, from}] to edit,
-   * `from`: the suggestion that one was made of, by its place in `offers`: [{box, label, tag, origin, image, state}]. */
-  reset({ size, url, focus, known, covered, boxes, offers = [], limit, draws }) {
-    Object.assign(this, { size, url, focus, known, covered, boxes, offers, draws, drag: null, away: null });
+  /** `image`: its number and size; `focus`: the rectangle that stays bright; `limit`: where boxes may be; `boxes`:
+   * [{box, label, tag, from}] to edit, `from`: the suggestion that one was made of, by its place in `offers`: [{box, label, tag, origin, image, state}]. */
+  reset({ image, url, focus, known, covered, boxes, offers = [], limit, draws }) {
+    const { size } = image;
+    Object.assign(this, { of: image, size, url, focus, known, covered, boxes, offers, draws, drag: null, away: null });
     this.limit = limit ?? [0, 0, ...size];
     this.selected = boxes.length === 1 && !draws ? 0 : -1;
     this.marked = offers.findIndex((offer) => this.isOpen(offer));
     this.image.setAttribute("width", size[0]);
     this.image.setAttribute("height", size[1]);
-    this.picture(url);
+    this.picture(url, image);
+    this.measure();
     this.fit();
   }
 
   /** Whether a suggestion is shown: nothing was said of it, and the model is as sure as a person wants (`threshold`). */
   isOpen(offer) { return offer?.state === OPEN && (offer.score ?? 1) >= (this.threshold ?? 0); }
 
-  picture(url) {
+  picture(url, image) {
+    this.tiles.of(url ? image : null);
     if (url) this.image.setAttribute("href", url);
     else this.image.removeAttribute("href");
   }
@@ -61,7 +65,8 @@ export class Stage {
   lookAway(there) {
     this.away = there;
     this.drag = null;
-    this.picture(there ? there.url : this.url);
+    this.picture(there ? there.url : this.url, there ? there.image : this.of);
+    this.tiles.look(this.view, this.unit);
     this.draw();
   }
 
@@ -76,30 +81,50 @@ export class Stage {
     this.look((x1 + x2) / 2 - w / 2, (y1 + y2) / 2 - h / 2, w, h);
   }
 
-  whole() { this.look(0, 0, ...this.size); }
+  whole() {
+    this.look(0, 0, ...this.size);
+    this.view.whole = true;
+  }
 
-  look(x, y, w, h) {
-    const [width, height] = this.size;
-    x = Math.min(Math.max(x, -w * 0.75), width - w * 0.25);
-    y = Math.min(Math.max(y, -h * 0.75), height - h * 0.25);
-    this.view = { x, y, w, h };
-    this.svg.setAttribute("viewBox", `${x} ${y} ${w} ${h}`);
+  measure() {
+    const { width, height } = this.svg.getBoundingClientRect();
+    this.screen = [Math.max(1, width), Math.max(1, height)];
+  }
+
+  resize() {
+    const { x, y, w, h, fits, whole } = this.view, k = this.unit;
+    this.measure();
+    const [width, height] = this.screen;
+    if (fits) whole ? this.whole() : this.fit();
+    else this.look(x + (w - k * width) / 2, y + (h - k * height) / 2, k * width, k * height, SLACK);
+  }
+
+  /** Shows a rectangle of the image, and around it what the stage has room for. Without `slack` nothing beyond the image
+   * is seen, unless all of it is: its edges fill the view. */
+  look(x, y, w, h, slack = 0) {
+    const [width, height] = this.screen, k = Math.max(w / width, h / height);
+    const place = (start, span, seen, full) => {
+      const free = full - seen, least = free < 0 ? free / 2 : 0, most = free < 0 ? free / 2 : free;
+      return Math.min(Math.max(start - (seen - span) / 2, least - slack * k), most + slack * k);
+    };
+    const [seenW, seenH] = [k * width, k * height];
+    this.view = { x: place(x, w, seenW, this.size[0]), y: place(y, h, seenH, this.size[1]), w: seenW, h: seenH, fits: !slack };
+    this.unit = k;
+    this.svg.setAttribute("viewBox", `${this.view.x} ${this.view.y} ${seenW} ${seenH}`);
+    this.tiles.look(this.view, k);
     this.draw();
   }
 
   zoom(factor, about = null) {
     const { x, y, w, h } = this.view;
-    const least = 8, most = 4 * Math.max(...this.size);
-    const k = Math.min(Math.max(factor, least / Math.max(w, h)), most / Math.max(w, h));
+    const least = 8 / Math.max(w, h), most = 1.5 * Math.max(this.size[0] / w, this.size[1] / h);
+    const k = Math.min(Math.max(factor, least), Math.max(most, least));
     const [px, py] = about ?? [x + w / 2, y + h / 2];
-    this.look(px - (px - x) * k, py - (py - y) * k, w * k, h * k);
+    this.look(px - (px - x) * k, py - (py - y) * k, w * k, h * k, SLACK);
   }
 
   /** Image pixels per pixel of the screen. */
-  get scale() {
-    const matrix = this.svg.getScreenCTM();
-    return matrix && matrix.a ? 1 / matrix.a : 1;
-  }
+  get scale() { return this.unit; }
 
   at(event) {
     const matrix = this.svg.getScreenCTM();
@@ -111,50 +136,42 @@ export class Stage {
 
   draw() {
     if (!this.view) return;
-    const unit = this.scale;
-    const path = ([x1, y1, x2, y2]) => `M${x1} ${y1}H${x2}V${y2}H${x1}Z`;
-    const far = [-1e5, -1e5, 1e5, 1e5];
+    const unit = this.unit, top = this.view.y, path = ([x1, y1, x2, y2]) => `M${x1} ${y1}H${x2}V${y2}H${x1}Z`;
     const lit = this.draws || !this.boxes.length ? this.focus : this.boxes[0].box; // a candidate stays lit as it moves
-    this.dim.setAttribute("d", lit ? path(far) + path(lit) : "");
+    this.dim.setAttribute("d", lit ? path([-1e5, -1e5, 1e5, 1e5]) + path(lit) : "");
     this.dim.classList.toggle("strong", this.draws);
-    this.back.replaceChildren();
+    this.area.replaceChildren();
     this.front.replaceChildren();
-    if (this.away) return this.drawKnown(this.away.known, unit);
-    for (const box of this.covered) this.rect(this.back, box, "covered");
-    if (this.focus && this.draws) this.rect(this.back, this.focus, "focus");
-    this.drawKnown(this.known, unit);
-    this.offers.forEach((offer, k) => {
-      if (!this.isOpen(offer)) return;
-      this.rect(this.front, offer.box, "under");
-      this.rect(this.front, offer.box, k === this.marked ? "offer marked" : "offer").dataset.offer = k;
-      this.tag(this.front, offer.box, offer.score === undefined ? `${offer.tag}?` : `${offer.tag}? ${Math.round(100 * offer.score)} %`, unit, "offer");
-    });
-    const below = this.boxes.map((item, k) => k).sort((a, b) => area(this.boxes[b].box) - area(this.boxes[a].box)); // nested ones on top
-    for (const k of below) {
-      const item = this.boxes[k];
-      this.rect(this.front, item.box, "under");
-      this.rect(this.front, item.box, k === this.selected ? "own chosen" : "own").dataset.box = k;
-      if (item.tag) this.tag(this.front, item.box, item.tag, unit, "own");
-    }
+    const known = (this.away ?? this).known.map(({ box, tag }) => ({ box, kind: "known", text: tag }));
+    this.layers.known.show(known, unit, top);
+    this.layers.offers.show(this.away ? [] : this.drawnOffers(), unit, top);
+    this.layers.own.show(this.away ? [] : this.drawnBoxes(), unit, top);
+    if (this.away) return;
+    for (const box of this.covered) this.rect(box, "covered");
+    if (this.focus && this.draws) this.rect(this.focus, "focus");
     if (this.selected >= 0) this.handles(this.boxes[this.selected].box, unit);
   }
 
-  drawKnown(known, unit) {
-    for (const { box, tag } of known) {
-      this.rect(this.back, box, "known");
-      this.tag(this.back, box, tag, unit, "known");
-    }
+  drawnOffers() {
+    return this.offers.map((offer, k) => ({
+      box: offer.box,
+      at: k,
+      kind: k === this.marked ? "offer marked" : "offer",
+      text: offer.score === undefined ? `${offer.tag}?` : `${offer.tag}? ${Math.round(100 * offer.score)} %`,
+      colour: this.colourOf?.(offer.label),
+    })).filter((item) => this.isOpen(this.offers[item.at]));
   }
 
-  rect(parent, [x1, y1, x2, y2], kind) {
-    return make("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), class: kind }, parent);
+  drawnBoxes() {
+    const areas = this.boxes.map(({ box }) => area(box)), below = areas.map((_area, k) => k).sort((a, b) => areas[b] - areas[a]); // nested ones on top
+    return below.map((k) => {
+      const { box, tag, label } = this.boxes[k];
+      return { box, at: k, kind: k === this.selected ? "own chosen" : "own", text: tag ?? "", colour: this.colourOf?.(label) };
+    });
   }
 
-  tag(parent, [x1, y1], text, unit, kind) {
-    const size = 13 * unit;
-    const top = y1 - 4 * unit < this.view.y + size ? y1 + size + 2 * unit : y1 - 4 * unit;
-    const node = make("text", { x: x1 + 2 * unit, y: top, "font-size": size, "stroke-width": 3 * unit, class: kind }, parent);
-    node.textContent = text;
+  rect([x1, y1, x2, y2], kind) {
+    make("rect", { x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1), class: kind }, this.area);
   }
 
   handles([x1, y1, x2, y2], unit) {
@@ -213,7 +230,7 @@ export class Stage {
     const { kind, start, from, handle } = this.drag;
     if (kind === "pan") {
       const k = this.scale;
-      this.look(from.x - (event.clientX - start[0]) * k, from.y - (event.clientY - start[1]) * k, from.w, from.h);
+      this.look(from.x - (event.clientX - start[0]) * k, from.y - (event.clientY - start[1]) * k, from.w, from.h, SLACK);
       return;
     }
     const [x, y] = this.at(event);
@@ -253,7 +270,7 @@ export class Stage {
     const about = this.at({ clientX: (now[0] + other[0]) / 2, clientY: (now[1] + other[1]) / 2 });
     if (span(now) > 0) this.zoom(span(before) / span(now), about);
     const k = this.scale / 2;
-    this.look(this.view.x - (now[0] - before[0]) * k, this.view.y - (now[1] - before[1]) * k, this.view.w, this.view.h);
+    this.look(this.view.x - (now[0] - before[0]) * k, this.view.y - (now[1] - before[1]) * k, this.view.w, this.view.h, SLACK);
   }
 
   // ---- boxes
@@ -265,7 +282,7 @@ export class Stage {
 
   cut([x1, y1, x2, y2]) {
     const [a, b, c, d] = this.limit;
-    return [Math.max(a, x1), Math.max(b, y1), Math.min(c, x2), Math.min(d, y2)];
+    return [Math.max(a, x1), Math.max(b, y1), Math.min(c, x2), Math.min(d, y2)].map((v) => Math.round(100 * v) / 100);
   }
 
   held([x1, y1, x2, y2]) { // moved as a whole, kept inside

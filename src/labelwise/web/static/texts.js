@@ -1,0 +1,36 @@
+// The catalogue: English texts are the keys, and what they are in another language stands in a file of that language.
+// `{name}` is a place for a value. A text that the catalogue lacks (a unit of one's own, words of the server) stays as it is.
+import { german } from "./german.js";
+
+export const LANGUAGES = { en: "English", de: "Deutsch" };
+const CATALOGUES = { de: german };
+
+function chosen() {
+  let kept = "";
+  try { kept = JSON.parse(localStorage.getItem("labelwise look"))?.language ?? ""; } catch { /* nothing that we have kept */ }
+  return [kept, ...navigator.languages.map((tag) => tag.slice(0, 2))].find((tag) => tag in LANGUAGES) ?? "en";
+}
+
+export const language = chosen();
+document.documentElement.lang = language;
+
+export function t(text, values = {}) {
+  const said = CATALOGUES[language]?.[text] ?? text;
+  return said.replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
+}
+
+/** One of them, or `n`. */
+export const count = (n, one, many, values = {}) => t(n === 1 ? one : many, { n, ...values });
+
+/** What stands in the page itself: its texts, labels and placeholders. */
+export function translate(root) {
+  if (!(language in CATALOGUES)) return;
+  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.data.replace(/\s+/g, " "), bare = text.trim();
+    if (bare) texts.currentNode.data = text.replace(bare, () => t(bare));
+  }
+  for (const name of ["aria-label", "placeholder", "title"]) {
+    for (const made of root.querySelectorAll(`[${name}]`)) made.setAttribute(name, t(made.getAttribute(name)));
+  }
+}
