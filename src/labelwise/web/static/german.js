@@ -253,4 +253,8 @@ export const german = {
   "{some} of {n} labelled frames": "{some} von {n} markierten Einzelbildern",
   "{spent} of {budget} {unit}": "{spent} von {budget} {unit}",
   "“{name}” is no class of this project.": "„{name}“ ist keine Klasse dieses Projekts.",
+  "Is this label right: {class}?": "Stimmt dieses Label: {class}?",
+  "Is this label right?": "Stimmt dieses Label?",
+  "Labelled: {class}": "Bisher: {class}",
+  "Tracks": "Spuren",
 };
