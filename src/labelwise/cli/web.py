@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from labelwise.cli import live_run
 from labelwise.cli.console import ProjectOption, app, open_project, out, require_project
 from labelwise.errors import LabelwiseError
 
@@ -64,10 +65,17 @@ def serve(
         ),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Opens the page in your browser.")] = True,
+    live: Annotated[
+        bool,
+        typer.Option(help="Runs the project, too; trains and ranks after every few answers (models frozen, head)."),
+    ] = False,
 ) -> None:
     """Opens the page on which people answer; `labelwise run --oracle people` asks and trains beside it.
 
-    Example: `labelwise serve --project runs/cats --invite Ada --invite Bo`
+    With `--live` that is done here, at the lowest priority, and the model learns within the round: a question profits
+    from the answers before it (`ask.live_answers`, 5).
+
+    Example: `labelwise serve --project runs/cats --live --invite Ada --invite Bo`
     """
     proxies = _proxies(proxy or (), https=https)
     require_project(project)
@@ -75,7 +83,10 @@ def serve(
         from labelwise.web import server
     except ImportError as error:
         raise LabelwiseError(f"the page needs the extra `web`: install labelwise[web] ({error})") from None
-    opened = open_project(project)
+    opened = open_project(project, live_run.settings_of(project) if live else ())
+    if live:
+        with opened.project.lock():  # refused here, and not by a process that nobody looks at
+            pass
     if opened.run.ask.who != "people":
         out.print(
             "The simulated oracle answers this project: `labelwise run --oracle people` makes it wait for people."
@@ -102,10 +113,11 @@ def serve(
     note = opened.project.folder / OPENED
     if browser and host in ("127.0.0.1", "localhost"):
         threading.Timer(1.0, _show, [link, note]).start()  # when the server listens
-    try:
-        server.run(page, host, port, server.LOOPBACK | names, proxies)
-    finally:
-        note.unlink(missing_ok=True)
+    with live_run.beside(project) if live else contextlib.nullcontext():
+        try:
+            server.run(page, host, port, server.LOOPBACK | names, proxies)
+        finally:
+            note.unlink(missing_ok=True)
 
 
 def _is_loopback(host: str) -> bool:

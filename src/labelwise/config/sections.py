@@ -274,6 +274,9 @@ class AskRule(Section):
     prefill: bool = True
     """Where people draw, boxes are suggested: what the model found, and labels of near frames of a film. False: none,
     for a study of what people see by themselves."""
+    live_answers: int | None = Field(None, ge=1)
+    """After every so many answers the model is trained anew and what is not yet shown is ranked anew, within the round;
+    none: after the round. For models that are solved in a second: frozen, head (but its kind linear)."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     learn_cost: bool = False

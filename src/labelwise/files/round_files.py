@@ -19,7 +19,7 @@ WRITES = {
     "predict": ("predictions*", "predicted.parquet", "labelled_probability.parquet"),
     "score": ("scores.parquet", "errors.parquet", "links.parquet"),
     "select": ("picks.parquet",),
-    "ask": ("waiting.json",),
+    "ask": ("waiting.json", "live-*"),
     "label": ("targets.safetensors",),
     "train": ("checkpoint*.safetensors", "history*.npy", "pseudo_labels.parquet", "training*.safetensors"),
     "evaluate": ("metrics.json",),
@@ -74,6 +74,10 @@ class RoundFolder:
     def waiting(self) -> Path:
         """Since when the round waits for people."""
         return self.path / "waiting.json"
+
+    def live(self, number: int) -> Path:
+        """The folder of an update while the round asks: two take turns, so that one can be read while it is made."""
+        return self.path / f"live-{number % 2}"
 
     @property
     def targets(self) -> Path:

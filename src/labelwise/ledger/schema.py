@@ -233,6 +233,19 @@ asked_again = Table(  # queries that ask for another opinion on one that is answ
     Column("source_id", Integer, ForeignKey("queries.id"), nullable=False, index=True),
 )
 
+live_updates = Table(  # of a round that trains and ranks anew while it asks (`ask.live_answers`): each time
+    "live_updates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("round", Integer, nullable=False, index=True),
+    Column("first_rank", Integer),  # its queries: from this rank up to the next one's; null: it ranked nothing
+    Column("spent", sa.JSON, nullable=False),  # boxes, queries, images, seconds of all rounds when it began
+    Column("seen", sa.JSON, nullable=False),  # the instant of the ledger that it took in
+    Column("seconds", Double, nullable=False),  # until the queue was another one
+    Column("quality", Double),  # on the test images, measured after that; null: not measured
+    Column("created", Text, nullable=False),
+)
+
 APPEND_ONLY = (annotation_table, answers, suggestions, coverage, background, withdrawn, added_classes, forgotten)
 LATER = (
     withdrawn,
@@ -247,5 +260,6 @@ LATER = (
     known_questions,
     suggestions,
     asked_again,
+    live_updates,
 )
 """Tables that a ledger made by an earlier labelwise lacks; they are added when it is opened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,14 @@ class Round:
     """What is known, covered, asked, scored, picked, predicted in one round: read when it is first asked for, and once.
 
     `info` is what the stage says of itself. A stage that is done again is given the round as it was then: with the
-    labels, classes and settings of the instant when it was first begun (`repair.view`).
+    labels, classes and settings of the instant when it was first begun (`repair.view`). `live`: a folder of its own in
+    place of the round's; it holds the model too, of which that of the round before is the place otherwise.
     """
 
     context: Context
     number: int
     info: dict[str, Any] = field(default_factory=dict)
+    live: Path | None = None
 
     # ---- what holds for every round -------------------------------------------------------------------------------
 
@@ -61,12 +64,12 @@ class Round:
     @cached_property
     def folder(self) -> RoundFolder:
         """Where its files are."""
-        return RoundFolder(self.context.project.round_folder(self.number))
+        return RoundFolder(self.live or self.context.project.round_folder(self.number))
 
     @cached_property
     def before(self) -> Round:
         """The round before it."""
-        return Round(self.context, self.number - 1)
+        return Round(self.context, self.number - 1, live=self.live)
 
     @property
     def unit_name(self) -> str:

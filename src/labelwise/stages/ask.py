@@ -16,6 +16,7 @@ from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import question_mix, ranking, simulation
+from labelwise.stages.live import LOOK_S, Live
 from labelwise.types import LabelwiseError
 
 LOOK_AGAIN_S = 5.0
@@ -35,7 +36,8 @@ def _wait(now: Round) -> None:
     rule, ledger, unit = now.run.ask, now.ledger, now.budget_unit
     if not now.pool.classes:
         raise LabelwiseError(f'{now.pool.root}: no classes are known; set data.classes = ["cat", "dog", ...]')
-    deadline, shown, looked = _deadline(now), 0, time.monotonic()
+    deadline, shown, looked, live = _deadline(now), 0, time.monotonic(), Live(now, patient=True)
+    poll_s = rule.poll_s if rule.live_answers is None else min(rule.poll_s, LOOK_S)
     with now.context.bar(now.title(f"people answer ({unit}; `labelwise serve`)"), int(now.budget)) as advance:
         while True:
             if time.monotonic() > looked + LOOK_AGAIN_S:
@@ -46,13 +48,17 @@ def _wait(now: Round) -> None:
             advance(int(spent) - shown)
             shown = int(spent)
             left = _left_for_new(now.budget - spent, unit, rule.overlap, owed)
-            still_open += _open(now, left, still_open)
+            still_open += _open(live, left, still_open)
             question_mix.top_up(now)
             # second opinions on what is answered are waited for; a query that nobody answered is not, without budget
             if late or (not owed and (spent >= now.budget - 1e-9 or not still_open)):
                 break
-            time.sleep(rule.poll_s)
+            if live.due():
+                live.update()
+            else:
+                time.sleep(poll_s)
     Leases(ledger).close_round(now.number)
+    live.close()
     now.info["left_of_budget"] = max(0.0, now.budget - spent)
     now.info["ranking_exhausted"] = spent < now.budget and not late
     now.info["deadline_reached"] = late
@@ -86,20 +92,19 @@ def _any_label(now: Round) -> bool:
     return cost.boxes + cost.images > 0 or given_labels.total(now.ledger) is not None
 
 
-def _open(now: Round, left: float, still_open: int) -> int:
+def _open(live: Live, left: float, still_open: int) -> int:
     """Opens as many more queries as the budget allows; returns how many."""
+    now = live.now
     most = budget.room(
         now.unit_name, now.budget_unit, left, still_open, dearest(now.ledger, now.unit_name, now.budget_unit)
     )
+    most = live.room(most)
     if not most:
         return 0
-    before = now.queries()
-    begin = max((query.rank + 1 for query in before), default=0)
-    never = ranking.of_another_ranking(now, before)
     covered = ranking.covered_rectangles(now, now.context.known())
     for query in now.ledger.open_queries(now.number):
         ranking.cover(now, covered, query)
-    chosen = ranking.next_queries(now, begin, most, covered, never)
+    chosen = live.next_queries(most, covered)
     if chosen:
-        now.ledger.add_queries(now.number, chosen)
+        live.add(chosen)
     return len(chosen)

@@ -10,11 +10,8 @@ from labelwise.ledger.asked_again import AGAIN
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.stages import mixed_questions
-from labelwise.types import Labels, Query
+from labelwise.types import Labels, Place, Query
 from labelwise.types.overlap import share_pairs
-
-QueryKey = tuple[str, tuple[float, float, float, float] | None, int | None]
-"""What a query asks about: image, box, class."""
 
 Covered = dict[int, list[np.ndarray]]
 """Rectangles in which nothing is left to ask, by the number of their image."""
@@ -23,7 +20,7 @@ INSIDE = 0.999
 """Share of a region inside a covered rectangle from which nothing is left to ask there."""
 
 
-def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[QueryKey] = ()) -> list[Query]:
+def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[Place] = ()) -> list[Query]:
     """The next queries of the ranking, from rank `begin` on, at most so many, none of `never`, of images that can be
     shown; none when it ends. What their images are is kept, so that a change of one is noticed.
     """
@@ -37,7 +34,7 @@ def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Col
             return chosen
 
 
-def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[QueryKey] = ()) -> list[Query]:
+def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[Place] = ()) -> list[Query]:
     picks, chosen = now.picks, list[Query]()
     for rank in range(begin, len(picks["row"])):
         if len(chosen) >= most:
@@ -46,7 +43,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         if image in now.pool.unavailable:
             continue
         query = _query(now, rank)
-        if never and _key(query) in never:
+        if never and query.place in never:
             continue
         known = covered.get(image, [])
         if now.unit.OVERLAPS and known and query.unit == now.unit_name and AGAIN not in query.reason:
@@ -57,11 +54,11 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
     return chosen
 
 
-def of_another_ranking(now: Round, before: Sequence[Query]) -> set[QueryKey]:
+def of_another_ranking(now: Round, before: Sequence[Query]) -> set[Place]:
     """What has been asked, if the ranking was made again since and is another one; else nothing."""
     n = len(now.picks["row"])
-    same = all(q.rank < n and _key(_query(now, q.rank)) == _key(q) for q in before)
-    return set() if same else set(map(_key, before))
+    same = all(q.rank < n and _query(now, q.rank).place == q.place for q in before)
+    return set() if same else {query.place for query in before}
 
 
 def covered_rectangles(now: Round, known: Labels) -> Covered:
@@ -76,10 +73,6 @@ def cover(now: Round, covered: Covered, query: Query) -> None:
     """Adds what an answer to a query covers of its image, if it may settle others."""
     if now.unit.OVERLAPS and query.box is not None and query.unit == now.unit_name:
         covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
-
-
-def _key(query: Query) -> QueryKey:
-    return query.image, query.box, query.label
 
 
 def _query(now: Round, rank: int) -> Query:

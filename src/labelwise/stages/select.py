@@ -36,6 +36,8 @@ def select(now: Round) -> None:
     n = len(scored["score"])
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
     expected = now.budget if fixed else now.budget / _yield_per_query(now)
+    if now.live is not None and run.ask.live_answers is not None:  # the next ranking comes so soon
+        expected = min(expected, run.ask.live_answers)
     rows = np.random.default_rng([seed, now.number, 5]).permutation(n)  # equal scores: not in the order of the pool,
     scores = scored["score"][rows]  # which often is class by class
     reasons: dict[str, np.ndarray] = {}

@@ -12,6 +12,7 @@ from labelwise.ledger.reviews import REVIEWS
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
 from labelwise.stages import ranking
+from labelwise.stages.live import Live
 from labelwise.types import Answer, Boxes, Cost, LabelwiseError, Query
 from labelwise.types.overlap import iou_pairs, pairs
 from labelwise.units import IN_REGION
@@ -34,9 +35,7 @@ def answer(now: Round) -> None:
             f"{pool.root} has no annotations, so the simulated oracle cannot answer; add annotations to the pool split"
         )
     annotated = _annotated(pool.truth, now.known.annotations)
-    before = now.queries()
-    begin = max((query.rank + 1 for query in before), default=0)
-    never, left = ranking.of_another_ranking(now, before), _left(now)
+    live, left = Live(now, patient=False), _left(now)
     covered = ranking.covered_rectangles(now, now.known)
     with now.context.bar(now.title("ask"), int(now.budget)) as advance:
         while True:
@@ -44,12 +43,13 @@ def answer(now: Round) -> None:
                 q for q in ledger.open_queries(now.number) if pool.number_of[q.image] not in now.pool.unavailable
             ]
             if not waiting:
-                chosen = ranking.next_queries(now, begin, _step(now, left), covered, never)
+                if left > 1e-9 and live.due():
+                    live.update()
+                chosen = live.next_queries(_step(now, left, live.answers_until()), covered)
                 chosen = _affordable(now, chosen, annotated, left)
                 if not chosen:
                     break
-                ledger.add_queries(now.number, chosen)
-                begin = chosen[-1].rank + 1
+                live.add(chosen)
                 continue
             records = []
             for query in waiting:
@@ -60,6 +60,7 @@ def answer(now: Round) -> None:
             ledger.record_many(records, "oracle")
             earlier, left = left, _left(now)
             advance(int(earlier - left))
+    live.close()
     Leases(ledger).close_round(now.number)  # what waits for an image that is gone
     now.info["left_of_budget"] = max(0.0, left)
     now.info["ranking_exhausted"] = left > 0
@@ -71,15 +72,17 @@ def _left(now: Round) -> float:
     return now.budget - float(getattr(spent, now.budget_unit))
 
 
-def _step(now: Round, left: float) -> int:
+def _step(now: Round, left: float, answers: int | None) -> int:
     """How many queries are chosen at once: as many as are surely paid for, or AT_ONCE of which `_affordable` takes the
-    first; one where it might be asked in vain (a region may lie in one that is asked before it).
+    first; one where it might be asked in vain (a region may lie in one that is asked before it). No more than `answers`
+    until the ranking is another one.
     """
     if left <= 1e-9:
         return 0
     if now.unit.OVERLAPS:
         return 1
-    return max(1, int(left)) if now.budget_unit in now.unit.AT_MOST_ONE else AT_ONCE
+    most = max(1, int(left)) if now.budget_unit in now.unit.AT_MOST_ONE else AT_ONCE
+    return most if answers is None else min(most, max(1, answers))
 
 
 def _affordable(now: Round, chosen: list[Query], annotated: np.ndarray, left: float) -> list[Query]:

@@ -20,6 +20,7 @@ from labelwise.types.pool import Pool as Pool
 from labelwise.types.pool import Problem as Problem
 from labelwise.types.queries import Answer as Answer
 from labelwise.types.queries import Cost as Cost
+from labelwise.types.queries import Place as Place
 from labelwise.types.queries import Query as Query
 from labelwise.types.queries import Suggestion as Suggestion
 from labelwise.types.queries import Verdict as Verdict

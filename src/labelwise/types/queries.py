@@ -14,6 +14,9 @@ from labelwise.errors import LabelwiseError
 Verdict = str
 """A word of an answer; which ones a query takes, its unit says (`units/`)."""
 
+Place = tuple[str, tuple[float, float, float, float] | None]
+"""What a query is about, whatever class it names: image and box."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -30,6 +33,11 @@ class Query:
     score: float = 0.0
     reason: Mapping[str, float | str] = field(default_factory=dict)
     id: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """What it is about."""
+        return self.image, self.box
 
 
 @dataclass(frozen=True, slots=True)

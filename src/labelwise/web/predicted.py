@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from labelwise.ledger import live_updates
 from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.types import LabelwiseError, Query
@@ -34,15 +35,16 @@ class Found:
 
 
 class Predicted:
-    """The detections of the round that asks, read once in the background; a classifier has none, nor has the first
-    round without `predict.proposals`. Boxes of who knows no classes have the class that was labelled most so far.
+    """The detections of the round that asks (of its last update where it is live), read once in the background; a
+    classifier has none, nor has the first round without `predict.proposals`. Boxes of who knows no classes have the
+    class that was labelled most so far.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = threading.Lock()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predictions")
-        self._read: tuple[int, Future[Found | None]] | None = None
+        self._read: tuple[tuple[int, int], Future[Found | None]] | None = None
 
     def boxes(self, query: Query, image: int) -> list[tuple[tuple[float, float, float, float], int, float]]:
         """Box, class and confidence of what was found in the image, the most confident first; waits for the reader."""
@@ -95,19 +97,25 @@ class Predicted:
 
     def of_round(self, number: int) -> Future[Found | None]:
         """What was found in a round, when it is read."""
+        update = 0
+        if self._context.run.ask.live_answers is not None and number:
+            update = live_updates.count(self._context.project.ledger, number)
         with self._lock:
-            if self._read is None or self._read[0] != number:
-                self._read = number, self._reader.submit(self._load, number)
+            if self._read is None or self._read[0] != (number, update):
+                self._read = (number, update), self._reader.submit(self._load, number, update)
             return self._read[1]
 
-    def _load(self, number: int) -> Found | None:
+    def _load(self, number: int, update: int) -> Found | None:
         offsets, parts = [np.zeros(1, np.int64)], list[tuple[np.ndarray, ...]]()
+        asking = Round(self._context, number)
+        if update:
+            asking = Round(self._context, number, live=asking.folder.live(update))
         try:
-            for _first, one in Round(self._context, number).shards(()):
+            for _first, one in asking.shards(()):
                 classes = np.argsort(-one.probs, axis=1, kind="stable")[:, :CLASSES]
                 probs = np.take_along_axis(one.probs, classes, axis=1)
                 offsets.append(one.offsets[1:] + offsets[-1][-1])
                 parts.append((one.boxes, one.scores, classes, probs))
-        except (LabelwiseError, OSError):  # nothing was predicted for it
+        except (LabelwiseError, OSError):  # nothing was predicted for it, or the next update is written already
             return None
         return Found(np.concatenate(offsets), *(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -37,6 +37,7 @@ from labelwise.web import label_gallery, sign_in, track_strips
 from labelwise.web.access import Access, Guard, error
 from labelwise.web.bodies import Named, NewClass, Number, Reply, Want, Window
 from labelwise.web.film import Film
+from labelwise.web.live_curve import live
 from labelwise.web.overview import overview, run_state
 from labelwise.web.shown import Passed, Shown
 from labelwise.web.tiles import Tiles
@@ -314,6 +315,10 @@ def _for_the_owner(app: FastAPI, page: Page) -> None:
     @app.get("/api/owner/overview")
     def whole(_person: Owner) -> dict[str, Any]:
         return overview(page.context) | {"people": page.people.everyone()}
+
+    @app.get("/api/live")
+    def live_(_person: Owner) -> dict[str, Any]:
+        return live(page.context)
 
     @app.post("/api/owner/invite")
     def invite(_person: Owner, body: Named) -> dict[str, str]:

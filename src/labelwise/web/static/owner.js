@@ -4,7 +4,8 @@ import { asked } from "./classes.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-let me = null;
+const LIVE_MS = 2000;
+let me = null, last = null;  // the last overview
 
 function node(name, text = "", kind = "") {
   const made = document.createElement(name);
@@ -27,6 +28,14 @@ function table(id, columns, rows) {
     body.append(line);
   }
   $(id).replaceChildren(top, body);
+}
+
+async function drawLive() {
+  const live = await get("/api/live"), rounds = last.curve, found = live.updates.filter((u) => u.quality !== null);
+  const points = [...rounds, ...found.map((u) => ({ boxes: u.spent.boxes, quality: u.quality, update: true }))];
+  draw(points.sort((a, b) => a.boxes - b.boxes), last.metric, last.forecast.points);
+  const newest = live.updates[live.updates.length - 1];
+  $("live").textContent = newest ? `${live.updates.length} updates; the last one after ${newest.answers} answers took ${newest.seconds.toFixed(1)} s` : "";
 }
 
 function draw(curve, metric, ahead) {
@@ -52,8 +61,8 @@ function draw(curve, metric, ahead) {
   make("polyline", { points: points.map((p) => at(p).join(",")).join(" ") });
   for (const p of points) {
     const [x, y] = at(p);
-    make("circle", { cx: x, cy: y, r: 4 });
-    make("text", { x: Math.min(x, 580), y: y - 10 }, (100 * p.quality).toFixed(1));
+    make("circle", { cx: x, cy: y, r: p.update ? 2 : 4 });
+    if (!p.update) make("text", { x: Math.min(x, 580), y: y - 10 }, (100 * p.quality).toFixed(1));
   }
   make("text", { x: 50, y: 246 }, `labelled boxes, up to ${Math.round(most)}`);
   make("text", { x: 8, y: 14 }, `${metric}, %`);
@@ -61,7 +70,8 @@ function draw(curve, metric, ahead) {
 
 async function show() {
   const found = await get("/api/owner/overview");
-  draw(found.curve, found.metric, found.forecast.points);
+  last = found;
+  await drawLive();
   const said = [...found.forecast.lines, found.forecast.stopped].filter(Boolean);
   $("forecast").replaceChildren(...said.map((line) => node("p", line)));
   const invited = found.people.filter((p) => p.invited).length;
@@ -143,6 +153,7 @@ async function start() {
   });
   await show();
   setInterval(() => { if (!document.hidden) show().catch(failed); }, 10_000);
+  setInterval(() => { if (!document.hidden) drawLive().catch(failed); }, LIVE_MS);
 }
 
 start().catch(failed);
