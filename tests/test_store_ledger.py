@@ -386,7 +386,7 @@ def test_urls() -> None:
         Ledger.open("nosuch://x")
     dialect = postgresql.dialect()
     statements = [str(sa.schema.CreateTable(t).compile(dialect=dialect)) for t in schema.metadata.sorted_tables]
-    assert len(statements) == 20 and any("DOUBLE PRECISION" in statement for statement in statements)
+    assert len(statements) == 21 and any("DOUBLE PRECISION" in statement for statement in statements)
 
 
 def test_stages(ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from labelwise import catalog, units
 from labelwise.ask.cost import CostTable
+from labelwise.config import live_rule
 from labelwise.config.choice import Choice, MethodOf, Step
 from labelwise.config.features import Features
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
@@ -80,12 +81,8 @@ class Run(Section):
         wanted = self.outputs - ({"features"} if self.reads_objects else set())
         found += self.predict.unfit(wanted, classifies=self.classifies, tracks=self.needs_tracks)
         found += self._features_missing()
-        if self.ask.live_answers is not None and not self.solved:
-            found.append(
-                f"ask.live_answers trains after every few answers, and {self.model.name} takes minutes: take a "
-                'model that is solved in a second, "frozen" or "head" (`labelwise init --model frozen`), or ask in '
-                "rounds, without ask.live_answers (`labelwise run --oracle people` beside `labelwise serve`)"
-            )
+        solved = (self.reads_features or self.reads_objects) and self.model.settings.get("kind") != "linear"
+        found += live_rule.unfit(self.ask, self.model.name, solved=solved and not self.own_detector)
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
         if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
             found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
@@ -225,12 +222,6 @@ class Run(Section):
     def reads_objects(self) -> bool:
         """Whether the model is trained on proposed objects, not on images (its file says `READS = "objects"`)."""
         return bool(catalog.find("models", self.model.name).constant("READS", "images") == "objects")
-
-    @property
-    def solved(self) -> bool:
-        """Whether the model is solved in one go, in a second, and not trained over epochs."""
-        in_epochs = self.own_detector or self.model.settings.get("kind") == "linear"
-        return (self.reads_features or self.reads_objects) and not in_epochs
 
     @property
     def frozen_selection(self) -> bool:
