@@ -17,7 +17,5 @@ def unfit(ask: AskRule, model: str, *, solved: bool) -> list[str]:
             "ask.live_answers (`labelwise run --oracle people` beside `labelwise serve`)"
         )
     if ask.again:
-        found.append(
-            "ask.again mixes questions into the ranking of a round, which ask.live_answers replaces: leave one"
-        )
+        found.append("ask.again mixes questions into a round's ranking, which ask.live_answers renews: set one of them")
     return found
