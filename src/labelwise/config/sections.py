@@ -245,8 +245,8 @@ class AskRule(Section):
 
     The first answer to a query makes the labels, unless `merge` says otherwise; the others (`overlap`) are second
     opinions, which cost queries and time and tell how far people agree, and how good each is (the progress page,
-    `labelwise status`). The round waits for them, until its deadline: with fewer people than `overlap` set `deadline_h`, or the round never
-    ends. A budget in queries or seconds pays for all the answers.
+    `labelwise status`). The round waits for them, until its deadline: with fewer people than `overlap` set
+    `deadline_h`, or the round never ends. A budget in queries or seconds pays for all the answers.
     """
 
     who: Literal["oracle", "people"] = "oracle"
@@ -274,7 +274,7 @@ class AskRule(Section):
     """Where people draw, boxes are suggested: what the model found, and labels of near frames of a film. False: none,
     for a study of what people see by themselves."""
     live_answers: int | None = Field(None, ge=1)
-    """After so many answers a model (frozen, head) is trained and the queue ranked anew within the round; none: never."""
+    """After so many answers a model (frozen, head) is trained and the queue ranked anew in the round; none: never."""
     deadline_h: float | None = Field(None, gt=0, allow_inf_nan=False)
     """After so many hours a round goes on with what there is; a later answer counts in the next round."""
     learn_cost: bool = False
