@@ -26,7 +26,7 @@ from labelwise.project.context import Context
 from labelwise.stages import interchange
 from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 
-INPUTS = {"queries", "pool", "project", "known", "one_class"}
+INPUTS = {"queries", "pool", "project", "known", "one_class", "suggested"}
 each_format = pytest.mark.parametrize("name", TOOLS)
 
 

@@ -244,7 +244,7 @@ def test_a_classifier_selects_on_frozen_features_and_covers_at_the_start(
         far = ((features[:, None] - features[asked[:step]]) ** 2).sum(axis=2).min(axis=1)
         assert far[asked[step]] == pytest.approx(far.max(), abs=1e-6)
     assert np.array_equal(image_features.of_selectors(now, np.arange(24)), features)
-    assert np.array_equal(image_features.labelled_of_selectors(now), features[now.covered])
+    assert np.array_equal(image_features.of_selectors(now, image_features.labelled_images(now)), features[now.covered])
     opened.project.close()
 
 

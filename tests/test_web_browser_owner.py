@@ -120,10 +120,10 @@ def test_a_round_is_finished_and_the_curve_is_seen(site: Any, chromium: Any, tmp
     assert done == [0, 1], "the loop went on by itself"
     view.wait_for_text("#cover", "All rounds are done")
     view.page.goto(f"http://127.0.0.1:{here.port}/owner")
-    view.page.locator("#curve circle").nth(1).wait_for(state="attached")
+    view.wait_for_count('#curve svg[aria-label*="by round"]', 1)
     view.picture("curve_1366")
     cost = here.ledger.cost_by_round()
-    assert cost[0].images == 2 and cost[1].boxes == 6 and view.page.locator("#curve circle").count() == 2
+    assert cost[0].images == 2 and cost[1].boxes == 6 and view.page.locator("#rounds tbody tr").count() == 2
     assert view.complaints == []
 
 

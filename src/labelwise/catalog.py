@@ -88,6 +88,25 @@ class Method:
         required = [k for k, p in self.settings.items() if p.default is p.empty and k not in settings]
         return found + [f"{self.folder}/{self.name} needs the setting {key!r}" for key in required]
 
+    @functools.cached_property
+    def explains_by(self) -> tuple[str, ...] | None:
+        """The parameters of the file's `explain`, which says in words what the method found; None: it has none."""
+        function = getattr(importlib.import_module(self.module), "explain", None)
+        return None if function is None else tuple(inspect.signature(function).parameters)
+
+    def explain(self, menu: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+        """What the file's `explain` says of each row; it is given what it names, from the menu and the settings."""
+        names = self.explains_by or ()
+        missing = [name for name in names if name not in menu and name not in self.settings]
+        if missing:
+            raise LabelwiseError(
+                f"`explain` of {self.folder}/{self.name} asks for {', '.join(missing)}; here there is only: "
+                f"{', '.join(sorted(menu))}. Let it ask for what the method itself takes, `value` or `classes`"
+            )
+        kept = {name: one.default for name, one in self.settings.items()} | dict(settings)
+        function: Callable[..., list[str]] = importlib.import_module(self.module).explain
+        return function(**{name: menu[name] if name in menu else kept[name] for name in names})
+
     def call(self, menu: Mapping[str, Any], settings: Mapping[str, Any], **reserved: Any) -> Any:
         """Calls the method with the inputs that it names, taken from the menu."""
         missing = [name for name in self.inputs if name not in menu]

@@ -4,7 +4,8 @@ A format is a file with
 
 * `write(queries, pool, project, ...) -> dict[str, bytes]`: the files for the tool, by name. Its positional parameters
   are what it needs of: `queries`, `pool`, `project` (an id that comes back with the answers), `known` (boxes annotated
-  before), `one_class` (whether an image is asked for its class alone). What can be set is keyword-only: `image_url`.
+  before), `one_class` (whether an image is asked for its class alone), `suggested` (per query id the boxes that a model
+  found: a person takes, mends or deletes them). What can be set is keyword-only: `image_url`.
 * `read(content, queries, pool, project, ...) -> (answers, problems)`: what is in a file that came back. It may name
   `one_class`, and the keyword-only `unfinished` (queries without a finished answer stay open), `who` (who answered; a
   format without it names people itself), `rename` (the class of ours that a name in the file means) and `unanswered`

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from labelwise import units
-from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, is_number, near, same, turned
-from labelwise.exchange._questions import REGION, asks_class, asks_one, asks_part, buttons, n_boxes
+from labelwise.exchange._geometry import MIN_SIDE_PX, BoxTuple, crop, fits, is_number, near, same, turned
+from labelwise.exchange._questions import REGION, asks_class, asks_one, asks_part, buttons, has_rectangle, n_boxes
 from labelwise.exchange._reader import AnswerReader, shown, text_of
-from labelwise.types import Answer, Query
+from labelwise.types import Answer, Query, Suggestion
 
 _BESIDE = ("choices", "datetime", "number", "pairwise", "ranker", "rating", "taxonomy", "textarea")
 """Results of controls that draw nothing."""
 _CONTEXT = re.compile("c-([0-9]{1,6})")
+_MOST_SUGGESTED = 1000
 
 
 def around(region: BoxTuple, size: tuple[int, int]) -> list[BoxTuple | None]:
@@ -82,11 +84,40 @@ class Annotation:
             objects = [(*made, place) for made, place in drawn if made is not None]
             if len(objects) < len(drawn):
                 return None
-            return self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
+            answer = self.reader.all_objects(self.query, verdict, objects, self.where, note=note, **self.rest)
+            return None if answer is None else self._with_suggested(answer, objects)
         if n_boxes(self.query, verdict) == "one":
             return self._one(verdict, note)
         self._left_out(self.new)
         return self.reader.answer(self.query, verdict, self.where, note=note, **self.rest)
+
+    def _with_suggested(self, answer: Answer, objects: list[tuple[BoxTuple, int, str]]) -> Answer:
+        """The answer with what was suggested: which box each became, by its id, else by its place and class."""
+        area = self.reader.asked_box(self.query)
+        inside = [not has_rectangle(self.query) or crop(box, area) is not None for box, _, _ in objects]
+        ids = [raw.get("id") for (raw, _), kept in zip(self.new, inside, strict=True) if kept]
+        boxes, labels, free = list(answer.boxes), list(answer.labels), set(range(len(answer.boxes)))
+        offered = []
+        for k, (sent, label) in enumerate(self._sent_suggestions):
+            as_sent = [n for n in sorted(free) if near(boxes[n], sent) and labels[n] == label]
+            own = [n for n in sorted(free) if ids[n] == f"s-{self.query.id}-{k}"]
+            number = next(iter([*own, *as_sent]), None)
+            if number is not None:
+                free.discard(number)
+                boxes[number] = sent if number in as_sent else boxes[number]
+            offered.append(Suggestion(sent, label, "model", self.query.image, number))
+        return replace(answer, boxes=tuple(boxes), suggested=tuple(offered))
+
+    @cached_property
+    def _sent_suggestions(self) -> list[tuple[BoxTuple, int]]:
+        """The boxes that were suggested with the task; what is none is left out."""
+        listed, classes = self.data.get("suggested"), self.reader.classes
+        rows = [row for row in (listed if isinstance(listed, list) else ()) if isinstance(row, list) and len(row) == 6]
+        sound = [row for row in rows[:_MOST_SUGGESTED] if all(map(is_number, row[:4])) and row[4] in classes]
+        size = self.reader.sizes[self.query.image]
+        return [
+            ((x1, y1, x2, y2), classes.index(name)) for x1, y1, x2, y2, name, _ in sound if fits((x1, y1, x2, y2), size)
+        ]
 
     def _is_deleted(self) -> bool:
         """Whether the candidate is gone and nothing was drawn for it. Where no box of before is left either, nobody

@@ -18,6 +18,10 @@ REGION = "labelwise_region"
 """The label of a box that is no object but the asked region (or the whole image)."""
 
 
+Suggested = Sequence[tuple[BoxTuple, int, float]]
+"""Boxes that a model suggests for a query, each with its class and the confidence."""
+
+
 def has_rectangle(query: Query) -> bool:
     """Whether it asks about a rectangle of its image, not about all of it."""
     return units.find(query.unit).RECTANGLE

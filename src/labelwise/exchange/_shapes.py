@@ -2,13 +2,14 @@
 
 Every query is a box: a candidate with its class, or the asked region (the whole image, for an image query) with the
 label `labelwise_region`. Three attributes carry the rest. `query` is the reference. `answer` is `open` until somebody
-says accept, reject, duplicate, skip or complete; `known` marks boxes annotated before, and `new` is what a box is that
-a person draws. `fix_class` names another class, for tools that drop attributes when the label of a box is changed.
+says accept, reject, duplicate, skip or complete; `known` marks boxes annotated before, `new` is what a box is that a
+person draws, and `suggested` what the model found: it is no object until somebody says `accept`. `fix_class` names
+another class, for tools that drop attributes when the label of a box is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,6 +17,7 @@ from labelwise import units
 from labelwise.exchange._geometry import BoxTuple, crop, inside
 from labelwise.exchange._questions import (
     REGION,
+    Suggested,
     asks_one,
     buttons,
     check_queries,
@@ -29,7 +31,7 @@ from labelwise.exchange._questions import (
 from labelwise.exchange._reader import AnswerReader, shown
 from labelwise.types import Answer, Boxes, LabelwiseError, Pool, Problem, Query
 
-OPEN, KNOWN, NEW = "open", "known", "new"
+OPEN, KNOWN, NEW, SUGGESTED = "open", "known", "new", "suggested"
 ATTRIBUTES = ("query", "answer", "fix_class")
 
 
@@ -64,11 +66,16 @@ class Shape:
         return cast(BoxTuple, self.box)
 
     @property
+    def source(self) -> str:
+        """Who made it, as CVAT says it."""
+        return "auto" if self.answer == SUGGESTED else "manual"
+
+    @property
     def attributes(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ATTRIBUTES}
 
 
-def words(queries: Sequence[Query]) -> list[str]:
+def words(queries: Sequence[Query], *more: str) -> list[str]:
     """What the attribute `answer` may be: the buttons of every unit, those that stand for a skipped query last.
 
     >>> words([])
@@ -77,7 +84,7 @@ def words(queries: Sequence[Query]) -> list[str]:
     every = [units.find(name).VERDICTS for name in dict.fromkeys([*units.names(), *(q.unit for q in queries)])]
     skips = [of[units.SKIPPED].button for of in every]
     answers = [meaning.button for of in every for verdict, meaning in of.items() if verdict != units.SKIPPED]
-    return [*dict.fromkeys((NEW, OPEN, *answers, *skips, KNOWN))]
+    return [*dict.fromkeys((NEW, OPEN, *answers, *skips, KNOWN, *more))]
 
 
 def refuse_classes(one_class: bool, name: str) -> None:
@@ -101,6 +108,15 @@ def shapes(queries: Sequence[Query], pool: Pool, known: Boxes | None, project: s
     return made
 
 
+def suggestions(queries: Sequence[Query], pool: Pool, suggested: Mapping[int, Suggested]) -> list[Shape]:
+    """What the model found where everything is asked for, as boxes that are no objects yet."""
+    return [
+        Shape(query.image, pool.classes[label], box, answer=SUGGESTED)
+        for query in queries
+        for box, label, _ in suggested.get(query.id or 0, ())
+    ]
+
+
 def answers(
     given: Sequence[Shape], reader: AnswerReader, who: str, images: Collection[str], unanswered: Collection[int] | None
 ) -> tuple[list[Answer], list[Problem]]:
@@ -112,6 +128,7 @@ def answers(
     """
     found: list[Answer] = []
     new: dict[str, list[Shape]] = {}
+    undecided: dict[str, list[Shape]] = {}
     areas: list[tuple[Query, Shape]] = []
     places: dict[int | None, str] = {}
     name_of = _names(given, reader, images)
@@ -125,7 +142,7 @@ def answers(
             continue
         if not shape.query:
             if shape.answer != KNOWN:
-                new.setdefault(shape.image, []).append(shape)
+                (undecided if shape.answer == SUGGESTED else new).setdefault(shape.image, []).append(shape)
             continue
         query = reader.query(shape.query, shape.where)
         if query is None:
@@ -136,6 +153,12 @@ def answers(
         answer = _query_of(reader, query, shape, areas, who)
         found += [] if answer is None else [answer]
     for query, shape in sorted(areas, key=lambda pair: pair[0].id or 0):
+        waiting = _left_suggested(reader, query, undecided.get(query.image, []))
+        if waiting:
+            what = f"{waiting} boxes of query {query.id} are still suggestions: accept or delete them"
+            reader.unfinished(shape.where, what)
+            new.pop(query.image, None)
+            continue
         answer = _area(reader, query, shape, new.get(query.image, []), who)
         found += [] if answer is None else [answer]
     for shape in (one for left in new.values() for one in left):
@@ -145,6 +168,13 @@ def answers(
     showing = {name_of.get(image, image) for image in images} - other.keys()
     found += _deleted(reader, places, showing, unanswered or (), who)
     return found, reader.problems
+
+
+def _left_suggested(reader: AnswerReader, query: Query, undecided: Sequence[Shape]) -> int:
+    """How many suggestions of a query nobody has decided on."""
+    boxes = [reader.box(shape.box, query.image, shape.where) for shape in undecided]
+    area = reader.asked_box(query)
+    return sum(box is not None and (not has_rectangle(query) or crop(box, area) is not None) for box in boxes)
 
 
 def _names(given: Sequence[Shape], reader: AnswerReader, images: Collection[str]) -> dict[str, str]:

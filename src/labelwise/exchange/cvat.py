@@ -4,6 +4,11 @@ The attributes `query`, `answer` and `fix_class` (see `_shapes`) must be declare
 `labels.json` is the text to paste there ("Raw"). Images are known by their name in the pool, frames by their number in
 the video. The class of a candidate is corrected by `fix_class`: changing the label itself may clear the attributes.
 
+What the model found where everything is asked for goes into a second file, `suggested.xml` (`..._suggested.xml` of a
+video), which holds the same boxes and its own besides (`source="auto"`, `answer` is `suggested`): upload either. A
+suggestion is an object when its `answer` is `accept`; deleted, it is none; one that is left as it was leaves its query
+unfinished.
+
 A file holds the asked images alone; CVAT cannot tell "looked at and empty" from "not looked at" otherwise.
 
 Fails when: the task was made without these attributes: CVAT drops what it does not know, and nothing comes back (the
@@ -24,9 +29,19 @@ import numpy as np
 
 from labelwise.data import text_files
 from labelwise.exchange._geometry import turned
-from labelwise.exchange._questions import REGION, query_id, size_of
+from labelwise.exchange._questions import REGION, Suggested, query_id, size_of
 from labelwise.exchange._reader import REFUSED, AnswerReader, begins
-from labelwise.exchange._shapes import ATTRIBUTES, NEW, Shape, answers, refuse_classes, shapes, words
+from labelwise.exchange._shapes import (
+    ATTRIBUTES,
+    NEW,
+    SUGGESTED,
+    Shape,
+    answers,
+    refuse_classes,
+    shapes,
+    suggestions,
+    words,
+)
 from labelwise.types import Answer, Boxes, Clips, Pool, Problem, Query
 
 CANNOT_CARRY = (
@@ -35,10 +50,11 @@ CANNOT_CARRY = (
     "why something was skipped",
     "the score and its parts",
     "pixels beyond two decimals: CVAT rounds when it exports",
+    "how sure the model is of a suggestion, and which suggestions were mended or deleted",
 )
 FRAMES_OF_VIDEO = True
 """CVAT has the videos themselves: their frames are not written as images."""
-FILE = "annotations.xml"
+FILE, SUGGESTED_FILE = "annotations.xml", "suggested.xml"
 _SIZE = re.compile("[0-9]{1,9}")
 
 
@@ -54,21 +70,34 @@ def _labels(pool: Pool, answer_words: Sequence[str]) -> str:
 
 
 def write(
-    queries: Sequence[Query], pool: Pool, project: str, known: Boxes | None = None, one_class: bool = False
+    queries: Sequence[Query],
+    pool: Pool,
+    project: str,
+    known: Boxes | None = None,
+    one_class: bool = False,
+    suggested: Mapping[int, Suggested] | None = None,
 ) -> dict[str, bytes]:
-    """The labels, and the files to upload as annotations: one for images, or one per video that is asked about."""
+    """The labels, and the files to upload as annotations: one for images, or one per video that is asked about; where
+    anything is suggested, another of each that holds this, too.
+    """
     refuse_classes(one_class, "cvat")
     made = shapes(queries, pool, known, project, "CVAT")
-    answer_words = words(queries)
+    more = suggestions(queries, pool, suggested or {})
+    answer_words = words(queries, *([SUGGESTED] if more else []))
     files = {"labels.json": _labels(pool, answer_words).encode()}
     if pool.clips is None:
-        return files | {FILE: _images(made, pool, answer_words)}
+        files[FILE] = _images(made, pool, answer_words)
+        return files | ({SUGGESTED_FILE: _images([*made, *more], pool, answer_words)} if more else {})
     number = pool.number_of
     videos = sorted({int(pool.clips.video[number[shape.image]]) for shape in made})
     for video in videos:
         here = [shape for shape in made if pool.clips.video[number[shape.image]] == video]
         stem = PurePosixPath(pool.clips.names[video]).stem or "video"
         files[f"{video:03d}_{stem}.xml"] = _tracks(here, pool, answer_words, pool.clips, number)
+        also = [shape for shape in more if pool.clips.video[number[shape.image]] == video]
+        if also:
+            content = _tracks([*here, *also], pool, answer_words, pool.clips, number)
+            files[f"{video:03d}_{stem}_{SUGGESTED_FILE}"] = content
     return files
 
 
@@ -145,7 +174,7 @@ def _images(made: Sequence[Shape], pool: Pool, answer_words: Sequence[str]) -> b
             width, height = map(str, sizes[shape.image])
             about = {"id": str(len(images)), "name": shape.image, "width": width, "height": height}
             images[shape.image] = ET.SubElement(root, "image", about)
-        _box(images[shape.image], shape, label=shape.label, source="manual")
+        _box(images[shape.image], shape, label=shape.label, source=shape.source)
     return _bytes(root)
 
 
@@ -162,7 +191,7 @@ def _tracks(
         ET.SubElement(size, "width").text = str(pool.width_px[first])
         ET.SubElement(size, "height").text = str(pool.height_px[first])
     for k, shape in enumerate(made):
-        track = ET.SubElement(root, "track", id=str(k), label=shape.label, source="manual")
+        track = ET.SubElement(root, "track", id=str(k), label=shape.label, source=shape.source)
         frame = int(clips.frame[number[shape.image]])
         _box(track, shape, frame=str(frame), outside="0", keyframe="1")
         _box(track, shape, frame=str(frame + 1), outside="1", keyframe="1")

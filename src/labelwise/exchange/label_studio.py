@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from labelwise.exchange._geometry import BoxTuple, inside
 from labelwise.exchange._label_studio import Annotation, around
 from labelwise.exchange._questions import (
     REGION,
+    Suggested,
     asks_class,
     asks_one,
     asks_part,
@@ -41,8 +43,8 @@ from labelwise.units import SKIPPED
 CANNOT_CARRY = (
     "the parts of a score: they stand in the task's data, but Label Studio cannot sort by them",
     "what people change in the labelling configuration: an import refuses answers that do not fit it",
+    "suggestions of a confidence below 0.5: what is sent is submitted unless somebody deletes it",
 )
-MODEL_VERSION = "labelwise"
 LOCAL_FILES = "/data/local-files/?d={name}"
 
 _CLASS = "class"
@@ -69,11 +71,13 @@ def write(
     project: str,
     known: Boxes | None = None,
     one_class: bool = False,
+    suggested: Mapping[int, Suggested] | None = None,
     *,
     image_url: str = LOCAL_FILES,
 ) -> dict[str, bytes]:
     """The labelling configuration and the tasks to import; the parameters are those of `tasks`."""
-    made = tasks(queries, pool, known, project=project, one_class=one_class, image_url=image_url)
+    how = {"project": project, "image_url": image_url}
+    made = tasks(queries, pool, known, one_class=one_class, suggested=suggested or {}, **how)
     view = config(queries, pool, one_class=one_class)
     return {"config.xml": view.encode(), "tasks.json": to_json(made, 1).encode()}
 
@@ -111,6 +115,7 @@ def tasks(
     *,
     project: str,
     one_class: bool = False,
+    suggested: Mapping[int, Suggested] = MappingProxyType({}),
     image_url: str = LOCAL_FILES,
 ) -> list[dict[str, Any]]:
     """The tasks to import, in the order of the queries.
@@ -121,6 +126,8 @@ def tasks(
         known: boxes annotated before, shown read-only.
         project: the project's id; it comes back with the answers.
         one_class: classification.
+        suggested: per query id what the model found: it stands in the prediction, with its confidence, and an
+            annotation begins with it.
         image_url: where Label Studio finds an image; `{name}` is its name in the pool, quoted for a URL.
     """
     check_queries(queries, pool, "Label Studio")
@@ -138,6 +145,9 @@ def tasks(
             "rank": query.rank,
             "reason": dict(query.reason),
         }
+        offered = [] if kind == _CLASS else list(suggested.get(query.id or 0, ()))
+        if offered:
+            data["suggested"] = [[*box, pool.classes[label], sure] for box, label, sure in offered]
         size = sizes[query.image]
         result = [_region(f"c-{k}", box, size, pool.classes[c], readonly=True) for k, (box, c) in enumerate(before)]
         if asks_part(query) and query.box is not None:
@@ -146,9 +156,18 @@ def tasks(
                     result.append(_region(f"r-{query.id}-{k}", rest, size, REGION, readonly=True))
         if asks_one(query) and query.box is not None and query.label is not None:
             result.append(_region(f"q-{query.id}", inside(query.box, size), size, pool.classes[query.label]))
-        predictions = [{"model_version": MODEL_VERSION, "result": result}] if result else []
-        made.append({"data": data, "predictions": predictions})
+        for k, (box, label, sure) in enumerate(offered):
+            result.append(_region(f"s-{query.id}-{k}", box, size, pool.classes[label]) | {"score": sure})
+        prediction: dict[str, Any] = {"model_version": version(query), "result": result}
+        if offered:
+            prediction["score"] = round(sum(sure for _, _, sure in offered) / len(offered), 3)
+        made.append({"data": data, "predictions": [prediction] if result else []})
     return made
+
+
+def version(query: Query) -> str:
+    """The model that the predictions of a query come from, as Label Studio names it."""
+    return f"labelwise, round {query.round}"
 
 
 def read(

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from labelwise.exchange.label_studio import MODEL_VERSION
 from labelwise.types import LabelwiseError
 
 FORMAT = "label_studio"
@@ -74,8 +73,9 @@ class Server:
             ids += [int(k) for k in self._field(made, "task_ids", path)]
         if len(ids) != len(tasks):
             raise LabelwiseError(f"{self.url}: {len(tasks)} tasks were sent, {len(ids)} are there. Delete the project")
-        if any(task.get("predictions") for task in tasks):
-            self._call("PATCH", f"/api/projects/{project}/", {"model_version": MODEL_VERSION})
+        versions = [made["model_version"] for task in tasks for made in task.get("predictions", ())]
+        if versions:
+            self._call("PATCH", f"/api/projects/{project}/", {"model_version": versions[0]})
         return ids
 
     def fetch(self, project: int) -> list[dict[str, Any]]:

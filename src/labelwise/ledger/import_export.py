@@ -150,7 +150,7 @@ def _same(a: Answer, b: Answer) -> bool:
 
 
 def _content(answer: Answer) -> Answer:
-    return replace(answer, seconds=0.0, boxes=_plain(answer), labels=tuple(answer.labels), classes=None)
+    return replace(answer, seconds=0.0, boxes=_plain(answer), labels=tuple(answer.labels), classes=None, suggested=())
 
 
 def _plain(answer: Answer) -> tuple[tuple[float, float, float, float], ...]:

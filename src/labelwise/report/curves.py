@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from labelwise.report.comparison import Paired
 from labelwise.report.spread import Group, settings_changed, spread, values
-from labelwise.report.svg import MUTED, SERIES, drawing, inline, say, short
+from labelwise.report.svg import INK, MUTED, SERIES, drawing, inline, say, short
 
 METRICS = ("quality", "ap", "rare_quality")
 COSTS = {"cost_boxes": "boxes labelled", "cost_queries": "questions asked", "cost_seconds": "annotation time"}
@@ -80,6 +80,35 @@ def learning_curves(groups: Sequence[Group], full: Group | None = None) -> str |
         names = ", ".join(groups[0].name_of(m) for m in metrics)
         label = f"Learning curves: {names} against boxes, questions and annotation time. The numbers are in the tables."
         return inline(figure, key="curves", label=label)
+
+
+def one_curve(groups: Sequence[Group], full: Group | None, saved: tuple[float, float, float] | None) -> str | None:
+    """Quality against annotation time, one panel; None where nothing was measured. `saved`: from and to what time
+    (seconds) one method is as good as another ends, and how good (points).
+    """
+    if "quality" not in metrics_of(groups):
+        return None
+    unit, scale = _time_unit(max((float(np.nanmax(values(g, "cost_seconds"))) for g in groups if g.rounds), default=0))
+    with drawing():
+        figure = Figure(figsize=(6.6, 3.1), layout="constrained")
+        ax = figure.subplots()
+        for i, group in enumerate(groups):
+            _draw(ax, curve(group, "quality", "cost_seconds"), i, group.name, scale)
+        if full is not None and full.rounds and np.isfinite(level := _last(full, "quality")):
+            ax.axhline(level, color=MUTED, lw=1.2, linestyle=(0, (1, 2)), label=short(full.name, 44))
+        if saved is not None:
+            start, end, height = saved[0] / scale, saved[1] / scale, saved[2]
+            arrow = {"arrowstyle": "<->", "color": INK, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+            ax.annotate("", (start, height), (end, height), arrowprops=arrow)
+            middle = ((start + end) / 2, height)
+            ax.annotate("time saved", middle, (0, 5), textcoords="offset points", ha="center", color=INK)
+        ax.set_xlabel(f"{COSTS['cost_seconds']} [{unit}]")
+        ax.set_ylabel(groups[0].name_of("quality"))
+        ax.margins(x=0.05, y=0.12)
+        if len(groups) > 1 or full is not None:
+            ax.legend(loc="lower right", handlelength=3.2)
+        names = ", ".join(group.name for group in [*groups, *([full] if full is not None else [])])
+        return inline(figure, key="headline", label=f"{groups[0].metric} against annotation time: {names}.")
 
 
 def _last(group: Group, metric: str) -> float:

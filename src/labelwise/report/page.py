@@ -19,6 +19,7 @@ from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import Efficiency, efficiency
 from labelwise.report.filmstrip import strips
 from labelwise.report.gallery import galleries
+from labelwise.report.headline import headline
 from labelwise.report.headroom import EVERYTHING_LABELLED, headroom, without_bounds
 from labelwise.report.reliability import reliabilities
 from labelwise.report.results import RunResult
@@ -100,11 +101,15 @@ def html(
     )
     full = next((g for g in bounds if g.name == EVERYTHING_LABELLED), whole)
     chart = curves.learning_curves(found, full)
+    told = [*(sentences(found) if decides else sentences(found)[:1]), *_conclusions(gains)]
+    outcome = told[min(1, len(told) - 1)] if room is None or decides else room.sentence
+    against = versus.baseline if versus is not None else None
     return environment.get_template("page.html.j2").render(
         title=title,
         first=first,
+        headline=None if first else headline(found, against, full, outcome),
         style=Markup((HERE / "style.css").read_text("utf-8")),
-        sentences=[*(sentences(found) if decides else sentences(found)[:1]), *_conclusions(gains)],
+        sentences=told,
         tiles=tiles(found[0]) if len(found) == 1 else [],
         overview=tables.overview(found, bounds) if len(found) > 1 else None,
         relative=whole and tables.relative(found, whole),

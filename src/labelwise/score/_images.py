@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from labelwise.types import LabelwiseError
@@ -46,3 +48,30 @@ def counted(name: str, errors: str, *, fp: np.ndarray, fn: np.ndarray) -> np.nda
             raise LabelwiseError(f"{name}: {kind} of image {bad[0]} is {counts[bad[0]]}; expected a number from 0")
     chosen: np.ndarray = (fp if errors == "fp" else fn if errors == "fn" else fp + fn).astype(np.float64)
     return chosen
+
+
+def worst_row(value: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The row of the largest value of each image, the first among equals; -1 where it has no box.
+
+    >>> worst_row(np.array([1.0, 3.0, 2.0]), np.array([0, 2, 2, 3])).tolist()
+    [1, -1, 2]
+    """
+    image = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((np.arange(len(value)), -value, image))
+    found = np.full(len(offsets) - 1, -1, np.int64)
+    filled = offsets[1:] > offsets[:-1]
+    found[filled] = order[offsets[:-1][filled]]
+    return found
+
+
+def in_words(row: np.ndarray, said: Sequence[str], offsets: np.ndarray) -> list[str]:
+    """Per image what is said of its worst box, and that it is the worst of several; `said` skips images without one.
+
+    >>> in_words(np.array([-1, 0]), ["Unsure."], np.array([0, 0, 3]))
+    ['The model finds nothing here.', 'Unsure. That is the most doubtful of 3 boxes here.']
+    """
+    rest, found = iter(said), []
+    for one, count in zip(row.tolist(), np.diff(offsets).tolist(), strict=True):
+        text = "The model finds nothing here." if one < 0 else next(rest)
+        found.append(f"{text} That is the most doubtful of {count} boxes here." if count > 1 else text)
+    return found

@@ -21,11 +21,13 @@ Worked by hand, one view. Row 0: (1, 0) and (0, 1) are sure of different classes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape, check_unit
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 
 def score(
@@ -44,6 +46,17 @@ def score(
         LabelwiseError: no view, a row that is not a distribution, an IoU outside [0, 1] (row and view named).
     """
     return _information(probs, view_probs, view_iou, "bald")
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"],
+    view_probs: Float[np.ndarray, "V n C"],
+    view_iou: Float[np.ndarray, "V n"],
+    classes: Sequence[str],
+) -> list[str]:
+    """What the members said."""
+    said = phrases.votes(probs, view_probs, view_iou, classes)
+    return [f"Models that learnt the same say {one}." for one in said]
 
 
 def _information(probs: np.ndarray, view_probs: np.ndarray, view_iou: np.ndarray, name: str) -> np.ndarray:

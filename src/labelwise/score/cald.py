@@ -23,10 +23,13 @@ Worked by hand, one view. Image 0 holds two boxes: m = 1 + 1 = 2, |2 - 1.3| = 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from labelwise.score._images import check_offsets, per_image
+from labelwise.score import consistency
+from labelwise.score._images import check_offsets, in_words, per_image, worst_row
 from labelwise.score._rows import blocks, check_distribution
 from labelwise.score.consistency import _check, _divergence, _p_log_p
 
@@ -73,3 +76,21 @@ def score(
     # An IoU or confidence rounded to just above 1 carries |m - β| past its bound c_m.
     out: np.ndarray = np.maximum(max(beta, 2 - beta) - nearest.mean(axis=0), 0)
     return out
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"],
+    scores: Float[np.ndarray, " n"],
+    view_probs: Float[np.ndarray, "V n C"],
+    view_scores: Float[np.ndarray, "V n"],
+    view_iou: Float[np.ndarray, "V n"],
+    offsets: Int[np.ndarray, " images+1"],
+    classes: Sequence[str],
+    *,
+    beta: float = 1.3,
+) -> list[str]:
+    """Of the image's most inconsistent box what the model says of the changed images."""
+    doubt = consistency.score(probs, scores, view_probs, view_scores, view_iou, beta=beta)
+    row = worst_row(doubt, offsets)
+    rows = row[row >= 0]
+    return in_words(row, consistency.explain(probs[rows], view_probs[:, rows], view_iou[:, rows], classes), offsets)

@@ -18,11 +18,13 @@ Worked by hand: s = 0.5 gives ln 2 = 0.6931; class 0 has d = 0, factor 1; class 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from labelwise.score._rows import check_shape, check_unit
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 
 def score(
@@ -64,3 +66,8 @@ def score(
     factor = 1 + alpha * beta * np.log(np.expm1(1 / alpha) * np.clip(difficulty, 0, 1) + 1)
     raised: Float64[np.ndarray, " n"] = entropy * factor[labels]
     return raised
+
+
+def explain(scores: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: Sequence[str]) -> list[str]:
+    """How sure the model is."""
+    return phrases.confidence(scores, labels, classes)

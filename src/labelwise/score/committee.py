@@ -25,10 +25,13 @@ KL = 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score.bald import _information
+from labelwise.types import phrases
 
 
 def score(
@@ -53,3 +56,17 @@ def score(
     about_place = 1 - view_iou.mean(axis=0, dtype=np.float64)
     out: np.ndarray = about_class / np.log(members) * about_place
     return out
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"],
+    view_probs: Float[np.ndarray, "V n C"],
+    view_iou: Float[np.ndarray, "V n"],
+    classes: Sequence[str],
+) -> list[str]:
+    """What the members said, and how far apart they place it."""
+    place = view_iou.mean(axis=0, dtype=np.float64)
+    said = phrases.votes(probs, view_probs, view_iou, classes)
+    return [
+        f"A committee says {a}; its boxes overlap by {phrases.percent(b)}." for a, b in zip(said, place, strict=True)
+    ]

@@ -16,10 +16,13 @@ Worked by hand: 1 - 0.75 and 1 - 0.5.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 
 from labelwise.score._rows import check_shape, check_unit
+from labelwise.types import phrases
 
 
 def score(scores: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -32,3 +35,8 @@ def score(scores: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     check_unit("scores", scores)
     out: np.ndarray = np.maximum(1 - scores.astype(np.float64), 0)  # a confidence rounded to just above 1
     return out
+
+
+def explain(scores: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: Sequence[str]) -> list[str]:
+    """How sure the model is."""
+    return phrases.confidence(scores, labels, classes)

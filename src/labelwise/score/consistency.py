@@ -24,13 +24,14 @@ for certain, JS = ln 2, s = 0.8 and 0.4, IoU 0.5: x = 0.6·0.3069 + 0.5 = 0.6841
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape, check_unit
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 
 def score(
@@ -74,6 +75,21 @@ def score(
     # An IoU or confidence rounded to just above 1 carries c(b) past its bound c_m; u is never negative.
     u: np.ndarray = np.maximum(max(beta, 2 - beta) - out / views, 0)
     return u
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"],
+    view_probs: Float[np.ndarray, "V n C"],
+    view_iou: Float[np.ndarray, "V n"],
+    classes: Sequence[str],
+) -> list[str]:
+    """What the model says of the changed images, and where it places the box there."""
+    place = view_iou.mean(axis=0, dtype=np.float64)
+    said = phrases.votes(probs, view_probs, view_iou, classes)
+    return [
+        f"When the image is changed a little, the model says {a}; the boxes overlap by {phrases.percent(b)}."
+        for a, b in zip(said, place, strict=True)
+    ]
 
 
 def _divergence(

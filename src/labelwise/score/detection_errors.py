@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from labelwise.score._images import counted
+from labelwise.types.phrases import several
 
 
 def score(
@@ -36,3 +37,8 @@ def score(
         errors: which of them count.
     """
     return counted("detection_errors", errors, fp=true_fp, fn=true_fn)
+
+
+def explain(value: Float64[np.ndarray, " images"]) -> list[str]:
+    """How many errors there are; `value` is the score."""
+    return [f"For study: the model truly makes {several(one, 'error')} here." for one in value.tolist()]

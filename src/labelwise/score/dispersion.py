@@ -14,12 +14,15 @@ Worked by hand, T = 4. Image 0 is always class 1: 1 - 4/4. Image 1 is 0, 2, 2, 1
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Integer
 
 from labelwise.types import LabelwiseError
+from labelwise.types.phrases import joined, percent
 
 _BLOCK = 1 << 16
 """Images counted at once."""
@@ -48,3 +51,13 @@ def score(history: Integer[np.ndarray, "T n"]) -> Float64[np.ndarray, " n"]:
             np.maximum(longest, run, out=longest)
         out[start : start + _BLOCK] = 1 - longest / max(len(history), 1)
     return out
+
+
+def explain(history: Integer[np.ndarray, "T n"], classes: Sequence[str]) -> list[str]:
+    """Which classes the model predicted while it trained, and how often."""
+    found = []
+    for said in history.T.tolist():
+        named = [f"{classes[c]} ({percent(times / len(said))})" for c, times in Counter(said).most_common(2)]
+        text = f"While it trained, the model changed its mind: {joined(named)} of the time."
+        found.append(text if len(named) > 1 else f"While it trained, the model always said {named[0]}.")
+    return found

@@ -20,11 +20,13 @@ Worked by hand, three passes over two rows, both of class 0: row 0 is of class 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape, check_unit
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 
 def score(
@@ -59,3 +61,14 @@ def score(
             changed[rows] += ~seen | (view_probs[v, rows].argmax(axis=1) != label)
     share: Float64[np.ndarray, " n"] = changed / len(view_iou)
     return share
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"],
+    view_probs: Float[np.ndarray, "V n C"],
+    view_iou: Float[np.ndarray, "V n"],
+    classes: Sequence[str],
+) -> list[str]:
+    """What the model says when it looks at a part of the features."""
+    said = phrases.votes(probs, view_probs, view_iou, classes)
+    return [f"With a part of the features left out the model says {one}." for one in said]

@@ -24,11 +24,13 @@ the same features only the first counts, 0.5623; with orthogonal features both d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from labelwise.score import _rows, entropy
-from labelwise.score._images import check_offsets, per_image
+from labelwise.score._images import check_offsets, in_words, per_image, worst_row
 from labelwise.score._rows import blocks, check_shape
 from labelwise.types import LabelwiseError
 
@@ -72,6 +74,14 @@ def score(
     image = np.repeat(np.arange(images), np.diff(offsets))
     kept = _keep(image * probs.shape[1] + probs.argmax(axis=1), uncertainty, features, threshold)
     return per_image(np.add, np.where(kept, uncertainty, 0), offsets, empty=0)
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"], offsets: Int[np.ndarray, " images+1"], classes: Sequence[str]
+) -> list[str]:
+    """Of the image's box of highest entropy between which classes the model hesitates."""
+    row = worst_row(entropy.score(probs), offsets)
+    return in_words(row, entropy.explain(probs[row[row >= 0]], classes), offsets)
 
 
 def _keep(group: np.ndarray, uncertainty: np.ndarray, features: np.ndarray, threshold: float) -> np.ndarray:

@@ -14,10 +14,13 @@ Worked by hand: 0.5 ln 2 + 2 * 0.25 ln 4 = 1.5 ln 2 = 1.0397, and 0 for a sure r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape
+from labelwise.types import phrases
 
 
 def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
@@ -34,3 +37,8 @@ def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
         surprise = np.log(np.maximum(p, np.finfo(np.float64).tiny))  # p = 0 gives 0 * a finite number = 0
         out[rows] = np.abs(np.einsum("nc,nc->n", p, surprise))  # abs: the sum is <= 0, and -0.0 for a sure row
     return out
+
+
+def explain(probs: Float[np.ndarray, "n C"], classes: Sequence[str]) -> list[str]:
+    """Between which classes the model hesitates."""
+    return phrases.hesitation(probs, classes)

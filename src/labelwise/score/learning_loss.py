@@ -35,3 +35,8 @@ def score(predicted_loss: Float[np.ndarray, " images"]) -> Float64[np.ndarray, "
             "The loss head has diverged: train it again with a smaller weight"
         )
     return predicted_loss.astype(np.float64)
+
+
+def explain(predicted_loss: Float[np.ndarray, " images"]) -> list[str]:
+    """How wrong the model expects to be."""
+    return [f"The model expects to be wrong here: it puts its loss at {loss:.3g}." for loss in predicted_loss]

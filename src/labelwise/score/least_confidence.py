@@ -13,10 +13,13 @@ Worked by hand: 1 - 0.5 and 1 - 0.75.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape
+from labelwise.types import phrases
 
 
 def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
@@ -31,3 +34,8 @@ def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
         check_distribution("probs", probs[rows], rows.start)
         np.subtract(1.0, probs[rows].max(axis=1), out=out[rows])
     return out
+
+
+def explain(probs: Float[np.ndarray, "n C"], classes: Sequence[str]) -> list[str]:
+    """Between which classes the model hesitates."""
+    return phrases.hesitation(probs, classes)

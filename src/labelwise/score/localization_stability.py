@@ -24,9 +24,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from labelwise.score._images import check_offsets, per_image
+from labelwise.score._images import check_offsets, in_words, per_image, worst_row
 from labelwise.score._rows import check_shape, check_unit
 from labelwise.types import LabelwiseError
+from labelwise.types.phrases import percent
 
 
 def score(
@@ -65,3 +66,17 @@ def score(
     stability = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
     out: np.ndarray = uncertain + weight * np.maximum(1 - stability, 0)
     return out
+
+
+def explain(
+    scores: Float[np.ndarray, " n"], view_iou: Float[np.ndarray, "V n"], offsets: Int[np.ndarray, " images+1"]
+) -> list[str]:
+    """Of the image's least sure box how sure it is, and how well it stays in its place."""
+    row = worst_row(1 - scores, offsets)
+    rows = row[row >= 0]
+    stable = view_iou[:, rows].mean(axis=0, dtype=np.float64)
+    said = [
+        f"The model is {percent(s)} sure of this box, and with noise on the image it overlaps itself by {percent(b)}."
+        for s, b in zip(scores[rows], stable, strict=True)
+    ]
+    return in_words(row, said, offsets)

@@ -27,8 +27,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from labelwise.score._images import check_offsets, per_image
+from labelwise.score._images import check_offsets, in_words, per_image, worst_row
 from labelwise.score._rows import check_shape, check_unit
+from labelwise.types.phrases import percent
 
 
 def score(
@@ -55,3 +56,16 @@ def score(
     gap = np.abs(tightness.astype(np.float64) + scores - 1)
     out: np.ndarray = np.maximum(1 - per_image(np.minimum, gap, offsets, empty=1), 0)
     return out
+
+
+def explain(
+    scores: Float[np.ndarray, " n"], tightness: Float[np.ndarray, " n"], offsets: Int[np.ndarray, " images+1"]
+) -> list[str]:
+    """Of the image's box whose class and place disagree most, both."""
+    row = worst_row(-np.abs(tightness.astype(np.float64) + scores - 1), offsets)
+    rows = row[row >= 0]
+    said = [
+        f"The model is {percent(s)} sure of the class, and the box overlaps by {percent(t)} with where it began."
+        for s, t in zip(scores[rows], tightness[rows], strict=True)
+    ]
+    return in_words(row, said, offsets)

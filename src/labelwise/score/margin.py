@@ -14,10 +14,13 @@ Worked by hand: 1 - (0.5 - 0.25) and 1 - (0.75 - 0.25).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import blocks, check_distribution, check_shape
+from labelwise.types import phrases
 
 
 def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
@@ -37,3 +40,8 @@ def score(probs: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, " n"]:
         else:
             out[rows] = 1 - block[:, 0]
     return out
+
+
+def explain(probs: Float[np.ndarray, "n C"], classes: Sequence[str]) -> list[str]:
+    """Between which classes the model hesitates."""
+    return phrases.hesitation(probs, classes)

@@ -13,6 +13,8 @@ Image 0 is class 0 and said to be; image 1 is class 0 and said to be 1, with pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
@@ -29,3 +31,14 @@ def score(probs: Float[np.ndarray, "n C"], truth_classes: Int64[np.ndarray, " n"
     check_distribution("misclassified: probs", probs, 0)
     wrong = probs.argmax(axis=1) != truth_classes
     return np.where(wrong, 1 + probs.max(axis=1).astype(np.float64), 0.0)
+
+
+def explain(
+    probs: Float[np.ndarray, "n C"], truth_classes: Int64[np.ndarray, " n"], classes: Sequence[str]
+) -> list[str]:
+    """What the model says, and whether it is right."""
+    said = probs.argmax(axis=1)
+    return [
+        f"For study: the model says {classes[c]}, which is {'right' if c == true else 'wrong'}."
+        for c, true in zip(said.tolist(), truth_classes.tolist(), strict=True)
+    ]

@@ -20,3 +20,8 @@ def score(n: int, rng: np.random.Generator) -> Float64[np.ndarray, " n"]:
     if n < 0:
         raise LabelwiseError(f"random: n is {n}; expected the number of rows, >= 0")
     return rng.random(n)
+
+
+def explain(n: int) -> list[str]:
+    """There is no reason but chance."""
+    return ["Drawn at random."] * n

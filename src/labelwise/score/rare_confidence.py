@@ -18,11 +18,13 @@ Worked by hand, counts (7, 1), so p = (8/10, 2/10). Row 0, class 0: 0.5 / 0.8 = 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from labelwise.score._rows import check_shape, check_unit
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 
 def score(
@@ -53,6 +55,17 @@ def score(
     smoothed = counts.astype(np.float64) + smoothing
     out: np.ndarray = uncertainty * smoothed.sum() / smoothed[labels]
     return out
+
+
+def explain(
+    scores: Float[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    counts: Int[np.ndarray, " C"],
+    classes: Sequence[str],
+) -> list[str]:
+    """How sure the model is, and whether its class is rare."""
+    sure, rare = phrases.confidence(scores, labels, classes), phrases.rarity(labels, counts, classes)
+    return [f"{a} {b}".strip() for a, b in zip(sure, rare, strict=True)]
 
 
 def _check(labels: np.ndarray, counts: np.ndarray, smoothing: float) -> None:

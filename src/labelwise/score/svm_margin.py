@@ -50,3 +50,8 @@ def score(
     distance = np.abs(svm.decision_function((image_features - mean) / scale)).reshape(len(image_features), -1)
     nearest: np.ndarray = (distance / np.maximum(np.linalg.norm(weights, axis=1), 1e-12)).min(axis=1)
     return -nearest
+
+
+def explain(value: Float64[np.ndarray, " n"]) -> list[str]:
+    """How near the closest boundary between classes is; `value` is the score."""
+    return [f"It lies near a boundary between two classes (distance {-one:.3g})." for one in value]

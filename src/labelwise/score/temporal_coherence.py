@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from labelwise.score._images import counted
+from labelwise.types.phrases import several
 
 
 def score(
@@ -38,3 +39,8 @@ def score(
         errors: which of them count.
     """
     return counted("temporal_coherence", errors, fp=estimated_fp, fn=estimated_fn)
+
+
+def explain(value: Float64[np.ndarray, " images"]) -> list[str]:
+    """How many errors there are; `value` is the score."""
+    return [f"The frames before and after betray {several(one, 'error')} in this one." for one in value.tolist()]

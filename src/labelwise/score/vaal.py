@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from labelwise.score._rows import check_shape, check_unit
+from labelwise.types.phrases import percent
 
 
 def score(labelled_probability: Float[np.ndarray, " images"]) -> Float64[np.ndarray, " images"]:
@@ -28,3 +29,8 @@ def score(labelled_probability: Float[np.ndarray, " images"]) -> Float64[np.ndar
     check_shape("labelled_probability", labelled_probability, (None,))
     check_unit("labelled_probability", labelled_probability)
     return np.maximum(1 - labelled_probability.astype(np.float64), 0)
+
+
+def explain(labelled_probability: Float[np.ndarray, " images"]) -> list[str]:
+    """How little it looks like what is labelled."""
+    return [f"It looks unlike what is labelled: {percent(p)} likely to be part of it." for p in labelled_probability]

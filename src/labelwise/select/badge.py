@@ -30,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from labelwise.select._order import best, check, significant
 from labelwise.select._product import dots
@@ -82,6 +82,11 @@ def select(
     if not explain:
         return rows
     return rows, {"score": np.sqrt(norm[rows]), "squared_distance": squared, "chance": chance}
+
+
+def explain(score: Float64[np.ndarray, " k"]) -> list[str]:
+    """What its label would do to the model."""
+    return ["Its label would change the model much, and in another way than those of the other picks."] * len(score)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,12 +18,14 @@ Worked by hand: p = (1, 0), σ = 1. Row 0, class 0: 1 · e^-1 = 0.3679; row 1, c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from labelwise.select._order import best, check
 from labelwise.select._product import dots
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
@@ -68,6 +70,15 @@ def select(
         ),
         "factor": factor[rows],
     }
+
+
+def explain(
+    labels: Int[np.ndarray, " k"] | Float[np.ndarray, "k C"],
+    frequency: Float[np.ndarray, " C"],
+    classes: Sequence[str],
+) -> list[str]:
+    """Whether its class is rare among what the model finds."""
+    return phrases.rarity(labels, frequency, classes, "what the model finds")
 
 
 def _check(scores: np.ndarray, labels: np.ndarray, frequency: np.ndarray, sigma: float) -> None:

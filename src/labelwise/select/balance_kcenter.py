@@ -27,13 +27,15 @@ picked. Then row 0, of the same class: -1 + |1 - 2| + 1 = 1; row 2: -1.5 + 0, pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 
 from labelwise.select._order import check
 from labelwise.select._product import product
 from labelwise.select.balance_program import check_balance
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """The target, and with it the first picks, belong to one budget."""
@@ -90,6 +92,14 @@ def select(
             room.take(int(rows[i]))
     distance, balance = parts.T
     return (rows, {"score": distance - lam * balance, "distance": distance, "balance": balance}) if explain else rows
+
+
+def explain(
+    nearest: Sequence[str], probs: Float[np.ndarray, "k C"], counts: Int[np.ndarray, " C"], classes: Sequence[str]
+) -> list[str]:
+    """That nothing labelled is near it, and whether its likeliest class is rare."""
+    rare = phrases.rarity(probs.argmax(axis=1), counts, classes)
+    return [f"{a} {b}".strip() for a, b in zip(phrases.unlike(nearest), rare, strict=True)]
 
 
 def _pick(distances: _Distances, room: _Room, lam: float) -> tuple[int, float, float]:

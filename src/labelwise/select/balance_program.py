@@ -32,15 +32,16 @@ Worked by hand: rows 0 and 1 are of class 0 for sure, row 2 of class 1; Ω = (1,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int, Int64
 
 from labelwise.select import _program
 from labelwise.select._order import best, check
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """How many are wanted decides which are picked."""
@@ -114,6 +115,11 @@ def select(
     balance = _sizes(residual + used, norm) - _sizes(residual, norm)
     whole = {name: np.full(len(rows), getattr(found, name)) for name in ("objective", "bound", "gap")}
     return rows, {"score": scores[rows].astype(np.float64), "balance": lam * balance, **whole}
+
+
+def explain(probs: Float[np.ndarray, "k C"], counts: Int[np.ndarray, " C"], classes: Sequence[str]) -> list[str]:
+    """Whether its likeliest class is rare among the labels."""
+    return phrases.rarity(probs.argmax(axis=1), counts, classes)
 
 
 def solve(

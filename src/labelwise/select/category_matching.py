@@ -35,7 +35,7 @@ from labelwise.select._boxes import check_boxes
 from labelwise.select._order import check, significant
 from labelwise.select._product import product
 from labelwise.select.kcenter import _parts as parts
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """The number of clusters is the budget."""
@@ -93,6 +93,13 @@ def select(
         return rows
     mean = np.bincount(own, away[np.arange(n), medoids[own]] if k else None, k) / np.maximum(size, 1)
     return rows, {"score": scores[rows].astype(np.float64), "size": size[order], "distance": mean[order]}
+
+
+def explain(size: Int64[np.ndarray, " k"]) -> list[str]:
+    """For how many images it stands."""
+    return [
+        f"It stands for {phrases.several(n, 'image')} whose objects look alike." if n > 1 else "" for n in size.tolist()
+    ]
 
 
 def distances(

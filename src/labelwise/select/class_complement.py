@@ -29,12 +29,14 @@ H(0.2689) = 0.6931 - 0.5822 = 0.1109. Row 1 first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from labelwise.select._boxes import check_boxes, presence
 from labelwise.select._order import best, check
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """How many are wanted decides which are picked."""
@@ -86,6 +88,16 @@ def select(
     if not explain:
         return rows
     return rows, {"score": divergence, "informativeness": scores[rows].astype(np.float64)}
+
+
+def explain(
+    labels: Int[np.ndarray, " k"] | Float[np.ndarray, "k C"],
+    counts: Int[np.ndarray, " C"],
+    classes: Sequence[str],
+) -> list[str]:
+    """That its classes are those which the labels lack, and whether one of them is rare."""
+    rare = phrases.rarity(labels, counts, classes)
+    return [f"Its classes are those that the labels lack. {said}".strip() for said in rare]
 
 
 def _greedy(shown: np.ndarray, total: np.ndarray, images: float, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ The middle row 6 leaves 4 and 8 at 2; no row does better.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ from labelwise.select import kcenter
 from labelwise.select._order import check
 from labelwise.select.probcover import nearest, pairs
 from labelwise.select.typiclust import points
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """Another budget has other centres."""
@@ -91,6 +92,11 @@ def select(
                 out["radius"][:] = np.sqrt(min(radius, _radius(np.minimum(away, nearest(x, x[rows])), spare)))
         out["bound"][:] = np.sqrt(min(bound, radius))
     return (rows, out) if explain else rows
+
+
+def explain(nearest: Sequence[str]) -> list[str]:
+    """That it is one of those that cover the pool, and the labelled image that is nearest."""
+    return [f"One of the picks that leave nothing of the pool far away. {said}" for said in phrases.unlike(nearest)]
 
 
 def _radius(squared: np.ndarray, spare: int) -> float:

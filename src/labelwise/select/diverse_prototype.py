@@ -34,14 +34,16 @@ Worked by hand: two classes, class 1 is the rarer; budget 2, quota 0.75 · 2 = 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from scipy.sparse import csr_array
 
 from labelwise.select._boxes import boxes_of, check_boxes, presence
 from labelwise.select._order import best, check
 from labelwise.select._product import dots
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """How many are wanted decides which are picked."""
@@ -109,6 +111,18 @@ def select(
         "minority": confidence[places].max(axis=1),
         "quota": (np.arange(k) < len(picked)).astype(np.float64),
     }
+
+
+def explain(
+    labels: Int[np.ndarray, " k"] | Float[np.ndarray, "k C"],
+    quota: Float64[np.ndarray, " k"],
+    counts: Int[np.ndarray, " C"],
+    classes: Sequence[str],
+) -> list[str]:
+    """Of one that was picked for a rare class which it is."""
+    rare = phrases.rarity(labels, counts, classes)
+    found = "It probably holds a rare class, and looks unlike the picks before it."
+    return [f"{found} {said}".strip() if picked else "" for picked, said in zip(quota, rare, strict=True)]
 
 
 class _Prototypes:

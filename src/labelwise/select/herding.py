@@ -47,7 +47,7 @@ from labelwise.select.kcenter import _distinct as distinct
 from labelwise.select.kcenter import _square_distances as squared_distance
 from labelwise.select.probcover import nearest
 from labelwise.select.typiclust import points
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
@@ -118,6 +118,15 @@ def select(
         left = np.delete(np.arange(len(x)), rows[:found])
         rows[found:] = left[np.asarray(kcenter.select(x[left], np.concatenate([known, x[rows[:found]]]), k - found))]
     return (rows, {"score": gain, "covered": covered, "width": np.full(k, sigma)}) if explain else rows
+
+
+def explain(score: Float64[np.ndarray, " k"], covered: Float64[np.ndarray, " k"]) -> list[str]:
+    """For how much of the pool it stands, and how much of it is then covered."""
+    return [
+        f"It stands for about {max(n, 1):.0f} of the pool that nothing labelled resembles yet; with it "
+        f"{phrases.percent(share)} are covered."
+        for n, share in zip(score.tolist(), covered.tolist(), strict=True)
+    ]
 
 
 def _greedy(coverage: Coverage, rows: np.ndarray, gain: np.ndarray) -> int:

@@ -26,14 +26,14 @@ from 5: a tie, the lower row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 from labelwise.select._order import check
 from labelwise.select._product import product
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
@@ -75,6 +75,11 @@ def select(
     if k:
         _pick(_Distances(features, _distinct(labelled_features), k), rows, squared, explain)
     return (rows, {"score": np.sqrt(squared)}) if explain else rows
+
+
+def explain(nearest: Sequence[str]) -> list[str]:
+    """That nothing labelled is near it, and what is nearest."""
+    return phrases.unlike(nearest)
 
 
 def _pick(pool: _Distances, rows: np.ndarray, squared: np.ndarray, explain: bool) -> None:

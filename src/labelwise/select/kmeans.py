@@ -30,7 +30,7 @@ from jaxtyping import Float, Float64, Int64
 from labelwise.select import kmeans_plusplus
 from labelwise.select._order import best, check, significant
 from labelwise.select.typiclust import clusters, points
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """The number of clusters is the budget."""
@@ -83,6 +83,11 @@ def select(
     if not explain:
         return picks
     return picks, {"score": scores[picks].astype(np.float64), "size": np.append(size, np.zeros(len(more), np.int64))}
+
+
+def explain(size: Int64[np.ndarray, " k"]) -> list[str]:
+    """For how many it stands; nothing where it was picked by its score alone."""
+    return [f"It stands for {phrases.several(n, 'candidate')} that look alike." if n > 1 else "" for n in size.tolist()]
 
 
 def _clusters(x: np.ndarray, k: int, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:

@@ -26,7 +26,7 @@ then no weight is left and row 0 follows.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from labelwise.select._order import best, check, significant
 from labelwise.select._product import dots
@@ -72,6 +72,11 @@ def select(
     if not explain:
         return rows
     return rows, {"score": scores[rows].astype(np.float64), "squared_distance": squared, "chance": chance}
+
+
+def explain(score: Float64[np.ndarray, " k"]) -> list[str]:
+    """That it is far from the other picks."""
+    return ["It looks unlike the other picks of this round."] * len(score)
 
 
 def _draw(

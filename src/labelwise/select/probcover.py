@@ -41,7 +41,7 @@ from labelwise.select._product import product
 from labelwise.select.kcenter import _parts as parts
 from labelwise.select.kcenter import _square_distances as squared_distance
 from labelwise.select.typiclust import clusters, points
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
@@ -104,6 +104,16 @@ def select(
         centres = np.concatenate([known, x[rows[:found]]])
         rows[found:] = left[np.asarray(kcenter.select(x[left], centres, k - found))]
     return (rows, {"score": gain, "covered": covered, "delta": np.full(k, radius)}) if explain else rows
+
+
+def explain(score: Float64[np.ndarray, " k"]) -> list[str]:
+    """For how many it stands that nothing stood for before."""
+    return [
+        f"It stands for {phrases.several(n, 'candidate')} like it, of which none is labelled."
+        if n > 1
+        else "Nothing like it is labelled, and there is hardly anything like it."
+        for n in score.tolist()
+    ]
 
 
 def _cover(graph: sparse.csr_array, covered: Bool[np.ndarray, " n"], rows: np.ndarray, gain: np.ndarray) -> int:

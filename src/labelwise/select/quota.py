@@ -22,11 +22,13 @@ other pick is left to class 1: row 2 (0.9 > 0.8). Both stand at 0.5 / 1, and cla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
 from labelwise.select._order import check, significant
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """How many are wanted decides which are picked."""
@@ -78,6 +80,15 @@ def select(
         "class": np.where(of == classes, -1, of),
         "quota": quota[of].astype(np.float64),
     }
+
+
+def explain(
+    labels: Int[np.ndarray, " k"] | Float[np.ndarray, "k C"],
+    counts: Int[np.ndarray, " C"],
+    classes: Sequence[str],
+) -> list[str]:
+    """Whether its class is rare among the labels."""
+    return phrases.rarity(labels, counts, classes)
 
 
 def _share(k: int, log_weights: np.ndarray, available: np.ndarray) -> np.ndarray:

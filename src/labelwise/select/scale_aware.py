@@ -20,7 +20,7 @@ Worked by hand: scale 1 has the rows 0 and 1, scale 2 has row 2. Turn one takes 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 
 from labelwise.select._order import check, significant
 from labelwise.types import LabelwiseError
@@ -62,3 +62,8 @@ def select(
     if not explain:
         return rows
     return rows, {"score": scores[rows].astype(np.float64), "scale": scale[rows].astype(np.float64)}
+
+
+def explain(scale: Float64[np.ndarray, " k"]) -> list[str]:
+    """Whose turn it was."""
+    return [f"The scales take turns; this is of scale {n + 1:g}." for n in scale.tolist()]

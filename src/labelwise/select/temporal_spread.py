@@ -23,7 +23,7 @@ frames 0 and 2; frame 3 (0.1) is its second. Frame 5 (0.6) is the best of video 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 
 from labelwise.select._order import check, significant
 from labelwise.types import LabelwiseError
@@ -73,6 +73,11 @@ def select(
         "turn": turn[rows].astype(np.float64),
         "near_another": (~free[rows]).astype(np.float64),
     }
+
+
+def explain(near_another: Float64[np.ndarray, " k"]) -> list[str]:
+    """That no frame near it is labelled or picked, if so."""
+    return ["" if near else "No frame near it is labelled or picked." for near in near_another.tolist()]
 
 
 def _free(order: np.ndarray, image: np.ndarray, videos: np.ndarray, labelled: np.ndarray, exclude: int) -> np.ndarray:

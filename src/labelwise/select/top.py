@@ -17,7 +17,7 @@ Worked by hand: 0.9 and the first of the two 0.5.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from labelwise.select._order import best, check
 
@@ -35,3 +35,8 @@ def select(
     """
     rows = best(scores, check(scores, budget))
     return (rows, {"score": scores[rows].astype(np.float64)}) if explain else rows
+
+
+def explain(score: Float64[np.ndarray, " k"]) -> list[str]:
+    """Nothing beyond what the score says."""
+    return [""] * len(score)

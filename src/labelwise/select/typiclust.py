@@ -42,7 +42,7 @@ from labelwise.select._order import check, significant
 from labelwise.select._product import product
 from labelwise.select.kcenter import _check as check_columns
 from labelwise.select.kcenter import _parts as parts
-from labelwise.types import LabelwiseError
+from labelwise.types import LabelwiseError, phrases
 
 PREFIX_STABLE = False
 """The number of clusters depends on the budget."""
@@ -114,6 +114,15 @@ def select(
     size, labelled = np.bincount(cluster), np.bincount(cluster[len(x) :], minlength=cluster.max(initial=0) + 1)
     own = cluster[rows]
     return rows, {"score": score, "cluster": own, "size": size[own], "labelled": labelled[own]}
+
+
+def explain(size: Int64[np.ndarray, " k"], labelled: Int64[np.ndarray, " k"]) -> list[str]:
+    """Of how large a group it is the most typical, and how many of that are labelled."""
+    return [
+        f"The most typical of {phrases.several(n, 'candidate')} that look alike, of which {m or 'none'} "
+        f"{'are' if m > 1 else 'is'} labelled."
+        for n, m in zip(size.tolist(), labelled.tolist(), strict=True)
+    ]
 
 
 def _small(mean: float) -> int:

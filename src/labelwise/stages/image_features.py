@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from labelwise.project.context import Context
@@ -63,10 +63,10 @@ def of_selectors(now: Round, images: np.ndarray) -> Float32[np.ndarray, "n D"]:
     return said
 
 
-def labelled_of_selectors(now: Round) -> Float32[np.ndarray, "m D"]:
-    """What selectors see of the wholly labelled images that can be read."""
+def labelled_images(now: Round) -> Int64[np.ndarray, " m"]:
+    """The wholly labelled images of which selectors see something."""
     seen = readable(now.context) if now.run.frozen_selection else now.image_outputs.seen
-    return of_selectors(now, np.flatnonzero(now.covered & seen))
+    return np.flatnonzero(now.covered & seen)
 
 
 def of_boxes(context: Context, boxes: Rects) -> tuple[Float32[np.ndarray, "n D"], Float64[np.ndarray, " n"]]:

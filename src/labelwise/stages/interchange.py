@@ -20,6 +20,7 @@ from labelwise.ledger.import_export import ImportResult
 from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context
 from labelwise.project.prices import Prices
+from labelwise.stages import prefill
 from labelwise.types import Answer, LabelwiseError, Pool, Problem, Query
 from labelwise.types.disk import replacing
 from labelwise.units import SKIPPED
@@ -48,6 +49,8 @@ def query_files(
     method = catalog.find("exchange", tool)
     menu = {"queries": queries, "pool": pool, "project": import_export.project_id(ledger)}
     menu |= {"known": context.known().annotations, "one_class": context.run.classifies}
+    if "suggested" in method.inputs:
+        menu["suggested"] = prefill.of_queries(context, queries)
     settings = {}
     if "image_url" in method.settings:
         url = method.settings["image_url"].default if image_url is None else image_url
@@ -197,9 +200,24 @@ def _without_known(
             if len(new) < len(drawn):
                 what = f"{len(drawn) - len(new)} boxes of query {query.id} were annotated before"
                 problems.append(Problem("known box", f"image {query.image}", what, "not taken twice"))
-                answer = replace(answer, boxes=tuple(b for b, _ in new), labels=tuple(c for _, c in new))
+                answer = _with_objects(answer, new)
         kept.append(answer)
     return kept, problems
+
+
+def _with_objects(answer: Answer, kept: Sequence[tuple[BoxTuple, int]]) -> Answer:
+    """The answer with some of its objects; a suggestion that became none of them was there before."""
+    boxes, labels = tuple(b for b, _ in kept), tuple(c for _, c in kept)
+    made = [
+        None if one.number is None else (answer.boxes[one.number], answer.labels[one.number])
+        for one in answer.suggested
+    ]
+    offered = [
+        replace(one, number=kept.index(object_))
+        for one, object_ in zip(answer.suggested, made, strict=True)
+        if object_ in kept
+    ] + [one for one in answer.suggested if one.number is None]
+    return replace(answer, boxes=boxes, labels=labels, suggested=tuple(offered))
 
 
 def _is_area(query: Query, answer: Answer) -> bool:

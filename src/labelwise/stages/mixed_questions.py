@@ -21,7 +21,7 @@ from labelwise.ledger.asked_again import AGAIN
 from labelwise.ledger.reviews import REVIEWS
 from labelwise.project import another_opinion, doubts
 from labelwise.project.round import Round, Table
-from labelwise.types import Query
+from labelwise.types import BECAUSE, Query
 
 FIRST_SHARE = 0.2
 """Share of questions that are asked again while nobody can be weighed."""
@@ -160,5 +160,7 @@ def _stack(one: Table, other: Table, order: np.ndarray) -> Table:
 def _column(table: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name in table:
         return table[name]
+    if name == BECAUSE:
+        return np.full(len(table["image"]), "", object)
     whole = name in EXTRA or name in ("row", "label", "scale")
     return np.full(len(table["image"]), -1 if whole else np.nan)

@@ -10,7 +10,7 @@ from labelwise.ledger.asked_again import AGAIN
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.stages import mixed_questions
-from labelwise.types import Labels, Place, Query
+from labelwise.types import BECAUSE, Labels, Place, Query
 from labelwise.types.overlap import share_pairs
 
 Covered = dict[int, list[np.ndarray]]
@@ -80,9 +80,12 @@ def _query(now: Round, rank: int) -> Query:
         return asked
     picks, unit = now.picks, now.unit
     label = int(picks["label"][rank])
-    reason = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
+    parts = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
     if unit.SCALES:
-        reason["scale"] = float(picks["magnification"][rank])
+        parts["scale"] = float(picks["magnification"][rank])
+    reason: dict[str, float | str] = {name: value for name, value in parts.items() if np.isfinite(value)}
+    if "because" in picks and picks["because"][rank]:
+        reason[BECAUSE] = picks["because"][rank]
     where = None
     if unit.RECTANGLE:
         x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))
@@ -95,5 +98,5 @@ def _query(now: Round, rank: int) -> Query:
         box=where,
         label=label if label >= 0 else None,
         score=float(picks["score"][rank]),
-        reason={name: value for name, value in reason.items() if np.isfinite(value)},
+        reason=reason,
     )

@@ -22,7 +22,7 @@ def score(now: Round) -> None:
     if now.number == 0:
         return
     run = now.run
-    menu = _menu(now)
+    menu = menu_of(now)
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
     shards = [gather(now, run.columns)] if learns else in_shards(now, run.columns)
     tables = [_score_shard(now, found, menu) for found in shards]
@@ -31,7 +31,7 @@ def score(now: Round) -> None:
     now.info["candidates"] = len(table["score"])
 
 
-def _menu(now: Round) -> dict[str, Any]:
+def menu_of(now: Round) -> dict[str, Any]:
     """What a score may name that is not of single candidates."""
     run = now.run
     annotated = np.bincount(now.known.annotations.labels, minlength=len(now.pool.classes))

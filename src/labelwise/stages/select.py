@@ -7,7 +7,7 @@ import numpy as np
 from labelwise import catalog, files, units
 from labelwise.config.choice import Step
 from labelwise.project.round import Round
-from labelwise.stages import first_images, mixed_questions, selector_inputs
+from labelwise.stages import first_images, mixed_questions, selector_inputs, why
 from labelwise.stages.selector_inputs import Makers
 
 RANKED = 20_000
@@ -30,7 +30,8 @@ def select(now: Round) -> None:
     if now.number == 0:
         image = first_images.drawn(now)
         table = {"row": np.full(len(image), -1), "image": image, "label": np.full(len(image), -1)}
-        files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image))})
+        said = np.full(len(image), why.first(now), object)
+        files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image)), "because": said})
         return
     scored = now.scores
     n = len(scored["score"])
@@ -50,8 +51,10 @@ def select(now: Round) -> None:
     rest = np.setdiff1d(np.arange(n), rows)
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
     names = [name for name in scored if not name.startswith("mix_")]
-    why = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
-    new = {name: scored[name][ranking] for name in names} | why
+    parts = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
+    told, said = min(len(rows), why.how_many(expected)), np.full(n, "", object)
+    said[:told] = why.sentences(now, rows[:told], {k: v[:told] for k, v in reasons.items()}, makers)
+    new = {name: scored[name][ranking] for name in names} | parts | {"because": said}
     files.write_table(now.folder.picks, mixed_questions.mix(now, new))
     now.info["ranked"] = len(rows)
 
@@ -76,16 +79,16 @@ def _rank(
     while sum(map(len, picked)) < most and len(left):
         menu = {name: makers[name](rows[left]) for name in method.inputs if name in makers}
         budget = min(chunk, most - sum(map(len, picked)))
-        rows_picked, why = method.call(
+        rows_picked, parts = method.call(
             menu | {"scores": scores[left], "budget": budget, "rng": rng}, step.settings, explain=True
         )
         picked.append(left[rows_picked])
-        reasons.append(why)
+        reasons.append(parts)
         left = np.delete(left, rows_picked)
     order = np.concatenate(picked)
     if not reasons:  # no candidate at all
         return rows[order], scores[order], {"score": scores[order]}
-    joined = {name: np.concatenate([why[name] for why in reasons]) for name in reasons[0]}
+    joined = {name: np.concatenate([parts[name] for parts in reasons]) for name in reasons[0]}
     return rows[order], joined["score"], joined
 
 

@@ -56,58 +56,53 @@ def makers(now: Round, expected: int) -> Makers:
 
     counts = np.bincount(known.annotations.labels, minlength=len(pool.classes))
 
-    def probs(rows: np.ndarray) -> np.ndarray:
-        """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
-        offsets, members = _members(read_candidates(), rows)
-        every = read_candidates().column("probs")[members]
-        out = np.full((len(rows), len(pool.classes)), 1 / len(pool.classes), np.float32)
-        some = np.diff(offsets) > 0
-        if some.any():
-            out[some] = np.add.reduceat(every, offsets[:-1][some]) / np.diff(offsets)[some, None]
-        return out
-
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if unit.ONE_PER_IMAGE:
             return image_features.of_selectors(now, scored["image"][rows])
         return _box_features(now, read_candidates, rows)
 
+    labelled = cache(lambda: _labelled(now))
     return {
         "labels": labels,
         "frequency": lambda _: pseudo_frequency(),
         "counts": lambda _: counts,
         "target": lambda _: target(counts, expected),
-        "probs": probs,
+        "probs": lambda rows: _mean_probs(read_candidates(), rows, len(pool.classes)),
         "scale": lambda rows: scored["scale"][rows],
         "image": lambda rows: scored["image"][rows],
         "videos": lambda _: clips_of(pool).video,
         "labelled_images": lambda _: np.flatnonzero(now.covered),
         "features": features,
-        "labelled_features": lambda _: _labelled_features(now),
-        "box_offsets": lambda rows: _members(read_candidates(*kept), rows)[0],
+        "labelled_features": lambda _: labelled()[0],
+        "labelled_from": lambda _: labelled()[1],
+        "box_offsets": lambda rows: read_candidates(*kept).members_of(rows)[0],
         **{row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at},
     }
 
 
 def _column_of(read_candidates: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
     def column(rows: np.ndarray) -> np.ndarray:
-        values: np.ndarray = read_candidates("features").column(name)[_members(read_candidates("features"), rows)[1]]
+        values: np.ndarray = read_candidates("features").column(name)[read_candidates("features").members_of(rows)[1]]
         return values
 
     return column
 
 
-def _members(found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and numbers of the detections of some candidates."""
-    count = np.diff(found.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    at = np.arange(offsets[-1]) + np.repeat(found.offsets[rows] - offsets[:-1], count)
-    return offsets, found.members[at]
+def _mean_probs(found: Candidates, rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """Class distribution of a box, the mean of its boxes' of an image or a region; uniform where there is none."""
+    offsets, members = found.members_of(rows)
+    every = found.column("probs")[members]
+    out = np.full((len(rows), n_classes), 1 / n_classes, np.float32)
+    some = np.diff(offsets) > 0
+    if some.any():
+        out[some] = np.add.reduceat(every, offsets[:-1][some]) / np.diff(offsets)[some, None]
+    return out
 
 
 def _means(found: Candidates, rows: np.ndarray, every: np.ndarray) -> np.ndarray:
     """Mean feature of the detections of each candidate, of those of all; every box and region has at least one."""
-    offsets, members = _members(found, rows)
+    offsets, members = found.members_of(rows)
     return _mean(every[members], offsets)
 
 
@@ -124,7 +119,7 @@ def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: 
         found = read_candidates("features")
         return _means(found, rows, found.column("features"))
     found = read_candidates()
-    offsets, members = _members(found, rows)
+    offsets, members = found.members_of(rows)
     image = np.repeat(found.image[rows], np.diff(offsets))
     order = np.argsort(image, kind="stable")
     boxes = Rects(offsets_of(image[order], len(now.pool)), found.column("boxes")[members[order]])
@@ -133,16 +128,18 @@ def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: 
     return _mean(features, offsets)
 
 
-def _labelled_features(now: Round) -> np.ndarray:
-    """Of images: those of the wholly labelled ones; else those of the detections on annotated objects (IoU >= 0.5)."""
+def _labelled(now: Round) -> tuple[np.ndarray, np.ndarray]:
+    """Features of what is labelled, and the image of each: of the wholly labelled images; else of the detections on
+    annotated objects (IoU >= 0.5).
+    """
     if now.unit.ONE_PER_IMAGE:
-        return image_features.labelled_of_selectors(now)
+        images = image_features.labelled_images(now)
+        return image_features.of_selectors(now, images), images
     known = now.known.annotations
-    if now.run.frozen_selection:
-        features, overlap = image_features.of_boxes(now.context, Rects(known.offsets, known.xyxy))
-        frozen: np.ndarray = features[overlap >= 0.5]
-        return frozen
-    found = now.detections(["features"])
     annotated = Rects(known.offsets, known.xyxy)
-    matched: np.ndarray = found.features[highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5]
-    return matched
+    if now.run.frozen_selection:
+        features, overlap = image_features.of_boxes(now.context, annotated)
+        return features[overlap >= 0.5], known.image[overlap >= 0.5]
+    found = now.detections(["features"])
+    on_objects = highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5
+    return found.features[on_objects], found.image[on_objects]

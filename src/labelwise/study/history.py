@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from labelwise.project.round import Round
 from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
 from labelwise.score import dispersion
 from labelwise.study.pseudo_rounds import calibrations
-from labelwise.types import ORIGIN_PSEUDO, LabelwiseError, image_of
+from labelwise.types import BECAUSE, ORIGIN_PSEUDO, LabelwiseError, Query, image_of
 
 if TYPE_CHECKING:  # what draws is loaded where it draws: `status` needs none of it
     from labelwise.report.filmstrip import Film, FilmFrame
@@ -184,6 +184,12 @@ def versions() -> dict[str, str]:
     return {n: version(n) for n in names} | {"python": platform.python_version(), "machine": platform.machine()}
 
 
+def _caption(name: str, queries: Sequence[Query]) -> str:
+    """An image's name, and why the first of its picks was asked."""
+    because = str(queries[0].reason.get(BECAUSE, ""))
+    return f"{name}: {because}" if because else name
+
+
 def _gallery(context: Context, round_number: int, amount: int) -> list[GalleryItem]:
     """The images with most picks of the round: picks, their verdicts, and the pseudo labels that complete them.
 
@@ -210,7 +216,7 @@ def _gallery(context: Context, round_number: int, amount: int) -> list[GalleryIt
         items.append(
             GalleryItem(
                 image=np.ascontiguousarray(pixels.transpose(1, 2, 0)),
-                caption=pool.names[image],
+                caption=_caption(pool.names[image], queries),
                 pick_boxes=np.array([q.box or whole for q in queries], np.float32).reshape(-1, 4) * scale,
                 pick_labels=[q.unit if q.label is None else classes[q.label] for q in queries],
                 pick_verdicts=[verdicts[q.id] for q in queries],

@@ -18,6 +18,7 @@ from labelwise.types.detections import Views as Views
 from labelwise.types.opinions import Opinions as Opinions
 from labelwise.types.pool import Pool as Pool
 from labelwise.types.pool import Problem as Problem
+from labelwise.types.queries import BECAUSE as BECAUSE
 from labelwise.types.queries import Answer as Answer
 from labelwise.types.queries import Cost as Cost
 from labelwise.types.queries import Place as Place

@@ -18,10 +18,14 @@ Place = tuple[str, tuple[float, float, float, float] | None]
 """What a query is about, whatever class it names: image and box."""
 
 
+BECAUSE = "because"
+"""Key of a query's reason: why it is asked, in words; the other keys are the parts of its score."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question. `unit` is a file of `units/`. `box` and `label` are the candidate box, `box` alone the region,
-    neither a whole image; `reason` is the score's parts.
+    neither a whole image; `reason` is the score's parts, and why it is asked (`BECAUSE`).
     """
 
     round: int

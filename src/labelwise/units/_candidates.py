@@ -65,6 +65,13 @@ class Candidates:
         """A column of all detections, part after part."""
         return np.concatenate([np.asarray(getattr(part, name)) for part in self.parts])
 
+    def members_of(self, rows: Int64[np.ndarray, " k"]) -> tuple[Int64[np.ndarray, " k+1"], Int64[np.ndarray, " m"]]:
+        """Offsets and numbers of the detections of some candidates."""
+        count = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], count)
+        return offsets, self.members[at]
+
     def mix(self, n_classes: int) -> Float32[np.ndarray, "n C"]:
         """Share of every class among the detections of a candidate; all 0 where it has none."""
         label = self.column("labels")[self.members]

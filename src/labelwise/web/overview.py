@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from labelwise.ledger import progress
+from labelwise.ledger import pace, progress
 from labelwise.ledger.agreement import agreement
 from labelwise.ledger.suggestions import actions
 from labelwise.project import consensus
@@ -12,10 +14,13 @@ from labelwise.project.context import Context
 from labelwise.project.round import Round
 from labelwise.report import outlook
 from labelwise.report.results import RoundResult
+from labelwise.report.run_curve import chart
 from labelwise.study import stop
-from labelwise.types import Cost
+from labelwise.types import BECAUSE, Cost, Query
 
 MOST_ASKED = 200
+Point = tuple[int, float | None, float, float, float, float]
+"""A round: its number, quality, and what was spent until then: boxes, queries, images, seconds."""
 
 
 def run_state(context: Context) -> dict[str, Any]:
@@ -61,41 +66,72 @@ def overview(context: Context) -> dict[str, Any]:
     stopped = stop.kept(context)
     asking = [row["round"] for row in stages if row["stage"] == "ask" and row["state"] == "started"]
     asked = progress.asked_now(ledger, max(asking), MOST_ASKED) if asking else []
+    standing = run_state(context)
     return {
-        "standing": run_state(context),
+        "standing": standing,
         "metric": run.metric,
         "curve": curve,
-        "forecast": _forecast(context, curve) | {"stopped": None if stopped is None else stopped.text},
+        "forecast": _forecast(tuple(tuple(one.values()) for one in curve), run.metric, run.budget.unit)
+        | {"stopped": None if stopped is None else stopped.text},
         "work": progress.by_person(ledger),
         "suggested": actions(ledger),
         "overlap": run.ask.overlap,
         "agreement": agreement(ledger),
         "quality": consensus.quality(context.project, context.pool, one_class=run.classifies),
         "missing": [row for row in progress.missing_classes(ledger) if row["name"].casefold() not in known],
-        "asked": [
-            {
-                "rank": query.rank,
-                "image": query.image,
-                "unit": query.unit,
-                "label": query.label,
-                "score": query.score,
-                "reason": dict(query.reason),
-                "holder": holder,
-            }
-            for query, holder in asked
-        ],
+        "asked": [_asked(context, query, holder) for query, holder in asked],
+        "pace": pace.of_people(ledger),
+        "left": hours_left(context, standing, total),
     }
 
 
-def _forecast(context: Context, curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """What more labels would buy: sentences, and for each step ahead the boxes and the quality (middle, 80 % range)."""
-    rounds = [RoundResult(**{f"cost_{k}" if k in _COSTS else k: v for k, v in one.items()}) for one in curve]
+def _asked(context: Context, query: Query, holder: str | None) -> dict[str, Any]:
+    """An open query for the owner: what it shows, why it is asked, and in whose hands it is."""
+    pool, reason = context.pool, dict(query.reason)
+    number = pool.number_of.get(query.image)
+    return {
+        "rank": query.rank,
+        "image": query.image,
+        "number": -1 if number is None else number,
+        "size": (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number])),
+        "unit": query.unit,
+        "box": query.box,
+        "label": query.label,
+        "score": query.score,
+        "because": reason.pop(BECAUSE, ""),
+        "reason": reason,
+        "holder": holder,
+    }
+
+
+def hours_left(context: Context, standing: Mapping[str, Any], spent: Cost) -> dict[str, float | None]:
+    """Hours of people's time to the end of the `round` that asks and of `all` rounds, at the cost so far; None where
+    nothing was spent yet that tells, or nobody is asked.
+    """
+    run, unit = context.run, context.run.budget.unit
+    if standing["state"] != "open":
+        return {"round": None, "all": None}
+
+    def hours(amount: float, of: str) -> float | None:
+        so_far = float(getattr(spent, of))
+        return amount / 3600 if of == "seconds" else amount * spent.seconds / so_far / 3600 if so_far else None
+
+    here = hours(max(0.0, standing["budget"] - standing["spent"]), standing["unit"])
+    later = hours(float(sum(run.budget.per_round[standing["round"] :])), unit)
+    return {"round": here, "all": None if here is None or later is None else here + later}
+
+
+@lru_cache(maxsize=4)
+def _forecast(curve: tuple[Point, ...], metric: str, unit: str) -> dict[str, Any]:
+    """What more labels would buy in sentences, and the curve with the forecast as the report draws it; made once for
+    what is measured. The page's policy takes no `style` in a text: its script sets them.
+    """
+    rounds = [
+        RoundResult(number, int(boxes), int(queries), int(images), seconds, quality=quality)
+        for number, quality, boxes, queries, images, seconds in curve
+    ]
     if not rounds:
-        return {"lines": [], "points": []}
-    found = outlook.of_rounds(rounds, context.run.metric, context.run.budget.unit)
-    now = max((one.cost_boxes for one in rounds if one.quality is not None), default=0)
-    points = [{"boxes": now + one.boxes, "low": one.low, "value": one.value, "high": one.high} for one in found.steps]
-    return {"lines": list(found.sentences), "points": points}
-
-
-_COSTS = ("boxes", "queries", "images", "seconds")
+        return {"lines": [], "chart": None}
+    found = outlook.of_rounds(rounds, metric, unit)
+    drawing = chart(rounds, metric, unit, found.steps)
+    return {"lines": list(found.sentences), "chart": drawing and drawing.replace(' style="', ' data-style="')}

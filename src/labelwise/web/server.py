@@ -314,7 +314,9 @@ def _for_the_owner(app: FastAPI, page: Page) -> None:
 
     @app.get("/api/owner/overview")
     def whole(_person: Owner) -> dict[str, Any]:
-        return overview(page.context) | {"people": page.people.everyone()}
+        paths = {getattr(route, "path", "") for route in app.routes}
+        more = {"gallery": "/gallery" in paths, "live": "/api/live" in paths}
+        return overview(page.context) | {"people": page.people.everyone(), "has": more}
 
     @app.get("/api/live")
     def live_(_person: Owner) -> dict[str, Any]:

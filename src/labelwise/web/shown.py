@@ -21,7 +21,7 @@ from labelwise.project.clip_flow import film_of
 from labelwise.project.context import Context, clips_of
 from labelwise.project.round import Round
 from labelwise.queue.lease_queue import Lease
-from labelwise.types import Answer, LabelwiseError, Query, Suggestion
+from labelwise.types import BECAUSE, Answer, LabelwiseError, Query, Suggestion
 from labelwise.units import IN_REGION
 from labelwise.web.bodies import Offered
 from labelwise.web.predicted import Predicted
@@ -57,6 +57,7 @@ class Shown:
         self._context = context
         self.predicted = Predicted(context)
         self._classifies = context.run.classifies  # it looks at the model's file: not for every query
+        self._hides = context.run.ask.known_share > 0  # a question whose answer is known has no reason: none is told
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self.looked = float("-inf")
@@ -73,6 +74,7 @@ class Shown:
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
         query, pool = lease.query, self._context.pool
+        reason = {} if self._hides and REVIEWS not in query.reason else dict(query.reason)
         number = self._context.pool.number_of.get(query.image)
         size = (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number]))
         return {
@@ -86,7 +88,8 @@ class Shown:
             "box": query.box,
             "label": self.class_of(query),
             "score": query.score,
-            "reason": {name: part for name, part in query.reason.items() if name != REVIEWS},
+            "because": reason.pop(BECAUSE, ""),
+            "reason": {name: part for name, part in reason.items() if name != REVIEWS},
             "reviews": REVIEWS in query.reason,
             "likely": [] if number is None else self.predicted.likely(query, number),
             "before": None if lease.before is None else spoken(lease.before, pool.number_of),

@@ -4,8 +4,7 @@ import { asked } from "./classes.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const LIVE_MS = 2000;
-let me = null, last = null;  // the last overview
+let me = null;
 
 function node(name, text = "", kind = "") {
   const made = document.createElement(name);
@@ -30,48 +29,106 @@ function table(id, columns, rows) {
   $(id).replaceChildren(top, body);
 }
 
-async function drawLive() {
-  const live = await get("/api/live"), rounds = last.curve, found = live.updates.filter((u) => u.quality !== null);
-  const points = [...rounds, ...found.map((u) => ({ boxes: u.spent.boxes, quality: u.quality, update: true }))];
-  draw(points.sort((a, b) => a.boxes - b.boxes), last.metric, last.forecast.points);
-  const newest = live.updates[live.updates.length - 1];
-  $("live").textContent = newest ? `${live.updates.length} updates; the last one after ${newest.answers} answers took ${newest.seconds.toFixed(1)} s` : "";
+/** The curve as the report draws it. Its styles are set one by one: the page's policy takes none in a text. */
+function draw(chart) {
+  if (!chart) return $("curve").replaceChildren(node("p", "No round has been measured yet: the curve begins with the first one."));
+  const svg = document.importNode(new DOMParser().parseFromString(chart.replace("<svg ", `<svg xmlns="${SVG}" xmlns:xlink="http://www.w3.org/1999/xlink" `), "image/svg+xml").documentElement, true);
+  for (const part of svg.querySelectorAll("[data-style]")) {
+    part.style.cssText = part.dataset.style;
+    delete part.dataset.style;
+  }
+  $("curve").replaceChildren(svg);
 }
 
-function draw(curve, metric, ahead) {
-  const points = curve.filter((p) => p.quality !== null && p.quality !== undefined);
-  const svg = $("curve"), make = (name, attributes, text = "") => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.textContent = text;
-    svg.append(made);
-  };
-  svg.replaceChildren();
-  if (!points.length) return make("text", { x: 20, y: 40 }, "No round has been measured yet.");
-  const most = Math.max(...[...points, ...ahead].map((p) => p.boxes), 1), top = Math.max(...points.map((p) => p.quality), ...ahead.map((p) => p.high), 0.01) * 1.1;
-  const at = (p) => [50 + (p.boxes / most) * 560, 220 - (p.quality / top) * 190];
-  make("line", { x1: 50, y1: 220, x2: 620, y2: 220 });
-  make("line", { x1: 50, y1: 20, x2: 50, y2: 220 });
-  if (ahead.length) {
-    const last = points[points.length - 1], all = [{ boxes: last.boxes, low: last.quality, value: last.quality, high: last.quality }, ...ahead];
-    const line = (key, rows) => rows.map((p) => at({ boxes: p.boxes, quality: p[key] }).join(",")).join(" ");
-    make("polygon", { points: `${line("low", all)} ${line("high", [...all].reverse())}` });
-    make("polyline", { points: line("value", all), class: "ahead" });
-  }
-  make("polyline", { points: points.map((p) => at(p).join(",")).join(" ") });
-  for (const p of points) {
-    const [x, y] = at(p);
-    make("circle", { cx: x, cy: y, r: p.update ? 2 : 4 });
-    if (!p.update) make("text", { x: Math.min(x, 580), y: y - 10 }, (100 * p.quality).toFixed(1));
-  }
-  make("text", { x: 50, y: 246 }, `labelled boxes, up to ${Math.round(most)}`);
-  make("text", { x: 8, y: 14 }, `${metric}, %`);
+/** How the model of this round gets on while people answer, where it learns meanwhile. */
+function follow(found) {
+  const points = found.updates.filter((one) => one.quality !== null && one.quality !== undefined);
+  $("live").hidden = !points.length;
+  if (!points.length) return;
+  const first = points[0], last = points[points.length - 1], low = Math.min(...points.map((p) => p.quality)), high = Math.max(...points.map((p) => p.quality));
+  const svg = shape("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const at = (p) => `${(98 * (p.answers - first.answers)) / (last.answers - first.answers || 1) + 1},${38 - (36 * (p.quality - low)) / (high - low || 1)}`;
+  svg.append(shape("polyline", { points: points.map(at).join(" ") }));
+  $("live").replaceChildren(node("span", `Live: ${last.metric} ${(100 * last.quality).toFixed(1)} after ${last.answers} answers`), svg);
+}
+
+function shape(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+const about = (query) => (query.label === null ? `the whole ${query.unit}` : me.classes[query.label]);
+
+/** An open question as its picture: what it is about, near and framed, and why it is asked. */
+function thumbnail(query) {
+  const made = node("li"), [w, h] = query.size, box = query.box;
+  const side = box ? Math.max(box[2] - box[0], box[3] - box[1], 24) * 1.6 : 0;
+  const view = box ? [(box[0] + box[2]) / 2 - side, (box[1] + box[3]) / 2 - side * 0.75, 2 * side, 1.5 * side] : [0, 0, w, h];
+  const svg = shape("svg", { viewBox: (side > Math.max(w, h) / 2 ? [0, 0, w, h] : view).join(" "), role: "img", "aria-label": `${about(query)} in ${query.image}` });
+  const scale = box ? 1280 : 320;
+  if (query.number >= 0) svg.append(shape("image", { href: `/api/images/${query.number}/${scale}`, width: w, height: h, preserveAspectRatio: "none" }));
+  if (box) for (const kind of ["halo", "box"]) svg.append(shape("rect", { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1], class: kind }));
+  const words = node("div");
+  words.append(node("strong", about(query)), node("p", query.because || `Its score, ${query.score.toPrecision(3)}, is among the highest.`),
+    node("small", `question ${query.rank + 1}${query.holder ? `, with ${query.holder}` : ""}`));
+  made.append(svg, words);
+  return made;
+}
+
+/** Hours as a person says them. */
+function hours(value) {
+  if (value === null || value === undefined) return "–";
+  const minutes = Math.round(60 * value);
+  return minutes < 1 ? "none" : minutes < 60 ? `${minutes} min` : value < 10 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.round(value)} h`;
+}
+
+function tiles(found) {
+  const measured = found.curve.filter((p) => p.quality !== null && p.quality !== undefined), last = measured[measured.length - 1];
+  const lately = found.pace.reduce((sum, one) => sum + one.lately, 0), working = found.pace.filter((one) => one.lately).length;
+  const rows = [
+    [last ? (100 * last.quality).toFixed(1) : "–", last ? `${found.metric}, after round ${last.round}` : `${found.metric}: not measured yet`],
+    [hours(found.left.round), "of work left in this round"],
+    [hours(found.left.all), "of work left to the end of the budget"],
+    [String(lately), `answers in the last hour, by ${working} ${working === 1 ? "person" : "people"}`],
+  ];
+  $("tiles").replaceChildren(...rows.map(([value, name]) => { const made = node("div"); made.append(node("dt", name), node("dd", value)); return made; }));
+  const now = found.standing;
+  $("spent").hidden = now.state !== "open";
+  if (now.state === "open") [$("spent").max, $("spent").value] = [now.budget || 1, Math.min(now.spent, now.budget)];
+}
+
+const MOST_THUMBNAILS = 12;
+
+function showAsked(found) {
+  $("no-questions").hidden = found.asked.length > 0;
+  $("every").hidden = !found.asked.length;
+  const key = (query) => `${query.rank} ${query.image} ${query.holder}`, few = found.asked.slice(0, MOST_THUMBNAILS), keys = few.map(key).join();
+  if ($("thumbnails").dataset.keys !== keys) $("thumbnails").replaceChildren(...few.map(thumbnail));
+  $("thumbnails").dataset.keys = keys;
+  const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
+  table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", about], ["why", (r) => r.because],
+    ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
+}
+
+/** Everybody who is invited or has answered: pace, agreement with others, invitation. */
+function showPeople(found) {
+  const by = (rows) => new Map(rows.map((row) => [row.who, row]));
+  const pace = by(found.pace), agree = by(found.agreement.by_person), right = by(found.quality);
+  const invited = new Map(found.people.map((p) => [p.name, p])), names = [...new Set([...invited.keys(), ...pace.keys()])];
+  const percent = (value) => (value === undefined ? null : `${(100 * value).toFixed(0)} %`);
+  table("people", [["name", (n) => n], ["role", (n) => invited.get(n)?.role ?? "not invited"], ["invitation", (n) => (invited.has(n) ? (invited.get(n).invited ? "valid" : "revoked") : "none")],
+    ["password", (n) => (invited.get(n)?.password ? "set" : "none")], ["answers", (n) => String(pace.get(n)?.answers ?? 0), true], ["last hour", (n) => String(pace.get(n)?.lately ?? 0), true],
+    ["seconds each", (n) => pace.get(n)?.seconds?.toFixed(1) ?? null, true], ["agree with others", (n) => percent(agree.get(n)?.share), true], ["right", (n) => percent(right.get(n)?.right), true],
+    ["", (n) => (n === me.name || !invited.has(n) ? "" : actions(n))]], names);
 }
 
 async function show() {
   const found = await get("/api/owner/overview");
-  last = found;
-  await drawLive();
+  draw(found.forecast.chart);
+  tiles(found);
+  $("gallery-link").hidden = !found.has.gallery;
+  if (found.has.live) follow(await get("/api/live"));
   const said = [...found.forecast.lines, found.forecast.stopped].filter(Boolean);
   $("forecast").replaceChildren(...said.map((line) => node("p", line)));
   const invited = found.people.filter((p) => p.invited).length;
@@ -80,7 +137,7 @@ async function show() {
   const whole = (name) => (row) => String(Math.round(row[name]));
   table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
     ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
-  table("people", [["name", (r) => r.name], ["role", (r) => r.role], ["invitation", (r) => (r.invited ? "valid" : "revoked")], ["password", (r) => (r.password ? "set" : "none")], ["", (r) => (r.name === me.name ? "" : actions(r.name))]], found.people);
+  showPeople(found);
   table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
     ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
   $("offered").hidden = !found.suggested.length;
@@ -96,9 +153,7 @@ async function show() {
     ["95 % interval", (r) => `${percent("low")(r)} to ${percent("high")(r)}`], ["", (r) => (r.noise ? "hardly better than guessing: look at some answers (they stay), or ask somebody else" : "")]], found.quality);
   $("missing").hidden = !missing.length;
   table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true], ["", (r) => addButton(r.name)]], missing);
-  const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
-  table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", (r) => (r.label === null ? r.unit : `${r.unit}: ${me.classes[r.label]}`)],
-    ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
+  showAsked(found);
 }
 
 function standing(now) {
@@ -153,7 +208,6 @@ async function start() {
   });
   await show();
   setInterval(() => { if (!document.hidden) show().catch(failed); }, 10_000);
-  setInterval(() => { if (!document.hidden) drawLive().catch(failed); }, LIVE_MS);
 }
 
 start().catch(failed);

@@ -10,6 +10,7 @@ import { NOTHING } from "./stage.js";
 import { called, current, draws, nameOf, state, url } from "./state.js";
 import { t } from "./texts.js";
 import { UNITS } from "./units.js";
+import { why } from "./why.js";
 
 const LATE_MS = 300, AGAIN_MS = 2000;
 
@@ -18,6 +19,7 @@ export async function show() {
   $("grid").hidden = !state.gridded || !query;
   $("tools").hidden = state.gridded;
   for (const part of ["verdicts", "classes", "why", "file", "strip"]) $(part).hidden = !query || (part === "strip" && query.strip.length < 2);
+  why(state.gridded ? null : query);
   document.querySelector("[data-do=skip]").disabled = !query;
   $("loading").hidden = true;
   cover(query ? null : idle());
