@@ -106,6 +106,20 @@ def test_killed_between_any_two_calls_nothing_is_lost(tmp_path: Path, images: Pa
         project.ask(predictions(), budget=9)
 
 
+def test_what_one_selector_keeps_the_next_one_chooses_from(project: labelwise.Project) -> None:
+    """The two least sure of image 0 to 5 look the same; the third, far away, is among the four that are kept."""
+    sure = np.array([0.95, 0.9, 0.7, 0.6, 0.52, 0.51])
+    features = np.array([[9.0, 9], [9, 9], [0, 5], [5, 0], [1, 0], [1, 0]], np.float32)
+    made = {
+        "image": np.arange(6), "boxes": np.tile([[2.0, 2, 22, 22]], (6, 1)),
+        "probs": np.stack([sure, 1 - sure], axis=1), "features": features,
+    }  # fmt: skip
+    chain = [{"name": "top", "keep": 2}, "kcenter"]
+    asked = project.ask(made, budget=2, score="margin", select=chain)
+    pictures = {query.image for query in asked}
+    assert len(pictures) == 2 and pictures < {"2.png", "3.png", "4.png", "5.png"} and pictures != {"4.png", "5.png"}
+
+
 def test_an_interrupted_ask_is_done_again_with_the_new_predictions(
     project: labelwise.Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

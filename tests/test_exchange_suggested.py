@@ -163,6 +163,9 @@ def test_a_project_suggests_what_its_model_is_sure_of_where_all_is_asked_for(pre
     boxes = interchange.open_queries(predicted, 1)
     assert prefill.of_queries(predicted, boxes) == {}, "a query about one object has its candidate"
     assert prefill.of_queries(predicted, interchange.open_queries(predicted, 0)) == {}, "round 0 has no model"
+    bare = predicted.run.ask.model_copy(update={"prefill": False})
+    predicted.run = predicted.run.model_copy(update={"ask": bare})
+    assert prefill.of_queries(predicted, [asked]) == {}, "nothing is suggested where that could bias"
 
 
 def test_actions_on_suggestions_come_into_the_ledger(predicted: Context, tmp_path: Path) -> None:

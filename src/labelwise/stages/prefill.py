@@ -21,11 +21,12 @@ MOST = 100
 
 def of_queries(context: Context, queries: Sequence[Query]) -> dict[int, Suggested]:
     """Per query id the boxes that the model of the round that asks found, as pixels of the image, with class and
-    confidence; nothing for queries about one object, for a classifier, and in the first round, which has no model.
+    confidence; nothing for queries about one object, for a classifier, in the first round, which has no model, and with
+    `ask.prefill = false`.
     """
     found: dict[int, Suggested] = {}
     areas = [query for query in queries if query.id is not None and not asks_one(query)]
-    if context.run.classifies or not areas:
+    if context.run.classifies or not areas or not context.run.ask.prefill:
         return found
     for number in sorted({query.round for query in areas}):
         try:

@@ -45,8 +45,7 @@ def select(now: Round) -> None:
     makers = selector_inputs.makers(now, int(np.ceil(expected)))
     spare = 1 if fixed else SPARE
     for step in run.query.select:
-        last = step is run.query.select[-1]
-        keep = n if last or step.keep is None else int(np.ceil(step.keep * expected))
+        keep = None if step.keep is None else int(np.ceil(step.keep * expected))
         rows, scores, reasons = _rank(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
     rest = np.setdiff1d(np.arange(n), rows)
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
@@ -65,14 +64,17 @@ def _rank(
     scores: np.ndarray,
     makers: Makers,
     expected: int,
-    keep: int,
+    keep: int | None,
     spare: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """At most `keep` of the rows in the order of one selector, the scores that it gave, and its reasons."""
+    """The first `keep` of the rows in the order of one selector (None: as many as may be asked, and some to spare), the
+    scores that it gave, and its reasons.
+    """
     method = catalog.find("select", step.name)
     stable = method.constant("PREFIX_STABLE")
-    most = min(len(rows), keep, max(RANKED, 10 * expected) if stable and spare > 1 else max(spare * expected, 1))
+    asked = max(RANKED, 10 * expected) if stable and spare > 1 else max(spare * expected, 1)
+    most = min(len(rows), asked if keep is None else keep)
     chunk = most if stable else min(max(expected, 1), most)
     picked, reasons = [np.zeros(0, np.int64)], []
     left = np.arange(len(rows))
