@@ -556,6 +556,8 @@ def answer_like_the_oracle(site: Any, browser: Browser, stop: threading.Event) -
     while not stop.is_set():
         for query in browser.next(most=2):
             image = query["image"]["number"]
+            if site.context.run.ask.known_share:
+                assert query["score"] is None and not query["reason"], "they would tell which answers are known"
             asked = Query(
                 query["round"], query["rank"], query["image"]["name"], query["kind"], query["box"], id=query["query"]
             )

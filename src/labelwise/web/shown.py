@@ -57,7 +57,7 @@ class Shown:
         self._context = context
         self.predicted = Predicted(context)
         self._classifies = context.run.classifies  # it looks at the model's file: not for every query
-        self._hides = context.run.ask.known_share > 0  # a question whose answer is known has no reason: none is told
+        self._hides = context.run.ask.known_share > 0  # known questions have no reason and no score: none is told
         self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self.looked = float("-inf")
@@ -74,7 +74,8 @@ class Shown:
     def query(self, lease: Lease) -> dict[str, Any]:
         """Everything that the page needs to show one query."""
         query, pool = lease.query, self._context.pool
-        reason = {} if self._hides and REVIEWS not in query.reason else dict(query.reason)
+        hides = self._hides and REVIEWS not in query.reason
+        reason = {} if hides else dict(query.reason)
         number = self._context.pool.number_of.get(query.image)
         size = (1, 1) if number is None else (int(pool.width_px[number]), int(pool.height_px[number]))
         return {
@@ -87,7 +88,7 @@ class Shown:
             "strip": [] if number is None else self._neighbours(number),
             "box": query.box,
             "label": self.class_of(query),
-            "score": query.score,
+            "score": None if hides else query.score,
             "because": reason.pop(BECAUSE, ""),
             "reason": {name: part for name, part in reason.items() if name != REVIEWS},
             "reviews": REVIEWS in query.reason,
