@@ -47,6 +47,8 @@ def sentences(now: Round, rows: np.ndarray, reasons: Mapping[str, np.ndarray], m
 
     `reasons`: what the last selector of the chain says of each by its `explain=True`.
     """
+    if not len(rows):
+        return []
     steps = now.run.query.select
     scored = any("scores" in catalog.find("select", step.name).inputs for step in steps)
     parts = [_of_score(now, rows)] if scored else []
