@@ -242,7 +242,7 @@ def connect() -> Any:
         ) from error
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
-        where: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **where)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
