@@ -117,8 +117,8 @@ def main() -> None:
         ) + "\n"
     )  # fmt: skip
     sys.stdout.flush()
+    over_ray.connect().shutdown()
     if cluster is not None:
-        over_ray.connect().shutdown()
         with suppress(Exception):
             cluster.shutdown()
     os._exit(0)  # what is left of a cluster that lost a machine ends in errors
