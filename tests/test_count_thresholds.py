@@ -98,7 +98,7 @@ def test_the_stage_counts_on_what_was_looked_over(
     known = Labels(Boxes(np.array([0, 1, 1, 1, 1]), boxes, np.array([0])), Rects.empty(4), Rects.empty(4), covered)
     rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "counts"})
     pool = SimpleNamespace(classes=("a", "b"), available=np.append(np.ones(len(covered) - 1, bool), False))
-    context = SimpleNamespace(pool=pool, run=SimpleNamespace(labels=rule))
+    context = SimpleNamespace(pool=pool, run=SimpleNamespace(labels=rule, predict=SimpleNamespace(proposals=None)))
     monkeypatch.setattr(Round, "detections", lambda now: found)
     monkeypatch.setattr(Round, "known", known)
     monkeypatch.setattr(Round, "covered", covered)

@@ -160,7 +160,14 @@ PEOPLE: dict[str, Callable[..., bytes]] = {
 
 def write(tool: str, queries: list[Query], images: Pool, before: Boxes | None = None) -> Files:
     """The files for a tool, given what it names."""
-    menu = {"queries": queries, "pool": images, "project": PROJECT, "known": before, "one_class": False}
+    menu = {
+        "queries": queries,
+        "pool": images,
+        "project": PROJECT,
+        "known": before,
+        "one_class": False,
+        "suggested": {},
+    }
     files: Files = catalog.find("exchange", tool).call(menu, {})
     return files
 

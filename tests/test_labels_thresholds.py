@@ -127,7 +127,10 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
     pool = SimpleNamespace(classes=("cell",), number_of={"a": 0})
     ledger = SimpleNamespace(queries=lambda number: asked.get(number, []))
     context = SimpleNamespace(
-        pool=pool, run=SimpleNamespace(labels=rule), project=SimpleNamespace(ledger=ledger), known=lambda: known
+        pool=pool,
+        run=SimpleNamespace(labels=rule, predict=SimpleNamespace(proposals=None)),
+        project=SimpleNamespace(ledger=ledger),
+        known=lambda: known,
     )
     monkeypatch.setattr(Round, "detections", predicted)
     seen: list[tuple[list[float], list[bool]]] = []

@@ -201,7 +201,8 @@ def test_what_the_model_found_is_suggested_where_people_draw(
     probs, scores = np.eye(2, dtype=np.float32)[[0, 1, 0]], np.array([0.9, 0.3, 0.6], np.float32)
     nothing = np.zeros((3, 0), np.float32)
     offsets = np.where(np.arange(41) <= 7, 0, 3).astype(np.int64)
-    monkeypatch.setattr(Round, "detections", lambda _now: Detections(offsets, xyxy, probs, scores, nothing))
+    found = Detections(offsets, xyxy, probs, scores, nothing)
+    monkeypatch.setattr(Round, "shards", lambda _now, _columns: iter([(0, found)]))
     say(project, 0, [moved(5)])
     query, other = (project.project.ledger.queries(1)[k] for k in (2, 3))
     flow, sure, unsure = offers(page, query)["offers"]

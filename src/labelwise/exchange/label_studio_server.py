@@ -73,7 +73,7 @@ class Server:
             ids += [int(k) for k in self._field(made, "task_ids", path)]
         if len(ids) != len(tasks):
             raise LabelwiseError(f"{self.url}: {len(tasks)} tasks were sent, {len(ids)} are there. Delete the project")
-        versions = [made["model_version"] for task in tasks for made in task.get("predictions", ())]
+        versions = [made.get("model_version", "labelwise") for task in tasks for made in task.get("predictions", ())]
         if versions:
             self._call("PATCH", f"/api/projects/{project}/", {"model_version": versions[0]})
         return ids

@@ -194,7 +194,7 @@ def build(
     *,
     size: Size = "nano",
     weights: str = "none",
-    trainable_stages: int = len(STAGES),
+    trainable_stages: int = 5,
     frozen_norms: bool | None = None,
     negatives: _normalise.Negatives = "hard",
     score_threshold: float = 0.05,
