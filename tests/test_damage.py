@@ -222,6 +222,6 @@ def test_changes_read_as_sentences() -> None:
     assert json.loads(json.dumps(before)) == before, "they are left as they are"
 
 
-def test_a_query_is_the_same_by_image_box_and_class() -> None:
+def test_a_query_is_the_same_by_image_and_box() -> None:
     one = Query(1, 0, "a.jpg", "box", (1.0, 2.0, 3.0, 4.0), 1, 0.5)
-    assert one.place == ("a.jpg", (1.0, 2.0, 3.0, 4.0), 1)
+    assert one.place == ("a.jpg", (1.0, 2.0, 3.0, 4.0))
