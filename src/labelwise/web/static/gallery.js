@@ -242,7 +242,7 @@ async function undo() {
 async function open() {
   const item = items[at];
   if (!item || !free()) return;
-  const { number, size, name } = item.image;
+  const { number, name } = item.image;
   const rest = classifies() ? [] : (await get(`/api/owner/labels?image=${number}`)).items.filter((other) => other.annotation !== item.annotation);
   const label = item.label ?? item.doubt?.likely ?? 0, boxed = !classifies() && item.box;
   editing = { item, label };
@@ -251,7 +251,7 @@ async function open() {
   $("item").showModal();
   stage.label = label;
   stage.reset({
-    size, url: `/api/images/${number}/${Math.max(...size) > 1280 ? 2560 : 1280}`, focus: boxed ? item.box : null, limit: null,
+    image: item.image, url: `/api/images/${number}/${Math.max(...item.image.size) > 1280 ? 2560 : 1280}`, focus: boxed ? item.box : null, limit: null,
     known: rest.map((other) => ({ box: other.box, tag: nameOf(other.merged ?? other.label) })), covered: [],
     boxes: boxed ? [{ box: [...item.box], label, tag: nameOf(label) }] : [], draws: !boxed && !classifies(),
   });
