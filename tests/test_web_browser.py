@@ -71,6 +71,7 @@ def test_twenty_boxes_by_keyboard_mouse_and_touch(site: Any, chromium: Any, tmp_
     page.wait_for_selector("#cover", state="visible")
     view.picture("waiting_1366")
     page.goto(f"http://127.0.0.1:{here.port}/owner")
+    page.get_by_text("Work by kind of answer").click()
     page.wait_for_selector("#work td")
     assert "Ada" in page.inner_text("#people")
     view.picture("owner_1366")
