@@ -75,7 +75,8 @@ def test_the_page_opens_with_sentence_and_picture() -> None:
     assert "random: 0 of its first 1 question show" in text and text.count('class="hit"') == 1
     assert "found 9 objects" in text and "found 5 objects" in text
     without = page.html([side.run for side in sides], title="t")
-    assert 'id="first"' not in without
+    assert all(one.count('id="first"') == 1 for one in (text, without)), "one opening, of whichever kind"
+    assert 'class="firsts"' in text and 'class="firsts"' not in without
 
 
 def test_the_demo_runs_both_and_opens_with_what_they_asked(tmp_path: Path) -> None:

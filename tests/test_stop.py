@@ -76,10 +76,12 @@ def test_the_owners_page_draws_the_forecast_and_says_that_the_run_has_stopped(st
             view.goto(f"http://127.0.0.1:{port}/enter#{page.people.invite('me', 'owner', time.time())}")
             view.wait_for_timeout(1000)
             view.goto(f"http://127.0.0.1:{port}/owner")
-            view.wait_for_selector("#curve polygon")
+            view.wait_for_selector('#curve svg[aria-label*="by round"]')
             told = view.inner_text("#forecast")
             assert "should bring" in told and "Stopped before round 3" in told
-            assert view.locator("#curve polyline.ahead").count() == 1
+            dashed = "[...document.querySelectorAll('#curve path')].filter((p) => p.style.strokeDasharray).length"
+            assert view.evaluate(dashed) == 1, "what lies ahead"
+            assert view.locator('#curve use[style*="fill-opacity"]').count() == 2, "its two ranges"
             view.screenshot(path=Path(os.environ.get("CI_ARTIFACTS", tmp_path)) / "owner_forecast.png")
             browser.close()
         assert problems == []

@@ -90,7 +90,8 @@ def test_a_person_answers_and_the_queue_learns(live_site: LiveSite, chromium: An
     late = [rank for rank in asked if rank >= (updates[1].first_rank or 0)]
     assert late, "what was asked last is of a model that knows what was answered first"
     view.page.goto(f"http://127.0.0.1:{live_site.port}/owner")
-    view.wait_for_text("#live", r"\d+ updates; the last one after \d+ answers took \d")
+    view.wait_for_text("#live", r"Live: AP50 \d+\.\d after \d+ answers")
+    assert view.page.locator("#live polyline").count() == 1
     view.picture("owner_live_1366")
     assert view.complaints == []
 
