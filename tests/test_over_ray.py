@@ -81,5 +81,5 @@ def test_the_runs_of_a_comparison_are_tasks_of_ray(tmp_path: Path) -> None:
     picks = [sorted((tmp_path / engine).rglob("picks.*")) for engine in ("here", "ray")]
     assert len(picks[0]) == len(picks[1]) > 2
     assert [path.read_bytes() for path in picks[0]] == [path.read_bytes() for path in picks[1]]
-    broken = compare("--folder", str(tmp_path / "broken"), "--engine", "ray", "--set", "data.root=nowhere")
+    broken = compare("--folder", str(tmp_path / "broken"), "--engine", "ray", "--set", "model.weights=nowhere.pth")
     assert broken.returncode != 0 and "nowhere" in broken.stdout + broken.stderr
