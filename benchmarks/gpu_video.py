@@ -23,7 +23,7 @@ from pathlib import Path
 import gpu_pack
 from claims import write
 from gpu import Plan, compare, note
-from video_curves import METHODS, WAYS, lines, prepare, summary
+from video_curves import METHODS, SHARE, WAYS, lines, prepare, summary
 
 ROOT = Path(__file__).parents[1]
 SIZE = 320, 256
@@ -99,10 +99,10 @@ def _film(job: tuple[Path, Path, str, dict[str, object], list[str]]) -> None:
     (home / "gt/labels.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
 
 
-def run(out: Path, runs: Path, plan: Plan, minutes: float, commit: str) -> None:
+def run(out: Path, runs: Path, plan: Plan, minutes: float, commit: str, share: float) -> None:
     """The comparison, for so long at most, and its tables."""
     began = time.perf_counter()
-    frames, settings = prepare(runs, plan.data, plan.settings)
+    frames, settings = prepare(runs, plan.data, plan.settings, share)
     print(f"{frames} frames, flow after {time.perf_counter() - began:.0f} s", flush=True)
     left = 60 * minutes - (time.perf_counter() - began)
     made, found = compare(plan, runs / "drones", settings, left, bounds=True, ways=WAYS)
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=12)
+    parser.add_argument("--share", type=float, default=SHARE, help="of the film's frames, labelled per cycle")
     parser.add_argument("--runs", type=Path, help="where the projects go; none: below --out")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -141,7 +142,7 @@ def main() -> None:
     settings = (*SETTINGS, f"data.root={runs / 'frames'}", *(DRY if given.dry else ()), *given.set)
     plan = Plan("drones", tuple(given.methods), 1 if given.dry else given.seeds, given.jobs, settings)
     commit = (given.data.parent / "commit.txt").read_text(encoding="utf-8")
-    run(given.out, runs, plan, given.minutes, commit)
+    run(given.out, runs, plan, given.minutes, commit, given.share)
 
 
 if __name__ == "__main__":

@@ -50,13 +50,13 @@ DATA = "drones+frozen"
 CYCLES, SHARE = 5, 0.02
 
 
-def prepare(folder: Path, data: str, settings: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
-    """Optical flow once, for all runs; how many frames the film has, and the settings with the budget."""
+def prepare(folder: Path, data: str, settings: tuple[str, ...], share: float = SHARE) -> tuple[int, tuple[str, ...]]:
+    """Optical flow once, for all runs; how many frames the film has, and the settings with `share` of it per cycle."""
     start = opening.start(folder / "_flow", f"{data}+temporal_coherence", [*settings, "budget.per_round=[1]"])
     frames = len(start.pool)
     tracking.optical_flow(start)
     start.project.close()
-    each = round(SHARE * frames)
+    each = round(share * frames)
     return frames, (*settings, f"budget.start_images={each}", f"budget.per_round=[{', '.join([str(each)] * CYCLES)}]")
 
 
