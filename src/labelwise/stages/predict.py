@@ -33,6 +33,10 @@ def predict(now: Round) -> None:
         return
     chosen = np.where(now.covered, run.needs_labelled, now.askable)
     wanted = np.flatnonzero(pool.available & (chosen | tracking.followed(now)))
+    if run.predict.engine == "ray" and (run.classifies or run.reads_objects or now.proposed):
+        now.context.tell(
+            f"round {now.number}: the engine ray is for detectors that are trained; this one predicts here"
+        )
     if run.classifies:
         _classify(now, wanted)
     elif now.proposed:
@@ -91,13 +95,10 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
         return
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
     scales = run.query.scales if now.unit.SCALES else ()
+    shard_images = run.predict.shard_images
     for scale in dict.fromkeys((1.0, *scales)):
         title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")
-        images, folder, shard_images = (
-            now.context.images("pool", scale),
-            now.folder.predictions(scale),
-            run.predict.shard_images,
-        )
+        images, folder = now.context.images("pool", scale), now.folder.predictions(scale)
         settings: dict[str, Any] = {
             "views": views,
             "seed": run.seed,
@@ -115,9 +116,9 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
                     images,
                     wanted,
                     folder,
-                    shard_images=shard_images,
                     settings=settings,
                     progress=advance,
+                    shard_images=shard_images,
                 )
             else:
                 with files.DetectionWriter(folder, len(pool), shard_images) as writer:
