@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from labelwise.ledger import schema as t
 from labelwise.ledger.answers import query_from_row
+from labelwise.ledger.by_hand import KIND
 from labelwise.ledger.current_answers import withdraw
 from labelwise.ledger.ledger import Ledger, now
 from labelwise.ledger.suggestions import with_suggested
@@ -133,7 +134,8 @@ class Leases:
         select = sa.select(t.answers, t.withdrawn.c.answer_id.label("gone")).select_from(
             t.answers.join(t.queries).outerjoin(t.withdrawn)
         )
-        last = select.where((a.who == who) & (_q.round == round_number)).order_by(a.id.desc()).limit(UNDO_DEPTH)
+        asked = _q.reason["kind"].as_string().is_distinct_from(KIND)  # what was corrected by hand was no question
+        last = select.where((a.who == who) & (_q.round == round_number) & asked).order_by(a.id.desc()).limit(UNDO_DEPTH)
         rows = (
             [row for row in connection.execute(last).mappings() if row["gone"] is None]
             if round_number is not None

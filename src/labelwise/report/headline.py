@@ -40,7 +40,7 @@ def headline(found: Sequence[Group], baseline: str | None, full: Group | None, o
     """Of the method that needs least of the baseline's time; `otherwise` is said where there is nothing to compare."""
     base = next((g for g in found if g.name == baseline), None)
     if base is None:
-        return Headline(otherwise, _chart(found[:1] if len(found) == 1 else found, full, None))
+        return Headline(otherwise, _chart(found, full, None))
     saved = [one for g in found if g is not base and (one := _saved(g, base)) is not None]
     if not saved:
         return Headline(otherwise, _chart(found, full, None))

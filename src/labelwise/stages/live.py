@@ -126,7 +126,8 @@ class Live:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         view = Round(context.at(seen, now.run), now.number, live=folder)
-        found = self._ranked.detections(now.run.columns_of_labels) if now.number else None
+        ranked = self._ranked
+        found = ranked.detections(now.run.columns_of_labels) if now.number and not ranked.proposed else None
         files.write_targets(view.folder.targets, label.targets(view, found))
         train.train(view)
         return view

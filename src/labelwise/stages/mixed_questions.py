@@ -34,7 +34,7 @@ doubt, the class that the model finds likely; -1: none.
 def mix(now: Round, ranking: Table) -> Table:
     """The ranking of new questions with the others in their places; as it was, where there are none."""
     old, before = _again(now, ranking) if now.run.ask.again else (_no_rows(), np.zeros(0, np.int64))
-    looks = _reviews(now) if now.run.ask.review_share else _no_rows()
+    looks = _reviews(now) if now.run.ask.review_share and not now.proposed else _no_rows()
     if not len(old["image"]) and not len(looks["image"]):
         return ranking
     n, m = len(ranking["image"]), len(old["image"])

@@ -40,7 +40,7 @@ def predict(now: Round) -> None:
     if run.classifies:
         _classify(now, wanted)
     elif now.proposed:
-        for line in proposal_recall.lines(now.context):
+        for line in proposal_recall.lines(now.context) if now.live is None else ():
             now.context.tell(f"round {now.number}: {line}")
         proposed_boxes.of_pool(now, wanted)
     else:

@@ -21,8 +21,8 @@ MOST = 100
 
 def of_queries(context: Context, queries: Sequence[Query]) -> dict[int, Suggested]:
     """Per query id the boxes that the model of the round that asks found, as pixels of the image, with class and
-    confidence; nothing for queries about one object, for a classifier, in the first round, which has no model, and with
-    `ask.prefill = false`.
+    confidence; nothing for queries about one object, for a classifier, in a first round without `predict.proposals`,
+    and with `ask.prefill = false`.
     """
     found: dict[int, Suggested] = {}
     areas = [query for query in queries if query.id is not None and not asks_one(query)]
@@ -30,16 +30,21 @@ def of_queries(context: Context, queries: Sequence[Query]) -> dict[int, Suggeste
         return found
     for number in sorted({query.round for query in areas}):
         try:
-            every = Round(context, number).detections()
+            asking = Round(context, number)
+            every = asking.detections()
         except (LabelwiseError, OSError):  # nothing was predicted for it
             continue
+        rule, classes = context.run.predict, every.labels
+        if rule.proposals is not None and not rule.proposes_classes and (not number or asking.proposed):
+            known = np.bincount(context.known().annotations.labels, minlength=1)  # as the page does
+            classes = np.full(len(every), int(known.argmax()))
         rows = np.flatnonzero(candidates(every, context.known(), threshold=SURE))
         rows = rows[np.lexsort((-every.scores[rows], every.image[rows]))]
         starts = np.searchsorted(every.image[rows], np.arange(len(context.pool) + 1))
         for query in (one for one in areas if one.round == number):
             image = context.pool.number_of[query.image]
             here = rows[starts[image] : starts[image + 1]]
-            found[query.id or 0] = _within(query, every.boxes[here], every.labels[here], every.scores[here])
+            found[query.id or 0] = _within(query, every.boxes[here], classes[here], every.scores[here])
     return {number: boxes for number, boxes in found.items() if boxes}
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labelwise.errors import LabelwiseError
 from labelwise.study import workers
@@ -23,10 +23,12 @@ LOOK_S = 2.0
 """How often finished rounds are counted."""
 
 
-def project(comparison: str, task: str, threads: str, _start: Any = None) -> str:
-    """Runs a project to its end; why it failed, or nothing. `_start`: what it begins from is done."""
+def project(comparison: str, task: str, threads: str, start: str = "") -> str:
+    """Runs a project to its end; why it failed, or nothing. `start`: why what it begins from failed."""
     from labelwise.study.compare import Task
 
+    if start:
+        return start
     worker = workers.Worker(comparison, threads)
     try:
         worker.run(Task(**json.loads(task)), lambda: None)
@@ -53,7 +55,11 @@ def run(
     from labelwise.stages.over_ray import connect
 
     ray = connect()
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    threads, cores = os.environ.get("OMP_NUM_THREADS", "1"), ray.cluster_resources().get("CPU", 0)
+    if int(threads) > cores:
+        raise LabelwiseError(
+            f"ray: the cluster has {cores:g} cores, and a run takes {threads}; set OMP_NUM_THREADS={cores:.0f} or less"
+        )
     remote = ray.remote(num_cpus=int(threads), max_retries=-1)(project)
     starts = {task.seed: remote.remote(comparison, json.dumps(asdict(task)), threads) for task in tasks[0]}
     later = [remote.remote(comparison, json.dumps(asdict(task)), threads, starts[task.seed]) for task in tasks[1]]
@@ -69,6 +75,12 @@ def run(
         for one in waiting:
             ray.cancel(one, force=True)
         raise
-    failed = [why for why in ray.get(runs) if why]
+    try:
+        failed = [why for why in ray.get(runs) if why]
+    except ray.exceptions.RayError as error:
+        raise LabelwiseError(
+            f"ray: {str(error).strip().splitlines()[-1]}; is labelwise installed on every machine? The same command "
+            "goes on with what is done"
+        ) from error
     if failed:
         raise LabelwiseError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed[0]}")

@@ -92,8 +92,9 @@ class Predicted:
     def _without_class(self, number: int) -> bool:
         """Whether its boxes are of who tells objects from background alone."""
         rule = self._context.run.predict
-        proposed = rule.proposals is not None and number <= rule.proposal_rounds
-        return proposed and not rule.proposes_classes
+        if rule.proposals is None or rule.proposes_classes:
+            return False
+        return not number or Round(self._context, number).proposed
 
     def of_round(self, number: int) -> Future[Found | None]:
         """What was found in a round, when it is read."""

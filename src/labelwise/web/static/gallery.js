@@ -1,6 +1,6 @@
 // The owner's gallery: labels as crops. What is wrong is marked by one key each, and sent as answers that supersede.
 // Everything from data is text, never HTML.
-import { get, login, post } from "./api.js";
+import { Refused, get, login, post } from "./api.js";
 import { Editor } from "./editor.js";
 
 const IDLE_MS = 60_000; // a longer pause is no labelling time
@@ -212,7 +212,10 @@ function body(item, { verdict, label }, box = item.box) {
   return { image: item.image.number, verdict, annotation: item.annotation ?? null, about: item.query ?? null, box: boxed, label };
 }
 
-async function store(some) {
+let storing = null; // what is on its way is not sent twice
+const store = (some) => (storing ??= put(some).finally(() => { storing = null; }));
+
+async function put(some) {
   active();
   const reply = await post("/api/owner/corrections", { items: some, seconds: clock.spent / 1000 });
   clock = { spent: 0, last: Date.now() };
@@ -231,7 +234,11 @@ async function send() {
 async function undo() {
   if (marks.size) { marks.clear(); return draw(); }
   if (!last.length) return;
-  await post("/api/owner/corrections/undo", { answers: last.pop() });
+  const answers = last.pop();
+  try { await post("/api/owner/corrections/undo", { answers }); } catch (problem) {
+    if (!(problem instanceof Refused) || problem.status >= 500) last.push(answers); // it may be tried again
+    throw problem;
+  }
   message("Taken back.", 3000);
   await filters();
   await load();
