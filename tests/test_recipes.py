@@ -67,6 +67,7 @@ CASES = {
 }
 COMMON = [
     "model.name=fakes.detector",
+    "model.weights=none",
     "data.image_size_px=48",
     "data.cache_gb=0.1",
     "train.epochs=1",

@@ -84,6 +84,7 @@ class Yolox(nn.Module):
         for module in self.network.modules():
             if frozen_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
+        self.train(self.training)
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
         batch, sizes = _batch_of(images)
