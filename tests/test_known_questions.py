@@ -193,7 +193,7 @@ def test_there_are_as_many_as_their_share_of_the_answers(project: Project) -> No
     queries = box_queries(ledger, 40)
     Accounts(ledger).invite("Olga", "owner", 0.0)
     opened = context(project, known_share=0.2)
-    now: Any = SimpleNamespace(run=opened.run, ledger=ledger, number=1, context=opened, unit_name="box")
+    now: Any = SimpleNamespace(run=opened.run, ledger=ledger, number=1, context=opened, unit_names=("box",))
     added = []
     for query in queries[:12]:
         says(ledger, query, "Olga", "object", (A, CAT))

@@ -299,10 +299,11 @@ def test_an_answer_costs_no_more_than_it_says(name: str) -> None:
 @pytest.mark.parametrize("counted", BUDGETS)
 def test_a_budget_has_room_for_it(name: str, counted: str) -> None:
     sure = counted in units.find(name).AT_MOST_ONE
-    assert budget.room(name, counted, 0.0, 0, None) == 0
-    assert budget.room(name, counted, 10.0, 0, None) == (10 if sure else 1)
-    assert budget.room(name, counted, 10.0, 2, 5.0) == (8 if sure else 0)
-    assert budget.room(name, counted, 0.5, 0, 5.0) == 1, "what is left is spent"
+    dearest = 1.0 if sure else None
+    assert budget.room(0.0, 0, dearest) == 0
+    assert budget.room(10.0, 0, dearest) == (10 if sure else 1)
+    assert budget.room(10.0, 2, dearest or 5.0) == (8 if sure else 0)
+    assert budget.room(0.5, 0, dearest or 5.0) == 1, "what is left is spent"
 
 
 @each

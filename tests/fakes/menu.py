@@ -28,6 +28,8 @@ def _value(row: Input, sizes: dict[str, int], rng: np.random.Generator) -> Any:
             return distributions(rng, *shape)
         case "share":
             return rng.random(shape, dtype=np.float32) * (rng.random(shape) > 0.2)
+        case "amount" if not shape:
+            return float(sizes["n"])
         case "amount":
             return (rng.permutation(np.prod(shape)).reshape(shape) + 1) / max(np.prod(shape), 1)
         case "number":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from labelwise import config, files, loop, units
+from labelwise import config, files, loop
 from labelwise.config import Run
 from labelwise.project.context import Context, askable, clips_of
 from labelwise.project.round import Round
@@ -78,7 +78,7 @@ def ask(
     if run.needs_tracks:
         images = np.flatnonzero(predicted & context.pool.available)
         files.write_table(Round(context, round_number).folder.predicted, {"image": images})
-    scales = run.query.scales if units.find(run.query.unit).SCALES else ()
+    scales = run.query.scales if run.query.any("SCALES") else ()
     for scale in dict.fromkeys((1.0, *scales)):
         files.write_detections(Round(context, round_number).folder.predictions(scale), table)
     context.project.ledger.mark_done(round_number, "predict", {}, 0.0)
@@ -96,8 +96,8 @@ def still_open(context: Context, round_number: int, run: Run) -> list[Query]:
     if (run.query, run.budget, run.tracks) != (before.query, before.budget, before.tracks):
         raise LabelwiseError(
             f"round {round_number} has asked already, with other settings ({len(ledger.queries(round_number))} "
-            f"{before.query.unit} queries by {before.query.score.name}); project.open_queries() gives those that are "
-            "still open, project.finish() ends the round"
+            f"{', '.join(before.query.asked)} queries by {before.query.score.name}); project.open_queries() gives "
+            "those that are still open, project.finish() ends the round"
         )
     return ledger.open_queries(round_number)
 
@@ -136,7 +136,7 @@ def _open_queries(context: Context, round_number: int) -> list[Query]:
     now = Round(context, round_number)
     covered = ranking.covered_rectangles(now, now.known)
     most = int(now.budget)
-    step = 1 if now.unit.OVERLAPS else most
+    step = 1 if now.overlaps else most
     found: list[Query] = []
     while len(found) < most:
         rank = found[-1].rank + 1 if found else 0

@@ -13,32 +13,29 @@ from __future__ import annotations
 
 from math import floor, isfinite
 
-from labelwise import units
 from labelwise.types import LabelwiseError
 
 MOST_OPEN = 256
 """Open queries at a time: enough for a large team, few enough that a region just covered is not asked in vain."""
 
 
-def room(query_unit: str, budget_unit: str, left: float, n_open: int, dearest: float | None) -> int:
+def room(left: float, n_open: int, dearest: float | None) -> int:
     """How many more queries may be opened now.
 
     Args:
-        query_unit: a file of `units/`.
-        budget_unit: "boxes", "queries", "images" or "seconds".
         left: what is left of the budget of the round.
         n_open: queries that are open already.
-        dearest: the largest cost of an answer so far, in `budget_unit`; None where there is none.
+        dearest: the largest cost of an answer so far, in what the budget counts; 1 where none can cost more; None where
+            there is none.
 
     10 boxes are left. Box queries: 10 may be open, 4 are. Image queries that held up to 3 boxes: 10 / 3, so 3.
 
-    >>> room("box", "boxes", 10, 4, None), room("image", "boxes", 10, 0, 3), room("image", "boxes", 10, 0, None)
+    >>> room(10, 4, 1), room(10, 0, 3), room(10, 0, None)
     (6, 3, 1)
     """
     if not isfinite(left) or n_open < 0:
         raise LabelwiseError(f"people: {left} left and {n_open} queries open; expected a number, and 0 or more")
     if left <= 1e-9:
         return 0
-    at_most_one = budget_unit in units.find(query_unit).AT_MOST_ONE
-    dear = 1.0 if at_most_one else (left if dearest is None else max(dearest, 1.0))
+    dear = left if dearest is None else max(dearest, 1.0)
     return max(0, min(MOST_OPEN, max(1, floor(left / dear + 1e-9))) - n_open)

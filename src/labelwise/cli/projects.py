@@ -95,6 +95,7 @@ def status(project: ProjectOption = Path()) -> None:
     require_project(project)
     from labelwise import loop
     from labelwise.project import availability, glance, prices
+    from labelwise.report import unit_split
     from labelwise.study import history, proposal_recall, stop
 
     opened, results = glance.look(project) or open_project(project), []
@@ -111,7 +112,8 @@ def status(project: ProjectOption = Path()) -> None:
         costs = (str(result.cost_boxes), str(result.cost_queries), str(result.cost_images), minutes)
         table.add_row(str(round_number), "all" if len(done) == len(loop.STAGES) else ", ".join(done), quality, *costs)
     out.print(table, *map(Text, history.agreement_lines(opened)), *map(Text, history.people_lines(opened)))
-    for line in [*history.given_lines(opened), *prices.lines(opened), *proposal_recall.lines(opened)]:
+    told = [*history.given_lines(opened), *prices.lines(opened), *unit_split.lines(results)]
+    for line in [*told, *proposal_recall.lines(opened)]:
         out.print(Text(line))
     if any(one.quality is not None for one in results):
         from labelwise.report import outlook

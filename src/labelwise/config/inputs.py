@@ -25,9 +25,9 @@ Values = Literal["share", "distribution", "class", "count", "amount", "number", 
 """What one value is: from 0 to 1; such that sum to 1 over the last axis; number of a class; a whole number >= 0; any
 number >= 0; any number; number of an image in the pool; offsets of rows.
 """
-Need = Literal["labelled", "history", "truth", "tracks", "clips"]
+Need = Literal["labelled", "history", "truth", "tracks", "clips", "answers"]
 """What a run must have or do for it: predict wholly labelled images too, record the training, know the ground truth,
-follow boxes from frame to frame, be of videos.
+follow boxes from frame to frame, be of videos, hold its predictions against what was answered.
 """
 
 
@@ -155,6 +155,18 @@ _SELECT = (
     Input("box_scores", "boxes", "boxes", "share", "confidence of its boxes", at="scores"),
     Input("box_features", "boxes D", "boxes", "number", "feature of its boxes",
           at="features", column="features", task="detection"),
+    Input("box_numbers", "boxes", "boxes", "count", "number of its boxes: one that several candidates hold has one"),
+    Input("box_objects", "boxes", "boxes", "share", "how likely a box is an object, as answers tell of its confidence",
+          needs=("answers",), task="detection"),
+    Input("unseen", "n", "candidates", "amount", "expected objects beside its boxes of which the model learns",
+          needs=("answers",), task="detection"),
+    Input("look_seconds", "n", "candidates", "amount", "expected seconds of an answer, but for its boxes' objects",
+          needs=("answers",), task="detection"),
+    Input("object_seconds", "n", "candidates", "amount", "seconds for each of its boxes that is an object",
+          task="detection"),
+    Input("labelled_box_features", "m D", "whole", "number", "features of the boxes on labelled objects",
+          column="features", needs=("labelled",), task="detection"),
+    Input("budget_seconds", "", "whole", "amount", "seconds of the round; infinite where its budget counts others"),
     Input("budget", "", "whole", "count", "how many to pick"),
     _RNG,
 )

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from labelwise import catalog, units
+from labelwise import catalog
 from labelwise.ask.cost import CostTable
-from labelwise.config import live_rule
+from labelwise.config import counted, live_rule
 from labelwise.config.choice import Choice, MethodOf, Step
 from labelwise.config.features import Features
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
@@ -84,13 +84,7 @@ class Run(Section):
         solved = (self.reads_features or self.reads_objects) and self.model.settings.get("kind") != "linear"
         found += live_rule.unfit(self.ask, self.model.name, solved=solved and not self.own_detector)
         found += self._not_for_a_classifier() if self.classifies else self._for_classifiers_only()
-        if self.budget.unit == "images" and not units.find(self.query.unit).ONE_PER_IMAGE:
-            found.append(f'budget.unit = "images" counts image queries; with {self.query.unit} queries take boxes')
-        if self.ask.review_share and (self.own_detector or (self.budget.unit == "images" and not self.classifies)):
-            found.append(
-                "ask.review_share is of the rounds of `labelwise run`, and of a budget in boxes, queries or seconds "
-                "(a question about one box costs no image); remove it, or set another budget.unit"
-            )
+        found += counted.unfit(self.query, self.budget.unit, self.ask, self.classifies, self.own_detector)
         if found:
             raise ValueError("; ".join(found))
         return self
@@ -157,9 +151,9 @@ class Run(Section):
             objects = 'set for example features.objects = "yolox_nano"'
             if self.reads_objects:
                 found.append(f"{self.model.name} names proposed objects; {objects}")
-            elif self.query.features == "frozen" and not units.find(self.query.unit).ONE_PER_IMAGE:
+            elif self.query.features == "frozen" and not self.query.one_per_image:
                 found.append(
-                    f'query.features = "frozen" of whole images does not go with query.unit = {self.query.unit!r}; '
+                    f'query.features = "frozen" of whole images does not go with query.unit = {self.query.asked[0]!r}; '
                     f"{objects}, or ask about images"
                 )
         if self.features is not None and self.features.objects is not None and self.classifies:
@@ -174,16 +168,15 @@ class Run(Section):
         found, name = [], self.model.name
         if self.needs_views:
             found.append(f"{name} sees no views of an image; take a score and a label policy without views")
-        if units.find(self.query.unit).SCALES and any(scale != 1 for scale in self.query.scales):
-            found.append(f"{name} looks at an image at one size; set query.scales = [1.0]")
         if self.train.teacher is not None:
             found.append(f"train.teacher labels batches of images, and {name} is trained without; remove it")
         return found
 
     def _not_for_a_classifier(self) -> list[str]:
         found = []
-        if not units.find(self.query.unit).CLASSIFIES:
-            found.append(f'{self.model.name} classifies images; set query.unit = "image", not {self.query.unit!r}')
+        if not self.query.every("CLASSIFIES"):
+            said = ", ".join(map(repr, self.query.asked))
+            found.append(f'{self.model.name} classifies images; set query.unit = "image", not {said}')
         other = [view.name for view in self.predict.views if view.name != "dropout"]
         if other and self.needs_views:
             found.append(
@@ -277,13 +270,14 @@ class Run(Section):
     @property
     def outputs(self) -> frozenset[str]:
         """The optional outputs of the model that this run looks at, as `predict` names them."""
-        one_per_image = units.find(self.query.unit).ONE_PER_IMAGE
+        one_per_image = self.query.one_per_image
         rows = [one for one in self.rows if one.column not in ("", *_WITH_VIEWS) and not self._frozen(one)]
         return frozenset(one.needed(one_per_image) for one in rows)
 
     def _frozen(self, one: Input) -> bool:
         """Whether an input is made of frozen features: the model need not give it."""
         of_selectors = self.frozen_selection and one in _FEATURES_OF_SELECTORS
+        of_selectors |= self.reads_objects and one is INPUTS["select"]["box_features"]
         return of_selectors or (self.reads_features and one.column in _FEATURE_COLUMNS)
 
     @property
@@ -305,7 +299,7 @@ class Run(Section):
     def needs_labelled(self) -> bool:
         """Whether predict must look at images that are wholly labelled, too."""
         wanted = any("labelled" in one.needs and not self._frozen(one) for one in self.rows)
-        return wanted or self.ask.review_share > 0
+        return wanted or self.query.calibrates or self.ask.review_share > 0
 
     @property
     def needs_tracks(self) -> bool:
@@ -342,7 +336,8 @@ _WITH_VIEWS = ("view_probs", "view_iou")
 """Columns that come unasked where views are made."""
 
 _FEATURE_COLUMNS = ("features", "image_features")
-_FEATURES_OF_SELECTORS = tuple(INPUTS["select"][name] for name in ("features", "labelled_features"))
+_FROZEN_TOO = ("features", "labelled_features", "labelled_box_features")
+_FEATURES_OF_SELECTORS = tuple(INPUTS["select"][name] for name in _FROZEN_TOO)
 
 
 def _of_views(one: Input) -> bool:

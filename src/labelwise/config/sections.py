@@ -7,32 +7,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from labelwise import units
-from labelwise.config.choice import Choice, MethodOf, NameOf, Step, as_list
-from labelwise.config.inputs import of_images
+from labelwise.config.choice import Choice, MethodOf
 from labelwise.config.prediction import Predict as Predict
+from labelwise.config.query_rule import QueryRule as QueryRule
+from labelwise.config.query_rule import of_frames as of_frames
 from labelwise.config.section import Section as Section
 from labelwise.config.training import Train as Train
 from labelwise.errors import LabelwiseError
 
-
-def of_frames(value: Any) -> Any:
-    """A frame is an image of a video: "frame" and "frames" are other words for "image" and "images"."""
-    return {"frame": "image", "frames": "images"}.get(value, value) if isinstance(value, str) else value
-
-
 Given = Literal["complete", "partial", "empty", "all"]
 """What the boxes that come with a split are: `Data.given`."""
-
-
-def _unit(name: str) -> str:
-    try:
-        units.find(name)
-    except LabelwiseError as error:
-        raise ValueError(str(error)) from None
-    return name
 
 
 class Data(Section):
@@ -150,49 +136,6 @@ class Data(Section):
                 f" ({base or 'not set'}). Give it with --set data.root=PATH"
             )
         return root.resolve()
-
-
-class QueryRule(Section):
-    """Which questions are asked: unit x score x selectors."""
-
-    unit: Annotated[str, BeforeValidator(of_frames), AfterValidator(_unit), NameOf("units")] = "box"
-    """What one question is about (`labelwise list units`): box, image, region (frame: an image of a video)."""
-    score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
-    """How much a candidate is worth labelling (`labelwise list score`)."""
-    select: Annotated[
-        tuple[Annotated[Step, MethodOf("select", "balance_frequency")], ...], BeforeValidator(as_list)
-    ] = (Step(name="balance_frequency"),)
-    """One selector or a chain of them: each ranks what the one before it left (`labelwise list select`)."""
-    threshold: float = Field(0.1, ge=0, lt=1)
-    """Least confidence of a candidate box."""
-    aggregate: Literal["mean", "max", "sum", "random"] = "mean"
-    """Lifts box scores to images and regions."""
-    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0, 1.5, 2.0), min_length=1)
-    """Magnifications at which region candidates are looked for; the region is as large as the image at 1."""
-    features: Literal["model", "frozen"] | None = None
-    """What selectors that look at features see of whole images: "model": the features of the trained model; "frozen":
-    those of the section `features`, centred and of unit length; none: "model"."""
-    every_frames: int | None = Field(None, ge=1)
-    """Of videos every so many frames one may be asked, and drawn in the first round; none: each. Tracks go on over all
-    frames of the film, which are predicted only where a track needs them."""
-    tau_frequency: tuple[float, float] = (0.8, 0.1)
-    """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
-
-    @model_validator(mode="after")
-    def _fits_the_unit(self) -> QueryRule:
-        one_per_image = units.find(self.unit).ONE_PER_IMAGE
-        if not one_per_image and of_images("score", self.score.name):
-            raise ValueError(f'score {self.score.name!r} scores whole images; set unit = "image", not {self.unit!r}')
-        for step in self.select:
-            if not one_per_image and of_images("select", step.name):
-                raise ValueError(f'selector {step.name!r} picks frames; set unit = "frame", not {self.unit!r}')
-        if len(set(self.scales)) < len(self.scales):
-            raise ValueError(f"scales = {list(self.scales)}: every scale may be listed once")
-        if not self.select:
-            raise ValueError("select is empty; name at least one selector")
-        if self.select[-1].keep is not None:
-            raise ValueError("the last selector keeps for nobody; remove keep, or name a selector after it")
-        return self
 
 
 class TrackRule(Section):

@@ -26,6 +26,16 @@ def costs(connection: sa.Connection, seen: Instant | None = None) -> dict[int, C
     return {row[0]: Cost(int(row[1]), int(row[2]), int(row[3]), float(row[4])) for row in rows}
 
 
+def by_verdict(connection: sa.Connection, seen: Instant | None = None) -> list[tuple[int, str, str, int, int, float]]:
+    """Rows (round, unit, verdict, answers, boxes, seconds) of the answers that count, or did at an instant."""
+    a, q = t.answers.c, t.queries.c
+    sums = sa.func.count(), sa.func.sum(a.cost_boxes), sa.func.sum(a.cost_seconds)
+    select = sa.select(q.round, q.unit, a.verdict, *sums).select_from(t.answers.join(t.queries)).where(is_current(seen))
+    select = select if seen is None else select.where(q.round <= seen.round)
+    rows = connection.execute(select.group_by(q.round, q.unit, a.verdict).order_by(q.round, q.unit, a.verdict)).all()
+    return [(int(r), str(u), str(v), int(n), int(boxes), float(seconds)) for r, u, v, n, boxes, seconds in rows]
+
+
 def timed_answers(connection: sa.Connection, most: int) -> list[tuple[Query, Answer]]:
     """The newest answers with measured seconds, oldest first, those that were taken back or are second opinions, too:
     their time was spent.

@@ -153,10 +153,10 @@ def _opinions_due(connection: sa.Connection, round_number: int, overlap: int) ->
     return int(connection.execute(total).scalar_one())
 
 
-def dearest(ledger: Ledger, query_unit: str, budget_unit: str) -> float | None:
-    """The largest cost of an answer to a query of this unit; None where nobody has answered one."""
+def dearest(ledger: Ledger, query_units: Collection[str], budget_unit: str) -> float | None:
+    """The largest cost of an answer to a query of these units; None where nobody has answered one."""
     column = t.answers.c[f"cost_{budget_unit}"]
-    select = sa.select(sa.func.max(column)).select_from(t.answers.join(t.queries)).where(_q.unit == query_unit)
+    select = sa.select(sa.func.max(column)).select_from(t.answers.join(t.queries)).where(_q.unit.in_(query_units))
     with ledger.read() as connection:
         found = connection.execute(select).scalar()
     return None if found is None else float(found)

@@ -49,7 +49,7 @@ def worth_again(now: Round) -> tuple[list[Query], np.ndarray, np.ndarray | None]
     """
     context, pool = now.context, now.pool
     said = several_answers.read(now.ledger, context.seen, least=1)
-    images, kind = set(pool.unavailable), now.unit_name
+    images, kind = set(pool.unavailable), now.unit_names[0]
     rows = [
         k
         for k, query in enumerate(said.queries)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from labelwise import units
 from labelwise.ask import learned_cost
 from labelwise.ask.cost import CostTable, actions, cost
-from labelwise.ask.learned_cost import ACTIONS, Learned, Timing
-from labelwise.ledger.costs import timed_answers
+from labelwise.ask.learned_cost import ACTIONS, STRENGTH, Learned, Timing
+from labelwise.ledger.costs import by_verdict, timed_answers
 from labelwise.project.context import Context
 from labelwise.types import Answer, Cost, Query
 
@@ -43,6 +44,26 @@ class Prices:
         done = actions(query, answer, one_class=self._one_class)
         seconds = self.learned.seconds(answer.who, done, answer.seconds)
         return replace(cost(query, answer, self._table, one_class=self._one_class), seconds=seconds)
+
+
+def expected(context: Context, unit_name: str) -> tuple[float, float]:
+    """Seconds of an answer to a question of this unit that finds nothing, and further seconds for each object.
+
+    By what such answers have cost so far, with `STRENGTH` pseudo-answers by the table of the settings.
+    """
+    table, means = context.run.cost, units.find(unit_name).VERDICTS
+    nothing = next((one for one in means.values() if one.background), None)
+    finds = next(one for one in means.values() if one.boxes != "none")
+    look = float(getattr(table, (nothing or finds).look))
+    each = table.draw if finds.boxes == "any" else getattr(table, finds.look) + table.adjust - look
+    with context.project.ledger.read() as connection:
+        rows = [row[2:] for row in by_verdict(connection, context.seen) if row[1] == unit_name]
+    if nothing is not None:
+        empty = [(n, seconds) for verdict, n, _, seconds in rows if means[verdict].background]
+        look = (STRENGTH * look + sum(s for _, s in empty)) / (STRENGTH + sum(n for n, _ in empty))
+    found = [(boxes, seconds - n * look) for verdict, n, boxes, seconds in rows if means[verdict].boxes != "none"]
+    each = (STRENGTH * each + sum(s for _, s in found)) / (STRENGTH + sum(b for b, _ in found))
+    return look, max(each, 0.0)
 
 
 def lines(context: Context) -> list[str]:

@@ -72,14 +72,24 @@ class Round:
         return Round(self.context, self.number - 1, live=self.live)
 
     @property
-    def unit_name(self) -> str:
+    def unit_names(self) -> tuple[str, ...]:
         """What its questions are about: whole images in round 0, which has no model yet."""
-        return self.run.query.unit if self.number else units.FIRST
+        return self.run.query.asked if self.number else (units.FIRST,)
 
     @cached_property
-    def unit(self) -> Unit:
-        """The file of that name: its candidates, answers, costs."""
-        return units.find(self.unit_name)
+    def units(self) -> tuple[Unit, ...]:
+        """The files of these names: their candidates, answers, costs."""
+        return tuple(map(units.find, self.unit_names))
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether an answer may settle other open queries of the round."""
+        return len(self.units) > 1 or any(unit.OVERLAPS for unit in self.units)
+
+    @property
+    def at_most_one(self) -> bool:
+        """Whether no answer costs more than one of what the budget counts."""
+        return all(self.budget_unit in unit.AT_MOST_ONE for unit in self.units)
 
     @property
     def budget_unit(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from labelwise.report import curves, histograms, informativeness, outlook, tables
+from labelwise.report import curves, histograms, informativeness, outlook, tables, unit_split
 from labelwise.report.contrast import contrast
 from labelwise.report.efficiency import Efficiency, efficiency
 from labelwise.report.filmstrip import strips
@@ -130,6 +130,7 @@ def html(
         class_table=tables.per_class(found),
         analyses=_analyses(found),
         answers=tables.answers(found),
+        unit_split=unit_split.table(found),
         stages=tables.stages(found),
         changes=tables.changes(found),
         settings=tables.settings(found),

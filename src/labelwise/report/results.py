@@ -86,6 +86,15 @@ def share(part: Int64[np.ndarray, " n"], whole: Int64[np.ndarray, " n"]) -> Floa
 
 
 @dataclass(frozen=True, slots=True)
+class UnitCost:
+    """Answers to questions of a unit: how many, the boxes that they brought, and their seconds."""
+
+    queries: int
+    boxes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RoundResult:
     """One round. Costs are cumulative: all that had been spent when this round's model was evaluated.
 
@@ -95,7 +104,7 @@ class RoundResult:
     in `stage_seconds` are machine time of this round; `cost_seconds` is annotation time. `changed`: settings that
     changed in this round, one line each. `calibration`: how right the pseudo labels were, at most one of each source.
     `sure_boxes`: mean number of sure pseudo boxes of an image in the first and the last tenth of the training steps,
-    where an online teacher makes them.
+    where an online teacher makes them. `by_unit`: what the questions of each unit brought and cost in this round alone.
     """
 
     round: int
@@ -117,6 +126,7 @@ class RoundResult:
     changed: Sequence[str] = ()
     calibration: Sequence[Calibration] = ()
     sure_boxes: tuple[float, float] | None = None
+    by_unit: Mapping[str, UnitCost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

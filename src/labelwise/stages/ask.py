@@ -95,10 +95,8 @@ def _any_label(now: Round) -> bool:
 def _open(live: Live, left: float, still_open: int) -> int:
     """Opens as many more queries as the budget allows; returns how many."""
     now = live.now
-    most = budget.room(
-        now.unit_name, now.budget_unit, left, still_open, dearest(now.ledger, now.unit_name, now.budget_unit)
-    )
-    most = live.room(most)
+    dear = 1.0 if now.at_most_one else dearest(now.ledger, now.unit_names, now.budget_unit)
+    most = live.room(budget.room(left, still_open, dear))
     if not most:
         return 0
     covered = ranking.covered_rectangles(now, now.context.known())

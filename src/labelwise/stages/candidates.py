@@ -1,28 +1,33 @@
-"""What may be asked about in a round: the candidates of its unit, each with the detections that speak for it."""
+"""What may be asked about in a round: the candidates of its units, each with the detections that speak for it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from labelwise.project.round import Round
+from labelwise.stages import answered
 from labelwise.targets.open_detections import candidates
-from labelwise.units import Candidates, Shard
+from labelwise.units import Candidates, Shard, Unit
+
+_OF_SCALE = 1 << 40
+"""Numbers of the detections at another scale begin at a multiple of this."""
 
 
-def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
-    """The candidates of a round, shard by shard of the pool; `columns` names the optional columns of the detections.
+def in_shards(now: Round, unit: Unit, columns: Collection[str]) -> Iterator[Candidates]:
+    """The candidates of a unit in a round, shard by shard of the pool; `columns` names the optional columns of the
+    detections.
 
-    Memory is bounded by a shard. Images and rows are numbered through the whole pool.
+    Memory is bounded by a shard. Images and rows are numbered through the whole pool. A detector that looks at an image
+    at one size says the same at every scale; only the windows are smaller.
     """
     run, known, pool = now.run, now.known, now.pool
-    scales = run.query.scales if now.unit.SCALES else (1.0,)
-    done = _done(now)
-    rows_before = 0
-    # a class of an image is a candidate however unsure it is, and so is what is proposed
-    least = 0.0 if run.classifies or now.proposed else run.query.threshold
-    for shards in zip(*(now.shards(columns, scale) for scale in scales), strict=True):
+    scales = run.query.scales if unit.SCALES else (1.0,)
+    seen = [1.0 if run.reads_objects else scale for scale in scales]
+    done, rows_before, least = _done(now), 0, answered.threshold(now)
+    for shards in zip(*(now.shards(columns, scale) for scale in seen), strict=True):
         first, found = shards[0]
         part = slice(first, first + found.n_images)
         here = known.of_images(part)
@@ -31,7 +36,10 @@ def in_shards(now: Round, columns: Collection[str]) -> Iterator[Candidates]:
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
         rows, images = np.flatnonzero(keep[0]) + rows_before, np.flatnonzero(~done[part])
         size = np.stack([pool.width_px[part], pool.height_px[part]], axis=1).astype(np.float64)
-        yield now.unit.candidates(Shard(boxes, first, rows, images, size, run.data.image_size_px, scales))
+        made = unit.candidates(Shard(boxes, first, rows, images, size, run.data.image_size_px, scales))
+        numbers = [np.flatnonzero(kept) + rows_before + _OF_SCALE * seen.index(scale)
+                   for kept, scale in zip(keep, seen, strict=True)]  # fmt: skip
+        yield replace(made, numbers=np.concatenate(numbers))
         rows_before += len(found)
 
 
@@ -55,8 +63,8 @@ def _done(now: Round) -> np.ndarray:
 
 
 def gather(now: Round, columns: Collection[str]) -> Candidates:
-    """`in_shards` as one."""
-    shards = list(in_shards(now, columns))
+    """The candidates of all units of a round as one table, unit after unit."""
+    shards = [shard for unit in now.units for shard in in_shards(now, unit, columns)]
     starts = np.cumsum([0, *(sum(map(len, shard.parts)) for shard in shards)])
     counts = np.concatenate([np.diff(shard.offsets) for shard in shards])
 
@@ -71,4 +79,5 @@ def gather(now: Round, columns: Collection[str]) -> Candidates:
         xyxy=join("xyxy"),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         members=np.concatenate([shard.members + start for shard, start in zip(shards, starts[:-1], strict=True)]),
+        numbers=join("numbers"),
     )

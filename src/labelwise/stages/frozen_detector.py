@@ -23,16 +23,23 @@ def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[st
     if stream:
         rng = np.random.default_rng([now.run.seed, now.number, 8, *stream])
         times = np.bincount(rng.integers(0, len(now.pool), len(now.pool)), minlength=len(now.pool))
-    info = teach(model, objects, targets, times)
+    info = teach(model, objects, targets, times, now.known.background)
     info["images_per_s"] = len(targets) / max(time.perf_counter() - begun, 1e-9)
     return info
 
 
 def teach(
-    model: FrozenDetector, objects: FrozenObjects, targets: Targets, times: Int64[np.ndarray, " images"] | None = None
+    model: FrozenDetector,
+    objects: FrozenObjects,
+    targets: Targets,
+    times: Int64[np.ndarray, " images"] | None = None,
+    marks: Rects | None = None,
 ) -> dict[str, Any]:
-    """Sets the model to what the targets teach, each image so many `times` (None: once); says what it learnt from."""
-    lesson = match(targets, Rects(objects.offsets, objects.boxes))
+    """Sets the model to what the targets teach, each image so many `times` (None: once); says what it learnt from.
+
+    `marks`: of all images the boxes that were asked about and are no object.
+    """
+    lesson = match(targets, Rects(objects.offsets, objects.boxes), marks)
     is_object = lesson.box >= 0
     labels, weights = np.full(len(lesson.rows), model.n_classes), np.ones(len(lesson.rows))
     labels[is_object] = targets.labels[lesson.box[is_object]]

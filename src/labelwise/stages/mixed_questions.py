@@ -61,18 +61,22 @@ def spread(n: int, more: int, share: float) -> Bool[np.ndarray, " total"]:
     return place
 
 
-def query(now: Round, rank: int) -> Query | None:
-    """The question at a rank, if it is no new one."""
+def is_new(now: Round, rank: int) -> bool:
+    """Whether the question at a rank is one of the run's own score and selectors."""
     picks = now.picks
-    if "annotation" not in picks or (picks["doubt"][rank] < 0 and picks["source"][rank] < 0):
-        return None
+    return "annotation" not in picks or (picks["doubt"][rank] < 0 and picks["source"][rank] < 0)
+
+
+def query(now: Round, rank: int) -> Query:
+    """The question at a rank that is no new one."""
+    picks = now.picks
     image, label = now.pool.names[int(picks["image"][rank])], int(picks["label"][rank])
     corners = [float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2")]
     box = (corners[0], corners[1], corners[2], corners[3])
     score, known = float(picks["score"][rank]), None if label < 0 else label
     if (source := int(picks["source"][rank])) >= 0:
-        where = box if now.unit.RECTANGLE else None
-        return Query(now.number, rank, image, now.unit_name, where, known, score, {AGAIN: source})
+        where = box if now.units[0].RECTANGLE else None
+        return Query(now.number, rank, image, now.unit_names[0], where, known, score, {AGAIN: source})
     unit = _unit_of_reviews(now)
     kind, likely = doubts.NAMES[int(picks["doubt"][rank])], int(picks["likely"][rank])
     reason: dict[str, float | str] = {"kind": kind, "doubt": score, "model": now.pool.classes[likely]}
@@ -138,7 +142,7 @@ def _places(again: Float64[np.ndarray, " m"], new: Float64[np.ndarray, " n"]) ->
 
 def _of_new(now: Round, ranking: Table, of_detections: np.ndarray) -> Float64[np.ndarray, " n"]:
     """What each new question is worth: what its candidate is, or the best of its image."""
-    if now.unit.CLASS:
+    if now.units[0].CLASS:
         return of_detections[ranking["row"]]
     best = np.zeros(len(now.pool))
     np.maximum.at(best, now.detections().image, of_detections)
@@ -162,5 +166,5 @@ def _column(table: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         return table[name]
     if name == BECAUSE:
         return np.full(len(table["image"]), "", object)
-    whole = name in EXTRA or name in ("row", "label", "scale")
+    whole = name in EXTRA or name in ("row", "label", "scale", "unit")
     return np.full(len(table["image"]), -1 if whole else np.nan)

@@ -94,7 +94,7 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
         frozen_detector.predict(now, model, wanted)
         return
     views = [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else []
-    scales = run.query.scales if now.unit.SCALES else ()
+    scales = run.query.scales if any(unit.SCALES for unit in now.units) else ()
     shard_images = run.predict.shard_images
     for scale in dict.fromkeys((1.0, *scales)):
         title = now.title("predict") + (f" at scale {scale:g}" if scale != 1 else "")

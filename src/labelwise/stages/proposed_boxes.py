@@ -36,7 +36,7 @@ def of_pool(now: Round, wanted: np.ndarray) -> None:
     if now.run.reads_objects:
         frozen_detector.propose(now, wanted)
         return
-    for scale in dict.fromkeys((1.0, *(now.run.query.scales if now.unit.SCALES else ()))):
+    for scale in dict.fromkeys((1.0, *(now.run.query.scales if any(unit.SCALES for unit in now.units) else ()))):
         _write(now, wanted, scale)
 
 

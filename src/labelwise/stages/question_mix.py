@@ -33,7 +33,7 @@ def top_up(now: Round) -> None:
     with ledger.read() as connection:
         before = Counter((one.query.image, one.query.box) for one in known_questions.every(connection))
     rng = np.random.default_rng([now.run.seed, now.number, 7, asked])
-    found = settled.questions(now.context, now.unit_name, rng)
+    found = [one for name in now.unit_names for one in settled.questions(now.context, name, rng)]
     found = sorted(found, key=lambda one: before[one.query.image, one.query.box])[:missing]
     if found:
         ranked = [replace(one, shown_rank=answered + k) for k, one in enumerate(found)]

@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from labelwise.ledger.asked_again import AGAIN
+from labelwise import units
 from labelwise.project import availability
 from labelwise.project.round import Round
 from labelwise.stages import mixed_questions
+from labelwise.targets import open_detections
 from labelwise.types import BECAUSE, Labels, Place, Query
 from labelwise.types.overlap import share_pairs
 
@@ -18,6 +19,9 @@ Covered = dict[int, list[np.ndarray]]
 
 INSIDE = 0.999
 """Share of a region inside a covered rectangle from which nothing is left to ask there."""
+
+HELD = open_detections.INSIDE
+"""The same of a box."""
 
 
 def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Collection[Place] = ()) -> list[Query]:
@@ -36,6 +40,8 @@ def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Col
 
 def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection[Place] = ()) -> list[Query]:
     picks, chosen = now.picks, list[Query]()
+    several = len(now.units) > 1
+    own: Covered = {}
     for rank in range(begin, len(picks["row"])):
         if len(chosen) >= most:
             break
@@ -45,12 +51,14 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
         query = _query(now, rank)
         if never and query.place in never:
             continue
-        known = covered.get(image, [])
-        if now.unit.OVERLAPS and known and query.unit == now.unit_name and AGAIN not in query.reason:
+        known = [*covered.get(image, []), *own.get(image, [])]
+        if now.overlaps and known and query.box is not None and mixed_questions.is_new(now, rank):
             region = np.tile(np.array(query.box, np.float32), (len(known), 1))
-            if share_pairs(region, np.stack(known)).max() > INSIDE:
+            if share_pairs(region, np.stack(known)).max() > (HELD if units.find(query.unit).CLASS else INSIDE):
                 continue
         chosen.append(query)
+        if several:
+            cover(now, own, query)
     return chosen
 
 
@@ -63,7 +71,7 @@ def of_another_ranking(now: Round, before: Sequence[Query]) -> set[Place]:
 
 def covered_rectangles(now: Round, known: Labels) -> Covered:
     """What is known to be covered, by the number of the image; nothing where no answer may settle another query."""
-    if not now.unit.OVERLAPS:
+    if not now.overlaps:
         return {}
     rects = known.coverage
     return {int(image): list(rects.of(int(image))) for image in np.flatnonzero(np.diff(rects.offsets))}
@@ -71,14 +79,18 @@ def covered_rectangles(now: Round, known: Labels) -> Covered:
 
 def cover(now: Round, covered: Covered, query: Query) -> None:
     """Adds what an answer to a query covers of its image, if it may settle others."""
-    if now.unit.OVERLAPS and query.box is not None and query.unit == now.unit_name:
-        covered.setdefault(now.pool.number_of[query.image], []).append(np.array(query.box, np.float32))
+    if now.overlaps and any(meaning.covers for meaning in units.find(query.unit).VERDICTS.values()):
+        image = now.pool.number_of[query.image]
+        whole = (0, 0, now.pool.width_px[image], now.pool.height_px[image])
+        covered.setdefault(image, []).append(np.array(query.box or whole, np.float32))
 
 
 def _query(now: Round, rank: int) -> Query:
-    if (asked := mixed_questions.query(now, rank)) is not None:
-        return asked
-    picks, unit = now.picks, now.unit
+    if not mixed_questions.is_new(now, rank):
+        return mixed_questions.query(now, rank)
+    picks = now.picks
+    number = int(picks["unit"][rank]) if "unit" in picks else 0
+    unit = now.units[number]
     label = int(picks["label"][rank])
     parts = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
     if unit.SCALES:
@@ -94,7 +106,7 @@ def _query(now: Round, rank: int) -> Query:
         round=now.number,
         rank=rank,
         image=now.pool.names[int(picks["image"][rank])],
-        unit=now.unit_name,
+        unit=now.unit_names[number],
         box=where,
         label=label if label >= 0 else None,
         score=float(picks["score"][rank]),

@@ -14,7 +14,7 @@ from labelwise.stages import classification, tracking
 from labelwise.stages.candidates import gather, in_shards
 from labelwise.stages.checkpoints import load_model
 from labelwise.targets.difficulty import difficulty
-from labelwise.units import Candidates
+from labelwise.units import Candidates, Unit
 
 
 def score(now: Round) -> None:
@@ -24,8 +24,10 @@ def score(now: Round) -> None:
     run = now.run
     menu = menu_of(now)
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
-    shards = [gather(now, run.columns)] if learns else in_shards(now, run.columns)
-    tables = [_score_shard(now, found, menu) for found in shards]
+    tables = []
+    for number, unit in enumerate(now.units):
+        shards = [gather(now, run.columns)] if learns else in_shards(now, unit, run.columns)
+        tables += [_score_shard(now, number, found, menu) for found in shards]
     table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
     files.write_table(now.folder.scores, table)
     now.info["candidates"] = len(table["score"])
@@ -54,27 +56,30 @@ def _difficulty(now: Round) -> np.ndarray:
     return difficulty(now.detections(), offsets, known.xyxy[wholly], known.labels[wholly])
 
 
-def _score_shard(now: Round, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    value = _values(now, found, menu)
-    unit = now.unit
+def _score_shard(now: Round, number: int, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The table of some candidates of the unit of that number."""
+    unit, others = now.units[number], len(now.units) > 1
+    value = _values(now, unit, found, menu)
     label = found.column("labels")[found.members] if unit.CLASS else np.full(len(found), -1)
     corners = dict(zip(("x1", "y1", "x2", "y2"), found.xyxy.T, strict=True))
     table = {"row": found.row, "image": found.image, "label": label, "scale": found.scale, **corners}
-    if unit.SCALES:
-        table["magnification"] = np.array(now.run.query.scales)[found.scale]
-    if not unit.CLASS:
+    if any(one.SCALES for one in now.units):
+        table["magnification"] = np.array(now.run.query.scales if unit.SCALES else (1.0,))[found.scale]
+    if others or not unit.CLASS:
         table |= {f"mix_{c}": shares for c, shares in enumerate(found.mix(len(now.pool.classes)).T)}
+    if others:
+        table["unit"] = np.full(len(found), number)
     return {**table, "score": np.asarray(value, np.float64)}
 
 
-def _values(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
+def _values(now: Round, unit: Unit, found: Candidates, whole: Mapping[str, Any]) -> np.ndarray:
     """One score per candidate. A score that looks at no box (random) is drawn per candidate, one of whole images is
     taken as it is; box scores are lifted to what the unit asks about. What is proposed is asked the surest first.
     """
     query = now.run.query
     if now.proposed:
         sure = found.column("scores").astype(np.float64)
-        return now.unit.lift(sure[found.members], found.offsets, query.aggregate, whole["rng"])
+        return unit.lift(sure[found.members], found.offsets, query.aggregate, whole["rng"])
     method, rows = catalog.find("score", query.score.name), inputs.rows_of("score", query.score.name)
     of_pool = [row for row in rows if row.axis == "pool" and row.name in whole]
     whole = {**whole, **{row.name: np.take(whole[row.name], found.image, row.position) for row in of_pool}}
@@ -91,4 +96,4 @@ def _values(now: Round, found: Candidates, whole: Mapping[str, Any]) -> np.ndarr
     value = np.concatenate(values)
     if any(row.of_images for row in rows):
         return value
-    return now.unit.lift(value[found.members], found.offsets, query.aggregate, whole["rng"])
+    return unit.lift(value[found.members], found.offsets, query.aggregate, whole["rng"])

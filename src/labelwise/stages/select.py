@@ -100,9 +100,11 @@ def _yield_per_query(now: Round) -> float:
     Nothing is known in the first round of boxes or regions; one box (or what an image brought) is assumed there, and
     one of whatever it is where no image was asked about.
     """
-    unit, kind = now.budget_unit, now.run.query.unit
+    unit = now.budget_unit
     by_round = now.ledger.cost_by_round(now.context.seen)
-    spent = [cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and kind == units.FIRST)]
+    spent = [
+        cost for r, cost in by_round.items() if 0 < r < now.number or (r == 0 and now.unit_names == (units.FIRST,))
+    ]
     if not spent and (unit == "boxes" or 0 not in by_round):
         return 1.0
     spent = spent or [by_round[0]]

@@ -12,7 +12,7 @@ from labelwise.config.inputs import INPUTS
 from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
-from labelwise.stages import image_features
+from labelwise.stages import image_features, question_worth
 from labelwise.stages.candidates import gather
 from labelwise.targets.frequency import frequency
 from labelwise.types import LabelwiseError, Rects, offsets_of
@@ -28,8 +28,7 @@ def makers(now: Round, expected: int) -> Makers:
     `expected`: how many queries the budget probably pays for.
     """
     run, pool, known, scored = now.run, now.pool, now.known, now.scores
-    unit = now.unit
-
+    of_boxes = len(now.units) == 1 and now.units[0].CLASS
     kept = () if run.frozen_selection else ("features",)
 
     @cache
@@ -44,9 +43,9 @@ def makers(now: Round, expected: int) -> Makers:
         return candidates
 
     def labels(rows: np.ndarray) -> np.ndarray:
-        names = ["label"] if unit.CLASS else [f"mix_{c}" for c in range(len(pool.classes))]
+        names = ["label"] if of_boxes else [f"mix_{c}" for c in range(len(pool.classes))]
         columns: np.ndarray = np.stack([scored[name][rows] for name in names], axis=1)
-        return columns[:, 0] if unit.CLASS else columns
+        return columns[:, 0] if of_boxes else columns
 
     @cache
     def pseudo_frequency() -> np.ndarray:
@@ -58,7 +57,7 @@ def makers(now: Round, expected: int) -> Makers:
 
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
-        if unit.ONE_PER_IMAGE:
+        if run.query.one_per_image:
             return image_features.of_selectors(now, scored["image"][rows])
         return _box_features(now, read_candidates, rows)
 
@@ -76,9 +75,19 @@ def makers(now: Round, expected: int) -> Makers:
         "features": features,
         "labelled_features": lambda _: labelled()[0],
         "labelled_from": lambda _: labelled()[1],
+        "labelled_box_features": lambda _: _labelled_boxes(now)[0],
+        **question_worth.makers(now, lambda: read_candidates(*kept)),
         "box_offsets": lambda rows: read_candidates(*kept).members_of(rows)[0],
-        **{row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at},
+        **_columns(now, read_candidates),
     }
+
+
+def _columns(now: Round, read_candidates: Callable[..., Candidates]) -> dict[str, Callable[[np.ndarray], Any]]:
+    """The inputs that are columns of the detections; a frozen detector's features are those of its proposals."""
+    found = {row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at}
+    if now.run.reads_objects:
+        found["box_features"] = lambda rows: _frozen_features(now, read_candidates(), rows)[0]
+    return found
 
 
 def _column_of(read_candidates: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -118,23 +127,30 @@ def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: 
     if not now.run.frozen_selection:
         found = read_candidates("features")
         return _means(found, rows, found.column("features"))
-    found = read_candidates()
+    return _mean(*_frozen_features(now, read_candidates(), rows))
+
+
+def _frozen_features(now: Round, found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The frozen features of the detections of each candidate, and where those of each begin."""
     offsets, members = found.members_of(rows)
     image = np.repeat(found.image[rows], np.diff(offsets))
     order = np.argsort(image, kind="stable")
     boxes = Rects(offsets_of(image[order], len(now.pool)), found.column("boxes")[members[order]])
     features = np.zeros((len(members), now.context.features("pool").width), np.float32)
     features[order] = image_features.of_boxes(now.context, boxes)[0]
-    return _mean(features, offsets)
+    return features, offsets
 
 
 def _labelled(now: Round) -> tuple[np.ndarray, np.ndarray]:
-    """Features of what is labelled, and the image of each: of the wholly labelled images; else of the detections on
-    annotated objects (IoU >= 0.5).
-    """
-    if now.unit.ONE_PER_IMAGE:
+    """Features of what is labelled, and the image of each: of the wholly labelled images; else those of objects."""
+    if now.run.query.one_per_image:
         images = image_features.labelled_images(now)
         return image_features.of_selectors(now, images), images
+    return _labelled_boxes(now)
+
+
+def _labelled_boxes(now: Round) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the detections on annotated objects (IoU >= 0.5), and the image of each."""
     known = now.known.annotations
     annotated = Rects(known.offsets, known.xyxy)
     if now.run.frozen_selection:

@@ -79,9 +79,9 @@ def _step(now: Round, left: float, answers: int | None) -> int:
     """
     if left <= 1e-9:
         return 0
-    if now.unit.OVERLAPS:
+    if any(unit.OVERLAPS for unit in now.units):
         return 1
-    most = max(1, int(left)) if now.budget_unit in now.unit.AT_MOST_ONE else AT_ONCE
+    most = max(1, int(left)) if now.at_most_one else AT_ONCE
     return most if answers is None else min(most, max(1, answers))
 
 
@@ -91,7 +91,7 @@ def _affordable(now: Round, chosen: list[Query], annotated: np.ndarray, left: fl
     At least one, if there is any: what is left decides the ledger, not a sum of ours that may differ in its last bits.
     """
     truth = now.pool.truth
-    if truth is None or len(chosen) < 2 or now.budget_unit in now.unit.AT_MOST_ONE:
+    if truth is None or len(chosen) < 2 or now.at_most_one:
         return chosen
     trial = annotated.copy()
     for k, query in enumerate(chosen):

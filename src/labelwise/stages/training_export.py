@@ -143,7 +143,7 @@ def _card(context: Context, project: str, whole: np.ndarray, part: np.ndarray, a
         np.bincount(boxes.labels[np.isin(boxes.image, images)], minlength=len(pool.classes)) for images in (whole, part)
     ]
     rule = {
-        "query.unit": run.query.unit,
+        "query.unit": ", ".join(run.query.asked),
         "query.score": run.query.score.name,
         "query.select": ", ".join(step.name for step in run.query.select) or "none",
         "labels.policy": run.labels.policy.name,

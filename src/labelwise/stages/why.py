@@ -93,7 +93,7 @@ def _of_score(now: Round, rows: np.ndarray) -> list[str]:
     whole = menu_of(now) if lifted else _of_pool(now, method.explains_by)
     whole = {**whole, "classes": now.pool.classes}
     said, before = [""] * len(rows), 0
-    for found in in_shards(now, now.run.columns):
+    for found in (shard for unit in now.units for shard in in_shards(now, unit, now.run.columns)):
         here = np.flatnonzero((rows >= before) & (rows < before + len(found)))
         if len(here):
             local = rows[here] - before

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelwise import units
 from labelwise.evaluate import rarity
 from labelwise.ledger import given_labels
 from labelwise.ledger.agreement import agreement
+from labelwise.ledger.costs import by_verdict
 from labelwise.loop import STAGES
 from labelwise.project import another_opinion, changes, consensus, given
 from labelwise.project.context import Context
 from labelwise.project.round import Round
-from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult
+from labelwise.report.results import GalleryItem, Informativeness, RoundResult, RunResult, UnitCost
 from labelwise.score import dispersion
 from labelwise.study.pseudo_rounds import calibrations
 from labelwise.types import BECAUSE, ORIGIN_PSEUDO, LabelwiseError, Query, image_of
@@ -56,6 +56,7 @@ def round_result(context: Context, round_number: int) -> RoundResult:
         stage_seconds={name: found["wall_s"] for name, found in info.items() if "wall_s" in found},
         skipped=sorted({(name, message) for found in info.values() for name, message in found.get("skipped", [])}),
         sure_boxes=_sure_boxes(info["train"]),
+        by_unit=_by_unit(context, round_number),
     )
 
 
@@ -99,13 +100,23 @@ def _counts(context: Context, round_number: int) -> dict[str, np.ndarray]:
         targets = now.targets
         pseudo = targets.origin == ORIGIN_PSEUDO
         counts["pseudo"] = np.bincount(targets.labels[pseudo], targets.w_cls[pseudo], minlength=n)
-    if round_number and now.folder.scores.exists() and units.find(context.run.query.unit).CLASS:
+    if round_number and now.folder.scores.exists() and context.run.query.every("CLASS"):
         scored = now.scores
         asked = [query.label for query in context.project.ledger.queries(round_number)]
         counts["picks"] = np.bincount(np.array(asked, np.int64), minlength=n)
         best = np.argsort(-scored["score"], kind="stable")[: len(asked)]
         counts["unbalanced"] = np.bincount(scored["label"][best], minlength=n)
     return counts
+
+
+def _by_unit(context: Context, round_number: int) -> dict[str, UnitCost]:
+    found: dict[str, UnitCost] = {}
+    with context.project.ledger.read() as connection:
+        for number, unit, _, n, boxes, seconds in by_verdict(connection):
+            if number == round_number:
+                one = found.get(unit, UnitCost(0, 0, 0.0))
+                found[unit] = UnitCost(one.queries + n, one.boxes + boxes, one.seconds + seconds)
+    return found
 
 
 def _answers(context: Context, round_number: int) -> dict[str, int]:
@@ -128,7 +139,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
     return RunResult(
         name=run.name,
         seed=run.seed,
-        recipe=f"{run.model.name}, {run.query.unit} queries by {run.query.score.name} and "
+        recipe=f"{run.model.name}, {', '.join(run.query.asked)} queries by {run.query.score.name} and "
         f"{', then '.join(step.name for step in run.query.select)}, "
         f"label policy {run.labels.policy.name}",
         classes=context.pool.classes,

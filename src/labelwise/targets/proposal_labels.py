@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.types import Rects, Targets
-from labelwise.types.overlap import highest, nearest, share_pairs
+from labelwise.types import Rects, Targets, image_of, offsets_of
+from labelwise.types.overlap import highest, iou_pairs, nearest, pairs, share_pairs
 
 OBJECT_IOU, BACKGROUND_IOU = 0.5, 0.3
 INSIDE = 0.5
@@ -33,12 +33,14 @@ class Lesson:
     box: Int64[np.ndarray, " m"]
 
 
-def match(targets: Targets, proposals: Rects) -> Lesson:
+def match(targets: Targets, proposals: Rects, marks: Rects | None = None) -> Lesson:
     """What the proposals of the entries' images learn.
 
     Args:
         targets: of a round.
         proposals: of all images of the pool.
+        marks: of all images of the pool, the boxes that were asked about and are no object. Smaller objects may lie in
+            one: of a rectangle of `negatives` that is a mark only a proposal of IoU >= 0.5 with it learns.
     """
     counts = np.diff(proposals.offsets)[targets.images]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -47,9 +49,29 @@ def match(targets: Targets, proposals: Rects) -> Lesson:
     box, overlap = nearest(offsets, here, Rects(targets.offsets, targets.boxes))
     usable = np.append((targets.w_cls > 0) | (targets.w_box > 0), False)[box]
     positive = (overlap >= OBJECT_IOU) & usable
-    background = (overlap < BACKGROUND_IOU) & _inside(offsets, here, targets.negatives)
+    negatives, rejected = targets.negatives, np.zeros(len(rows), np.bool_)
+    if marks is not None:
+        own = _of_images(marks, targets.images)
+        negatives = _without(negatives, own)
+        rejected = highest(offsets, here, own, iou_pairs) >= OBJECT_IOU
+    background = (overlap < BACKGROUND_IOU) & (_inside(offsets, here, negatives) | rejected)
     background &= ~_inside(offsets, here, targets.ignore)
     return _once(rows, np.where(positive, box, -1), overlap, positive, background)
+
+
+def _of_images(rects: Rects, images: Int64[np.ndarray, " m"]) -> Rects:
+    """The rectangles of these images, in their order."""
+    counts = np.diff(rects.offsets)[images]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Rects(offsets, rects.xyxy[np.arange(offsets[-1]) + np.repeat(rects.offsets[images] - offsets[:-1], counts)])
+
+
+def _without(rects: Rects, others: Rects) -> Rects:
+    """The rectangles that are none of the others in the same entry."""
+    a, b = pairs(rects.offsets, others.offsets)
+    kept = np.ones(len(rects.xyxy), np.bool_)
+    kept[a[(rects.xyxy[a] == others.xyxy[b]).all(axis=1)]] = False
+    return Rects(offsets_of(image_of(rects.offsets)[kept], len(rects.offsets) - 1), rects.xyxy[kept])
 
 
 def _inside(offsets: np.ndarray, here: np.ndarray, rects: Rects) -> Bool[np.ndarray, " n"]:

@@ -41,7 +41,9 @@ class Candidates:
     """`members[offsets[i]:offsets[i + 1]]` are the detections of candidate i, numbered through `parts`.
 
     `row` is the number of a candidate box among all detections of the round, -1 for images and regions; `scale` is the
-    number of a region's scale. `parts` hold the images of the pool from number `first` on.
+    number of a region's scale. `parts` hold the images of the pool from number `first` on. `numbers`: of every row of
+    the parts, one after the other, the number of that detection, the same wherever it is a member; the stages fill it
+    in.
     """
 
     parts: tuple[Detections, ...]
@@ -52,6 +54,7 @@ class Candidates:
     offsets: Int64[np.ndarray, " n+1"]
     members: Int64[np.ndarray, " m"]
     first: int = 0
+    numbers: Int64[np.ndarray, " p"] | None = None
 
     def __len__(self) -> int:
         return len(self.image)

@@ -228,7 +228,7 @@ def _for_people(app: FastAPI, page: Page) -> None:
     def me(person: Someone) -> dict[str, Any]:
         run = page.context.run
         known = {"name": person.name, "role": person.role, "csrf": person.csrf, "project": run.name}
-        kind = "class" if page.classifies else units.find(run.query.unit).PAGE
+        kind = "class" if page.classifies else units.find(run.query.asked[0]).PAGE
         return known | {
             "classes": page.context.pool.classes,
             "kind": kind,

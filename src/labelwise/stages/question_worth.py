@@ -1,0 +1,62 @@
+"""What a selector may name of a question's worth: how likely its boxes are objects, what else it finds, its seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from labelwise.project import prices
+from labelwise.project.round import Round
+from labelwise.stages import answered as answers
+from labelwise.stages.answered import Answered
+from labelwise.units import Candidates
+
+
+def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, Callable[[np.ndarray], Any]]:
+    """These inputs, made for some rows of the scored candidates."""
+    scored = now.scores
+
+    @cache
+    def answered() -> Answered:
+        found = answers.learn(now)
+        now.info["answers"], now.info["unseen"] = found.answers, round(found.unseen, 4)
+        now.info["chance_of_half"] = round(float(found.curve.chance(np.array([0.5]))[0]), 4)
+        return found
+
+    def unit_of(rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = scored["unit"][rows] if "unit" in scored else np.zeros(len(rows), np.int64)
+        return found
+
+    def beside(rows: np.ndarray) -> np.ndarray:
+        """Objects of an image that its detections leave out, of a region its share of that, of a box none."""
+        looks = [any(one.covers for one in unit.VERDICTS.values()) for unit in now.units]
+        found: np.ndarray = answered().unseen * np.array(looks)[unit_of(rows)]
+        inside = np.array([unit.RECTANGLE for unit in now.units])[unit_of(rows)]
+        side_px = [scored["x2"][rows] - scored["x1"][rows], scored["y2"][rows] - scored["y1"][rows]]
+        whole = now.pool.width_px[scored["image"][rows]] * now.pool.height_px[scored["image"][rows]]
+        found *= np.where(inside, side_px[0] * side_px[1] / whole, 1.0)
+        return found
+
+    @cache
+    def seconds() -> np.ndarray:
+        return np.array([prices.expected(now.context, name) for name in now.unit_names])
+
+    def numbers(rows: np.ndarray) -> np.ndarray:
+        found = read_candidates()
+        assert found.numbers is not None
+        chosen: np.ndarray = found.numbers[found.members_of(rows)[1]]
+        return chosen
+
+    return {
+        "box_numbers": numbers,
+        "box_objects": lambda rows: answered().curve.chance(
+            read_candidates().column("scores")[read_candidates().members_of(rows)[1]]
+        ),
+        "unseen": lambda rows: np.zeros(len(rows)) if now.run.reads_objects else beside(rows),
+        "look_seconds": lambda rows: seconds()[unit_of(rows), 0] + seconds()[unit_of(rows), 1] * beside(rows),
+        "object_seconds": lambda rows: seconds()[unit_of(rows), 1],
+        "budget_seconds": lambda _: now.budget if now.budget_unit == "seconds" else float("inf"),
+    }
