@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from labelwise.config.query_rule import QueryRule
-from labelwise.config.sections import Ask
+from labelwise.config.sections import AskRule
 
 
-def unfit(query: QueryRule, counted: str, ask: Ask, classifies: bool, own_detector: bool) -> list[str]:
+def unfit(query: QueryRule, counted: str, ask: AskRule, classifies: bool, own_detector: bool) -> list[str]:
     """Why these questions don't go with what `budget.unit` counts, in words; nothing if they do."""
     asked, found = query.asked, list[str]()
     if len(asked) > 1 and counted != "seconds":
