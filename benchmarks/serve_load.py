@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "serve_load.csv"
 SERVER = """
 import sys
 from pathlib import Path
-from labelwise import opening
+from labelwise.project import opening
 from labelwise.web import server
 page = server.Page(opening.start(Path(sys.argv[1]), None))
 server.run(page, "127.0.0.1", int(sys.argv[2]))
@@ -159,9 +159,9 @@ def serve(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", SERVER, str(folder / "project"), str(PORT)])
 
 
-def wait_for_server() -> None:
+def wait_for(server: subprocess.Popen[bytes]) -> None:
     until = time.time() + 180
-    while time.time() < until:
+    while time.time() < until and server.poll() is None:
         try:
             line = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
             line.request("GET", "/enter")
@@ -197,7 +197,7 @@ def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float,
     """Starts server and annotators, kills the server now and then; what they report, and the seconds: wall, its CPU."""
     secrets = make(folder, arguments.queries, arguments.people, arguments.ledger)
     server = serve(folder)
-    wait_for_server()
+    wait_for(server)
     spawn = multiprocessing.get_context("spawn")
     out, start = spawn.Queue(), spawn.Event()
     each = [(secret, number, arguments.think, start, out) for number, secret in enumerate(secrets)]
@@ -214,7 +214,7 @@ def load(folder: Path, arguments: argparse.Namespace) -> tuple[list[Any], float,
             os.kill(server.pid, signal.SIGKILL)
             server.wait()
             server = serve(folder)
-            wait_for_server()
+            wait_for(server)
         found = hear(out, len(people))
         return found, time.perf_counter() - begun, cpu_s(server.pid) - cpu
     finally:
