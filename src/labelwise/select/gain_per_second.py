@@ -126,6 +126,14 @@ def select(
     return (rows, {"score": gain / seconds, "gain": gain, "seconds": seconds}) if explain else rows
 
 
+def explain(gain: Float64[np.ndarray, " k"], seconds: Float64[np.ndarray, " k"]) -> list[str]:
+    """How long it takes, and that nothing else brings more in that time; nothing of what brings nothing."""
+    return [
+        f"Of all kinds of question this one brings most per second; it takes about {took:.0f} s." if brings > 0 else ""
+        for brings, took in zip(gain.tolist(), seconds.tolist(), strict=True)
+    ]
+
+
 @dataclass
 class _Coverage:
     """How far the reference is covered. `part` [boxes, m]: what each open box would cover of each of its rows, `weight`
