@@ -79,6 +79,8 @@ def test_every_command_of_the_design_is_there() -> None:
         "serve",
         "add-class",
         "convert",
+        "mcp",
+        "serve-ml",
         "export",
         "import",
         "config",

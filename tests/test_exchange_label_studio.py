@@ -69,6 +69,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [program, "start", "--no-browser", "--data-dir", str(folder), "--port", str(port)]
     command += ["--username", MAIL, "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token"]
     environment = {**os.environ, "HOME": str(folder), "COLLECT_ANALYTICS": "false", "LATEST_VERSION_CHECK": "false"}
+    environment |= {
+        "ML_BLOCK_LOCAL_IP": "false",
+        "SSRF_PROTECTION_ENABLED": "false",
+    }  # our ML backend is of this machine
     environment.pop("PYTHONPATH", None)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

@@ -37,6 +37,7 @@ VERBS = {
     "review": "doubt",
     "units": "candidates",
     "exchange": "write",
+    "log": "log",
 }
 RESERVED = frozenset({"explain", "progress"})
 """Keyword-only parameters that the loop sets itself; never a setting."""

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from labelwise.errors import LabelwiseError
 from labelwise.files.round_files import STAGES as STAGES
 from labelwise.ledger import records, safety
-from labelwise.project import availability, changes, given, glance, repair
+from labelwise.project import availability, changes, given, glance, repair, run_log
 from labelwise.project.context import Context
 from labelwise.study import stop
 
@@ -68,10 +68,13 @@ def begin(context: Context) -> None:
 
 
 def resume(context: Context) -> None:
-    """`begin`; tells which settings have changed, and which stages are done again: their files are lost or damaged."""
+    """`begin`; tells which settings have changed, and which stages are done again: their files are lost or damaged;
+    hands loggers what they lack.
+    """
     begin(context)
     changes.tell(context)
     repair.look(context)
+    run_log.catch_up(context)
 
 
 def run_stage(context: Context, round_number: int, name: str) -> bool:
@@ -87,6 +90,7 @@ def run_stage(context: Context, round_number: int, name: str) -> bool:
         repair.follow(context, round_number, name, before, stage)
     if name == "ask":
         safety.make_copy(context.project.ledger, context.project.folder, round_number)
+    run_log.follow(context)
     return True
 
 

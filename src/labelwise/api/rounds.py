@@ -12,6 +12,7 @@ from jaxtyping import Bool
 
 from labelwise import config, files, loop
 from labelwise.config import Run
+from labelwise.project import run_log
 from labelwise.project.context import Context, askable, clips_of
 from labelwise.project.round import Round
 from labelwise.queue.leases import Leases
@@ -120,6 +121,7 @@ def finish(context: Context, metrics: Mapping[str, Any] | None) -> None:
     for name in loop.STAGES:
         if ledger.stage_done(round_number, name) is None:
             ledger.mark_done(round_number, name, {}, 0.0)
+    run_log.catch_up(context)
 
 
 def _stages(context: Context, round_number: int, names: Sequence[str]) -> None:

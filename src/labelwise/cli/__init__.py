@@ -24,6 +24,7 @@ for kind in (
     "unavailable",
     "web",
     "transfer",
+    "doors",
     "weights",
 ):
     importlib.import_module(f"labelwise.cli.{kind}")  # adds its commands to `app`, in this order

@@ -25,7 +25,10 @@ MOST_PLACES = 20
 """So many problems of a kind are told one by one, before their count."""
 
 ServerOption = Annotated[
-    str | None, typer.Option(help=f"Address of a Label Studio server; its token is taken from ${TOKEN}.")
+    str | None,
+    typer.Option(
+        help=f"Address of a Label Studio server (its token: ${TOKEN}); of CVAT, to export ($CVAT_AUTH=USER:PASSWORD)."
+    ),
 ]
 TOOLS = catalog.names("exchange")
 SETS = catalog.defining("data", "write")
@@ -80,16 +83,21 @@ def export_(
     Example: `labelwise export queries --to label_studio --project cats --output to_label`
     """
     opened = open_project(project)
-    from labelwise.exchange import label_studio_server
+    from labelwise.exchange import cvat_server, label_studio_server
     from labelwise.stages import interchange, training_export
 
     folder = output or project / "export" / f"{what}_{to}"
     if what == "labels":
         missing = training_export.write_set(opened, to, folder, copy_images=not link)
         out.print(f"Wrote {folder}; read {folder / 'DATA_CARD.md'}", soft_wrap=True, markup=False)
+    elif server is not None and to == cvat_server.FORMAT:
+        number = _send_to_cvat(server, opened, round_number)
+        missing = list(interchange.cannot_carry(to))
+        out.print(f"{server}/tasks/{number}: answer there, export as CVAT 1.1; then:", soft_wrap=True, markup=False)
+        out.print(f"  labelwise import annotations.xml --from cvat --project {project}", soft_wrap=True, markup=False)
     elif server is not None:
         if to != label_studio_server.FORMAT:
-            raise LabelwiseError(f"--server is of Label Studio, not {to}: leave it out, and a file is written")
+            raise LabelwiseError(f"--server is of Label Studio or CVAT, not {to}: leave it out, and a file is written")
         number = _send(server, opened, round_number, images, folder)
         missing = list(interchange.cannot_carry(to))
         out.print(f"{server}/projects/{number}: answer there; then:", soft_wrap=True, markup=False)
@@ -214,3 +222,20 @@ def _send(address: str, opened: Context, round_number: int | None, images: str |
     number = server.create(f"{opened.run.name}, round {queries[0].round}", files["config.xml"].decode())
     server.send(number, json.loads(files["tasks.json"]))
     return number
+
+
+def _send_to_cvat(address: str, opened: Context, round_number: int | None) -> int:
+    """Makes a CVAT task of the open queries; its number there."""
+    from labelwise.exchange import cvat_server
+    from labelwise.stages import interchange
+
+    if interchange.has_no_files(opened.pool):
+        raise LabelwiseError(
+            "the images are frames of videos, or of an archive, and no files of their own: leave out --server, make "
+            "the task in CVAT and upload what is written there"
+        )
+    queries = interchange.open_queries(opened, round_number)
+    files = interchange.query_files(opened, cvat_server.FORMAT, queries)
+    images = {query.image: opened.pool.path(opened.pool.number_of[query.image]) for query in queries}
+    title = f"{opened.run.name}, round {queries[0].round}"
+    return cvat_server.send(address, os.environ.get(cvat_server.AUTH, ""), title, files, images)

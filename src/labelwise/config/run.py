@@ -13,6 +13,7 @@ from labelwise.config.choice import Choice, MethodOf, Step
 from labelwise.config.features import Features
 from labelwise.config.inputs import INPUTS, Input, Need, rows_of
 from labelwise.config.label_rule import LabelRule
+from labelwise.config.log_rule import LogRule
 from labelwise.config.sections import AskRule, Budget, Data, Given, Predict, QueryRule, Section, TrackRule, Train
 
 
@@ -43,6 +44,7 @@ class Run(Section):
     budget: Budget = Budget()
     ask: AskRule = AskRule()
     cost: CostTable = CostTable()
+    log: LogRule = LogRule()
 
     @property
     def rounds(self) -> int:

@@ -19,6 +19,7 @@ NO_MATTER = (
     "ask.poll_s",
     "predict.engine",
     "train.checkpoint_every_s",
+    "log.to",
 )
 """Settings that change no result."""
 

@@ -72,6 +72,14 @@ def _open(connection: sa.Connection, who: tuple[str, Role], at: float, old: str 
     return token, Person(who[0], who[1], csrf)
 
 
+def check_name(name: str) -> None:
+    """Refuses what nobody who answers can be called."""
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip() or name == "oracle":
+        raise LabelwiseError(
+            f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
+        )
+
+
 class Accounts:
     """The people of a project."""
 
@@ -85,10 +93,7 @@ class Accounts:
         """Makes the secret of an invitation; an older one of this name is void from now on, its sessions
         and its password too: this is how a password that was forgotten is reset.
         """
-        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip() or name == "oracle":
-            raise LabelwiseError(
-                f"{name!r} cannot be a person's name: expected 1 to {LONGEST_NAME} printable characters, not 'oracle'"
-            )
+        check_name(name)
         secret = secrets.token_urlsafe(32)
         with self._forget_sessions(), self._ledger.write() as connection:
             before = _who(connection, _p.name == name)
