@@ -1,4 +1,4 @@
-"""DETR and RT-DETRv2 with labelwise's weights: against the library's own loss, and against numbers made by hand."""
+"""DETR, RT-DETRv2 and D-FINE with labelwise's weights: against the library's own loss, and numbers made by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.adapters import _set_loss as sets
 from labelwise.adapters import transformers as adapter
-from labelwise.adapters._set_loss import LayerOutput
 from labelwise.api.target import Target
+from labelwise.models import _set_loss as sets
+from labelwise.models._set_loss import LayerOutput
 from labelwise.types import LabelwiseError
 
 try:
@@ -22,7 +22,7 @@ except ImportError:
 needs_transformers = pytest.mark.skipif(
     transformers is None, reason="the extra `transformers` is not installed (uv sync --extra transformers)"
 )
-KINDS = ("detr", "rt_detr_v2")
+KINDS = ("detr", "rt_detr_v2", "d_fine")
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 
 
@@ -40,6 +40,17 @@ def tiny(kind: str, **settings: Any) -> Any:
             **(sizes | settings),
         )  # fmt: skip
         return transformers.DetrForObjectDetection(config).train()
+    if kind == "d_fine":
+        from labelwise.models import d_fine
+
+        own = {**d_fine.SIZES["tiny"], **{"num_queries": 12, "num_denoising": 8}, **settings}
+        body = transformers.HGNetV2Config(**own.pop("body"))
+        config = transformers.DFineConfig(backbone_config=body, num_labels=3, freeze_backbone_batch_norms=False, **own)
+        model = transformers.DFineForObjectDetection(config).train()
+        for module in model.modules():  # as drawn by the library nothing gets through them
+            if isinstance(module, torch.nn.Conv2d | torch.nn.BatchNorm2d):
+                module.reset_parameters()
+        return model
     body = transformers.RTDetrResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
@@ -183,7 +194,7 @@ def test_predictions_are_boxes_in_pixels_with_their_distribution(kind: str) -> N
     for image, one in zip(shown, found, strict=True):
         n = len(one["boxes"])
         assert 0 < n <= 12
-        assert one["probs"].shape == (n, 3) and one["features"].shape == (n, 16)
+        assert one["probs"].shape == (n, 3) and one["features"].shape == (n, 64 if kind == "d_fine" else 16)
         torch.testing.assert_close(one["probs"].sum(1), torch.ones(n))
         assert (one["boxes"] >= 0).all() and (one["boxes"][:, 2] <= image.shape[2]).all()
         assert (one["boxes"][:, 3] <= image.shape[1]).all()
@@ -201,9 +212,9 @@ def test_another_loss_is_refused() -> None:
 def test_weight_zero_among_the_boxes_is_refused() -> None:
     label = plain_labels()[1] | {"w_cls": torch.zeros(1), "w_box": torch.zeros(1)}
     with pytest.raises(LabelwiseError, match="belongs into `muted`"):
-        adapter.check([label])
+        sets.check([label])
     with pytest.raises(LabelwiseError, match=r"labels of image 0 of the batch: weights \[-1.0\]"):
-        adapter.check([plain_labels()[1] | {"w_cls": -torch.ones(1)}])
+        sets.check([plain_labels()[1] | {"w_cls": -torch.ones(1)}])
 
 
 def test_labels_are_shares_of_the_window_and_weight_zero_is_muted() -> None:

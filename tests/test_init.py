@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from labelwise import catalog, cli, config, loop
 from labelwise.cli import console
-from labelwise.config import keys, run_file
+from labelwise.config import Run, keys, run_file
 from labelwise.data import coco, hold_back, recognise, roles, voc, yolo
 from labelwise.data.long_tail import subset
 from labelwise.generated import scenes
@@ -36,6 +36,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A console on which no line breaks, whatever the terminal of who runs the tests; weights are nowhere at hand."""
     monkeypatch.setattr(console.out, "_width", 300)
     monkeypatch.setattr(frozen_weights, "at_hand", lambda _name: None)
+    monkeypatch.setattr(starter, "has_gpu", lambda: False)
 
 
 def call(*arguments: str) -> str:
@@ -59,6 +60,29 @@ def drawn(root: Path, train: int = 16, test: int = 6) -> Path:
         image["file_name"] = f"t{image['file_name']}"
     path.write_text(json.dumps(content), encoding="utf-8")
     return root
+
+
+def test_the_size_of_the_detector_follows_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(tmp_path / "d")
+    classes(tmp_path / "c")
+
+    def made(machine: str | None, data: str = "d") -> Run:
+        folder = tmp_path / f"{machine} {data} {starter.has_gpu()}"
+        return starter.make(folder, tmp_path / data, None, ["a"] if data == "d" else [], machine=machine).run
+
+    small, large = made(None), made("gpu")
+    assert small.model.settings["backbone"] == "shufflenet_v2_x0_5" and small.data.image_size_px == 320
+    assert large.model.settings["backbone"] == "resnet50" and large.model.settings["weights"] == "coco"
+    assert large.data.image_size_px == 640 and large.train.precision == "bf16-mixed"
+    assert large.query.score == small.query.score and large.labels == small.labels
+    classifier = made("gpu", "c")
+    assert classifier.classifies and classifier.model == made("cpu", "c").model
+    monkeypatch.setattr(starter, "has_gpu", lambda: True)
+    assert made(None).model == large.model and made("cpu").model == small.model
+    with pytest.raises(LabelwiseError, match="--for tpu: expected cpu or gpu"):
+        made("tpu")
+    with pytest.raises(LabelwiseError, match=r"RECIPE\+gpu"):
+        starter.make(tmp_path / "r", tmp_path / "d", "bccd", machine="gpu")
 
 
 # ---------------------------------------------------------------------------------------------------- kinds of folder

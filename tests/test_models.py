@@ -1,11 +1,12 @@
 """Detectors against torchvision's own, Eq. 7's weights, and the contract of their outputs."""
 
 import copy
+import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from labelwise import catalog
@@ -20,11 +21,27 @@ TRAINED = [
 BUILDS = {method.name: method.function for method in TRAINED}
 """Every detector of the folder that is trained on images."""
 ANCHORS = ["retinanet", "faster_rcnn"]
-TINY = {name: {"fpn_channels": 16} for name in ANCHORS}
-WIDTHS = {"retinanet": (16, 192), "faster_rcnn": (256, 192), "yolox": (64, 256)}
+SETS = ["rt_detr", "d_fine"]
+TINY = {name: {"fpn_channels": 16} for name in ANCHORS} | {name: {"size": "tiny"} for name in SETS}
+TINY |= {"fcos": {"fpn_channels": 32, "head_convs": 1}}
+WIDTHS = {"retinanet": (16, 192), "faster_rcnn": (256, 192), "yolox": (64, 256), "fcos": (32, 192)}
+WIDTHS |= dict.fromkeys(SETS, (64, 64))
 """Of the feature of a candidate, and of an image's."""
+LOCALISE = ("bbox_regression", "rpn_box", "centerness")
+"""Losses that `w_box` weighs."""
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None,
+    reason="the extra `transformers` is not installed (uv sync --extra transformers)",
+)
+
+
+def marked(name, *more):
+    return pytest.param(name, *more, marks=needs_transformers if name in SETS else ())
+
+
+EVERY = [marked(name) for name in BUILDS]
 DIVIDED = [(name, {"normalise": how}) for name in ANCHORS for how in ("torchvision", "paper")]
-DIVIDED += [(name, {}) for name in BUILDS if name not in ANCHORS]
+DIVIDED += [marked(name, {}) for name in BUILDS if name not in ANCHORS]
 divided = pytest.mark.parametrize(("name", "settings"), DIVIDED)
 
 
@@ -84,19 +101,29 @@ def torchvision_faster_rcnn(ours):
     return twin, names
 
 
-@pytest.mark.parametrize("name", ANCHORS)
+def torchvision_fcos(ours):
+    generator = ours.anchors.generator
+    twin = FCOS(ours.backbone, N_CLASSES, anchor_generator=generator, head=ours.head, _skip_resize=True)
+    names = {"classification": "classification", "bbox_regression": "bbox_regression", "centerness": "bbox_ctrness"}
+    return twin, names
+
+
+TWINS = {"retinanet": torchvision_retinanet, "faster_rcnn": torchvision_faster_rcnn, "fcos": torchvision_fcos}
+
+
+@pytest.mark.parametrize("name", TWINS)
 def test_weight_one_equals_torchvision(name):
     """Losses and gradients to 1e-6 (in float64), with images of two sizes and one without boxes."""
     ours = tiny(name).double()
     images, targets = images_and_targets()
     images = [i.double() for i in images]
     targets = [{"boxes": t["boxes"].double(), "labels": t["labels"]} for t in targets]
-    twin, names = (torchvision_retinanet if name == "retinanet" else torchvision_faster_rcnn)(ours)
+    twin, names = TWINS[name](ours)
     torch.manual_seed(1)
     got = ours(images, targets)
     parameters = [p for p in ours.parameters() if p.requires_grad]
     got_grads = torch.autograd.grad(sum(got.values()), parameters)
-    shift = 0 if name == "retinanet" else 1  # theirs counts the background as class 0
+    shift = 1 if name == "faster_rcnn" else 0  # theirs counts the background as class 0
     torch.manual_seed(1)
     want = twin(images, [{"boxes": t["boxes"], "labels": t["labels"] + shift} for t in copy.deepcopy(targets)])
     want_grads = torch.autograd.grad(sum(want.values()), parameters)
@@ -120,8 +147,7 @@ def test_weights_scale_the_terms_of_their_box(name, settings):
     half = [t | {"w_box": torch.full((len(t["boxes"]),), 0.5)} for t in targets]
     got = losses(model, images, half)
     for key, value in plain.items():
-        localises = key in ("bbox_regression", "rpn_box")
-        assert got[key] == pytest.approx(value * (0.5 if localises else 1.0), rel=1e-5)
+        assert got[key] == pytest.approx(value * (0.5 if key in LOCALISE else 1.0), rel=1e-5)
     softer = losses(model, images, [t | {"w_cls": torch.full((len(t["boxes"]),), 0.5)} for t in targets])
     assert softer["classification"] < plain["classification"]
     assert softer["bbox_regression"] == pytest.approx(plain["bbox_regression"], rel=1e-5)
@@ -149,7 +175,7 @@ def test_degenerate_targets_give_finite_losses_and_gradients(name, settings, cas
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_whole_image_as_negatives_is_the_default(name):
     """The rectangle ends at the image's border, some anchors do not: they stay negatives all the same."""
     model = tiny(name, frozen_norms=True)
@@ -221,7 +247,7 @@ def test_pooling_equals_torchvision():
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_candidates_keep_distribution_and_feature(name):
     model = tiny(name, score_threshold=0.0, max_detections=20).eval()
     images, _ = images_and_targets()
@@ -249,7 +275,7 @@ def test_candidates_keep_distribution_and_feature(name):
     torch.testing.assert_close(alone["scores"][:5], together[2]["scores"][:5], rtol=0.2, atol=0.02)  # padding differs
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_no_candidate_at_all(name):
     model = tiny(name, score_threshold=0.999).eval()
     with torch.inference_mode():
@@ -266,7 +292,7 @@ def test_best_of_takes_each_image_by_itself():
     assert _anchors.best_of(boxes, scores, image, nms_iou=0.5, most=2).tolist() == [2, 1, 4]
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_training_is_deterministic_and_seeds_matter(name):
     images, targets = images_and_targets()
 
@@ -288,7 +314,7 @@ def test_training_is_deterministic_and_seeds_matter(name):
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(
     ("boxes", "labels", "where"),
     [([[0.0, 0, 5, 5], [5, 5, 5, 9]], [0, 1], "image 1 of the batch, box 1"), ([[0.0, 0, 5, 5]], [3], "label 3")],
@@ -300,11 +326,16 @@ def test_bad_target_is_named(name, boxes, labels, where):
         tiny(name)(images, targets)
 
 
-STAGES = {"yolox": ("network.backbone.backbone.dark3.", "network.backbone.backbone.dark4.0.pconv.conv.weight")}
+BODY = "network.model.backbone.model.encoder.stages."
+STAGES = {
+    "yolox": ("network.backbone.backbone.dark3.", "network.backbone.backbone.dark4.0.pconv.conv.weight"),
+    "rt_detr": (f"{BODY}1.", f"{BODY}2.layers.0.layer.0.convolution.weight"),
+    "d_fine": (f"{BODY}1.", f"{BODY}2.blocks.0.layers.0.conv1.convolution.weight"),
+}
 """What is frozen with two trainable stages, and what is not."""
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_frozen_stages_and_norms_do_not_move(name):
     images, targets = images_and_targets()
     model = tiny(name, trainable_stages=2, frozen_norms=True)
@@ -318,11 +349,16 @@ def test_frozen_stages_and_norms_do_not_move(name):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items() if "running" in k)
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_settings_that_cannot_be_are_refused(name):
     if name in ANCHORS:
         with pytest.raises(LabelwiseError, match="anchor_sizes has 7 levels"):
             tiny(name, anchor_sizes=(8, 16, 32, 64, 128, 256, 512))
+    if name == "fcos":
+        with pytest.raises(LabelwiseError, match="levels = 7"):
+            tiny(name, levels=7)
+        with pytest.raises(LabelwiseError, match="fpn_channels = 16: FCOS takes a multiple of 32"):
+            tiny(name, fpn_channels=16)
     with pytest.raises(LabelwiseError, match="trainable_stages = 9"):
         tiny(name, trainable_stages=9)
 
@@ -331,7 +367,7 @@ WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", [name for name in BUILDS if name not in SETS])  # theirs: test_models_set
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="shared/data/weights is not here")
 def test_learns_a_few_images_by_heart(name):
     """Coloured squares on noise, 60 steps: nearly all are found, with their class."""

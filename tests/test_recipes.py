@@ -22,8 +22,8 @@ CLASSIFIERS_ONLY = {"dispersion", "misclassified", "svm_margin", "teacher_disper
 DATA_LAYERS |= {"cifar10_frozen", "mnist_frozen", "classes_frozen"}
 DATA_LAYERS |= {"drones", "roads", "roads_paper", "imagenet_vid_paper", "starter_classes", "starter_frames"}
 DATA_LAYERS |= {"starter_frozen", "fod_a_frozen"}
-ONLY_WITH_FILES = {"frozen"}
-"""Methods that need files of weights (tests/test_frozen_detector.py runs them with random ones)."""
+ONLY_WITH_FILES = {"frozen", "gpu"}
+"""Methods that need files of weights (tests/test_frozen_detector.py and test_init.py look at them)."""
 VIDEOS_ONLY = {"random_r", "frame_confidence", "frame_entropy", "frame_margin", "oracle_fp", "oracle_fn"}
 VIDEOS_ONLY |= {"temporal_coherence", "temporal_coherence_siamese", "random_r_propagate"}
 """tests/test_video_flow.py runs these."""

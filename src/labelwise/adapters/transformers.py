@@ -1,4 +1,4 @@
-"""DETR, RT-DETR and RT-DETRv2 of Hugging Face `transformers`: predictions, and their loss with labelwise's weights.
+"""DETR, RT-DETR, RT-DETRv2 and D-FINE of Hugging Face `transformers`: predictions, and their loss with weights.
 
     model = weighted(RTDetrV2ForObjectDetection.from_pretrained(...))  # trains as before, also by their Trainer
     loss = model(pixel_values=images, labels=[labels(target) for target in project.targets(...)]).loss
@@ -19,13 +19,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelwise.adapters import _set_loss as sets
-from labelwise.adapters._set_loss import Labels, LayerOutput, Matcher
 from labelwise.api.target import Target
+from labelwise.models import _set_loss as sets
+from labelwise.models._rt_detr_loss import d_fine_loss, rt_detr_loss
+from labelwise.models._set_loss import Labels, LayerOutput, Matcher
 from labelwise.types import LabelwiseError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-KNOWN = {"ForObjectDetectionLoss": "detr", "RTDetrForObjectDetectionLoss": "rt_detr"}
+KNOWN = {
+    "ForObjectDetectionLoss": "detr",
+    "RTDetrForObjectDetectionLoss": "rt_detr",
+    "DFineForObjectDetectionLoss": "d_fine",
+}
 
 
 def labels(target: Target) -> dict[str, Tensor]:
@@ -53,41 +58,24 @@ def weighted(model: nn.Module) -> nn.Module:
     """Gives the model the weighted loss, in place; everything else about it stays.
 
     Raises:
-        LabelwiseError: a model with another loss than DETR's or RT-DETR's.
+        LabelwiseError: a model with another loss than DETR's, RT-DETR's or D-FINE's.
     """
-    losses = {"detr": detr_loss, "rt_detr": rt_detr_loss}
+    losses = {"detr": detr_loss, "rt_detr": rt_detr_loss, "d_fine": d_fine_loss}
     model.loss_function = losses[kind_of(model)]  # type: ignore[assignment]
     return model
 
 
 def kind_of(model: nn.Module) -> str:
-    """Which loss the model has: "detr" (softmax with "no object") or "rt_detr" (sigmoids)."""
-    known: dict[Any, str] = {detr_loss: "detr", rt_detr_loss: "rt_detr"}
+    """Which loss the model has: "detr" (softmax with "no object"), "rt_detr" or "d_fine" (sigmoids)."""
+    known: dict[Any, str] = {detr_loss: "detr", rt_detr_loss: "rt_detr", d_fine_loss: "d_fine"}
     loss = getattr(model, "loss_function", None)
     found = known.get(loss) or KNOWN.get(getattr(loss, "__name__", ""))
     if found is None:
         raise LabelwiseError(
             f"{type(model).__name__} has the loss {getattr(loss, '__name__', None)}; expected {' or '.join(KNOWN)} "
-            "(DetrForObjectDetection, RTDetrForObjectDetection, RTDetrV2ForObjectDetection)"
+            "(DetrForObjectDetection, RTDetrForObjectDetection, RTDetrV2ForObjectDetection, DFineForObjectDetection)"
         )
     return found
-
-
-def check(given: Sequence[Labels]) -> None:
-    """Refuses labels whose weights do not fit, before anything is matched."""
-    for i, label in enumerate(given):
-        n = len(label["class_labels"])
-        both = [label[name] for name in ("w_cls", "w_box") if name in label]
-        bad = [w for w in both if w.shape != (n,) or not bool(((w >= 0) & torch.isfinite(w)).all())]
-        if bad:
-            raise LabelwiseError(
-                f"labels of image {i} of the batch: weights {bad[0].tolist()}; expected {n} numbers >= 0"
-            )
-        if len(both) == 2 and bool(((both[0] == 0) & (both[1] == 0)).any()):
-            raise LabelwiseError(
-                f"labels of image {i} of the batch: an object of weight 0 belongs into `muted`, not into `boxes`; make "
-                "the labels with labelwise.adapters.transformers.labels"
-            )
 
 
 def detr_loss(
@@ -103,7 +91,7 @@ def detr_loss(
     """The loss of `DetrForObjectDetection`, weighted; called by the model."""
     from transformers.loss.loss_for_object_detection import HungarianMatcher
 
-    check(labels)
+    sets.check(labels)
     match: Matcher = HungarianMatcher(
         class_cost=config.class_cost, bbox_cost=config.bbox_cost, giou_cost=config.giou_cost
     )
@@ -129,80 +117,12 @@ def detr_loss(
     return total, found, auxiliary
 
 
-def rt_detr_loss(
-    logits: Float[Tensor, "b q c"],
-    labels: Sequence[Labels],
-    device: torch.device,
-    pred_boxes: Float[Tensor, "b q 4"],
-    config: Any,
-    outputs_class: Any = None,
-    outputs_coord: Any = None,
-    enc_topk_logits: Any = None,
-    enc_topk_bboxes: Any = None,
-    denoising_meta_values: Any = None,
-    **_: Any,
-) -> tuple[Tensor, dict[str, Tensor], list[dict[str, Tensor]] | None]:
-    """The loss of RT-DETR and RT-DETRv2, weighted; called by the model.
-
-    Denoising queries are made of the objects with a weight; each counts what its object does.
-    """
-    from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
-
-    check(labels)
-    match: Matcher = RTDetrHungarianMatcher(config)
-    meta = denoising_meta_values
-    if meta is not None:  # of every query, the denoising ones come first
-        logits, pred_boxes = (torch.split(x, meta["dn_num_split"], dim=1)[1] for x in (logits, pred_boxes))
-    found = _rt_detr_terms("", LayerOutput(logits, pred_boxes), labels, match, config)
-    auxiliary = None
-    if config.auxiliary_loss:
-        noisy: list[LayerOutput] = []
-        if meta is not None:
-            (dn_class, outputs_class), (dn_coord, outputs_coord) = (
-                torch.split(x, meta["dn_num_split"], dim=2) for x in (outputs_class, outputs_coord)
-            )
-            noisy = [LayerOutput(dn_class[:, k], dn_coord[:, k]) for k in range(dn_class.shape[1])]
-        layers = [LayerOutput(outputs_class[:, k], outputs_coord[:, k]) for k in range(outputs_class.shape[1] - 1)]
-        layers.append(LayerOutput(enc_topk_logits, enc_topk_bboxes))
-        auxiliary = [{"logits": said.logits, "pred_boxes": said.boxes} for said in layers]
-        for k, said in enumerate(layers):
-            found |= _rt_detr_terms(f"_aux_{k}", said, labels, match, config)
-        for k, said in enumerate(noisy):
-            found |= _rt_detr_terms(f"_dn_{k}", said, labels, None, config, meta)
-    return torch.stack(list(found.values())).sum(), found, auxiliary
-
-
-def _rt_detr_terms(
-    suffix: str, said: LayerOutput, labels: Sequence[Labels], match: Matcher | None, config: Any, meta: Any = None
-) -> dict[str, Tensor]:
-    """The three losses of one layer; `meta` where its queries are denoising ones."""
-    groups, group = 1, None
-    if match is not None:
-        pairs = said.match(labels, match)
-    else:
-        groups = int(meta["dn_num_group"])
-        group = max(len(t["class_labels"]) for t in labels)
-        positive = [queries.to(said.logits.device) for queries in meta["dn_positive_idx"]]
-        numbers = [torch.arange(len(t["class_labels"]), device=said.logits.device).tile(groups) for t in labels]
-        pairs = list(zip(positive, numbers, strict=True))
-    use = sets.counted(said, labels, pairs, match, group)
-    n_cls, n_box = (groups * sets.number_of(labels, name) for name in ("w_cls", "w_box"))
-    focal = {"alpha": config.focal_loss_alpha, "gamma": config.focal_loss_gamma}
-    vfl = sets.varifocal(said, labels, pairs, use, n_objects=n_cls, **focal)
-    l1, giou = sets.box_losses(said, labels, pairs, n_box)
-    return {
-        f"loss_vfl{suffix}": config.weight_loss_vfl * vfl,
-        f"loss_bbox{suffix}": config.weight_loss_bbox * l1,
-        f"loss_giou{suffix}": config.weight_loss_giou * giou,
-    }
-
-
 class Detector:
     """A model as `Project.predict` takes it: images float [3, h, w] in 0..1 to boxes with their class distribution.
 
     Args:
-        model: DETR, RT-DETR or RT-DETRv2, on any device.
-        mean, std: of the model's input; None: ImageNet's for DETR, (0, 1) for RT-DETR, as they were trained.
+        model: DETR, RT-DETR, RT-DETRv2 or D-FINE, on any device.
+        mean, std: of the model's input; None: ImageNet's for DETR, else (0, 1), as they were trained.
         size_px: (height, width) that every image is resized to; None: as it comes, padded to a multiple of 32.
         min_score: candidates of lower confidence are dropped.
     """
@@ -237,8 +157,8 @@ class Detector:
             else:
                 every = said.logits[i].float().sigmoid()
             height, width = image.shape[1:]
-            # DETR's boxes are shares of the image alone, RT-DETR's of the padded square
-            share = sizes[i] if self.kind == "rt_detr" else (1.0, 1.0)
+            # DETR's boxes are shares of the image alone, the others' of the padded batch
+            share = (1.0, 1.0) if self.kind == "detr" else sizes[i]
             scale = torch.tensor([width / share[1], height / share[0]] * 2, device=device)
             limit = torch.tensor([width, height] * 2, device=device)
             boxes = torch.minimum((sets.corners(said.pred_boxes[i].float()) * scale).clamp(min=0), limit)

@@ -30,6 +30,10 @@ def init(
     model: Annotated[
         str | None, typer.Option(help="frozen: a detector without training, for few and salient objects; or trained.")
     ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option("--for", help="cpu or gpu: of what size the detector is; as this machine is, unless given."),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Makes a project of any folder of images or videos: a short run.toml to read and change before `labelwise run`.
@@ -44,7 +48,7 @@ def init(
     from labelwise.project import starter
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
-    made = starter.make(folder, data, recipe, names, settings or [], bar, model)
+    made = starter.make(folder, data, recipe, names, settings or [], bar, model, machine)
     show_found(data, made.found)
     left = unread.unused(listing.below(data), made.found.pools.values())
     show_unused(unread.by_suffix(left))

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torchvision
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.shufflenetv2 import InvertedResidual, ShuffleNetV2
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
-from labelwise.models import _norms
+from labelwise.models import _norms, _timm_bodies
 from labelwise.types import LabelwiseError
 
 BackboneName = Literal[
@@ -29,13 +30,15 @@ BackboneName = Literal[
     "mobilenet_v3_large",
     "squeezenet1_0",
 ]
+TimmName = Annotated[str, Field(pattern="^timm:.")]
+"""A network of the package `timm` whose features are maps of stride 8, 16 and 32."""
 Activation = Literal["relu", "leaky_relu"]
 WeightsInput = Literal["imagenet", "raw01"]
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """One backbone of torchvision.
+    """One backbone of torchvision or timm.
 
     channels: of every feature map that is kept, finest first.
     kept: the layers that give them.
@@ -53,7 +56,7 @@ class Backbone:
 
 _SHUFFLENET = ("stage2", "stage3", "stage4"), ("conv1", "stage2", "stage3", "stage4")
 _RESNET = ("layer1", "layer2", "layer3", "layer4"), ("conv1,bn1", "layer1", "layer2", "layer3", "layer4")
-BACKBONES: Mapping[BackboneName, Backbone] = {
+BACKBONES: Mapping[str, Backbone] = {
     "shufflenet_v2_x0_5": Backbone((48, 96, 192), *_SHUFFLENET, widths=(24, 48, 96, 192, 1024)),
     "shufflenet_v2_x1_0": Backbone((116, 232, 464), *_SHUFFLENET, widths=(24, 116, 232, 464, 1024)),
     "resnet18": Backbone((64, 128, 256, 512), *_RESNET),
@@ -63,7 +66,15 @@ BACKBONES: Mapping[BackboneName, Backbone] = {
     ),
     "squeezenet1_0": Backbone((256, 512, 512), ("5", "10", "12"), ("0", "3,4,5", "7,8,9,10", "12"), taken=2),
 }
-"""A row for each name."""
+"""A row for each name of torchvision's."""
+
+
+def row_of(name: str) -> Backbone:
+    """What is known of a backbone."""
+    if not name.startswith("timm:"):
+        return BACKBONES[name]
+    channels, stages = _timm_bodies.shape_of(name.removeprefix("timm:"))
+    return Backbone(channels, tuple(str(i) for i in range(len(channels))), stages)
 
 
 class ShuffleUnit(InvertedResidual):  # type: ignore[misc]
@@ -99,9 +110,11 @@ class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]
 class Trunk(nn.Module):
     """Body and pyramid: a batch of normalised images to one feature map per level, finest first."""
 
-    def __init__(self, body: nn.Module, channels: Sequence[int], width: int, extra: nn.Module | None) -> None:
+    def __init__(
+        self, body: nn.Module, channels: Sequence[int], width: int, extra: nn.Module | None, first: int = 0
+    ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.first = body, first
         self.fpn = FeaturePyramidNetwork(list(channels), width, extra_blocks=extra)
         self.out_channels = width
         self.frozen: list[nn.Module] = []
@@ -116,6 +129,8 @@ class Trunk(nn.Module):
             self.folded_norms = False
             _norms.unfold(self.body, lambda: self.body(x))
         found = self.body(x)
+        if not isinstance(found, dict):  # timm's give all maps
+            found = {str(i): one for i, one in enumerate(found[self.first :])}
         return cast(dict[str, Tensor], self.fpn(found)), list(found.values())[-1]
 
     def train(self, mode: bool = True) -> Trunk:
@@ -128,7 +143,7 @@ class Trunk(nn.Module):
 
     def freeze(
         self,
-        name: BackboneName,
+        name: str,
         trainable_stages: int | None,
         *,
         frozen_norms: bool,
@@ -139,7 +154,7 @@ class Trunk(nn.Module):
 
         None trains all stages; with pre-trained weights all but the first, which costs most and changes least.
         """
-        stages = BACKBONES[name].stages
+        stages = row_of(name).stages
         if trainable_stages is None:
             trainable_stages = len(stages) - pretrained
         if not 0 <= trainable_stages <= len(stages):
@@ -156,8 +171,10 @@ class Trunk(nn.Module):
                 module.requires_grad_(False)
 
 
-def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
-    """The convolutional part with random weights; gives a dict of feature maps '0', '1', ... of rising stride."""
+def body(name: str, activation: Activation = "relu") -> nn.Module:
+    """The convolutional part with random weights; gives feature maps of rising stride, '0', '1', ..., timm's a list."""
+    if name.startswith("timm:"):
+        return _timm_bodies.body(name.removeprefix("timm:"))
     row = BACKBONES[name]
     if row.widths:
         net: Any = ShuffleNetV2([4, 8, 4], list(row.widths), inverted_residual=ShuffleUnit)
@@ -173,21 +190,36 @@ def body(name: BackboneName, activation: Activation = "relu") -> nn.Module:
     return cast(nn.Module, layers)
 
 
-def width_of(name: BackboneName) -> int:
+def width_of(name: str) -> int:
     """Channels of the body's last feature map."""
-    return BACKBONES[name].channels[-1]
+    return row_of(name).channels[-1]
 
 
-def levels_of(name: BackboneName) -> int:
+def levels_of(name: str) -> int:
     """How many feature maps the body has."""
-    return len(BACKBONES[name].channels)
+    return len(row_of(name).channels)
 
 
-def trunk(layers: nn.Module, name: BackboneName, first: int, width: int, extra: nn.Module | None) -> Trunk:
+def first_of(name: str) -> int:
+    """The number of the first feature map that a pyramid from stride 8 on takes."""
+    row = row_of(name)
+    return len(row.channels) - row.taken
+
+
+def extra_levels(name: str, levels: int, channels: int, what: str) -> ExtraLevels | None:
+    """The levels of a pyramid from stride 8 on that the backbone does not have; `what` begins the message."""
+    own = row_of(name).taken
+    if not own <= levels <= own + 2:
+        raise LabelwiseError(f"{what} on {name} takes {own} to {own + 2}")
+    return ExtraLevels(channels, levels - own) if levels > own else None
+
+
+def trunk(layers: nn.Module, name: str, first: int, width: int, extra: nn.Module | None) -> Trunk:
     """A pyramid of `width` channels on the feature maps of `layers` from number `first` on."""
-    kept = {layer: str(i) for i, layer in enumerate(BACKBONES[name].kept[first:])}
-    layers.return_layers = kept  # type: ignore[assignment]
-    return Trunk(layers, BACKBONES[name].channels[first:], width, extra)
+    row = row_of(name)
+    if name in BACKBONES:
+        layers.return_layers = {layer: str(i) for i, layer in enumerate(row.kept[first:])}  # type: ignore[assignment]
+    return Trunk(layers, row.channels[first:], width, extra, first)
 
 
 def batch_of(

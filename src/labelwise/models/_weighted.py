@@ -169,9 +169,15 @@ def negative_weights(anchors: Float[Tensor, "a 4"], truth: Truth, image: int) ->
     doubt = truth.doubt[image]
     if doubt is None or len(doubt[0]) == 0:
         return anchors.new_ones(len(anchors))
-    boxes, scores = doubt
-    near = torch.ge(iou(boxes, anchors), IN_DOUBT)
-    return 1 - (near * scores[:, None].to(anchors.dtype)).amax(0)
+    return sureness(anchors, *doubt)
+
+
+def sureness(
+    boxes: Float[Tensor, "a 4"], doubt: Float[Tensor, "d 4"], scores: Float[Tensor, " d"]
+) -> Float[Tensor, " a"]:
+    """How probable background is at every box, when there is at least one in doubt of that confidence."""
+    near = torch.ge(iou(doubt, boxes), IN_DOUBT)
+    return 1 - (near * scores[:, None].to(boxes.dtype)).amax(0)
 
 
 def focal_cost(

@@ -17,15 +17,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from labelwise import weights as known_weights
+from labelwise.models import _timm_bodies
 from labelwise.types import LabelwiseError
 
-Architecture = Literal["retinanet", "faster_rcnn", "classifier"]
+Architecture = Literal["retinanet", "faster_rcnn", "fcos", "classifier"]
 
 _log = logging.getLogger(__name__)
 
 _COCO = {
     ("retinanet", "resnet50"): "RetinaNet_ResNet50_FPN_Weights",
     ("faster_rcnn", "resnet50"): "FasterRCNN_ResNet50_FPN_Weights",
+    ("fcos", "resnet50"): "FCOS_ResNet50_FPN_Weights",
     ("retinanet", "mobilenet_v3_large"): "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights",
     ("faster_rcnn", "mobilenet_v3_large"): "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights",
 }
@@ -48,6 +50,11 @@ class Source:
         variances = [v for k, v in self.tensors.items() if k.endswith("running_var")]
         means = [v for k, v in self.tensors.items() if k.endswith("running_mean")]
         return bool(variances) and all(bool((v == 1).all()) for v in variances) and all(not m.any() for m in means)
+
+    @property
+    def fcos(self) -> bool:
+        """Whether it is a whole FCOS, which is younger than torchvision's other detectors."""
+        return any("bbox_ctrness" in key for key in self.tensors)
 
     @property
     def frozen_norms(self) -> bool:
@@ -79,7 +86,7 @@ class Source:
                 f"{next(iter(self.tensors))!r} for one. Set backbone to the network that the file was made from"
             )
         model.load_state_dict({k: v.to(own[k].dtype) for k, v in fits.items()}, strict=False)
-        if self.name.startswith("coco"):  # torchvision's detectors were trained with frozen norms of epsilon 0
+        if self.name.startswith("coco") and not self.fcos:  # trained with frozen norms of epsilon 0, which FCOS is not
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eps = 0.0
@@ -96,6 +103,8 @@ def read(weights: str, detector: Architecture, backbone: str) -> Source:
     """
     if weights == "none":
         return Source(weights, {}, whole=False)
+    if weights == "imagenet" and backbone.startswith("timm:"):
+        return _source(f"imagenet ({backbone})", _timm_bodies.pretrained(backbone.removeprefix("timm:")))
     if weights in ("imagenet", "coco"):
         return _source(f"{weights} ({backbone})", _download(weights, detector, backbone))
     path = Path(weights).expanduser()
@@ -131,15 +140,16 @@ def _source(name: str, found: Any) -> Source:
     whole = any(k.startswith("backbone.body.") for k in tensors)
     if not whole:
         tensors = {f"backbone.body.{k.removeprefix('features.')}": v for k, v in tensors.items()}
-    return Source(name, {_renamed(k): v for k, v in tensors.items()}, whole=whole)
+    fcos = any("bbox_ctrness" in key for key in tensors)
+    return Source(name, {_renamed(k, heads=not fcos): v for k, v in tensors.items()}, whole=whole)
 
 
-def _renamed(key: str) -> str:
-    """Torchvision's published detectors are older than the names of their pyramid and heads."""
+def _renamed(key: str, *, heads: bool = True) -> str:
+    """Torchvision's published detectors are older than the names of their pyramid and heads, but for FCOS's head."""
     parts = key.split(".")
     if key.startswith(("backbone.fpn.inner_blocks.", "backbone.fpn.layer_blocks.")) and len(parts) == 5:
         return ".".join([*parts[:4], "0", parts[4]])
-    if ".conv." in key and key.startswith("head.") and len(parts) == 5:
+    if heads and ".conv." in key and key.startswith("head.") and len(parts) == 5:
         number = int(parts[3])
         return ".".join([*parts[:3], str(number // 2), "0", parts[4]])
     if key.startswith("rpn.head.conv.") and len(parts) == 4:

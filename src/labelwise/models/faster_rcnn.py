@@ -189,7 +189,7 @@ class FasterRCNN(nn.Module):
 def build(
     n_classes: int,
     *,
-    backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
+    backbone: _backbones.BackboneName | _backbones.TimmName = "shufflenet_v2_x0_5",
     weights: str = "none",
     weights_input: _backbones.WeightsInput = "imagenet",
     activation: Literal["auto", "relu", "leaky_relu"] = "auto",
@@ -217,8 +217,8 @@ def build(
 
     Args:
         n_classes: number of classes C.
-        backbone: the convolutional body.
-        weights: "none", "imagenet" or "coco" (torchvision's hub), a name of `labelwise weights`, or the path of a .pth
+        backbone: the convolutional body: one of torchvision, or "timm:NAME" (the extra `timm`).
+        weights: "none", "imagenet" or "coco" (the hub), a name of `labelwise weights`, or the path of a .pth
             or .safetensors file. The body must fit; of a whole detector also what else has this model's shapes, never
             the class head.
         weights_input: how the backbone's training normalised its images.

@@ -233,18 +233,10 @@ def _head(channels: int, per_location: int, n_classes: int, convs: int) -> Retin
     return head
 
 
-def _extra_levels(backbone: _backbones.BackboneName, levels: int, channels: int) -> _backbones.ExtraLevels | None:
-    """The levels of the pyramid that the backbone does not have."""
-    own = _backbones.BACKBONES[backbone].taken
-    if not own <= levels <= own + 2:
-        raise LabelwiseError(f"anchor_sizes has {levels} levels; RetinaNet on {backbone} takes {own} to {own + 2}")
-    return _backbones.ExtraLevels(channels, levels - own) if levels > own else None
-
-
 def build(
     n_classes: int,
     *,
-    backbone: _backbones.BackboneName = "shufflenet_v2_x0_5",
+    backbone: _backbones.BackboneName | _backbones.TimmName = "shufflenet_v2_x0_5",
     weights: str = "none",
     weights_input: _backbones.WeightsInput = "imagenet",
     activation: Literal["auto", "relu", "leaky_relu"] = "auto",
@@ -271,8 +263,8 @@ def build(
 
     Args:
         n_classes: number of classes C.
-        backbone: the convolutional body.
-        weights: "none", "imagenet" or "coco" (torchvision's hub), a name of `labelwise weights`, or the path of a .pth
+        backbone: the convolutional body: one of torchvision, or "timm:NAME" (the extra `timm`).
+        weights: "none", "imagenet" or "coco" (the hub), a name of `labelwise weights`, or the path of a .pth
             or .safetensors file. The body must fit; of a whole detector also what else has this model's shapes, never
             the class head.
         weights_input: how the backbone's training normalised its images.
@@ -304,9 +296,9 @@ def build(
         raise LabelwiseError(f"head_convs = {head_convs}: expected 0 to 4")
     source = _weights.read(weights, "retinanet", backbone)
     layers = _backbones.body(backbone, source.activation if activation == "auto" else activation)
-    first = _backbones.levels_of(backbone) - _backbones.BACKBONES[backbone].taken
-    extra = _extra_levels(backbone, len(anchor_sizes), fpn_channels)
-    trunk = _backbones.trunk(layers, backbone, first, fpn_channels, extra)
+    said = f"anchor_sizes has {len(anchor_sizes)} levels; RetinaNet"
+    extra = _backbones.extra_levels(backbone, len(anchor_sizes), fpn_channels, said)
+    trunk = _backbones.trunk(layers, backbone, _backbones.first_of(backbone), fpn_channels, extra)
     anchors = _anchors.Anchors(anchor_sizes, anchors_per_octave, (0.5, 1.0, 2.0))
     model = RetinaNet(
         trunk,

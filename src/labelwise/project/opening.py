@@ -85,7 +85,9 @@ def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
     data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
     model, tracks = run.model, run.tracks
     given = model.settings.get("weights", "none")
-    if "/" in given or given.endswith((".pth", ".pt", ".safetensors")):
+    if given.startswith("hf:"):
+        model = model.model_copy(update={"weights": _hub(given)})
+    elif "/" in given or given.endswith((".pth", ".pt", ".safetensors")):
         model = model.model_copy(update={"weights": _file("model.weights", given, '"none" trains from scratch')})
     if tracks.flow_weights is not None:
         file = _file("tracks.flow_weights", tracks.flow_weights, "tracks.preset=ultrafast needs none")
@@ -121,11 +123,15 @@ def _resolve_features(rule: Features, folder: Path | None) -> Features:
     if objects is not None and objects not in weights.of_kind("yolox"):
         objects = _file("features.objects", objects, "yolox_nano, which `labelwise weights yolox_nano` fetches")
     absolute = None if kept is None else str(Path(kept).expanduser().resolve())
-    family, colon, inner = rule.body.partition(":")
-    body = rule.body
-    if family == "hf" and colon and Path(inner).expanduser().is_dir():  # else it is a name on the hub
-        body = f"hf:{Path(inner).expanduser().resolve()}"
-    return rule.model_copy(update={"body": body, "weights": given, "objects": objects, "folder": absolute})
+    changes = {"body": _hub(rule.body), "weights": given, "objects": objects, "folder": absolute}
+    return rule.model_copy(update=changes)
+
+
+def _hub(name: str) -> str:
+    """The same, but a folder (`hf:models/mine`) with its absolute path; else it is a name on the hub."""
+    family, colon, inner = name.partition(":")
+    folder = Path(inner).expanduser()
+    return f"hf:{folder.resolve()}" if family == "hf" and colon and folder.is_dir() else name
 
 
 def _file(key: str, given: str, otherwise: str) -> str:

@@ -52,15 +52,17 @@ def make(
     settings: Sequence[str] = (),
     bar: Bar = silent,
     model: str | None = None,
+    machine: str | None = None,
 ) -> NewProject:
     """Makes the project, or makes it anew while no stage of it has begun.
 
-    `model`: "frozen" starts with a frozen detector; None, "trained": with one that is trained.
+    `model`: "frozen" starts with a frozen detector; None, "trained": with one that is trained. `machine`: of what size
+    that is, for a "cpu" or a "gpu"; None: for a GPU where there is one.
 
     Raises:
         LabelwiseError: nothing is written then.
     """
-    frozen = _frozen(model, recipe)
+    frozen, large = _frozen(model, recipe), _large(machine, model, recipe)
     by_user = config.layers([], settings)
     said: Mapping[str, Any] = by_user.get("data", {})
     root = _root(folder, Path(str(said.get("root", data))))
@@ -73,7 +75,7 @@ def make(
     with kept_headers.kept_in(cache_of(folder) / "headers"):  # written when the project is there
         with bar(f"read {root.name}", 0) as advance:
             found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
-        started = _start(found, by_user, tuple(classes), frozen)
+        started = _start(found, by_user, tuple(classes), frozen, large)
         raw, run = _resolve(folder, started, recipe, settings)
         pool, test, first = opening.pools(
             run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read
@@ -120,6 +122,24 @@ def _frozen(model: str | None, recipe: str | None) -> Features | None:
     return frozen_weights.needed() if model == "frozen" else None
 
 
+def _large(machine: str | None, model: str | None, recipe: str | None) -> bool:
+    """Whether the trained detector is one for a GPU."""
+    if machine not in (None, "cpu", "gpu"):
+        raise LabelwiseError(f"--for {machine}: expected cpu or gpu")
+    if machine is not None and recipe is not None:
+        raise LabelwiseError("--for chooses the starter; a recipe names its own model: give RECIPE+gpu for a GPU")
+    return model != "frozen" and (machine == "gpu" or (machine is None and recipe is None and has_gpu()))
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU of CUDA's; torch is not loaded where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @dataclass
 class _Start:
     """What a data set asks of the settings: its own table, and those that fit it."""
@@ -130,7 +150,9 @@ class _Start:
     messages: list[str]
 
 
-def _start(found: Found, by_user: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None) -> _Start:
+def _start(
+    found: Found, by_user: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None, large: bool = False
+) -> _Start:
     """Chooses pool, test part, starter and who answers, but for what the user has set."""
     said, who = by_user.get("data", {}), by_user.get("ask", {}).get("who")
     messages = [found.note] if found.note else []
@@ -160,6 +182,11 @@ def _start(found: Found, by_user: Mapping[str, Any], classes: tuple[str, ...], f
         if stride > 1 and "stride_frames" not in said:
             other["query"] = {"every_frames": stride}
             data["test_stride_frames"] = stride
+    if large and not found.classifies:
+        recipe += "+gpu"
+        messages.append(
+            "Size: a detector for a GPU, RetinaNet on ResNet-50 from COCO's weights at 640 px (for a CPU: --for cpu)"
+        )
     longest = int(max(pool.width_px.max(), pool.height_px.max()))
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest

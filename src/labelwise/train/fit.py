@@ -30,7 +30,7 @@ from labelwise.train.resume import Progress, resume, state_of, words
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError
 
-BODIES = ("backbone.body.", "network.backbone.backbone.")
+BODIES = ("backbone.body.", "network.backbone.backbone.", "network.model.backbone.")
 """How the names of a backbone's parameters begin."""
 AfterEpoch = Callable[[nn.Module, int], None]
 """Is given the model and the number of the epoch that has ended."""

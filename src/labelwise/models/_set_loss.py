@@ -1,10 +1,10 @@
-"""The set-prediction loss of DETR and its kin, weighted, for partly labelled images (machinery of `transformers`).
+"""The set-prediction loss of DETR and its kin, weighted, for partly labelled images.
 
 Every object is matched to one query (by the library's own matcher). A matched query's losses carry the object's `w_cls`
 and `w_box`. An unmatched query is pushed to background with weight 1, except where nobody looked: it counts nothing if
 less than half of its box lies in one of the image's `negatives`, if half of it lies in one of `ignore`, if it overlaps
 an object of weight 0 (IoU >= 0.5), or if it is the one that would be matched to such an object: that is neither an
-object nor background.
+object nor background. One that overlaps a box of the image's `doubt` weighs less (`_weighted.sureness`).
 
 Source: 000, Eq. 7 (weights of matched predictions); the set-prediction loss is DETR's.
 Differs from the paper: 000 has no set prediction; what its anchors do, here the queries do. Sums are divided by the
@@ -24,11 +24,13 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
-from labelwise.models._weighted import iou, mostly_inside
+from labelwise.models._weighted import iou, mostly_inside, sureness
+from labelwise.types import LabelwiseError
 
 Labels = Mapping[str, Tensor]
 """Of one image, boxes as (centre x, centre y, width, height) and rectangles as xyxy, all as shares of the image:
-`class_labels`, `boxes`, `w_cls`, `w_box` [n]; `muted`, `muted_labels` (objects of weight 0); `negatives`, `ignore`."""
+`class_labels`, `boxes`, `w_cls`, `w_box` [n]; `muted`, `muted_labels` (objects of weight 0); `negatives`, `ignore`;
+`doubt` (xyxy), `doubt_scores`."""
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Per image the matched queries, and the object of each."""
 Matcher = Callable[[dict[str, Tensor], list[dict[str, Tensor]]], Pairs]
@@ -38,17 +40,47 @@ FAR = 1e3
 
 
 @dataclass(frozen=True, slots=True)
+class FineOutput:
+    """What a layer of D-FINE says of a box's four edges: logits of the bins of each edge's shift from a reference box
+    (centre x, centre y, width, height), and what the last layer, its teacher, says of the same queries.
+    """
+
+    edges: Float[Tensor, "b q e"]
+    reference: Float[Tensor, "b q 4"]
+    teacher_edges: Float[Tensor, "b q e"]
+    teacher_logits: Float[Tensor, "b q c"]
+
+
+@dataclass(frozen=True, slots=True)
 class LayerOutput:
     """What one layer says: logits per query and boxes as (centre x, centre y, width, height), shares of the image."""
 
     logits: Float[Tensor, "b q c"]
     boxes: Float[Tensor, "b q 4"]
+    fine: FineOutput | None = None
 
     def match(self, labels: Sequence[Labels], matcher: Matcher) -> Pairs:
         """The library's assignment of objects to queries."""
         wanted = [{"class_labels": t["class_labels"], "boxes": t["boxes"]} for t in labels]
         found = matcher({"logits": self.logits, "pred_boxes": self.boxes}, wanted)
         return [(query.to(self.logits.device), thing.to(self.logits.device)) for query, thing in found]
+
+
+def check(given: Sequence[Labels]) -> None:
+    """Refuses labels whose weights do not fit, before anything is matched."""
+    for i, label in enumerate(given):
+        n = len(label["class_labels"])
+        both = [label[name] for name in ("w_cls", "w_box") if name in label]
+        bad = [w for w in both if w.shape != (n,) or not bool(((w >= 0) & torch.isfinite(w)).all())]
+        if bad:
+            raise LabelwiseError(
+                f"labels of image {i} of the batch: weights {bad[0].tolist()}; expected {n} numbers >= 0"
+            )
+        if len(both) == 2 and bool(((both[0] == 0) & (both[1] == 0)).any()):
+            raise LabelwiseError(
+                f"labels of image {i} of the batch: an object of weight 0 belongs into `muted`, not into `boxes`; make "
+                "the labels with labelwise.adapters.transformers.labels"
+            )
 
 
 def corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
@@ -107,6 +139,9 @@ def counted(
             member = torch.arange(q, device=use.device) % group
             use[i] = torch.where(member < len(w_cls), w_cls[member.clamp(max=len(w_cls) - 1)], use[i])
         use[i, free & out] = 0
+        if len(label.get("doubt", ())):
+            sure = sureness(corners(said.boxes[i].detach().float()), label["doubt"], label["doubt_scores"])
+            use[i] = torch.where(free, use[i] * sure, use[i])
         use[i, query] = w_cls[thing].to(use.dtype)
     return use
 
