@@ -9,7 +9,7 @@ Costs are those of the table (an image 7.8 s and 7 s a box; a box 2 s, or 9 s wh
 the mean of the learning curve over the annotation seconds from the start to the end of the budget, linear between
 rounds; paired over seeds, with Student's t intervals. In benchmarks/results: mixed_units_runs.csv, a line for each set,
 method, seed and round, with the seconds of each unit; mixed_units.csv, means and paired differences.
-The rule and its constants were chosen on a part of bccd's pool that was held back (docs/decisions/0022).
+The rule and its constants were chosen on a part of bccd's pool that was held back (docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ WAYS = (
 METHODS = tuple(way.name for way in WAYS)
 COMMON = (
     "labels.policy=ignore",
+    "labels.images=answered",
     "query.score=random",
     "predict.views=[]",
     "query.threshold=0.05",

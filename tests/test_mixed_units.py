@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,24 +12,26 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from labelwise import config, loop, units
+from labelwise import catalog, config, loop, units
 from labelwise.errors import LabelwiseError
 from labelwise.files.round_files import STAGES
 from labelwise.ledger import records
 from labelwise.ledger.costs import by_verdict
+from labelwise.models import frozen
 from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.project import opening, prices
 from labelwise.project.context import Context
+from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
 from labelwise.queue.lease_queue import Lease
 from labelwise.report import unit_split
 from labelwise.report.results import RoundResult, UnitCost
 from labelwise.select import gain_per_second
-from labelwise.stages import answered, ranking, selector_inputs
+from labelwise.stages import answered, frozen_detector, ranking, selector_inputs
 from labelwise.study import history
 from labelwise.targets import answered_confidence
 from labelwise.targets.answered_confidence import Curve
-from labelwise.types import Query
+from labelwise.types import Boxes, Detections, Labels, Query, Rects, Targets
 from labelwise.types.overlap import share_pairs
 from labelwise.web.shown import Shown
 
@@ -169,6 +172,70 @@ def test_the_threshold_misses_no_more_than_it_may(miss_rate: float) -> None:
     assert answered_confidence.threshold(sure[:0], sure[:0], miss_rate) == 0
 
 
+def test_an_object_with_two_detections_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two objects one has two detections and the other none: by hand 7.8 + 2 * 7 s, as the answer costs."""
+    objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [40, 40, 50, 50], [0, 0, 5, 5]], np.float32)
+    sure, one = np.array([0.9, 0.8, 0.2, 0.5], np.float32), np.ones((4, 1), np.float32)
+    found = Detections(np.array([0, 3, 4]), boxes, one, sure, one[:, :0])
+    known = Labels(
+        Boxes(np.array([0, 2, 2]), objects, np.zeros(2, np.int64)),
+        *(Rects.empty(2), Rects.empty(2), np.array([True, False])),
+    )
+    now: Any = SimpleNamespace(
+        number=1, known=known, covered=np.array([True, False]), askable=np.ones(2, bool), proposed=False, context=None,
+        run=SimpleNamespace(reads_objects=False), pool=SimpleNamespace(available=np.ones(2, bool)),
+        detections=lambda: found,
+    )  # fmt: skip
+    monkeypatch.setattr(answered, "Round", lambda context, number: now)
+    said = answered.learn(now)
+    assert (said.unseen, said.distinct) == (1.0, 0.5)
+    look, each, right = 7.8, 7.0, 2
+    assert look + each * said.unseen + each * said.distinct * right == pytest.approx(21.8)
+
+
+def test_an_image_is_held_out_of_the_model_that_says_something_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images of one object of class 0 and some background. Where one says class 1, the others hear of it."""
+    rng, box = np.random.default_rng(0), np.array([0, 0, 9, 9], np.float32)
+    size, at = np.full(3, 40), np.array([[0, 0, 9, 9], [20, 20, 29, 29]], np.float32)
+    objects = FrozenObjects(np.array([0, 2, 4, 6]), np.tile(at, (3, 1)), np.ones(6, np.float32),
+                            rng.normal(size=(6, 4)).astype(np.float32), {})  # fmt: skip
+    now: Any = SimpleNamespace(
+        context=SimpleNamespace(objects=lambda which: objects), known=SimpleNamespace(background=Rects.empty(3)),
+        pool=SizedPool(size, size), run=SimpleNamespace(predict=SimpleNamespace(min_score=0.0)),
+    )  # fmt: skip
+    monkeypatch.setattr(frozen_detector, "build_model", lambda now: frozen.build(2, 4))
+
+    def said(classes: list[int]) -> list[np.ndarray]:
+        whole = np.tile(np.array([0, 0, 40, 40], np.float32), (3, 1))
+        one, every = np.ones(3, np.float32), np.arange(4)
+        taught = Targets(every[:3], every, np.tile(box, (3, 1)), np.array(classes), one, one, np.zeros(3, np.int8),
+                         Rects(every, whole), Rects.empty(3), whole)  # fmt: skip
+        monkeypatch.setattr(frozen_detector.label, "targets", lambda now, found: taught)
+        parts = list(frozen_detector.held_out(now, np.ones(3, bool)))
+        assert [part.tolist() for part, _ in parts] == np.eye(3, dtype=bool).tolist(), "each image once, by itself"
+        return [found.take(part[found.image]).probs for part, found in parts]
+
+    before, after = said([0, 0, 0]), said([1, 0, 0])
+    assert np.array_equal(before[0], after[0]), "its own label"
+    assert not np.array_equal(before[1], after[1]) and not np.array_equal(before[2], after[2])
+
+
+@dataclass
+class SizedPool:
+    """What is asked of a pool here."""
+
+    width_px: np.ndarray
+    height_px: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.width_px)
+
+
+def test_a_rejected_box_teaches_where_nothing_else_of_its_image_is_known() -> None:
+    assert config.load(catalog.recipe_files("mixed_units"), ["data.root=x"]).labels.images == "answered"
+
+
 # --------------------------------------------------------------------------------------------------------- whole runs
 
 
@@ -234,7 +301,8 @@ def test_every_query_has_its_unit_and_the_budget_is_in_seconds(whole: tuple[Cont
         assert set(as_it_was(context, number).scores["unit"].tolist()) == {0, 1, 2}, "all three may be asked"
     info = [ledger.stage_done(number, "select") for number in (1, 2)]
     assert all(one is not None and one["unseen"] >= 0 for one in info)
-    assert info[1] is not None and info[0] is not None and info[1]["answers"] > info[0]["answers"] == 0
+    assert info[1] is not None and info[0] is not None
+    assert info[1]["answers"] > info[0]["answers"] > 0, "the first images, held out, are the first answers"
 
 
 def test_nothing_is_asked_where_an_answer_of_the_round_has_settled_it(whole: tuple[Context, Path]) -> None:
@@ -325,6 +393,17 @@ def test_confidences_are_held_against_answers(whole: tuple[Context, Path]) -> No
     number = makers["box_numbers"](rows)
     of_boxes = rows[now.scores["row"] >= 0]
     assert set(number.tolist()) >= set(now.scores["row"][of_boxes].tolist())
+
+
+def test_the_seconds_of_an_image_count_an_object_once(whole: tuple[Context, Path]) -> None:
+    context, _ = whole
+    now = as_it_was(context, 2)
+    rows = np.arange(len(now.scores["image"]))
+    said, each = answered.learn(now), selector_inputs.makers(now, 3)["object_seconds"](rows)
+    box = now.scores["unit"] == 0
+    assert 0 < said.distinct <= 1
+    assert each[box] == pytest.approx(prices.expected(context, "box")[1], rel=0.5)
+    assert each[now.scores["unit"] == 1] == pytest.approx(said.distinct * context.run.cost.draw)
 
 
 def test_seconds_are_those_of_the_table_until_answers_say_otherwise(whole: tuple[Context, Path]) -> None:

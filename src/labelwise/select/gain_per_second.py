@@ -19,9 +19,10 @@ Differs from the paper: the paper has two kinds of label, an image's fine class 
 uncertainty times the improvement that such labels brought so far, and spreads the picks by the volume that they span.
 Here kinds are questions about boxes, regions and images; what each may find is in its boxes, calibrated on answers, and
 coverage is both value and spread.
-Fails when: the features do not show the classes, or the chances of being an object are far off (few answers); or the
-model learns less of a box that was asked about alone than of one in an image that was looked over, background included:
-that is not weighed (docs/results.md, "Which kind of question?").
+Fails when: the features do not show the classes, or the chances of being an object are far off (few answers; and what
+covers most is least like all that is labelled, and an object less often than its confidence says); or the model learns
+less of a box that was asked about alone than of one in an image that was looked over, background included: that is not
+weighed (docs/results.md, "Which kind of question?").
 
 By hand, on a circle: boxes at (1, 0) and (0, 1) surely are objects, with |x - s|^2 = 2 between them. Each alone
 gains 1 + exp(-2) = 1.1353 in 2 + 7 = 9 s, the image of both gains 2 in 10 + 2 * 7 = 24 s. Box 0 comes first; then box 1

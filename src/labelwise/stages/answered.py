@@ -2,7 +2,8 @@
 
 Box questions of earlier rounds are held against the predictions that they were made of, and images that were asked
 about as a whole against those before the answer. Images of the first round were predicted by a model that was trained
-on them: how many objects they hold, and how many of these are among the proposals, is taken from them, and no more.
+on them. The frozen detector, which learns in a moment, is taught anew without them (`frozen_detector.held_out`); of
+another model only how many objects they hold, and how many of these are among the proposals, is taken from them.
 What was proposed before there was a model (`predict.proposals`) has another confidence, of which nothing is learnt.
 """
 
@@ -15,10 +16,11 @@ from jaxtyping import Bool
 
 from labelwise import units
 from labelwise.project.round import Round
+from labelwise.stages.frozen_detector import held_out
 from labelwise.targets import answered_confidence
 from labelwise.targets.answered_confidence import Curve
 from labelwise.targets.class_thresholds import compare_with_answers
-from labelwise.types import Rects
+from labelwise.types import Detections, Rects
 from labelwise.types.overlap import nearest
 
 OBJECT_IOU = 0.5
@@ -28,22 +30,27 @@ OBJECT_IOU = 0.5
 @dataclass(frozen=True, slots=True)
 class Answered:
     """`curve`: how often a confidence is right. `unseen`: objects of an image that are under none of its detections.
-    `answers`: how many detections the curve was learnt from.
+    `distinct`: objects for each detection that is right, as several may be of one object. `answers`: how many
+    detections the curve was learnt from.
     """
 
     curve: Curve
     unseen: float
+    distinct: float
     answers: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Looked:
-    """Detections in images that were looked over: confidences, which of them are objects; and the objects there."""
+    """Detections in images that were looked over: confidences, which of them are objects; and the objects there, and of
+    these how many have a detection.
+    """
 
     scores: np.ndarray
     right: np.ndarray
     images: int
     objects: int
+    detected: int
 
 
 def learn(now: Round) -> Answered:
@@ -53,9 +60,11 @@ def learn(now: Round) -> Answered:
     first = now.covered.copy()
     for images, _ in asked:
         first &= ~images
-    start = _looked(now, 1, first)
-    later = [_looked(now, number, images) for number, (images, _) in zip(numbers, asked, strict=True)]
-    every = [start, *later]
+    before_the_answer = (Round(now.context, number).detections() for number in numbers)
+    later = [_looked(now, *one) for one in zip((images for images, _ in asked), before_the_answer, strict=True)]
+    honest = now.run.reads_objects and not now.proposed and first.sum() > 1
+    start = [_looked(now, *one) for one in held_out(now, first)] if honest else []
+    every = [*(start or [_looked(now, first, Round(now.context, 1).detections())]), *later]
     n_images, n_right = sum(one.images for one in every), sum(int(one.right.sum()) for one in every)
     found = now.detections()
     still_open = found.scores[(~now.covered & now.askable)[found.image]]
@@ -63,11 +72,13 @@ def learn(now: Round) -> Answered:
     before = answered_confidence.matching(still_open, n_open * n_right / n_images) if n_images else Curve(1.0, 0.0)
     told = [(one.scores, one.right) for one in later] + [boxes for _, boxes in asked]
     told = [one for one, number in zip(told, 2 * numbers, strict=True) if not Round(now.context, number).proposed]
+    told += [(one.scores, one.right) for one in start]
     scores = np.concatenate([*(one[0] for one in told), np.zeros(0, np.float32)])
     right = np.concatenate([*(one[1] for one in told), np.zeros(0, bool)])
     curve = answered_confidence.fit(scores, right, before)
-    unseen = max(0.0, sum(one.objects for one in every) - n_right) / max(n_images, 1)
-    return Answered(curve, unseen, len(scores))
+    detected = sum(one.detected for one in every)
+    unseen = (sum(one.objects for one in every) - detected) / max(n_images, 1)
+    return Answered(curve, unseen, detected / n_right if n_right else 1.0, len(scores))
 
 
 def threshold(now: Round) -> float:
@@ -111,11 +122,9 @@ def _asked(now: Round, number: int) -> tuple[Bool[np.ndarray, " images"], tuple[
     return images & now.covered, (scores, right)
 
 
-def _looked(now: Round, number: int, images: Bool[np.ndarray, " images"]) -> _Looked:
-    """What the predictions of a round said of these images, which are wholly known now."""
-    annotations = now.known.annotations
-    found = Round(now.context, number).detections()
-    found = found.take(images[found.image])
-    _, overlap = nearest(found.offsets, found.boxes, Rects(annotations.offsets, annotations.xyxy))
-    objects = int(np.diff(annotations.offsets)[images].sum())
-    return _Looked(found.scores, overlap >= OBJECT_IOU, int(images.sum()), objects)
+def _looked(now: Round, images: Bool[np.ndarray, " images"], found: Detections) -> _Looked:
+    """What predictions said of these images, which are wholly known now."""
+    annotations, found = now.known.annotations, found.take(images[found.image])
+    box, overlap = nearest(found.offsets, found.boxes, Rects(annotations.offsets, annotations.xyxy))
+    right, objects = overlap >= OBJECT_IOU, int(np.diff(annotations.offsets)[images].sum())
+    return _Looked(found.scores, right, int(images.sum()), objects, len(np.unique(box[right])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,13 @@ from labelwise import files
 from labelwise.models.frozen import FrozenDetector
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
+from labelwise.stages import label
+from labelwise.stages.checkpoints import build_model
 from labelwise.targets.proposal_labels import match
 from labelwise.types import Detections, ImageOutputs, Pool, Rects, Targets, image_of, offsets_of
+
+PARTS = 5
+"""Of the images that are held out, one after another; each image by itself where they are fewer."""
 
 
 def solve(now: Round, model: FrozenDetector, stream: tuple[int, ...]) -> dict[str, Any]:
@@ -100,6 +106,22 @@ def predict(now: Round, model: FrozenDetector, wanted: Int64[np.ndarray, " wante
     now.info["skipped"] = [(pool.names[i], message) for i, message in objects.failed.items()]
     now.info["images_per_s"] = len(wanted) / max(time.perf_counter() - begun, 1e-9)
     now.info["without_area"] = 0
+
+
+def held_out(
+    now: Round, images: Bool[np.ndarray, " images"]
+) -> Iterator[tuple[Bool[np.ndarray, " images"], Detections]]:
+    """Some of these images after others, and the detections of a model that is taught what is known of all but them:
+    what it says of an image that nobody has labelled. There must be two wholly known images at least.
+    """
+    objects, targets, pool = now.context.objects("pool"), label.targets(now, None), now.pool
+    size_px, numbers = np.stack([pool.width_px, pool.height_px], axis=1), np.flatnonzero(images)
+    for k in range(min(PARTS, len(numbers))):
+        out = np.isin(np.arange(len(pool)), numbers[k::PARTS])
+        model = build_model(now)
+        assert isinstance(model, FrozenDetector)
+        teach(model, objects, targets, (~out).astype(np.int64), now.known.background)
+        yield out, detect(model.eval(), objects, size_px, now.run.predict.min_score)
 
 
 def propose(now: Round, wanted: Int64[np.ndarray, " wanted"]) -> None:

@@ -23,6 +23,7 @@ def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, C
     def answered() -> Answered:
         found = answers.learn(now)
         now.info["answers"], now.info["unseen"] = found.answers, round(found.unseen, 4)
+        now.info["distinct"] = round(found.distinct, 4)
         now.info["chance_of_half"] = round(float(found.curve.chance(np.array([0.5]))[0]), 4)
         return found
 
@@ -30,10 +31,11 @@ def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, C
         found: np.ndarray = scored["unit"][rows] if "unit" in scored else np.zeros(len(rows), np.int64)
         return found
 
+    looks = np.array([any(one.covers for one in unit.VERDICTS.values()) for unit in now.units])
+
     def beside(rows: np.ndarray) -> np.ndarray:
         """Objects of an image that its detections leave out, of a region its share of that, of a box none."""
-        looks = [any(one.covers for one in unit.VERDICTS.values()) for unit in now.units]
-        found: np.ndarray = answered().unseen * np.array(looks)[unit_of(rows)]
+        found: np.ndarray = answered().unseen * looks[unit_of(rows)]
         inside = np.array([unit.RECTANGLE for unit in now.units])[unit_of(rows)]
         side_px = [scored["x2"][rows] - scored["x1"][rows], scored["y2"][rows] - scored["y1"][rows]]
         whole = now.pool.width_px[scored["image"][rows]] * now.pool.height_px[scored["image"][rows]]
@@ -43,6 +45,11 @@ def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, C
     @cache
     def seconds() -> np.ndarray:
         return np.array([prices.expected(now.context, name) for name in now.unit_names])
+
+    def each(rows: np.ndarray) -> np.ndarray:
+        """Seconds for a detection that is right: several may be of one object, which is drawn once."""
+        found: np.ndarray = seconds()[unit_of(rows), 1] * np.where(looks, answered().distinct, 1.0)[unit_of(rows)]
+        return found
 
     def numbers(rows: np.ndarray) -> np.ndarray:
         found = read_candidates()
@@ -57,6 +64,6 @@ def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, C
         ),
         "unseen": lambda rows: np.zeros(len(rows)) if now.run.reads_objects else beside(rows),
         "look_seconds": lambda rows: seconds()[unit_of(rows), 0] + seconds()[unit_of(rows), 1] * beside(rows),
-        "object_seconds": lambda rows: seconds()[unit_of(rows), 1],
+        "object_seconds": each,
         "budget_seconds": lambda _: now.budget if now.budget_unit == "seconds" else float("inf"),
     }
