@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from labelwise import catalog
+from labelwise.api import heads
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import to_json
 from labelwise.types.queries import plain_number, shown
@@ -17,10 +18,10 @@ SUM_TOLERANCE = 1e-3
 
 
 class Rows:
-    """The rows of a table of boxes: `image` [n] is the pool number of each."""
+    """The rows of a table of boxes: `image` [n] is the pool number of each; `head`: what their class scores are."""
 
-    def __init__(self, where: str, image: Any, pool: Pool, per_image: bool = False) -> None:
-        self.where, self.pool, self.per_image = where, pool, per_image
+    def __init__(self, where: str, image: Any, pool: Pool, per_image: bool = False, head: str = heads.SOFTMAX) -> None:
+        self.where, self.pool, self.per_image, self.head = where, pool, per_image, head
         self.image = self._numbers(image)
 
     def __len__(self) -> int:
@@ -89,21 +90,28 @@ class Rows:
 
     def distributions(
         self, values: np.ndarray, n_classes: int, name: str = "probs", which: np.ndarray | None = None
-    ) -> Float32[np.ndarray, "n C"]:
-        """Distributions over the classes; only the rows of `which` are looked at, the others become even."""
+    ) -> tuple[Float32[np.ndarray, "n C"], Float32[np.ndarray, " n"]]:
+        """Distributions over the classes, and the largest number that the head gave; only the rows of `which` are
+        looked at, the others become even.
+        """
         values = values.reshape(0, n_classes) if values.size == len(self) == 0 else values
         self._shape(name, values, (len(self), n_classes))
         which = np.ones(len(self), bool) if which is None else which
         self._refuse(which & ~np.isfinite(values).all(axis=1), name, values, "finite numbers")
         self._refuse(which & (values < 0).any(axis=1), name, values, "no negative probability")
+        if self.head == heads.SIGMOID:
+            self._refuse(which & (values > 1 + 1e-6).any(axis=1), name, values, "sigmoids, 0 to 1")
+            found = heads.distribution(np.where(which[:, None], values, 0))
+            return found, np.minimum(values, 1).max(axis=1, initial=0).astype(np.float32)
         total = values.sum(axis=1)
         off = which & (np.abs(total - 1) > SUM_TOLERANCE)
         if off.any():
             wrong = f"{name} (they sum to {total[off.argmax()]:.4g})"
-            self._refuse(off, wrong, values, "a distribution over the classes that sums to 1, without background")
+            expected = "a distribution over the classes that sums to 1, without background"
+            self._refuse(off, wrong, values, f'{expected} (of a head of sigmoids: open(..., head="sigmoid"))')
         even = 1 / max(n_classes, 1)
-        found = np.where(which[:, None], values / np.where(which, total, 1)[:, None], even)
-        return np.asarray(found, np.float32)
+        found = np.where(which[:, None], values / np.where(which, total, 1)[:, None], even).astype(np.float32)
+        return found, found.max(axis=1, initial=0)
 
     def shares(self, name: str, values: np.ndarray, *, views: bool = False) -> Float32[np.ndarray, "*V n"]:
         """Numbers in [0, 1], one per row (of `views` V per row, as [V, n])."""

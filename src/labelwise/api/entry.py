@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise import config, files, loop
-from labelwise.api import arguments
+from labelwise.api import arguments, heads
 from labelwise.api.project import Project
 from labelwise.data import frames, image_list, listing, video
 from labelwise.project import opening
@@ -28,6 +28,7 @@ def open(  # noqa: A001 (the public name)
     split: str | None = None,
     image_size_px: int = 640,
     given: str | None = None,
+    head: str = "softmax",
 ) -> Project:
     """Opens the project in `folder`, or makes it.
 
@@ -43,11 +44,13 @@ def open(  # noqa: A001 (the public name)
         image_size_px: the longest side at which `predict` shows an image to the detector.
         given: what annotations that come with the images are, for a new project: "complete", "partial", "all" or
             "empty" (`labelwise config data.given`); None: they are not looked at.
+        head: what the detector's `probs` are: "softmax" (distributions over the classes, without background) or
+            "sigmoid" (a probability of its own for each class, see `labelwise.api.heads`). Say it whenever you open it.
 
     Raises:
         LabelwiseError: there is no project and no images; other images or classes than those of the project.
     """
-    place = Path(folder)
+    place, head = Path(folder), heads.known(head)
     listed = None if images is None or isinstance(images, str | Path) else list(images)
     if not (place / "run.toml").exists():
         if images is None:
@@ -68,7 +71,7 @@ def open(  # noqa: A001 (the public name)
     opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
     loop.begin(opened)
-    return Project(opened)
+    return Project(opened, head)
 
 
 def _format(root: Path) -> str:

@@ -3,7 +3,8 @@
 A form is one of:
 
 * columns: a dict with `image` [n] (names in the pool, or pool numbers) and the columns below;
-* one dict per image: a list in the order of the pool, or a dict by image name;
+* one dict per image: a list in the order of the pool, or a dict by image name; in place of a dict the object that
+  Ultralytics or supervision give (`result_objects`);
 * a Parquet file with a row per box: `image`, `x1 y1 x2 y2`, and the columns below (`probs`, `features` as lists);
 * a folder of shards that labelwise wrote, or a `Detections` table;
 * features of the images alone, as an array [images, D] or `{"image_features": array}`: no box is known then, and
@@ -14,6 +15,8 @@ classes, without background) or `scores` [n] and `labels` [n] (numbers or names)
 `features` [n, D], `tightness` [n], and what V augmented views said of each box: `view_iou` [V, n], `view_scores`
 [V, n], `view_probs` [V, n, C] (in a Parquet file every row has a list of V). Columns may come with `image_features`
 [images, D], one row per image of the pool.
+
+`probs` and `view_probs` of a head of sigmoids are told by `head="sigmoid"` (`heads`).
 
 Without `probs` the distribution is what the confidence alone tells: the label has it (at least an even share), the
 other classes share the rest. Entropy and margin then rank by confidence.
@@ -32,18 +35,21 @@ from jaxtyping import Float32, Int64
 
 from labelwise import catalog, files
 from labelwise.api.checks import Rows, array, to_float32
+from labelwise.api.heads import SOFTMAX
+from labelwise.api.result_objects import columns as columns_of
 from labelwise.types import Detections, ImageOutputs, LabelwiseError, Pool, Views, offsets_of
 from labelwise.types.queries import shown
 
 CORNERS = ("x1", "y1", "x2", "y2")
 VIEWS = ("view_iou", "view_scores", "view_probs")
 COLUMNS = {"boxes", "scores", "labels", "probs", "features", "tightness", "image_features", *VIEWS}
+COLUMNS_OF_A_BOX = frozenset(COLUMNS - {"boxes", "image_features"})
 OVERHANG_PX = 1.0
 """How far a box may lie outside its image: rounding, which is clipped. More is an error."""
 
 
-def read(predictions: Any, pool: Pool) -> Detections:
-    """The predictions as a table sorted by image, within an image by falling confidence.
+def read(predictions: Any, pool: Pool, head: str = SOFTMAX) -> Detections:
+    """The predictions as a table sorted by image, within an image by falling confidence. `head`: see `heads`.
 
     Raises:
         LabelwiseError: an unknown image or column, a number that is not finite, a box without area or outside its
@@ -53,23 +59,23 @@ def read(predictions: Any, pool: Pool) -> Detections:
         path = Path(predictions)
         if _is_folder(path):
             return _check(files.read_detections(path).of_classes(len(pool.classes)), pool)
-        return _table(_parquet(path), pool, str(path))
+        return _table(_parquet(path), pool, str(path), head)
     if isinstance(predictions, Detections):
         return _check(predictions, pool)
     if are_features(predictions):
         features = predictions["image_features"] if isinstance(predictions, Mapping) else predictions
         return _without_boxes(features, pool)
     if isinstance(predictions, Mapping) and not ("boxes" in predictions or "image" in predictions):
-        return _table(_join(list(predictions.items())), pool, "predictions", per_image=True)
+        return _table(_join(list(predictions.items())), pool, "predictions", head, per_image=True)
     if isinstance(predictions, Mapping):
-        return _table(dict(predictions), pool, "predictions")
+        return _table(dict(predictions), pool, "predictions", head)
     if isinstance(predictions, Sequence):
         if len(predictions) != len(pool):
             raise LabelwiseError(
                 f"predictions: a list of {len(predictions)} images; expected one entry for each of the {len(pool)} "
                 "images of the pool, in its order (project.images). For some images give a dict by image name"
             )
-        return _table(_join(list(enumerate(predictions))), pool, "predictions", per_image=True)
+        return _table(_join(list(enumerate(predictions))), pool, "predictions", head, per_image=True)
     raise LabelwiseError(
         f"predictions: got {type(predictions).__name__}; expected a dict of columns, a list or dict with one entry per "
         "image, the path of a Parquet file, or Detections"
@@ -141,7 +147,8 @@ def _join(images: list[tuple[Any, Any]]) -> dict[str, Any]:
     parts: dict[str, list[np.ndarray]] = {}
     where: list[Any] = []
     names: set[str] | None = None
-    for key, entry in images:
+    for key, said in images:
+        entry = columns_of(said, COLUMNS_OF_A_BOX, f"predictions of image {key!r}")
         if not isinstance(entry, Mapping) or "boxes" not in entry:
             raise LabelwiseError(f"predictions of image {key!r}: expected a dict with boxes and probs, or scores")
         boxes = array(entry["boxes"])
@@ -172,7 +179,7 @@ def _joined(name: str, values: list[np.ndarray]) -> np.ndarray:
         raise LabelwiseError(f"predictions: {name} of the images do not go together: {error}") from None
 
 
-def _table(columns: dict[str, Any], pool: Pool, where: str, per_image: bool = False) -> Detections:
+def _table(columns: dict[str, Any], pool: Pool, where: str, head: str, per_image: bool = False) -> Detections:
     unknown = set(columns) - COLUMNS - {"image"} | (set(columns) & {"image_features"} if per_image else set())
     if unknown:
         first = min(map(str, unknown))
@@ -180,13 +187,12 @@ def _table(columns: dict[str, Any], pool: Pool, where: str, per_image: bool = Fa
     for name in ("image", "boxes"):
         if name not in columns:
             raise LabelwiseError(f"{where}: no column {name!r}; expected image, boxes, and probs, or scores and labels")
-    rows = Rows(where, columns["image"], pool, per_image)
+    rows = Rows(where, columns["image"], pool, per_image, head)
     boxes = rows.boxes(array(columns["boxes"]), OVERHANG_PX)
     n_classes = len(pool.classes)
     if "probs" in columns:
-        probs = rows.distributions(array(columns["probs"]), n_classes)
-        said = array(columns["scores"]) if "scores" in columns else probs.max(axis=1, initial=0)
-        scores = rows.shares("scores", said)
+        probs, largest = rows.distributions(array(columns["probs"]), n_classes)
+        scores = rows.shares("scores", array(columns["scores"]) if "scores" in columns else largest)
         if "labels" in columns:
             rows.same_labels(rows.classes(columns["labels"]), probs)
     else:
@@ -258,11 +264,12 @@ def _views(columns: Mapping[str, Any], rows: Rows, n_classes: int) -> Views | No
         raise LabelwiseError(
             f"{rows.where}: view_probs has shape {said.shape}; expected ({v}, {len(rows)}, {n_classes})"
         )
-    probs = np.stack([rows.distributions(one, n_classes, "view_probs", iou[k] > 0) for k, one in enumerate(said)])
+    read = [rows.distributions(one, n_classes, "view_probs", iou[k] > 0) for k, one in enumerate(said)]
+    probs, largest = (np.stack(column) for column in zip(*read, strict=True))
     if "view_scores" in columns:
         scores = rows.shares("view_scores", np.atleast_2d(array(columns["view_scores"])), views=True)
     else:
-        scores = np.where(iou > 0, probs.max(axis=2), 0).astype(np.float32)
+        scores = np.where(iou > 0, largest, 0).astype(np.float32)
     if scores.shape != iou.shape:
         raise LabelwiseError(f"{rows.where}: view_scores has shape {scores.shape}; expected {iou.shape}")
     return Views(_names(v), probs, scores, iou)

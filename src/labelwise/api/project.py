@@ -20,6 +20,7 @@ from labelwise.api import arguments, reply, rounds
 from labelwise.api import predictions as foreign
 from labelwise.api.arguments import Method
 from labelwise.api.checks import check_metrics, whole_number
+from labelwise.api.heads import SOFTMAX, Distributions
 from labelwise.api.reply import Corners
 from labelwise.api.stream import stream
 from labelwise.api.target import Target, per_image
@@ -39,8 +40,8 @@ from labelwise.types.queries import shown
 class Project:
     """An opened project. One process at a time asks; people may answer meanwhile by `labelwise serve`."""
 
-    def __init__(self, opened: Context) -> None:
-        self._context = opened
+    def __init__(self, opened: Context, head: str = SOFTMAX) -> None:
+        self._context, self._head = opened, head
         self._seen: dict[int | None, Query] = {}
 
     @property
@@ -135,7 +136,7 @@ class Project:
         every = self.pool.clips is not None if wholly_labelled is None else wholly_labelled
         wanted = np.arange(len(self.pool)) if every else np.flatnonzero(~covered)
         found, summary = predict_detections(
-            model,
+            model if self._head == SOFTMAX else Distributions(model),
             images,
             wanted,
             n_images=len(self.pool),
@@ -193,7 +194,7 @@ class Project:
             run = arguments.run_of_videos(self._context.run, every_frames, tracks, self.pool)
             if predictions is None:
                 return rounds.ask_at_random(self._context, budget, run)
-            table = foreign.read(predictions, self.pool)
+            table = foreign.read(predictions, self.pool, self._head)
             alone = foreign.are_features(predictions)
             score = score or ("random" if alone else "entropy" if table.views is None else "consistency")
             if alone:
@@ -321,7 +322,7 @@ class Project:
         stored = Round(self._context, self.round).folder.predictions()
         if predictions is None and stored.is_dir():
             predictions = stored
-        table = None if predictions is None else foreign.read(predictions, self.pool)
+        table = None if predictions is None else foreign.read(predictions, self.pool, self._head)
         arguments.check_inputs("labels", policy, table)
         run = arguments.run_with_policy(
             self._context.run,

@@ -97,8 +97,17 @@ def each(work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
 
 def probe(path: Path) -> Header:
     """Size and kind of an image from its header, without decoding a pixel."""
+    return _header(path, path)
+
+
+def header_of(content: bytes, where: Path) -> Header:
+    """The same of an image file that is in memory; `where` names it in errors."""
+    return _header(BytesIO(content), where)
+
+
+def _header(source: Path | BinaryIO, where: Path) -> Header:
     try:
-        with _open(path) as image:
+        with _open(source) as image:
             turn = _orientation(image)
             width, height = image.size
             if turn >= 5 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL swaps a TIFF's size itself
@@ -107,7 +116,7 @@ def probe(path: Path) -> Header:
     except MemoryError:
         raise
     except Exception as error:  # PIL's parsers raise nearly anything on broken bytes
-        raise _unreadable(path, error) from error
+        raise _unreadable(where, error) from error
 
 
 def load(path: Path, *, at_least_px: int | None = None) -> UInt8[np.ndarray, "H W 3"]:

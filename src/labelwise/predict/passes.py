@@ -179,7 +179,13 @@ class Passes:
                 bad, offsets, images, f"{key} that are not finite; the model has diverged or its weights are broken"
             )
         off: np.ndarray = np.abs(probs.sum(axis=1) - 1) > 1e-3
-        _refuse(off, offsets, images, "probs that do not sum to 1; a model must normalise them over its classes")
+        _refuse(
+            off,
+            offsets,
+            images,
+            "probs that do not sum to 1; a model must normalise them over its classes, or "
+            'say that its head is of sigmoids (labelwise.open(..., head="sigmoid"))',
+        )
         if "tightness" in keep and "tightness" not in said[0]:
             raise LabelwiseError(
                 "predict: the model tells no tightness, as it has neither anchors nor proposals; take "

@@ -1,0 +1,142 @@
+"""Tables of Hugging Face `datasets` on disk, by pyarrow alone: images and objects (machinery of `datasets`).
+
+A table is a file of Arrow record batches that is mapped into memory: what is not looked at is not read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from labelwise.data import image_reader
+from labelwise.types import LabelwiseError
+
+BOXES = ("bbox", "bboxes", "boxes", "box")
+CLASSES = ("category", "categories", "category_id", "label", "labels", "class", "classes")
+CROWDS = ("iscrowd", "is_crowd", "crowd", "difficult")
+
+
+def table_of(path: Path) -> pa.Table:
+    """The table of a file.
+
+    Raises:
+        LabelwiseError: it is none.
+    """
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            head = mapped.read(6)
+            mapped.seek(0)
+            opened = pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream
+            return opened(mapped).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise LabelwiseError(f"{path}: cannot be read as an Arrow file ({error}). Save the data set again.") from None
+
+
+class Pictures:
+    """`Pool.frames` of images inside tables: `pictures(i)` is image i, RGB as displayed.
+
+    `row[i]` is its row in file `file[i]`. Threads and processes may share it; each process maps the files itself.
+    """
+
+    def __init__(self, files: Sequence[Path], column: str, file: np.ndarray, row: np.ndarray) -> None:
+        self.files, self.column, self.file, self.row = tuple(files), column, file, row
+        self._tables: dict[int, pa.ChunkedArray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __call__(self, image: int) -> UInt8[np.ndarray, "height width 3"]:
+        content, where = self.content(image)
+        return image_reader.load(where) if content is None else image_reader.decode(content, where)
+
+    def content(self, image: int) -> tuple[bytes | None, Path]:
+        """The bytes of an image's file, or None where it lies elsewhere; and what to call it."""
+        k, row = int(self.file[image]), int(self.row[image])
+        with self._lock:
+            if k not in self._tables:
+                self._tables[k] = table_of(self.files[k])[self.column]
+            column = self._tables[k]
+        said = column[row].as_py() or {}
+        path = Path(said.get("path") or f"{self.files[k].name}#{row:06d}")
+        if said.get("bytes") is None:
+            return None, path if path.is_absolute() else self.files[k].parent / path
+        return said["bytes"], self.files[k].parent / f"{self.files[k].name}#{row:06d}"
+
+    def header(self, image: int) -> image_reader.Header:
+        """Size and kind of an image."""
+        content, where = self.content(image)
+        return image_reader.probe(where) if content is None else image_reader.header_of(content, where)
+
+    def take(self, images: np.ndarray) -> Pictures:
+        """Of these images alone."""
+        return Pictures(self.files, self.column, self.file[images], self.row[images])
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Pictures, (self.files, self.column, self.file, self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects of a table: `image` is the row that each is in, `box` x, y, width, height (NaN: no four numbers),
+    `seen` which rows have a list of objects at all.
+    """
+
+    image: Int64[np.ndarray, " n"]
+    box: Float64[np.ndarray, "n 4"]
+    category: list[Any]
+    crowd: Bool[np.ndarray, " n"]
+    seen: Bool[np.ndarray, " rows"]
+    uneven: Int64[np.ndarray, " rows_uneven"]
+    """Rows with another number of classes than of boxes; their objects are left out."""
+
+
+def objects_of(table: pa.Table, place: tuple[str, ...], boxes: str, classes: str, crowds: str | None) -> Objects:
+    """The objects of all rows; `place`: the column that holds their fields, none where they are columns themselves."""
+    fields = {name: _lists(table, place, name) for name in (boxes, classes, crowds) if name is not None}
+    length = {name: pc.list_value_length(column).to_numpy(zero_copy_only=False) for name, column in fields.items()}
+    there = {name: np.where(np.isnan(n.astype(float)), -1, n).astype(np.int64) for name, n in length.items()}
+    uneven = np.any([n != there[boxes] for n in there.values()], axis=0)
+    seen = (there[boxes] >= 0) & ~uneven
+    flat = {name: pc.list_flatten(pc.if_else(pa.array(seen), column, None)) for name, column in fields.items()}
+    image = np.repeat(np.arange(len(seen)), np.where(seen, there[boxes], 0))
+    crowd = np.zeros(len(image), np.bool_)
+    if crowds is not None:
+        crowd = np.array([bool(value) for value in flat[crowds].to_pylist()], np.bool_)
+    return Objects(image, _four(flat[boxes]), flat[classes].to_pylist(), crowd, seen, np.flatnonzero(uneven))
+
+
+def _lists(table: pa.Table, place: tuple[str, ...], name: str) -> pa.Array:
+    """A field of the objects as one list per row: of a struct of lists, a list of structs, or a column of lists."""
+    column = _whole(table[place[0] if place else name])
+    if not place:
+        return column
+    if pa.types.is_struct(column.type):
+        return pc.if_else(pc.is_valid(column), pc.struct_field(column, name), None)
+    values = pc.struct_field(pc.list_flatten(column), name)
+    length = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(length)]).astype(np.int64))
+    return pc.if_else(pc.is_valid(column), pa.LargeListArray.from_arrays(offsets, values), None)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
+
+
+def _four(boxes: pa.Array) -> Float64[np.ndarray, "n 4"]:
+    """Lists of four numbers as rows; NaN where there are not four."""
+    found = np.full((len(boxes), 4), np.nan)
+    length = pc.list_value_length(boxes).to_numpy(zero_copy_only=False).astype(float)
+    four = length == 4
+    values = pc.list_flatten(boxes.filter(pa.array(four)))
+    found[four] = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, 4)
+    return found
