@@ -1,11 +1,13 @@
 """What a person notices of live updates, in a real Chromium: key to paint, and from an answer to the new queue.
 
-    LABELWISE_DATA=data python benchmarks/live_page.py --answers 100 --pairs 2      # --seed, --runs, --features
+    LABELWISE_DATA=data python benchmarks/live_page.py --answers 100 --pairs 2      # --seeds, --runs, --features
+    LABELWISE_DATA=data python benchmarks/live_page.py --answers 300 --seeds 0 1 2 3 4 --pairs 1 --think 0.3
 
 A scripted person who knows the truth answers box questions on runway debris (`fod_a_frozen`, 60 frames at the start,
 the least sure boxes first), by keys, `--think` seconds after each question is on the screen. All is as users have it:
 `labelwise serve --live`, or (way "rounds") `labelwise serve` with `labelwise run` beside it and a round every 100
-answers; from the same first model. In benchmarks/results/live_page.csv a row for each run:
+answers; from the same first model. In benchmarks/results/live_page.csv (of 300 answers live_page_300.csv) a row for
+each run; a row that is there is kept, so what was killed goes on. Differences, paired by seed, are told at the end.
 
 paint: milliseconds from the key to the frame that shows the next question. reply: of the request that stores the
 answer. queue: seconds from an answer's arrival in the ledger to the queue that a model has ranked which knows it;
@@ -16,6 +18,8 @@ on the test images, of the model that knows 100 answers and the start. load: of 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +38,7 @@ import sqlalchemy as sa
 from claims import note_of, write
 from playwright.sync_api import Page as Window
 from playwright.sync_api import sync_playwright
+from taught import paired
 
 from labelwise import loop
 from labelwise.files.round_files import STAGES
@@ -62,14 +67,41 @@ REPLIES = """() => performance.getEntriesByType("resource").filter((one) => one.
   .map((one) => one.duration)"""
 
 
-def begin(folder: Path, given: argparse.Namespace) -> None:
+KEYS = ("pair", "way", "seed", "answers", "think_s")
+"""The columns that tell one run from another."""
+
+
+def begin(folder: Path, seed: int, given: argparse.Namespace) -> None:
     """A project whose first round the oracle has answered, and whose next ones people will."""
+    partial = folder.with_name(f"{folder.name}_partial")
+    shutil.rmtree(partial, ignore_errors=True)
     rounds = [given.each] * (given.answers // given.each)
-    settings = [f"seed={given.seed}", f"features.folder={given.features}", *SETTINGS, f"budget.per_round={rounds}"]
-    opened = opening.start(folder, "fod_a_frozen+box_random_ignore", settings)
+    settings = [f"seed={seed}", f"features.folder={given.features}", *SETTINGS, f"budget.per_round={rounds}"]
+    opened = opening.start(partial, "fod_a_frozen+box_random_ignore", settings)
     for name in STAGES:
         loop.run_next(opened, name)
     opened.project.close()
+    partial.rename(folder)
+
+
+def kept(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run that was ended before."""
+    if not path.exists():
+        return []
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return [dict(row) for row in csv.DictReader(lines)]
+
+
+def differences(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Live minus rounds of the same seed and pair, mean with its interval of 95 % (t)."""
+    by = {(row["seed"], row["pair"], row["way"]): row for row in ({k: str(v) for k, v in row.items()} for row in rows)}
+    both = [(by[seed, pair, "rounds"], row) for (seed, pair, way), row in by.items()
+            if way == "live" and (seed, pair, "rounds") in by]  # fmt: skip
+    for name in dict.fromkeys(key for row in rows for key in row if key.startswith(("ap50_", "paint_", "reply_"))):
+        pairs = [(float(base[name]), float(row[name])) for base, row in both if base.get(name) and row.get(name)]
+        if len(pairs) > 1:
+            mean, low, high = paired(*np.array(pairs).T[::-1])
+            yield f"{name}: live - rounds {mean:.2f} ({low:.2f} to {high:.2f}), {len(pairs)} pairs"
 
 
 def set_priority(server: int, nice: int) -> None:
@@ -141,7 +173,7 @@ class Person:
         return window.keyboard.press("Enter")
 
 
-def answered(folder: Path, way: str, given: argparse.Namespace) -> dict[str, Any]:
+def answered(folder: Path, way: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One row: so many answers in one way."""
     with served(folder, way, given.nice) as link, sync_playwright() as started:
         opened = opening.start(folder, None)
@@ -153,7 +185,8 @@ def answered(folder: Path, way: str, given: argparse.Namespace) -> dict[str, Any
         window.evaluate(WATCH)
         person, begun, before = Person(window, opened), time.perf_counter(), ""
         for k in range(given.answers):
-            window.locator("#file").filter(has_text="rank").filter(has_not_text=before or "\0").wait_for()
+            gone = re.compile(f"{re.escape(before)}$" if before else "(?!)")
+            window.locator("#file").filter(has_text="rank").filter(has_not_text=gone).wait_for()
             before = window.locator("#file").inner_text()
             window.wait_for_timeout(1000 * given.think)
             person.answer(person.shown())
@@ -168,7 +201,7 @@ def answered(folder: Path, way: str, given: argparse.Namespace) -> dict[str, Any
         browser.close()
     row = {
         "way": way,
-        "seed": given.seed,
+        "seed": seed,
         "answers": given.answers,
         "think_s": given.think,
         "minutes": round(minutes, 1),
@@ -215,29 +248,36 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=100)
     parser.add_argument("--each", type=int, default=100, help="answers of a round; --answers is a multiple of it")
     parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--think", type=float, default=1.0, help="seconds")
     parser.add_argument("--runs", type=Path, default=Path("runs/live_page"))
     parser.add_argument("--features", type=Path, help="where kept features are; none: below --runs")
     parser.add_argument("--nice", type=int, help="of the live run's session, where other sessions leave 10 nothing")
     parser.add_argument("--picture", type=Path, help="a screenshot in the middle of a run")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "live_page.csv")
+    parser.add_argument("--out", type=Path, help="none: results/live_page.csv, with the answers where not 100")
     given = parser.parse_args()
     given.features = (given.features or given.runs / "_features").absolute()
-    start, rows = given.runs.absolute() / f"start_{given.seed}_{given.answers}", list[dict[str, Any]]()
-    if not start.exists():
-        begin(start, given)
-    told = f"--answers {given.answers} --pairs {given.pairs} --seed {given.seed} --think {given.think:g}"
-    told += "" if given.nice is None else f" --nice {given.nice}"
-    note = note_of("live_page", None, [given.seed]).replace("claims.py live_page --seeds 1", f"live_page.py {told}")
-    for pair in range(given.pairs):
-        for way in ("rounds", "live"):
-            folder = given.runs.absolute() / f"{way}_{given.seed}_{pair}"
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(start, folder)
-            rows.append({"pair": pair} | answered(folder, way, given))
-            print(rows[-1], flush=True)
-            write(given.out, rows, note)
+    own = "" if given.answers == 100 else f"_{given.answers}"
+    out = given.out or HERE / "results" / f"live_page{own}.csv"
+    rows = kept(out)
+    done = {tuple(str(row[key]) for key in KEYS) for row in rows}
+    told = f"--answers {given.answers} --seeds {' '.join(map(str, given.seeds))} --pairs {given.pairs}"
+    told += f" --think {given.think:g}" + ("" if given.nice is None else f" --nice {given.nice}")
+    note = note_of("live_page", None, given.seeds)
+    note = note.replace(f"claims.py live_page --seeds {len(given.seeds)}", f"live_page.py {told}")
+    for seed, pair, way in itertools.product(given.seeds, range(given.pairs), ("rounds", "live")):
+        if (str(pair), way, str(seed), str(given.answers), str(given.think)) in done:
+            continue
+        start = given.runs.absolute() / f"start_{seed}_{given.answers}"
+        if not start.exists():
+            begin(start, seed, given)
+        folder = given.runs.absolute() / f"{way}_{seed}_{pair}"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(start, folder)
+        rows.append({"pair": pair} | answered(folder, way, seed, given))
+        print(rows[-1], flush=True)
+        write(out, rows, note)
+    print(*differences(rows), sep="\n")
 
 
 if __name__ == "__main__":

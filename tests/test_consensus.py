@@ -200,8 +200,9 @@ def test_advice_on_another_opinion_needs_predictions_and_several_answers(project
     ledger = project.ledger
     queries = box_queries(ledger, 12)
     run = SimpleNamespace(
-        rounds=2, classifies=False, query=SimpleNamespace(threshold=0.1), ask=SimpleNamespace(merge=MAJORITY)
-    )
+        rounds=2, classifies=False, query=SimpleNamespace(threshold=0.1), ask=SimpleNamespace(merge=MAJORITY),
+        predict=SimpleNamespace(proposals=None),
+    )  # fmt: skip
     opened: Any = SimpleNamespace(project=project, pool=small_pool(), run=run, known=lambda: known(project))
     for k, query in enumerate(queries):
         says(ledger, query, "Ada", "object", (A, k % 2))
@@ -217,6 +218,8 @@ def test_advice_on_another_opinion_needs_predictions_and_several_answers(project
     again, new = another_opinion.shares(opened, 2) or (0, 0)
     assert (again, new) == (0, 2), "what nobody has looked at, and the model is unsure of, comes first"
     assert another_opinion.lines(opened)[0].startswith("Of the next 14 answers 12 would")
+    run.predict = SimpleNamespace(proposals="yolox_nano", proposal_rounds=1)
+    assert another_opinion.lines(opened) == [], "what was proposed is no model's word"
 
 
 def test_of_whole_images_where_nobody_missed_an_object_there_is_nothing_to_advise(project: Project) -> None:
@@ -226,7 +229,9 @@ def test_of_whole_images_where_nobody_missed_an_object_there_is_nothing_to_advis
         np.array([0.6], np.float32), np.zeros((1, 0), np.float32),
     )  # fmt: skip
     files.write_detections(files.round_files.RoundFolder(project.round_folder(2)).predictions(), found)
-    run = SimpleNamespace(rounds=3, classifies=False, query=SimpleNamespace(threshold=0.1))
+    run = SimpleNamespace(
+        rounds=3, classifies=False, query=SimpleNamespace(threshold=0.1), predict=SimpleNamespace(proposals=None)
+    )
     opened: Any = SimpleNamespace(project=project, pool=small_pool(), run=run, known=lambda: known(project))
     assert another_opinion.lines(opened) == []
     items = merge_items.items_of(several_answers.read(project.ledger, least=1), 2)

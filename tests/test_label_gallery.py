@@ -179,18 +179,29 @@ def test_people_who_differ_are_found_and_merged_labels_shown(site: Any) -> None:
     assert labels.labels[labels.image == 0].tolist() == [0], "a correction stands against a majority"
 
 
-def test_what_the_model_doubts_comes_first(site: Any) -> None:
-    opened, owner, queries = started(site)
+def with_doubts(site: Any, *settings: str) -> tuple[Context, Browser, list[Query]]:
+    """The model of round 1 takes the cat for a dog."""
+    opened, owner, queries = started(site, *settings)
     boxes = np.array([queries[0].box, queries[1].box, FAR], np.float32)
     probs = np.array([[0.1, 0.9], [0.2, 0.8], [0.9, 0.1]], np.float32)
     offsets = np.array([0, 1, 3, 3, 3, 3, 3])
     found = Detections(offsets, boxes, probs, np.full(3, 0.9, np.float32), probs[:, :0])
     files.write_detections(Round(opened, 1).folder.predictions(), found)
+    return opened, owner, queries
+
+
+def test_what_the_model_doubts_comes_first(site: Any) -> None:
+    _, owner, _ = with_doubts(site)
     [cat] = listed(owner, "doubtful=true")
     assert cat["label"] == 0 and cat["doubt"] == {"kind": "swapped", "doubt": pytest.approx(0.81), "likely": 1}
     assert [item["doubt"] is None for item in listed(owner)] == [True, False]
     correct(owner, change(cat, "object", box=cat["box"], label=0))
     assert listed(owner, "doubtful=true") == [], "a label that was looked at is not doubted again"
+
+
+def test_what_was_proposed_before_there_was_a_model_doubts_nothing(site: Any) -> None:
+    _, owner, _ = with_doubts(site, "predict.proposals=yolox_nano")
+    assert listed(owner, "doubtful=true") == [] and [item["doubt"] for item in listed(owner)] == [None, None]
 
 
 def test_a_class_of_a_whole_image_is_corrected(site: Any) -> None:

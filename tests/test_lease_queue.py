@@ -146,3 +146,12 @@ def test_an_answer_that_fails_takes_no_place_in_the_queue(tmp_path: Path) -> Non
         futures[2].result(30)
     assert len(ledger.verdicts(1)) == 2
     ledger.close()
+
+
+def test_a_window_that_came_before_the_questions_gets_the_first_of_them(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path / "ledger.sqlite", 0)
+    leases = Leases(ledger, 10.0, 1)
+    assert leases.take("Ada", "window-1", 0.0, most=3) == [], "the round asks, and its questions are not there yet"
+    ledger.add_queries(1, [Query(1, k, "a.jpg", "box", (1.0, 2.0, 40.0, 20.0), 0) for k in range(4)])
+    assert [one.query.rank for one in leases.take("Ada", "window-1", 0.5, most=3)] == [0, 1, 2]
+    ledger.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelwise import files
-from labelwise.files.round_files import RoundFolder
 from labelwise.ledger import several_answers
 from labelwise.ledger.several_answers import Said
 from labelwise.merge._another_opinion import worth
@@ -24,13 +22,12 @@ def shares(context: Context, answers: int = ANSWERS) -> tuple[int, int] | None:
     """Of the next `answers`, if each goes where it is worth most: other opinions, and new questions. None: too little
     is known (no question with several answers, or no predictions).
     """
-    project, one_class = context.project, context.run.classifies
-    rounds = [k for k in range(context.run.rounds) if RoundFolder(project.round_folder(k)).predictions().exists()]
-    said = several_answers.read(project.ledger, least=1)
+    one_class = context.run.classifies
+    rounds = [now for k in range(context.run.rounds) if (now := Round(context, k)).model_looked]
+    said = several_answers.read(context.project.ledger, least=1)
     if not rounds or not len(said.queries):
         return None
-    found = files.read_detections(RoundFolder(project.round_folder(rounds[-1])).predictions(), ())
-    found = found.of_images(len(context.pool)).of_classes(len(context.pool.classes))
+    found = rounds[-1].detections().of_classes(len(context.pool.classes))
     rows = candidates(found, context.known(), threshold=0.0 if one_class else context.run.query.threshold)
     both, _, _ = _worth(context, said, found.take(np.flatnonzero(rows)))
     if both is None:

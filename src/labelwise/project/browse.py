@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import sqlalchemy as sa
 
-from labelwise import files
-from labelwise.files.round_files import RoundFolder
 from labelwise.ledger import labels_said, several_answers
 from labelwise.ledger import schema as t
 from labelwise.ledger.agreement import says_the_same
@@ -23,6 +21,7 @@ from labelwise.ledger.labels_said import Which
 from labelwise.ledger.several_answers import Said
 from labelwise.project import consensus, doubts
 from labelwise.project.context import Context
+from labelwise.project.round import Round
 from labelwise.types import Answer
 from labelwise.types.overlap import iou_matrix
 
@@ -121,13 +120,13 @@ class Browse:
         return {**said, "image": {"number": number, "name": said["image"], "size": size}, "doubt": doubt}
 
     def _view(self, connection: sa.Connection) -> _View:
-        run, project = self._context.run, self._context.project
+        run = self._context.run
         newest = [sa.select(sa.func.max(table.c.id)) for table in (t.answers, t.annotation_table)]
         newest += [
             sa.select(sa.func.count()).select_from(t.withdrawn),
             sa.select(sa.func.count()).select_from(t.unavailable),
         ]
-        predicted = [k for k in range(run.rounds) if RoundFolder(project.round_folder(k)).predictions().exists()]
+        predicted = [k for k in range(run.rounds) if Round(self._context, k).model_looked]
         state = (*(connection.execute(one).scalar() for one in newest), tuple(predicted), len(self._context.pool))
         with self._lock:
             if self._last is None or self._last[0] != state:
@@ -149,8 +148,7 @@ class Browse:
                 merged[found.items.said.queries[query].id or 0].append((box, label))
         doubtful = None
         if predicted:
-            said = files.read_detections(RoundFolder(context.project.round_folder(predicted[-1])).predictions(), ())
-            said = said.of_images(len(pool)).of_classes(len(pool.classes))
+            said = Round(context, predicted[-1]).detections().of_classes(len(pool.classes))
             doubtful = doubts.doubts(
                 ledger, pool, context.known(), said, one_class=run.classifies,
                 merged=run.ask.merge.name != consensus.FIRST,

@@ -109,6 +109,11 @@ class Round:
             return False
         return self.number <= rule.proposal_rounds or not self.before.folder.checkpoint().exists()
 
+    @property
+    def model_looked(self) -> bool:
+        """Whether a model of the project has looked at the pool: what is proposed is no model's word."""
+        return self.number > 0 and not self.proposed and self.folder.predictions().exists()
+
     def title(self, what: str) -> str:
         """The text of a progress bar."""
         return f"round {self.number}: {what}"

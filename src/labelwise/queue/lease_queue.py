@@ -260,7 +260,7 @@ class LeaseQueue:
             rows = self._search(connection, search, where | {"start": 0})
         if not like:
             end = None if rows else connection.execute(_LAST, {"asking": round_number}).scalar()
-            self._from[key] = rows[0]["rank"] if rows else (end or 0) + 1
+            self._from[key] = rows[0]["rank"] if rows else 0 if end is None else end + 1  # None: it has none yet
         return [*tests, *rows]
 
     def _search(

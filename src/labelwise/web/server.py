@@ -314,9 +314,7 @@ def _for_the_owner(app: FastAPI, page: Page) -> None:
 
     @app.get("/api/owner/overview")
     def whole(_person: Owner) -> dict[str, Any]:
-        paths = {getattr(route, "path", "") for route in app.routes}
-        more = {"gallery": "/gallery" in paths, "live": "/api/live" in paths}
-        return overview(page.context) | {"people": page.people.everyone(), "has": more}
+        return overview(page.context) | {"people": page.people.everyone()}
 
     @app.get("/api/live")
     def live_(_person: Owner) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // The person's own password, and the way out.
 import { post } from "./api.js";
-import { t } from "./texts.js";
+import { said, t } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -36,7 +36,7 @@ export function account(me, { message, leaving, failed }) {
       $("account").close();
       message(t("Your password is set: enter as {name} at {address}", { name: me.name, address: `${location.origin}/enter` }));
     } catch (problem) {
-      $("password-problem").textContent = problem.message;
+      $("password-problem").textContent = said(problem.message);
       $("new-password").focus();
     } finally { sending = false; }
   }

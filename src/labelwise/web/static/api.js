@@ -1,8 +1,12 @@
 // Talks to the server: JSON with the session's CSRF token, and an outbox that keeps an answer until it is stored.
+import { t } from "./texts.js";
 
 export class Refused extends Error {
   constructor(status, message, stands = false) { super(message); Object.assign(this, { status, stands }); }
 }
+
+/** No reply came. */
+export class Unreachable extends Error {}
 
 let csrf = "", told = () => {};
 
@@ -17,9 +21,9 @@ async function reach(path, how) {
     const reply = await fetch(path, how);
     told(reply.status !== 502 && reply.status !== 504); // what a proxy says of a server that is gone
     return reply;
-  } catch (problem) {
+  } catch {
     told(false);
-    throw problem;
+    throw new Unreachable(t("The server cannot be reached. Try again in a moment"));
   }
 }
 
@@ -37,7 +41,7 @@ export async function post(path, body, keepalive = false) {
 }
 
 async function read(reply) {
-  const found = await reply.json().catch(() => ({ error: `the server said ${reply.status}` }));
+  const found = await reply.json().catch(() => ({ error: t("the server said {status}", { status: reply.status }) }));
   if (!reply.ok) throw new Refused(reply.status, found.error, found.stands);
   return found;
 }

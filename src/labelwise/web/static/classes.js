@@ -1,6 +1,6 @@
 // The owner's question before a class is added: what does everything that was looked over so far say of it?
 import { post } from "./api.js";
-import { t } from "./texts.js";
+import { said, t } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -17,7 +17,7 @@ export function asked(name, kind) {
       try {
         await post("/api/owner/classes", { name, none_so_far: $("add-none").checked });
         dialog.close("added");
-      } catch (problem) { $("add-problem").textContent = problem.message; }
+      } catch (problem) { $("add-problem").textContent = said(problem.message); }
     };
     $("add-back").onclick = () => dialog.close("");
     dialog.onclose = () => { done(dialog.returnValue === "added"); dialog.returnValue = ""; };

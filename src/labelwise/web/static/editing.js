@@ -8,7 +8,7 @@ import { colourOf } from "./colours.js";
 import { current, draws, nameOf, state, url } from "./state.js";
 import { failed } from "./standing.js";
 import { list } from "./class_list.js";
-import { count, t } from "./texts.js";
+import { count, said, t } from "./texts.js";
 import { look, showBoxes } from "./view.js";
 import { lend } from "./actions.js";
 
@@ -37,7 +37,7 @@ function offered(query, { offers, waits, problem }) {
   const overlaps = ({ box: [a, b, c, d] }) => a < query.box[2] && c > query.box[0] && b < query.box[3] && d > query.box[1];
   stage.suggest(query.kind === "box" ? offers.filter(overlaps) : offers);
   history.note(true);
-  query.waits = waits && !problem ? t("Looking for suggestions (the motion of this film is being computed) …") : problem;
+  query.waits = waits && !problem ? t("Looking for suggestions (the motion of this film is being computed) …") : said(problem);
   described();
   if (wish === query && !film.waiting) { wish = null; lend(query); }
 }

@@ -1,6 +1,6 @@
 // Turns the secret of an invitation link, or a name and its password, into a session. The secret is removed from the
 // address bar.
-import { t, translate } from "./texts.js";
+import { said, t, translate } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 translate(document.body);
@@ -11,7 +11,7 @@ addEventListener("hashchange", () => location.reload()); // another link, opened
 async function send(path, body) {
   const reply = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })
     .catch(() => { throw new Error(t("The server cannot be reached. Try again in a moment")); });
-  if (!reply.ok) throw new Error((await reply.json().catch(() => ({ error: `the server said ${reply.status}` }))).error);
+  if (!reply.ok) throw new Error((await reply.json().catch(() => ({ error: t("the server said {status}", { status: reply.status }) }))).error);
   location.replace("/");
 }
 
@@ -30,12 +30,12 @@ $("login").addEventListener("submit", async (event) => {
   try {
     await send("/api/login", { name: $("name").value.trim(), password: $("password").value });
   } catch (problem) {
-    $("refused").textContent = problem.message;
+    $("refused").textContent = said(problem.message);
     $("refused").hidden = false;
     $("password").select();
     sending = false;
   }
 });
 
-if (secret) send("/api/enter", { secret }).catch((problem) => ask(`${problem.message}.`));
+if (secret) send("/api/enter", { secret }).catch((problem) => ask(`${said(problem.message)}.`));
 else ask(t("Open the invitation link that you were sent; it ends in # and a long word."));

@@ -2,11 +2,13 @@
 // Everything from data is text, never HTML.
 import { Refused, get, login, post } from "./api.js";
 import { Editor } from "./editor.js";
+import { failed, message } from "./problems.js";
+import { count, said as told, t, translate } from "./texts.js";
 
 const IDLE_MS = 60_000; // a longer pause is no labelling time
 const FILTERS = ["label", "verdict", "origin", "round", "agreement"];
 const $ = (id) => document.getElementById(id);
-const nameOf = (k) => me.classes[k] ?? `class ${k}`;
+const nameOf = (k) => me.classes[k] ?? t("class {k}", { k });
 const keyOf = (k) => (k < 9 ? String(k + 1) : k === 9 ? "0" : "");
 const classifies = () => me.kind === "class";
 
@@ -29,16 +31,6 @@ function active() {
   clock.last = now;
 }
 
-let timer = 0;
-function message(text, for_ms = 6000) {
-  clearTimeout(timer);
-  $("message").hidden = !text;
-  $("message").textContent = text;
-  if (for_ms) timer = setTimeout(() => message("", 0), for_ms);
-}
-
-const failed = (problem) => message(problem.message, 12_000);
-
 // ---- which labels
 
 function wanted() {
@@ -54,16 +46,16 @@ function options(id, first, rows, text) {
   $(id).value = [...$(id).options].some((option) => option.value === before) ? before : "";
 }
 
-const WORDS = { background: "no object", duplicate: "labelled twice", skipped: "skipped", all: "nothing in here" };
-const person = (origin) => origin.replace(/^person /, "");
-const inRound = (round) => (Number(round) < 0 ? "before the first" : `round ${round}`);
+const WORDS = { background: t("no object"), duplicate: t("labelled twice"), skipped: t("skipped"), all: t("nothing in here") };
+const person = (origin) => (origin.startsWith("person ") ? origin.slice("person ".length) : told(origin));
+const inRound = (round) => (Number(round) < 0 ? t("before the first") : t("round {round}", { round }));
 
 async function filters() {
   const found = await get("/api/owner/labels/filters");
-  options("label", "all", found.label, (k) => nameOf(k));
-  options("verdict", "labels", found.verdict, (word) => WORDS[word] ?? word);
-  options("origin", "anybody", found.origin, person);
-  options("round", "all", found.round, inRound);
+  options("label", t("all"), found.label, (k) => nameOf(k));
+  options("verdict", t("labels"), found.verdict, (word) => WORDS[word] ?? word);
+  options("origin", t("anybody"), found.origin, person);
+  options("round", t("all"), found.round, inRound);
 }
 
 async function load(from = start) {
@@ -82,7 +74,7 @@ async function load(from = start) {
 /** Marks that were not sent are not lost by a filter or another page. */
 function free() {
   if (!marks.size) return true;
-  message(`${marks.size} mark${marks.size > 1 ? "s are" : " is"} not sent: S sends, Escape forgets ${marks.size > 1 ? "them" : "it"}.`);
+  message(count(marks.size, "{n} mark is not sent: S sends, Escape forgets it.", "{n} marks are not sent: S sends, Escape forgets them."));
   return false;
 }
 
@@ -115,14 +107,14 @@ function picture(item) {
 
 function said(item) {
   if (item.verdict) return `${WORDS[item.verdict] ?? item.verdict}${item.label === null ? "" : `: ${nameOf(item.label)}?`}`;
-  if (item.label === null) return "no label";
-  return item.merged !== null && item.merged !== item.label ? `${nameOf(item.merged)} (first: ${nameOf(item.label)})` : nameOf(item.label);
+  if (item.label === null) return t("no label");
+  return item.merged !== null && item.merged !== item.label ? t("{merged} (first: {first})", { merged: nameOf(item.merged), first: nameOf(item.label) }) : nameOf(item.label);
 }
 
 function more(item) {
-  const parts = [person(item.origin), item.round === null || item.round < 0 ? "" : `round ${item.round}`];
-  if (item.agree !== null && item.agree !== undefined) parts.push(item.agree ? "people agree" : "people differ");
-  if (item.doubt) parts.push(`${item.doubt.kind.replace("_", " ")}${item.doubt.kind === "badly_located" ? "" : `: ${nameOf(item.doubt.likely)}?`}`);
+  const parts = [person(item.origin), item.round === null || item.round < 0 ? "" : t("round {round}", { round: item.round })];
+  if (item.agree !== null && item.agree !== undefined) parts.push(item.agree ? t("people agree") : t("people differ"));
+  if (item.doubt) parts.push(`${told(item.doubt.kind.replace("_", " "))}${item.doubt.kind === "badly_located" ? "" : `: ${nameOf(item.doubt.likely)}?`}`);
   return parts.filter(Boolean).join(" · ");
 }
 
@@ -136,7 +128,7 @@ function tile(item, k) {
   image.draggable = false;
   text.append(node("small", more(item)));
   made.append(image, text);
-  made.addEventListener("click", () => { active(); at = k; if (marks.delete(item)) draw(); else wrong(); draw(); $("tiles").focus({ preventScroll: true }); });
+  made.addEventListener("click", () => { active(); at = k; if (marks.delete(item) || item.annotation == null) draw(); else wrong(); $("tiles").focus({ preventScroll: true }); });
   made.addEventListener("dblclick", () => { at = k; marks.delete(item); open(); });
   return made;
 }
@@ -145,9 +137,9 @@ function show() {
   $("tiles").replaceChildren(...items.map(tile));
   $("tiles").hidden = !items.length;
   $("empty").hidden = !!items.length;
-  $("empty").textContent = $("doubtful").checked ? "Nothing is doubtful here: every label is one that the model believes, or nothing was predicted yet." : "There is nothing here.";
+  $("empty").textContent = $("doubtful").checked ? t("Nothing is doubtful here: every label is one that the model believes, or nothing was predicted yet.") : t("There is nothing here.");
   const pages = Math.ceil(total / most) || 1;
-  $("page").textContent = `page ${start / most + 1} of ${pages}`;
+  $("page").textContent = t("page {k} of {n}", { k: start / most + 1, n: pages });
   $("earlier").disabled = start === 0;
   $("later").disabled = start + most >= total;
   draw();
@@ -159,23 +151,23 @@ function draw() {
     made.setAttribute("aria-selected", String(!!mark));
     made.classList.toggle("here", k === at);
     made.querySelector(".mark")?.remove();
-    if (mark) made.append(node("span", mark.verdict === null ? "wrong: which class?" : mark.label === null ? WORDS[mark.verdict] : `→ ${nameOf(mark.label)}`, mark.label === null ? "mark" : "mark rather"));
+    if (mark) made.append(node("span", mark.verdict === null ? t("wrong: which class?") : mark.label === null ? WORDS[mark.verdict] : `→ ${nameOf(mark.label)}`, mark.label === null ? "mark" : "mark rather"));
   });
   if (items.length) {
     $("tiles").setAttribute("aria-activedescendant", `tile-${at}`);
     $("tiles").children[at]?.scrollIntoView({ block: "nearest" });
   } else $("tiles").removeAttribute("aria-activedescendant");
   const n = marks.size, item = items[at], box = item && !classifies();
-  $("counts").textContent = `${total} ${$("verdict").value ? "answer" : "label"}${total === 1 ? "" : "s"}${n ? ` · ${n} marked` : ""}`;
+  $("counts").textContent = `${$("verdict").value ? count(total, "{n} answer", "{n} answers") : count(total, "{n} label", "{n} labels")}${n ? ` · ${t("{n} marked", { n })}` : ""}`;
   $("about").textContent = item ? `${item.image.name}: ${said(item)} · ${more(item)}` : "";
   const send = document.querySelector("[data-do=send]");
   send.disabled = !n;
-  send.firstChild.textContent = n ? `Send ${n} ` : "Send ";
+  send.firstChild.textContent = `${n ? t("Send {n}", { n }) : t("Send")} `;
   document.querySelector("[data-do=undo]").disabled = !last.length;
   document.querySelector("[data-do=duplicate]").hidden = classifies();
   document.querySelector("[data-do=duplicate]").disabled = !box || item.annotation == null;
   document.querySelector("[data-do=wrong]").disabled = !item || (item.annotation == null);
-  document.querySelector("[data-do=wrong]").firstChild.textContent = classifies() ? "Wrong " : "No object ";
+  document.querySelector("[data-do=wrong]").firstChild.textContent = `${classifies() ? t("Wrong") : t("No object")} `;
   document.querySelector("[data-do=open]").disabled = !item;
 }
 
@@ -202,7 +194,7 @@ function classify(k) {
   if (k >= me.classes.length || !items.length) return;
   const some = [...marks].filter(([, { verdict }]) => verdict === null).map(([item]) => item), item = items[at];
   if (some.length) for (const one of some) marks.set(one, { verdict: "all", label: k });
-  else if (item.annotation == null && !item.box && !classifies()) return message("Open it (O) and draw the box.");
+  else if (item.annotation == null && !item.box && !classifies()) return message(t("Open it (O) and draw the box."));
   else mark(item, classifies() ? "all" : "object", k);
   draw();
 }
@@ -221,13 +213,13 @@ async function put(some) {
   clock = { spent: 0, last: Date.now() };
   last.push(reply.answers);
   marks.clear();
-  message(`${some.length} corrected. Undo (Z) takes ${some.length > 1 ? "them" : "it"} back.`, 4000);
+  message(count(some.length, "{n} corrected. Undo (Z) takes it back.", "{n} corrected. Undo (Z) takes them back."), 4000);
   await filters();
   await load();
 }
 
 async function send() {
-  if ([...marks.values()].some(({ verdict }) => verdict === null)) return message("Say which class they are: a class key answers for all that are marked as wrong.");
+  if ([...marks.values()].some(({ verdict }) => verdict === null)) return message(t("Say which class they are: a class key answers for all that are marked as wrong."));
   if (marks.size) await store([...marks].map(([item, one]) => body(item, one)));
 }
 
@@ -239,7 +231,7 @@ async function undo() {
     if (!(problem instanceof Refused) || problem.status >= 500) last.push(answers); // it may be tried again
     throw problem;
   }
-  message("Taken back.", 3000);
+  message(t("Taken back."), 3000);
   await filters();
   await load();
 }
@@ -287,7 +279,7 @@ const inItem = {
   async save() {
     const { item, label } = editing, whole = [{ label }];
     const boxes = classifies() ? whole : stage.boxes;
-    if (!boxes.length) return message("Draw a box first, or close.");
+    if (!boxes.length) return message(t("Draw a box first, or close."));
     const verdict = classifies() ? "all" : "object";
     await store(boxes.map((one, k) => body(k ? { ...item, annotation: null } : item, { verdict, label: one.label }, one.box)));
     $("item").close();
@@ -353,6 +345,7 @@ function classButton(name, k, act) {
 }
 
 async function begin() {
+  translate(document.body);
   me = await login();
   $("project").textContent = me.project;
   $("who").textContent = me.name;

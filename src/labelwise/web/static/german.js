@@ -189,6 +189,8 @@ export const german = {
   "The next questions come by themselves.": "Die nächsten Fragen kommen von selbst.",
   "The owner sees which classes people miss.": "Wem das Projekt gehört, sieht, welche Klassen fehlen.",
   "the rules do not say": "die Regeln sagen dazu nichts",
+  "the server said {status}": "der Server sagte {status}",
+  "{k} of {n}": "{k} von {n}",
   "The server cannot be reached.\nYour answers are kept here; it goes on by itself.": "Der Server ist nicht erreichbar.\nDeine Antworten sind hier aufgehoben; es geht von selbst weiter.",
   "The server cannot be reached. Try again in a moment": "Der Server ist nicht erreichbar. Versuche es gleich noch einmal",
   "Theme": "Farben",

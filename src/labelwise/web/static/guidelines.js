@@ -3,7 +3,7 @@ import { $, node } from "./elements.js";
 import { state } from "./state.js";
 
 /** The elements of a text. Lists are flat; of emphasis the marks go. */
-export function rendered(text) {
+function rendered(text) {
   const made = [];
   let list = null, lines = [];
   const flush = () => {

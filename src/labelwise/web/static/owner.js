@@ -1,6 +1,8 @@
 // Progress for the owner: learning curve, people, what is being asked and why. Everything from data is text, never HTML.
 import { get, login, post } from "./api.js";
 import { asked } from "./classes.js";
+import { failed } from "./problems.js";
+import { count, reason, said, t, translate } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -31,7 +33,7 @@ function table(id, columns, rows) {
 
 /** The curve as the report draws it. Its styles are set one by one: the page's policy takes none in a text. */
 function draw(chart) {
-  if (!chart) return $("curve").replaceChildren(node("p", "No round has been measured yet: the curve begins with the first one."));
+  if (!chart) return $("curve").replaceChildren(node("p", t("No round has been measured yet: the curve begins with the first one.")));
   const svg = document.importNode(new DOMParser().parseFromString(chart.replace("<svg ", `<svg xmlns="${SVG}" xmlns:xlink="http://www.w3.org/1999/xlink" `), "image/svg+xml").documentElement, true);
   for (const part of svg.querySelectorAll("[data-style]")) {
     part.style.cssText = part.dataset.style;
@@ -49,7 +51,7 @@ function follow(found) {
   const svg = shape("svg", { viewBox: "0 0 100 40", preserveAspectRatio: "none", "aria-hidden": "true" });
   const at = (p) => `${(98 * (p.answers - first.answers)) / (last.answers - first.answers || 1) + 1},${38 - (36 * (p.quality - low)) / (high - low || 1)}`;
   svg.append(shape("polyline", { points: points.map(at).join(" ") }));
-  $("live").replaceChildren(node("span", `Live: ${last.metric} ${(100 * last.quality).toFixed(1)} after ${last.answers} answers`), svg);
+  $("live").replaceChildren(node("span", t("Live: {metric} {value} after {n} answers", { metric: said(last.metric), value: (100 * last.quality).toFixed(1), n: last.answers })), svg);
 }
 
 function shape(name, attributes) {
@@ -58,20 +60,20 @@ function shape(name, attributes) {
   return made;
 }
 
-const about = (query) => (query.label === null ? `the whole ${query.unit}` : me.classes[query.label]);
+const about = (query) => (query.label === null ? t("the whole {unit}", { unit: said(query.unit) }) : me.classes[query.label]);
 
 /** An open question as its picture: what it is about, near and framed, and why it is asked. */
 function thumbnail(query) {
   const made = node("li"), [w, h] = query.size, box = query.box;
   const side = box ? Math.max(box[2] - box[0], box[3] - box[1], 24) * 1.6 : 0;
   const view = box ? [(box[0] + box[2]) / 2 - side, (box[1] + box[3]) / 2 - side * 0.75, 2 * side, 1.5 * side] : [0, 0, w, h];
-  const svg = shape("svg", { viewBox: (side > Math.max(w, h) / 2 ? [0, 0, w, h] : view).join(" "), role: "img", "aria-label": `${about(query)} in ${query.image}` });
+  const svg = shape("svg", { viewBox: (side > Math.max(w, h) / 2 ? [0, 0, w, h] : view).join(" "), role: "img", "aria-label": t("{what} in {image}", { what: about(query), image: query.image }) });
   const scale = box ? 1280 : 320;
   if (query.number >= 0) svg.append(shape("image", { href: `/api/images/${query.number}/${scale}`, width: w, height: h, preserveAspectRatio: "none" }));
   if (box) for (const kind of ["halo", "box"]) svg.append(shape("rect", { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1], class: kind }));
   const words = node("div");
-  words.append(node("strong", about(query)), node("p", query.because || `Its score, ${query.score.toPrecision(3)}, is among the highest.`),
-    node("small", `question ${query.rank + 1}${query.holder ? `, with ${query.holder}` : ""}`));
+  words.append(node("strong", about(query)), node("p", reason(query.because) || t("Its score, {score}, is among the highest.", { score: query.score.toPrecision(3) })),
+    node("small", query.holder ? t("question {n}, with {who}", { n: query.rank + 1, who: query.holder }) : t("question {n}", { n: query.rank + 1 })));
   made.append(svg, words);
   return made;
 }
@@ -80,17 +82,17 @@ function thumbnail(query) {
 function hours(value) {
   if (value === null || value === undefined) return "–";
   const minutes = Math.round(60 * value);
-  return minutes < 1 ? "none" : minutes < 60 ? `${minutes} min` : value < 10 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.round(value)} h`;
+  return minutes < 1 ? t("none") : minutes < 60 ? `${minutes} min` : value < 10 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${Math.round(value)} h`;
 }
 
 function tiles(found) {
   const measured = found.curve.filter((p) => p.quality !== null && p.quality !== undefined), last = measured[measured.length - 1];
-  const lately = found.pace.reduce((sum, one) => sum + one.lately, 0), working = found.pace.filter((one) => one.lately).length;
+  const lately = found.pace.reduce((sum, one) => sum + one.lately, 0), working = found.pace.filter((one) => one.lately).length, metric = said(found.metric);
   const rows = [
-    [last ? (100 * last.quality).toFixed(1) : "–", last ? `${found.metric}, after round ${last.round}` : `${found.metric}: not measured yet`],
-    [hours(found.left.round), "of work left in this round"],
-    [hours(found.left.all), "of work left to the end of the budget"],
-    [String(lately), `answers in the last hour, by ${working} ${working === 1 ? "person" : "people"}`],
+    [last ? (100 * last.quality).toFixed(1) : "–", last ? t("{metric}, after round {round}", { metric, round: last.round }) : t("{metric}: not measured yet", { metric })],
+    [hours(found.left.round), t("of work left in this round")],
+    [hours(found.left.all), t("of work left to the end of the budget")],
+    [String(lately), count(working, "answers in the last hour, by {n} person", "answers in the last hour, by {n} people")],
   ];
   $("tiles").replaceChildren(...rows.map(([value, name]) => { const made = node("div"); made.append(node("dt", name), node("dd", value)); return made; }));
   const now = found.standing;
@@ -107,8 +109,8 @@ function showAsked(found) {
   if ($("thumbnails").dataset.keys !== keys) $("thumbnails").replaceChildren(...few.map(thumbnail));
   $("thumbnails").dataset.keys = keys;
   const parts = (reason) => Object.entries(reason).map(([k, v]) => `${k} ${typeof v === "number" ? v.toPrecision(3) : v}`).join(", ");
-  table("asked", [["rank", (r) => String(r.rank + 1), true], ["image", (r) => r.image], ["about", about], ["why", (r) => r.because],
-    ["score", (r) => r.score.toPrecision(3), true], ["its parts", (r) => parts(r.reason)], ["with", (r) => r.holder ?? "nobody"]], found.asked);
+  table("asked", [[t("rank"), (r) => String(r.rank + 1), true], [t("image"), (r) => r.image], [t("about"), about], [t("why"), (r) => reason(r.because)],
+    [t("score"), (r) => r.score.toPrecision(3), true], [t("its parts"), (r) => parts(r.reason)], [t("with"), (r) => r.holder ?? t("nobody")]], found.asked);
 }
 
 /** Everybody who is invited or has answered: pace, agreement with others, invitation. */
@@ -117,9 +119,9 @@ function showPeople(found) {
   const pace = by(found.pace), agree = by(found.agreement.by_person), right = by(found.quality);
   const invited = new Map(found.people.map((p) => [p.name, p])), names = [...new Set([...invited.keys(), ...pace.keys()])];
   const percent = (value) => (value === undefined ? null : `${(100 * value).toFixed(0)} %`);
-  table("people", [["name", (n) => n], ["role", (n) => invited.get(n)?.role ?? "not invited"], ["invitation", (n) => (invited.has(n) ? (invited.get(n).invited ? "valid" : "revoked") : "none")],
-    ["password", (n) => (invited.get(n)?.password ? "set" : "none")], ["answers", (n) => String(pace.get(n)?.answers ?? 0), true], ["last hour", (n) => String(pace.get(n)?.lately ?? 0), true],
-    ["seconds each", (n) => pace.get(n)?.seconds?.toFixed(1) ?? null, true], ["agree with others", (n) => percent(agree.get(n)?.share), true], ["right", (n) => percent(right.get(n)?.right), true],
+  table("people", [[t("name"), (n) => n], [t("role"), (n) => said(invited.get(n)?.role ?? t("not invited"))], [t("invitation"), (n) => (invited.has(n) ? (invited.get(n).invited ? t("valid") : t("revoked")) : t("none"))],
+    [t("password"), (n) => (invited.get(n)?.password ? t("set") : t("none"))], [t("answers"), (n) => String(pace.get(n)?.answers ?? 0), true], [t("last hour"), (n) => String(pace.get(n)?.lately ?? 0), true],
+    [t("seconds each"), (n) => pace.get(n)?.seconds?.toFixed(1) ?? null, true], [t("agree with others"), (n) => percent(agree.get(n)?.share), true], [t("right"), (n) => percent(right.get(n)?.right), true],
     ["", (n) => (n === me.name || !invited.has(n) ? "" : actions(n))]], names);
 }
 
@@ -127,43 +129,43 @@ async function show() {
   const found = await get("/api/owner/overview");
   draw(found.forecast.chart);
   tiles(found);
-  $("gallery-link").hidden = !found.has.gallery;
-  if (found.has.live) follow(await get("/api/live"));
-  const said = [...found.forecast.lines, found.forecast.stopped].filter(Boolean);
-  $("forecast").replaceChildren(...said.map((line) => node("p", line)));
+  follow(await get("/api/live"));
+  const lines = [...found.forecast.lines, found.forecast.stopped].filter(Boolean);
+  $("forecast").replaceChildren(...lines.map((line) => node("p", said(line))));
   const invited = found.people.filter((p) => p.invited).length;
-  const few = found.overlap > invited ? `. Every query waits for ${found.overlap} people and ${invited} are invited: invite more` : "";
-  $("state").textContent = found.forecast.stopped ? "Stopped" : standing(found.standing) + few;
+  const few = found.overlap > invited ? `. ${t("Every query waits for {n} people and {invited} are invited: invite more", { n: found.overlap, invited })}` : "";
+  $("state").textContent = found.forecast.stopped ? t("Stopped") : standing(found.standing) + few;
   const whole = (name) => (row) => String(Math.round(row[name]));
-  table("rounds", [["round", (r) => String(r.round), true], [found.metric, (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
-    ["boxes", whole("boxes"), true], ["queries", whole("queries"), true], ["images", whole("images"), true], ["minutes", (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
+  table("rounds", [[t("round"), (r) => String(r.round), true], [said(found.metric), (r) => (r.quality == null ? null : (100 * r.quality).toFixed(1)), true],
+    [t("boxes"), whole("boxes"), true], [t("queries"), whole("queries"), true], [t("images"), whole("images"), true], [t("minutes"), (r) => (r.seconds / 60).toFixed(1), true]], found.curve);
   showPeople(found);
-  table("work", [["person", (r) => r.who], ["asked about", (r) => r.unit], ["verdict", (r) => r.verdict], ["answers", whole("answers"), true],
-    ["second opinions", (r) => String(r.answers - r.counting), true], ["seconds each", (r) => r.seconds.toFixed(1), true]], found.work);
+  table("work", [[t("person"), (r) => r.who], [t("asked about"), (r) => said(r.unit)], [t("verdict"), (r) => said(r.verdict)], [t("answers"), whole("answers"), true],
+    [t("second opinions"), (r) => String(r.answers - r.counting), true], [t("seconds each"), (r) => r.seconds.toFixed(1), true]], found.work);
   $("offered").hidden = !found.suggested.length;
-  table("suggested", [["person", (r) => r.who], ["taken as they were", whole("verify"), true], ["mended", whole("mend"), true], ["refused", whole("reject"), true], ["drawn anew", whole("draw"), true]], found.suggested);
+  table("suggested", [[t("person"), (r) => r.who], [t("taken as they were"), whole("verify"), true], [t("mended"), whole("mend"), true], [t("refused"), whole("reject"), true], [t("drawn anew"), whole("draw"), true]], found.suggested);
   const { agreement, missing } = found, share = (r) => `${(100 * r.share).toFixed(0)} %`;
   $("agreement").hidden = found.overlap === 1 && !agreement.queries;
-  $("agreed").textContent = `${found.overlap} people are asked every query; ${agreement.queries} queries have several answers. Share of objects on which two people agree (same class, IoU at least 0.5):`;
-  table("agree-people", [["person", (r) => r.who], ["compared with others", (r) => String(r.pairs), true], ["agree", share, true]], agreement.by_person);
-  table("agree-classes", [["class", (r) => me.classes[r.label]], ["objects compared", whole("objects"), true], ["agree", share, true]], agreement.by_class);
+  $("agreed").textContent = t("{n} people are asked every query; {several} queries have several answers. Share of objects on which two people agree (same class, IoU at least 0.5):", { n: found.overlap, several: agreement.queries });
+  table("agree-people", [[t("person"), (r) => r.who], [t("compared with others"), (r) => String(r.pairs), true], [t("agree"), share, true]], agreement.by_person);
+  table("agree-classes", [[t("class"), (r) => me.classes[r.label]], [t("objects compared"), whole("objects"), true], [t("agree"), share, true]], agreement.by_class);
   $("quality").hidden = !found.quality.length;
   const percent = (name) => (r) => (100 * r[name]).toFixed(0);
-  table("good", [["person", (r) => r.who], ["answers compared", whole("answers"), true], ["of known questions", whole("known"), true], ["right, %", percent("right"), true],
-    ["95 % interval", (r) => `${percent("low")(r)} to ${percent("high")(r)}`], ["", (r) => (r.noise ? "hardly better than guessing: look at some answers (they stay), or ask somebody else" : "")]], found.quality);
+  table("good", [[t("person"), (r) => r.who], [t("answers compared"), whole("answers"), true], [t("of known questions"), whole("known"), true], [t("right, %"), percent("right"), true],
+    [t("95 % interval"), (r) => t("{low} to {high}", { low: percent("low")(r), high: percent("high")(r) })], ["", (r) => (r.noise ? t("hardly better than guessing: look at some answers (they stay), or ask somebody else") : "")]], found.quality);
   $("missing").hidden = !missing.length;
-  table("missed", [["name", (r) => r.name], ["queries skipped for it", whole("answers"), true], ["", (r) => addButton(r.name)]], missing);
+  table("missed", [[t("name"), (r) => r.name], [t("queries skipped for it"), whole("answers"), true], ["", (r) => addButton(r.name)]], missing);
   showAsked(found);
 }
 
 function standing(now) {
-  if (now.state !== "open") return now.state === "done" ? "All rounds are done" : `Round ${now.round} of ${now.rounds - 1}: ${now.stage || "waiting"}`;
-  const owed = now.owed ? `, ${now.owed} second opinions to come` : "";
-  return `Round ${now.round} of ${now.rounds - 1}: ${now.answered} of ${now.asked} open queries answered, ${now.held} in somebody's hands${owed}`;
+  const round = t("Round {round} of {last}", { round: now.round, last: now.rounds - 1 });
+  if (now.state !== "open") return now.state === "done" ? t("All rounds are done") : `${round}: ${now.stage ? said(now.stage) : t("waiting")}`;
+  const owed = now.owed ? `, ${t("{n} second opinions to come", { n: now.owed })}` : "";
+  return `${round}: ${t("{answered} of {asked} open queries answered, {held} in somebody's hands", now)}${owed}`;
 }
 
 function actions(name) {
-  const both = node("div", "", "row"), link = node("button", "New link"), out = node("button", "Revoke");
+  const both = node("div", "", "row"), link = node("button", t("New link")), out = node("button", t("Revoke"));
   link.addEventListener("click", () => invite(name));
   out.addEventListener("click", () => post("/api/owner/revoke", { name }).then(show).catch(failed));
   both.append(link, out);
@@ -171,7 +173,7 @@ function actions(name) {
 }
 
 function addButton(name) {
-  const made = node("button", "Add …");
+  const made = node("button", t("Add …"));
   made.addEventListener("click", () => addClass(name).catch(failed));
   return made;
 }
@@ -186,16 +188,12 @@ async function addClass(name) {
 async function invite(name) {
   const made = await post("/api/owner/invite", { name }).catch(failed);
   if (!made) return;
-  $("link").textContent = `Send this to ${made.name}, and to nobody else: ${location.origin}${made.link}`;
+  $("link").textContent = t("Send this to {name}, and to nobody else: {link}", { name: made.name, link: `${location.origin}${made.link}` });
   await show();
 }
 
-function failed(problem) {
-  $("message").hidden = false;
-  $("message").textContent = problem.message;
-}
-
 async function start() {
+  translate(document.body);
   me = await login();
   $("project").textContent = me.project;
   $("invite").addEventListener("submit", (event) => {
@@ -206,7 +204,7 @@ async function start() {
     event.preventDefault();
     addClass($("class-name").value.trim()).catch(failed);
   });
-  await show();
+  await show().catch(failed);
   setInterval(() => { if (!document.hidden) show().catch(failed); }, 10_000);
 }
 

@@ -89,7 +89,7 @@ function ask(query) {
   query.keys = new Map(buttons.map(([what, , key]) => [key.toLowerCase(), what]));
   $("verdicts").replaceChildren(...buttons.map(([what, text, key, main]) => button(t(text, values), key, () => perform(what), main, what)));
   $("why").open = false;
-  const parts = [...(query.score === null ? [] : [["score", query.score]]), ...Object.entries(query.reason)];
+  const parts = [...(query.score === null ? [] : [[t("score"), query.score]]), ...Object.entries(query.reason)];
   $("reasons").replaceChildren(...parts.flatMap(([name, value]) => [node("dt", name), node("dd", typeof value === "number" ? value.toPrecision(4) : value)]));
   $("file").textContent = t("{image} · round {round}, rank {rank}", { image: called(query), round: query.round, rank: query.rank + 1 });
 }

@@ -8,7 +8,7 @@ import { list, used } from "./class_list.js";
 import { show } from "./question.js";
 import { failed, leave, message, standing, waiting } from "./standing.js";
 import { called, current, draws, nameOf, state, tab, url } from "./state.js";
-import { count, t } from "./texts.js";
+import { count, said, t } from "./texts.js";
 import { keep } from "./unsent.js";
 
 const AHEAD = 3; // the query that is shown and two more
@@ -116,7 +116,7 @@ function stored(item, reply) {
     const { right, verdict, labels } = reply.feedback, known = `${wording(verdict)}${labels.map((k) => ` ${nameOf(k)}`).join(",")}`;
     message(right ? t("Right. The answer to your last question was known.") : t("The answer to your last question was known: {known}.", { known }), 8000);
   }
-  if (reply.told?.length) message(t("Of your last answer {told}. Undo (Z) takes it back.", { told: reply.told.join("; ") }), 8000);
+  if (reply.told?.length) message(t("Of your last answer {told}. Undo (Z) takes it back.", { told: reply.told.map(said).join("; ") }), 8000);
   const before = state.queue.length;
   take(reply);
   if (!before || (state.gridded && state.queue.length > before)) show();
@@ -127,13 +127,13 @@ function stored(item, reply) {
 async function refused(item, problem) {
   if (problem.status === 401 || problem.status === 403) return leave(problem.message);
   if (problem.stands) { // this query was answered before, otherwise: to ask it again would end here again
-    message(t("Not stored: {problem}.", { problem: problem.message }), 12_000);
+    message(t("Not stored: {problem}.", { problem: said(problem.message) }), 12_000);
     return fill().catch(failed);
   }
   state.queue.unshift(item.query);
   show();
   await renewed().catch(failed); // it may be that a class was added
-  message(t("Not stored: {problem}. Please answer it again.", { problem: problem.message }), 12_000);
+  message(t("Not stored: {problem}. Please answer it again.", { problem: said(problem.message) }), 12_000);
 }
 
 /** The last edit, or where there is none the last answer. */

@@ -1,8 +1,8 @@
 // What the page says beside the question: how the round stands, messages, whether the server can be reached, why it ends.
-import { Refused, connection } from "./api.js";
+import { Refused, Unreachable, connection } from "./api.js";
 import { $, node } from "./elements.js";
 import { state } from "./state.js";
-import { count, t } from "./texts.js";
+import { count, said, t } from "./texts.js";
 
 const BUDGETS = { boxes: t("boxes"), queries: t("questions"), images: t("images"), frames: t("frames"), seconds: t("seconds") };
 let timer = 0, unsent = 0;
@@ -15,7 +15,7 @@ export function standing() {
   $("bar").hidden = $("budget").hidden = !open;
   $("counts").textContent = open
     ? t("Round {round}: {answered} answered, {mine} by you", { round, answered: progress.answered, mine: progress.mine ?? 0 })
-    : t("Round {round}: {stage}", { round, stage: progress.state === "done" ? t("all done") : progress.stage || t("waiting") });
+    : t("Round {round}: {stage}", { round, stage: progress.state === "done" ? t("all done") : said(progress.stage) || t("waiting") });
   if (open) {
     $("bar").max = progress.budget || 1;
     $("bar").value = Math.min(progress.spent, progress.budget);
@@ -33,7 +33,7 @@ export function idle() {
   if (!progress) return t("Loading …");
   if (me.answered_by !== "people") return t("This project is answered by the simulated oracle.\nStart it with: labelwise run --oracle people");
   if (progress.state === "done") return t("All rounds are done. Thank you!");
-  if (progress.state === "busy") return `${progress.stage ? t("The model is busy ({stage}).", { stage: progress.stage }) : t("The model is busy.")}\n${t("The next questions come by themselves.")}`;
+  if (progress.state === "busy") return `${progress.stage ? t("The model is busy ({stage}).", { stage: said(progress.stage) }) : t("The model is busy.")}\n${t("The next questions come by themselves.")}`;
   return t("Nothing is open for you now: every question is answered, or somebody has it.\nMore come by themselves.");
 }
 
@@ -72,13 +72,13 @@ connection((reachable) => {
 
 export function failed(problem) {
   if (problem instanceof Refused && problem.status === 401) return leave(problem.message);
-  if (problem instanceof Refused) message(problem.message, 6000); // else the badge says it
-  else if (!(problem instanceof TypeError)) throw problem;
+  if (problem instanceof Refused) message(said(problem.message), 6000); // else the badge says it
+  else if (!(problem instanceof Unreachable)) throw problem;
 }
 
 export function leave(why) {
   state.queue = [];
-  cover(`${why}.`);
+  cover(`${said(why)}.`);
   const link = node("a", t("Enter with your password"));
   link.href = "/enter";
   $("cover").append(link);

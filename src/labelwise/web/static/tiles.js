@@ -2,7 +2,7 @@
 // image squares at its full size are laid over the copy, those that are seen alone.
 import { make } from "./layer.js";
 
-export const SIDE = 1024; // as `tiles.py` cuts them
+const SIDE = 1024; // as `tiles.py` cuts them
 const COPY = 2560, WAIT_MS = 80, MOST = 80, CRISP = 4; // pixels of the screen per pixel of the image from which on these are squares
 
 export class Tiles {

@@ -1,8 +1,10 @@
 // The tracks of a class as strips of crops through time; a click shows the frame at full size, among its neighbours.
 import { get, login } from "./api.js";
+import { failed } from "./problems.js";
+import { count, said, t, translate } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg", AROUND = 1.8, LEAST_PX = 16;
-const KINDS = { found: "found", false: "likely false", missed: "likely missed" };
+const KINDS = { found: t("found"), false: t("likely false"), missed: t("likely missed") };
 const $ = (id) => document.getElementById(id);
 let me = null, shown = 0, turn = 0, at = null, track = null, busy = false;
 
@@ -19,11 +21,6 @@ function drawn(name, attributes) {
   return made;
 }
 
-function failed(problem) {
-  $("message").textContent = problem.message;
-  $("message").hidden = false;
-}
-
 const looked = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {
     if (!isIntersecting) continue;
@@ -33,7 +30,10 @@ const looked = new IntersectionObserver((seen) => {
 }, { rootMargin: "300px" });
 
 const seconds = (value) => `${value.toFixed(2)} s`;
-const named = (frame) => `${seconds(frame.time_s)}, ${KINDS[frame.kind]}${frame.kind === "missed" ? "" : ` with ${frame.score.toFixed(2)}`}`;
+const named = ({ time_s, kind, score }) => {
+  const time = seconds(time_s);
+  return kind === "missed" ? `${time}, ${KINDS[kind]}` : t("{time}, {kind} with {score}", { time, kind: KINDS[kind], score: score.toFixed(2) });
+};
 
 function rectangle([x1, y1, x2, y2], kind) {
   return drawn("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: kind });
@@ -43,7 +43,7 @@ function rectangle([x1, y1, x2, y2], kind) {
 function still(one, frame, k, n) {
   const [x1, y1, x2, y2] = frame.box, side = AROUND * Math.max(x2 - x1, y2 - y1, LEAST_PX), scale = 100 / side;
   const w = (x2 - x1) * scale, h = (y2 - y1) * scale;
-  const made = node("button", { type: "button", class: `still ${frame.kind}`, "aria-label": `the frame at ${named(frame)}` });
+  const made = node("button", { type: "button", class: `still ${frame.kind}`, "aria-label": t("the frame at {time}", { time: named(frame) }) });
   const view = drawn("svg", { viewBox: "0 0 100 100" });
   view.append(drawn("image", { x: -100 * k, y: 0, width: 100 * n, height: 100, preserveAspectRatio: "none" }));
   view.append(rectangle([50 - w / 2, 50 - h / 2, 50 + w / 2, 50 + h / 2], frame.kind));
@@ -56,7 +56,8 @@ function strip(one, round) {
   const { frames, stills } = one, n = frames.length, made = node("section", { class: "track" }), row = node("div", { class: "stills" });
   const counted = ["false", "missed"].map((kind) => [frames.filter((frame) => frame.kind === kind).length, KINDS[kind]]).filter(([many]) => many);
   const errors = counted.map(([many, kind]) => `, ${many} ${kind}`).join("");
-  made.append(node("h2", {}, `${one.film}: ${n} frame${n > 1 ? "s" : ""}, ${seconds(frames[0].time_s)}${n > 1 ? ` to ${seconds(frames[n - 1].time_s)}` : ""}${errors}`));
+  const [from, to] = [frames[0], frames[n - 1]].map((frame) => seconds(frame.time_s));
+  made.append(node("h2", {}, `${one.film}: ${count(n, "{n} frame, {from}", "{n} frames, {from} to {to}", { from, to })}${errors}`));
   row.dataset.strip = `/api/tracks/${round}/${one.track}?${stills.map((place) => `frames=${frames[place].number}`).join("&")}`;
   row.append(...stills.map((place, k) => still(one, frames[place], k, stills.length)));
   made.append(row);
@@ -71,7 +72,7 @@ async function show(from) {
   $("tracks").append(...found.tracks.map((one) => strip(one, found.round)));
   shown = from + (found.sent ?? 0);
   $("more").hidden = shown >= found.total;
-  $("state").textContent = found.problem || `Round ${found.round}: ${found.total} track${found.total === 1 ? "" : "s"} of ${me.classes[label]}`;
+  $("state").textContent = found.problem ? said(found.problem) : count(found.total, "Round {round}: {n} track of {class}", "Round {round}: {n} tracks of {class}", { round: found.round, class: me.classes[label] });
 }
 
 async function open(one, number, beside = false) {
@@ -89,7 +90,7 @@ async function open(one, number, beside = false) {
     picture.append(rectangle(known.box, "known"), text);
   }
   if (box) picture.append(rectangle(box.box, box.kind));
-  $("frame-title").textContent = `${frame.name}: ${box ? named(box) : `${seconds(frame.time_s)}, the track is not here`}`;
+  $("frame-title").textContent = `${frame.name}: ${box ? named(box) : t("{time}, the track is not here", { time: seconds(frame.time_s) })}`;
   $("before").disabled = frame.before < 0;
   $("after").disabled = frame.after < 0;
   if (!$("frame").open) $("frame").showModal();
@@ -112,6 +113,7 @@ $("class").addEventListener("change", () => show(0).catch(failed));
 $("more").addEventListener("click", () => show(shown).catch(failed));
 
 async function begin() {
+  translate(document.body);
   me = await login();
   $("project").textContent = me.project;
   $("class").replaceChildren(...me.classes.map((name, k) => node("option", { value: k }, name)));
