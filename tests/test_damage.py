@@ -68,16 +68,17 @@ def test_a_file_that_cannot_be_read_names_the_command_that_mends_it(tmp_path: Pa
         files.read_table(tmp_path / "elsewhere.parquet")
 
 
-def test_what_was_asked_of_another_ranking_is_not_asked_again(finished: Path) -> None:
+def test_what_was_asked_of_another_ranking_is_not_asked_again(finished: Path, tmp_path: Path) -> None:
     opened = opening.start(finished, None)
     now, turned = Round(opened, 0), Round(opened, 0)
     asked = now.queries()[:3]
     assert ranking.of_another_ranking(now, asked) == set(), "the same ranking: ranks tell what was asked"
-    turned.picks = {name: column[::-1] for name, column in now.picks.items()}
+    files.write_table(tmp_path / "turned.parquet", {name: column[::-1] for name, column in now.picks.items()})
+    turned.picks = files.TableFile(tmp_path / "turned.parquet")
     never = ranking.of_another_ranking(turned, asked)
     rest = ranking.next_queries(turned, 0, 99, {}, never)
     images = [query.image for query in rest]
-    assert len(images) == len(now.picks["row"]) - 3 and not {query.image for query in asked} & set(images)
+    assert len(images) == now.picks.n_rows - 3 and not {query.image for query in asked} & set(images)
 
 
 # ---- the ledger ---------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from labelwise import files
 from labelwise.project.round import Round
 from labelwise.stages.ranking import _next
 from labelwise.stages.simulation import _annotated
@@ -80,15 +82,16 @@ def test_an_annotation_marks_the_object_it_is_of() -> None:
     assert not _annotated(truth, other).any(), "another class is another object"
 
 
-def test_regions_inside_what_is_covered_are_passed_over() -> None:
+def test_regions_inside_what_is_covered_are_passed_over(tmp_path: Path) -> None:
     pool = Pool(__file__, ("a",), ("x.jpg", "y.jpg"), np.array([20, 20]), np.array([20, 20]))  # type: ignore[arg-type]
     corners = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 15, 15], [0, 0, 10, 10]], np.float32)
     picks = {"image": np.array([0, 0, 0, 1]), "label": np.full(4, -1), "magnification": np.ones(4), "score": np.ones(4)}
     picks |= {"row": np.full(4, -1), **{name: corners[:, k] for k, name in enumerate(("x1", "y1", "x2", "y2"))}}
     covered = {0: [np.array([0, 0, 12, 12], np.float32)]}
-    run = SimpleNamespace(query=SimpleNamespace(unit="region"))
+    run = SimpleNamespace(query=SimpleNamespace(asked=("region",)))
     now = Round(SimpleNamespace(pool=pool, run=run), 1)  # type: ignore[arg-type]
-    now.picks = picks
+    files.write_table(tmp_path / "picks.parquet", picks)
+    now.picks = files.TableFile(tmp_path / "picks.parquet")
     assert [q.rank for q in _next(now, 0, 9, covered)] == [1, 2, 3]
     assert [q.rank for q in _next(now, 2, 1, covered)] == [2]
     covered[0].append(np.array([0, 0, 20, 20], np.float32))

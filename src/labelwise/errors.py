@@ -9,6 +9,21 @@ class LabelwiseError(Exception):
     """An error that a user can act on: what, where, what was expected, what to do. The CLI prints it and exits 1."""
 
 
+class Unreachable(LabelwiseError):
+    """Storage cannot be reached at all: no fault of one image, so that nothing goes on without it."""
+
+
+def of_image(error: LabelwiseError) -> str:
+    """What is said of an image that cannot be read, which a run goes on without.
+
+    Raises:
+        Unreachable: the error is no fault of the image.
+    """
+    if isinstance(error, Unreachable):
+        raise error
+    return str(error)
+
+
 def no_project(folder: Path) -> LabelwiseError:
     """What is said of a folder that is no project."""
     return LabelwiseError(

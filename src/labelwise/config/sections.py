@@ -25,7 +25,14 @@ class Data(Section):
     """Where images and ground truth come from, and what they are tested on."""
 
     root: str = ""
-    """Folder (or archive, or file) of the images. A relative one is looked for here, then under $LABELWISE_DATA."""
+    """Folder (or archive, or file) of the images, or its URL (s3://BUCKET/FOLDER, gs://..., https://...). A relative
+    one is looked for here, then under $LABELWISE_DATA."""
+    images: str | None = None
+    """URL of the folder of the images (s3://BUCKET/FOLDER, gs://..., https://...), where `root` is of the annotations
+    alone; none: they are below `root`, which may be a URL itself."""
+    store_gb: float = Field(10.0, ge=0)
+    """Disk for images of an object store (`images`, or a URL as `root`): so much of them is kept at most, the others
+    are fetched again each time."""
     format: str | None = None
     """How the data are stored (`labelwise list data`); none: found by itself."""
     first_pixel: Literal[0, 1] | None = None
@@ -87,6 +94,11 @@ class Data(Section):
                 "data.test_share holds back a part of the pool where there is no test split; here there is one: "
                 f"remove test_share{'' if self.generated else ', or test_split'}"
             )
+        if self.images is not None and (self.generated or "://" not in self.images):
+            raise ValueError(
+                f"data.images = {self.images!r} is the URL of a folder of images, such as s3://BUCKET/FOLDER, beside "
+                "the annotations of data.root; of images on disk data.root alone says where they are"
+            )
         self._check_given()
         try:
             re.compile(self.group)
@@ -119,6 +131,15 @@ class Data(Section):
     def generated(self) -> bool:
         """Whether the data are generated into the project folder."""
         return not self.root
+
+    @property
+    def remote(self) -> bool:
+        """Whether the images lie in an object store."""
+        return self.images is not None or "://" in self.root
+
+    def place(self) -> str:
+        """`root` such that it holds from anywhere: a URL as it stands, a folder by its absolute path."""
+        return self.root if "://" in self.root else str(self.folder())
 
     def folder(self) -> Path:
         """The data folder: `root` as it stands, or under $LABELWISE_DATA."""

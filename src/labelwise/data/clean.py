@@ -28,7 +28,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.data import image_reader as files
-from labelwise.data import kept_headers
+from labelwise.data import image_store, kept_headers
+from labelwise.errors import of_image
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
 
 ROUNDING_PX = 0.05
@@ -146,8 +147,8 @@ def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[fil
         try:
             return header_of(name)
         except LabelwiseError as error:
-            kind = "unreadable image" if (root / name).exists() else "missing image"
-            return Problem(kind, name, str(error), "the image is left out, with its boxes")
+            kind = "missing image" if image_store.status(root / name) is None else "unreadable image"
+            return Problem(kind, name, of_image(error), "the image is left out, with its boxes")
 
     headers: list[files.Header | None] = []
     for name, header in zip(names, files.each(probe, names), strict=True):

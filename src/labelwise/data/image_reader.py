@@ -26,8 +26,11 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
+from labelwise.data import image_store
+from labelwise.data.image_modes import TURN, flags, orientation, rgb
+from labelwise.errors import of_image
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.resize import scaled_size
 
@@ -47,18 +50,8 @@ _FIRST, _SHORT_S = 64, 0.0005
 """By so many items `each` judges whether one takes less than so long."""
 THREADS = 8  # PIL releases the interpreter lock while it reads and decodes
 
-_ORIENTATION = 0x0112
-_TURN = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
+_HEAD_SAYS_ALL = (b"\xff\xd8\xff", b"\x89PNG")
+"""How the files begin whose first bytes tell size and kind: JPEG, PNG."""
 Window = tuple[float, float, float, float]
 Key = tuple[int, Window | None]
 """An image of the pool, or a part of it."""
@@ -97,6 +90,17 @@ def each(work: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
 
 def probe(path: Path) -> Header:
     """Size and kind of an image from its header, without decoding a pixel."""
+    if (mirror := image_store.of(path)) is not None:
+        _heif(path)
+        head = mirror.head(path)
+        part = len(head) == image_store.HEAD_BYTES
+        if not part or head.startswith(_HEAD_SAYS_ALL):
+            try:
+                return _header(BytesIO(head), mirror.where(path))
+            except LabelwiseError:
+                if not part:
+                    raise
+        return _header(BytesIO(mirror.content(path)), mirror.where(path))
     return _header(path, path)
 
 
@@ -105,14 +109,14 @@ def header_of(content: bytes, where: Path) -> Header:
     return _header(BytesIO(content), where)
 
 
-def _header(source: Path | BinaryIO, where: Path) -> Header:
+def _header(source: Path | BinaryIO, where: Path | str) -> Header:
     try:
         with _open(source) as image:
-            turn = _orientation(image)
+            turn = orientation(image)
             width, height = image.size
             if turn >= 5 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL swaps a TIFF's size itself
                 width, height = height, width
-            return Header(width, height, _flags(image, turn), turn)
+            return Header(width, height, flags(image, turn), turn)
     except MemoryError:
         raise
     except Exception as error:  # PIL's parsers raise nearly anything on broken bytes
@@ -125,12 +129,24 @@ def load(path: Path, *, at_least_px: int | None = None) -> UInt8[np.ndarray, "H 
     With `at_least_px` a JPEG may come back at 1/2, 1/4 or 1/8 of its size (the decoder skips the high frequencies,
     which is several times faster) as long as its longest side keeps that many pixels.
     """
+    return _loaded(*_source(path), at_least_px)
+
+
+def _source(path: Path) -> tuple[Path | bytes, Path | str]:
+    """The file of an image, or its content where it comes from an object store; and how it is called."""
+    if (mirror := image_store.of(path)) is None:
+        return path, path
+    _heif(path)
+    return mirror.content(path), mirror.where(path)
+
+
+def _loaded(source: Path | bytes, where: Path | str, at_least_px: int | None) -> UInt8[np.ndarray, "H W 3"]:
     try:
-        return np.asarray(_displayed(path, at_least_px))
+        return np.asarray(_displayed(BytesIO(source) if isinstance(source, bytes) else source, at_least_px))
     except MemoryError:
         raise
     except Exception as error:  # see probe
-        raise _unreadable(path, error) from error
+        raise _unreadable(where, error) from error
 
 
 def decode(content: bytes, where: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -148,21 +164,20 @@ def decode(content: bytes, where: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 def _displayed(source: Path | BinaryIO, at_least_px: int | None, formats: tuple[str, ...] | None = None) -> Image.Image:
     with _open(source, formats) as image:
-        turn = _orientation(image)
+        turn = orientation(image)
         if at_least_px is not None and image.format == "JPEG" and image.mode in ("RGB", "L"):
             ratio = at_least_px / max(image.size)
             image.draft(None, (int(np.ceil(image.width * ratio)), int(np.ceil(image.height * ratio))))
         image.load()
-        rgb = _rgb(image)
+        shown = rgb(image)
         if turn > 1 and not isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL turns a TIFF itself
-            rgb = rgb.transpose(_TURN[turn])
-        return rgb
+            shown = shown.transpose(TURN[turn])
+        return shown
 
 
 def _open(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
     if isinstance(source, Path):
-        if source.suffix.lower() in EXTRA:
-            _heif()
+        _heif(source)
         if not stat.S_ISREG(source.stat().st_mode):  # a FIFO would be waited for
             raise OSError("no regular file")
     image = Image.open(source, formats=formats)
@@ -172,49 +187,18 @@ def _open(source: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Im
     return image
 
 
+def _heif(path: Path) -> None:
+    if path.suffix.lower() in EXTRA:
+        _register_heif()
+
+
 @cache
-def _heif() -> None:
+def _register_heif() -> None:
     if find_spec("pillow_heif") is not None:
         import_module("pillow_heif").register_heif_opener()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-            raise ValueError(f"32-bit integer pixels from {pixels.min()} to {pixels.max()}: convert the file to 8 bit")
-        return Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating point pixels: convert the file to 8 bit")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    if image.format == "JPEG" and not image.info.keys() & {"exif", "xmp"}:
-        return 1  # spares the tiny files of an archive a tenth of their time
-    # PngImageFile.getexif would decode the whole image to look behind the pixels; the base class does not.
-    exif = Image.Image.getexif(image) if isinstance(image, PngImagePlugin.PngImageFile) else image.getexif()
-    turn = exif.get(_ORIENTATION, 1)
-    return turn if turn in _TURN else 1
-
-
-def _flags(image: Image.Image, turn: int) -> tuple[str, ...]:
-    raw = "".join(str(tile.args) for tile in getattr(image, "tile", ()))  # such as "RGB;16B"
-    found = {
-        "palette": image.mode in ("P", "PA"),
-        "RGBA": image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
-        "16-bit": image.mode.startswith("I") or ";16" in raw,
-        "CMYK": image.mode == "CMYK",
-        "EXIF-rotated": turn > 1,
-        "multi-page": image.format in ("TIFF", "GIF", "WEBP", "PNG") and getattr(image, "is_animated", False),
-    }
-    return tuple(name for name, yes in found.items() if yes)
-
-
-def _unreadable(path: Path, error: Exception) -> LabelwiseError:
+def _unreadable(path: Path | str, error: Exception) -> LabelwiseError:
     if isinstance(error, FileNotFoundError):
         return LabelwiseError(f"{path}: no such image file. Put it there, or remove it from the annotations.")
     # PIL's "cannot identify image file" repeats the path
@@ -275,7 +259,7 @@ class Images:
         try:
             item = self._resized(*key)
         except LabelwiseError as error:
-            self._broken[image] = str(error)
+            self._broken[image] = of_image(error)
             raise
         held = self.pool.pixels
         if key[1] is None and held is not None and max(held.shape[1:3]) == self.size_px:
@@ -297,7 +281,7 @@ class Images:
             try:
                 self[image]
             except LabelwiseError as error:
-                return str(error)
+                return of_image(error)
             return None
 
         failures = []
@@ -332,12 +316,14 @@ class Images:
         """The pixels of an image, checked against the size that the pool says."""
         pool, path = self.pool, self.pool.path(image)
         from_file = pool.pixels is None and pool.frames is None
+        source, where = _source(path) if from_file else (path, path)
         pixels = None if from_file else pixels_of(pool, image)
-        size = probe(path)[:2] if pixels is None else pixels.shape[1::-1]
+        opened = BytesIO(source) if isinstance(source, bytes) else source
+        size = _header(opened, where)[:2] if pixels is None else pixels.shape[1::-1]
         said = int(pool.width_px[image]), int(pool.height_px[image])
         if size != said:
             raise LabelwiseError(
-                f"{path}: the image is {size[0]}x{size[1]} px, but the pool says {said[0]}x{said[1]}: "
+                f"{where}: the image is {size[0]}x{size[1]} px, but the pool says {said[0]}x{said[1]}: "
                 "the file has changed. Read the data set anew."
             )
-        return load(path, at_least_px=at_least_px) if pixels is None else pixels
+        return _loaded(source, where, at_least_px) if pixels is None else pixels

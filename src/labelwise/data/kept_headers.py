@@ -21,7 +21,7 @@ from pathlib import Path
 
 import PIL
 
-from labelwise.data import image_reader
+from labelwise.data import image_reader, image_store
 from labelwise.data.image_reader import Header
 from labelwise.types.disk import temporary
 
@@ -37,16 +37,15 @@ class KeptHeaders:
         self.root = root
         self.file = folder / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
         self._known = _load(self.file)
+        self._mirror = image_store.of(root / "image")
         self._fresh = False
 
     def probe(self, name: str) -> Header:
         """`image_reader.probe` of an image below the root."""
         path = self.root / name
-        try:
-            stat = path.stat()
-        except (OSError, ValueError):
+        stamp = self._stamp(path)
+        if stamp is None:
             return image_reader.probe(path)  # which says what is wrong
-        stamp = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -55,6 +54,16 @@ class KeptHeaders:
             self._known[name] = stamp, header
             self._fresh = True
         return header
+
+    def _stamp(self, path: Path) -> _Stamp | None:
+        if self._mirror is not None:
+            status = self._mirror.status(path)
+            return None if status is None else (*status, 0)
+        try:
+            stat = path.stat()
+        except (OSError, ValueError):
+            return None
+        return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
     def write(self) -> None:
         """Keeps what is new. What a crash cuts short does no harm, so nothing is forced to the disk."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from posixpath import splitext
 from typing import Any, TypeVar, cast
 
-from labelwise.data import image_reader
+from labelwise.data import image_reader, image_store
 
 _SCOPE: ContextVar[dict[Hashable, Any] | None] = ContextVar("listing", default=None)
 _T = TypeVar("_T")
@@ -30,7 +30,7 @@ class Listing:
     def __init__(self, root: Path) -> None:
         self.root = root if root.is_dir() else root.parent
         self.given = None if root.is_dir() else root.name
-        self.files: tuple[str, ...] = tuple(sorted(_walk(self.root)))
+        self.files: tuple[str, ...] = tuple(sorted({*_walk(self.root), *image_store.names_below(self.root)}))
 
     @cached_property
     def images(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from labelwise.data import image_reader
+from labelwise.errors import of_image
 from labelwise.types import LabelwiseError, Pool
 
 
@@ -45,7 +46,7 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
         try:
             squares[i] = square(image_reader.pixels_of(pool, i), size_px)
         except LabelwiseError as error:
-            failed[i] = str(error)
+            failed[i] = of_image(error)
 
     with ThreadPoolExecutor(image_reader.THREADS) as threads:
         for _ in threads.map(fill, range(len(pool))):

@@ -15,8 +15,11 @@ from labelwise.files.shards import DetectionWriter as DetectionWriter
 from labelwise.files.shards import publish as publish
 from labelwise.files.shards import read_detections as read_detections
 from labelwise.files.shards import stream_detections as stream_detections
+from labelwise.files.shards import stream_image_outputs as stream_image_outputs
 from labelwise.files.shards import write_detections as write_detections
 from labelwise.files.shards import write_shard as write_shard
+from labelwise.files.table_files import TableFile as TableFile
+from labelwise.files.table_files import writing as writing
 from labelwise.types.disk import write_bytes as write_bytes
 from labelwise.types.disk import write_json as write_json
 from labelwise.types.disk import write_text as write_text

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from labelwise.files import image_outputs
 from labelwise.files.round_files import again
-from labelwise.types import Detections, LabelwiseError, Views
+from labelwise.types import Detections, ImageOutputs, LabelwiseError, Views
 from labelwise.types.disk import readable_errors, sync, temporary
 
 _KEY = b"labelwise.detections"
@@ -212,11 +212,27 @@ def read_detections(folder: Path, columns: Collection[str] | None = None) -> Det
     return _read(folder, _shards(folder), _columns(columns))
 
 
-def stream_detections(folder: Path, columns: Collection[str] | None = None) -> Iterator[tuple[int, Detections]]:
-    """`read_detections` shard by shard: the number of the first image, and the detections of the images from there."""
+def stream_detections(
+    folder: Path, columns: Collection[str] | None = None, images: np.ndarray | None = None
+) -> Iterator[tuple[int, Detections]]:
+    """`read_detections` shard by shard: the number of the first image, and the detections of the images from there.
+
+    `images` (a mask of the pool): shards that hold none of these are passed over.
+    """
     wanted = _columns(columns)
     for shard in _shards(folder):
-        yield shard[2]["first"], _read(folder, [shard], wanted)
+        first, stop = shard[2]["first"], shard[2]["stop"]
+        if images is None or images[first:stop].any():
+            yield first, _read(folder, [shard], wanted)
+
+
+def stream_image_outputs(folder: Path) -> Iterator[tuple[int, ImageOutputs]]:
+    """What was said of whole images, shard by shard, each with the number of its first image."""
+    for path, _, about in _shards(folder):
+        if about.get("per_image") is None:
+            raise LabelwiseError(f"{folder} holds no outputs of whole images; {again(folder)}")
+        n_images = about["stop"] - about["first"]
+        yield about["first"], image_outputs.read(folder, [path.name], n_images, about["per_image"])
 
 
 def _columns(columns: Collection[str] | None) -> set[str]:

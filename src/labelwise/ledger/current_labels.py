@@ -130,15 +130,17 @@ def read_annotations(connection: sa.Connection, until_round: int | None) -> dict
 
 def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
     """Position in the pool of every image number of the ledger."""
-    stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars().all()
     position = pool.number_of
-    if position.keys() != set(stored):
-        odd = sorted(position.keys() ^ set(stored))
+    stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars()
+    index = np.fromiter((position.get(name, -1) for name in stored), np.int64)
+    if len(index) != len(position) or (index < 0).any():
+        names = connection.execute(sa.select(t.images.c.name)).scalars().all()
+        odd = sorted(position.keys() ^ set(names))
         raise LabelwiseError(
             f"the pool {pool.root} and the ledger {where} hold different images, {odd[0]} among {len(odd)}: "
             "add the pool's images to the ledger first"
         )
-    return np.array([position[name] for name in stored], np.int64)
+    return index
 
 
 def _select(table: sa.Table, *extra: sa.ColumnElement[Any]) -> sa.Select[Any]:

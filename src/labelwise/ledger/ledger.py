@@ -33,6 +33,7 @@ BoxTuple = tuple[float, float, float, float]
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _THESE = sa.select(t.queries).where(t.queries.c.id.in_(_ids)).with_for_update()
 _RANKED = sa.select(t.queries).where(t.queries.c.rank >= 0).order_by(t.queries.c.round, t.queries.c.rank)
+_SIZES = sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px).where(t.images.c.name.in_(_ids))
 _CLASSES = sa.select(t.meta.c.value).where(t.meta.c.key == "classes")
 _valid = sa.func.count() - sa.func.count(t.withdrawn.c.answer_id)
 _HOW_MANY = sa.select(t.answers.c.query_id, sa.func.count(), _valid).select_from(t.answers.outerjoin(t.withdrawn))
@@ -97,14 +98,11 @@ class Ledger:
             known = set(connection.execute(sa.select(t.images.c.name)).scalars())
             sizes = zip(pool.names, pool.width_px.tolist(), pool.height_px.tolist(), strict=True)
             new = [(name, width, height) for name, width, height in sizes if name not in known]
-            if new:
-                connection.execute(
-                    sa.insert(t.images),
-                    [
-                        {"name": name, "number": len(known) + k, "width_px": width, "height_px": height}
-                        for k, (name, width, height) in enumerate(new)
-                    ],
-                )
+            columns = ("name", "number", "width_px", "height_px")
+            for k in range(0, len(new), 50_000):  # not all of their rows in memory at once
+                some = enumerate(new[k : k + 50_000], len(known) + k)
+                rows = [dict(zip(columns, (one[0], number, *one[1:]), strict=True)) for number, one in some]
+                connection.execute(sa.insert(t.images), rows)
 
     def classes(self) -> tuple[str, ...]:
         """The class list; empty before the first `add_images`."""
@@ -120,14 +118,15 @@ class Ledger:
         self._sizes = {}
 
     def sizes_within(self, connection: sa.Connection, names: set[str]) -> dict[str, tuple[int, int]]:
-        """(width, height) in pixels of every image, as part of a larger transaction; one of `names` must be known."""
-        if not names <= self._sizes.keys():
-            rows = connection.execute(sa.select(t.images.c.name, t.images.c.width_px, t.images.c.height_px))
-            self._sizes = {name: (width, height) for name, width, height in rows}
-        unknown = sorted(names - self._sizes.keys())
-        if unknown:
+        """(width, height) in pixels of these images, as part of a larger transaction; all of them must be known."""
+        sizes = self._sizes
+        missing = sorted(name for name in names if name not in sizes)
+        for k in range(0, len(missing), 900):  # SQLite takes no more than 999 in a statement
+            rows = connection.execute(_SIZES, {"ids": missing[k : k + 900]})
+            sizes.update({name: (width, height) for name, width, height in rows})
+        if unknown := [name for name in missing if name not in sizes]:
             raise LabelwiseError(f"image {unknown[0]} is not in the ledger {self.where}: add the pool's images first")
-        return self._sizes
+        return sizes
 
     # ---- queries --------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
+from labelwise.errors import of_image
 from labelwise.predict.passes import Image, Model, Passes, ViewChoice, group_by_shape, in_order, views_of
 from labelwise.types import Detections, ImageOutputs, LabelwiseError
 
@@ -193,7 +194,7 @@ def _shards(
                 try:
                     pixels, scale_xy = future.result()
                 except LabelwiseError as error:
-                    unreadable.append((number, str(error)))
+                    unreadable.append((number, of_image(error)))
                 else:
                     name = names[number] if names is not None else f"number {number}"
                     readable.append(Image(number, name, pixels, scale_xy))

@@ -19,7 +19,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from labelwise.data import image_store
 from labelwise.data.image_reader import pixels_of, probe
+from labelwise.errors import of_image
 from labelwise.ledger import image_files, records
 from labelwise.ledger.image_files import CHANGED, GONE, UNREADABLE, File, Unavailable
 from labelwise.project.context import Context
@@ -251,13 +253,16 @@ def _files(pool: Pool, images: Iterable[int] | None = None) -> list[File | None]
     """
     found: list[File | None] = [None] * len(pool)
     seen: dict[str, File | None] = {}
-    root = f"{pool.root}{os.sep}"
+    root, mirror = f"{pool.root}{os.sep}", image_store.of(pool.root / "image")
     for i in range(len(pool)) if images is None else images:
         if pool.pixels is not None:
             found[i] = File(int(pool.pixels[i].nbytes), 0)
             continue
         name = pool.names[i] if pool.frames is None else pool.names[i].split("#")[0]
-        if name not in seen:
+        if mirror is not None:
+            said = mirror.status_of(name)
+            seen[name] = None if said is None else File(*said)
+        elif name not in seen:
             try:
                 status = os.stat(root + name)  # noqa: PTH116 (of 100,000 images)
                 seen[name] = File(status.st_size, status.st_mtime_ns)
@@ -273,9 +278,14 @@ def _hash(pool: Pool, image: int) -> str | None:
     try:
         if pool.pixels is not None or pool.frames is not None:
             return hashlib.sha256(np.ascontiguousarray(pixels_of(pool, image)).tobytes()).hexdigest()
+        if (mirror := image_store.of(pool.path(image))) is not None:
+            return hashlib.sha256(mirror.content(pool.path(image))).hexdigest()
         with pool.path(image).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, LabelwiseError):
+    except OSError:
+        return None
+    except LabelwiseError as error:
+        of_image(error)
         return None
 
 
@@ -284,7 +294,7 @@ def _fault(pool: Pool, image: int) -> str | None:
     try:
         pixels_of(pool, image)
     except LabelwiseError as error:
-        return str(error)
+        return of_image(error)
     return None
 
 
@@ -299,7 +309,7 @@ def _size_px(pool: Pool, image: int) -> tuple[int, int]:
 def _why(pool: Pool, image: int) -> str:
     """Whether an image that cannot be shown is gone or unreadable."""
     file = pool.root / pool.names[image].split("#")[0] if pool.frames is not None else pool.path(image)
-    return UNREADABLE if pool.pixels is None and file.exists() else GONE
+    return UNREADABLE if pool.pixels is None and image_store.status(file) is not None else GONE
 
 
 def _changed(pool: Pool, image: int, before_px: tuple[int, int] | None) -> str:

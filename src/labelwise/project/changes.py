@@ -13,6 +13,8 @@ from labelwise.project.context import Context
 NO_MATTER = (
     "name",
     "data.root",
+    "data.images",
+    "data.store_gb",
     "data.cache_gb",
     "data.frames_gb",
     "features.folder",

@@ -14,9 +14,11 @@ import numpy as np
 
 from labelwise import config
 from labelwise.config import Run
+from labelwise.data import image_store
 from labelwise.ledger import image_files, records
 from labelwise.project import availability, given
 from labelwise.project.context import Context
+from labelwise.project.data_root import known_root
 from labelwise.project.project_folder import CONFIG, Project
 from labelwise.types import Pool
 
@@ -52,17 +54,22 @@ def _key(run: Run) -> str:
 def _pool(project: Project, run: Run) -> Pool | None:
     if records.kept(project.ledger, _KEY) != _key(run):
         return None
-    root = project.folder / "data" if run.data.generated else run.data.folder()
+    root = known_root(run, project.folder)
     known, unavailable = image_files.known_files(project.ledger), image_files.unavailable(project.ledger)
-    if not known or not all(_same(f"{root}{os.sep}{row[0]}", *row[3:]) for row in known if row[0] not in unavailable):
+    store = image_store.of(root / "image")
+    if run.data.remote and store is None:
+        return None
+    status = _status if store is None else store.status_of
+    start = f"{root}{os.sep}" if store is None else ""
+    if not known or not all(status(start + row[0]) == row[3:5] for row in known if row[0] not in unavailable):
         return None
     names, width, height, *_ = zip(*known, strict=True)
     return Pool(root, project.ledger.classes(), names, np.array(width, np.int64), np.array(height, np.int64))
 
 
-def _same(path: str, size_bytes: int | None, mtime_ns: int | None) -> bool:
+def _status(path: str) -> tuple[int, int] | None:
     try:
         stat = os.stat(path)  # noqa: PTH116 (of 100,000 images)
     except (OSError, ValueError):
-        return False
-    return stat.st_size == size_bytes and stat.st_mtime_ns == mtime_ns
+        return None
+    return stat.st_size, stat.st_mtime_ns

@@ -27,7 +27,8 @@ from filelock import FileLock
 from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from labelwise import files
-from labelwise.data import image_reader
+from labelwise.data import image_reader, image_store
+from labelwise.errors import of_image
 from labelwise.files.feature_files import BLOCK_ROWS, FeatureFolder, mapped
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import readable_errors, remove_leftovers, replacing
@@ -222,7 +223,7 @@ class Extraction:
             try:
                 return self.looker.read(image_reader.pixels_of(pool, image), int(keys[image]))
             except LabelwiseError as error:
-                failed[image] = str(error)
+                failed[image] = of_image(error)
                 return None
 
         title = f"{self.looker.what} of {len(missing)} images of the {which}"
@@ -250,11 +251,8 @@ def keys_of(pool: Pool) -> UInt64[np.ndarray, " images"]:
     def state(name: str) -> str:
         file = name if pool.frames is None else name.split("#")[0]
         if file not in states:
-            try:
-                status = (pool.root / file).stat()
-                states[file] = f"{status.st_size} {status.st_mtime_ns}"
-            except OSError:
-                states[file] = "gone"
+            status = image_store.status(pool.root / file)
+            states[file] = "gone" if status is None else f"{status[0]} {status[1]}"
         return states[file]
 
     held = pool.pixels

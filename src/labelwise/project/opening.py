@@ -23,6 +23,7 @@ from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability, given
 from labelwise.project.context import Bar, Context, Decoded, askable, cache_of, clips_of, silent
+from labelwise.project.data_root import root_of
 from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -66,7 +67,7 @@ def start(
             )
         return _open(Project.open(folder, run.ledger), run, bar, kept)
     refuse_thinned_tracks(run)
-    if not run.data.generated:
+    if not (run.data.generated or run.data.remote):
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
 
@@ -82,7 +83,7 @@ def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
 
     `features`: where frozen features are kept unless the run says so itself; None: in the project.
     """
-    data = run.data if run.data.generated else run.data.model_copy(update={"root": str(run.data.folder())})
+    data = run.data if run.data.generated else run.data.model_copy(update={"root": run.data.place()})
     model, tracks = run.model, run.tracks
     given = model.settings.get("weights", "none")
     if given.startswith("hf:"):
@@ -150,7 +151,7 @@ def _file(key: str, given: str, otherwise: str) -> str:
 
 def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Context:
     data = run.data
-    root = project.folder / "data" if data.generated else data.folder()
+    root = root_of(run, project.folder, bar)
     if data.generated and not (root.exists() and any(root.iterdir())):
         with project.lock(), readable_errors(root):
             remove_leftovers(project.folder, below=False, name=root.name)

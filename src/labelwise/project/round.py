@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32, Int64
 
 from labelwise import files, units
 from labelwise.config import Run
-from labelwise.files.round_files import RoundFolder, again
+from labelwise.files.round_files import RoundFolder
 from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context, askable
-from labelwise.types import Detections, ImageOutputs, Labels, LabelwiseError, Pool, Query, Targets
+from labelwise.types import Detections, ImageOutputs, Labels, Pool, Query, Targets
 from labelwise.units import Unit
 
 Table = Mapping[str, np.ndarray]
@@ -99,7 +99,7 @@ class Round:
     @cached_property
     def budget(self) -> float:
         """What may be spent, in `budget_unit`; in round 0 all that was picked."""
-        return self.run.budget.per_round[self.number - 1] if self.number else float(len(self.picks["row"]))
+        return self.run.budget.per_round[self.number - 1] if self.number else float(self.picks.n_rows)
 
     @property
     def proposed(self) -> bool:
@@ -154,18 +154,46 @@ class Round:
             found[files.read_table(self.folder.predicted)["image"]] = True
         return found
 
-    def shards(self, columns: Collection[str], scale: float = 1.0) -> Iterator[tuple[int, Detections]]:
-        """`detections`, part after part, each with the number of its first image."""
-        return files.stream_detections(self.folder.predictions(scale), columns)
+    def shards(
+        self, columns: Collection[str], scale: float = 1.0, images: np.ndarray | None = None
+    ) -> Iterator[tuple[int, Detections]]:
+        """`detections`, part after part, each with the number of its first image; `images` (a mask): parts that hold
+        none of these are passed over.
+        """
+        return files.stream_detections(self.folder.predictions(scale), columns, images)
 
     @cached_property
     def image_outputs(self) -> ImageOutputs:
-        """What the model said of whole images."""
-        said = self.detections(["per_image"]).per_image
-        if said is None:
-            path = self.folder.predictions()
-            raise LabelwiseError(f"{path} holds no outputs of whole images; {again(path)}")
-        return said
+        """What the model said of whole images; `image_features` and `looked_at` take less memory."""
+        every = np.arange(len(self.pool))
+        parts = [said.predicted_loss for _, said in self._image_shards()]
+        loss = np.pad(np.concatenate(parts), (0, max(0, len(self.pool) - sum(map(len, parts)))))
+        return ImageOutputs(self.image_features(every), loss, self.looked_at)
+
+    @cached_property
+    def looked_at(self) -> Bool[np.ndarray, " images"]:
+        """Which images the model was shown."""
+        seen = np.zeros(len(self.pool), np.bool_)
+        for first, said in self._image_shards():
+            seen[first : first + len(said)] = said.seen
+        return seen
+
+    def image_features(self, images: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n D"]:
+        """The model's features of these images; zeros of those that came into the pool since. One shard and the result
+        are in memory.
+        """
+        order = np.argsort(images, kind="stable")
+        found: np.ndarray | None = None
+        for first, said in self._image_shards():
+            if found is None:
+                found = np.zeros((len(images), said.features.shape[1]), np.float32)
+            here = order[slice(*np.searchsorted(images, (first, first + len(said)), sorter=order).tolist())]
+            found[here] = said.features[images[here] - first]
+        assert found is not None, "an empty pool has one empty shard"
+        return found
+
+    def _image_shards(self) -> Iterator[tuple[int, ImageOutputs]]:
+        return files.stream_image_outputs(self.folder.predictions())
 
     @cached_property
     def labelled_probability(self) -> np.ndarray:
@@ -173,14 +201,14 @@ class Round:
         return files.read_table(self.folder.labelled_probability)["value"]
 
     @cached_property
-    def scores(self) -> Table:
+    def scores(self) -> files.TableFile:
         """The candidates and what each is worth."""
-        return files.read_table(self.folder.scores)
+        return files.TableFile(self.folder.scores)
 
     @cached_property
-    def picks(self) -> Table:
+    def picks(self) -> files.TableFile:
         """The ranking."""
-        return files.read_table(self.folder.picks)
+        return files.TableFile(self.folder.picks)
 
     @cached_property
     def errors(self) -> Table:

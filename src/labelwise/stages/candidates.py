@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from labelwise.project.round import Round
 from labelwise.stages import answered
 from labelwise.targets.open_detections import candidates
+from labelwise.types import LabelwiseError
 from labelwise.units import Candidates, Shard, Unit
 
 _OF_SCALE = 1 << 40
@@ -64,7 +66,59 @@ def _done(now: Round) -> np.ndarray:
 
 def gather(now: Round, columns: Collection[str]) -> Candidates:
     """The candidates of all units of a round as one table, unit after unit."""
-    shards = [shard for unit in now.units for shard in in_shards(now, unit, columns)]
+    return _join([shard for unit in now.units for shard in in_shards(now, unit, columns)])
+
+
+def some_of(now: Round, rows: Int64[np.ndarray, " k"], columns: Collection[str]) -> Candidates:
+    """Of the scored candidates those of these rising numbers, with their detections alone; memory is bounded by these
+    and a shard.
+
+    Raises:
+        LabelwiseError: the candidates are not those that were scored.
+    """
+    found, before, scored = [], 0, now.scores
+    for shard in (shard for unit in now.units for shard in in_shards(now, unit, columns)):
+        after = before + len(shard)
+        said = scored.part(before, after, ("image", "x1"))
+        if not (np.array_equal(shard.image, said["image"]) and np.array_equal(shard.xyxy[:, 0], said["x1"])):
+            raise _others(now)
+        here = rows[slice(*np.searchsorted(rows, (before, after)).tolist())] - before
+        found.append(_part(shard, here))
+        before = after
+    if before != scored.n_rows:
+        raise _others(now)
+    return _join(found)
+
+
+def _others(now: Round) -> LabelwiseError:
+    return LabelwiseError(
+        f"round {now.number}: the candidates are not those that were scored: a setting or a label has changed since. "
+        "Undo that change, then run the stage again"
+    )
+
+
+def _part(found: Candidates, rows: np.ndarray) -> Candidates:
+    """Some candidates, with their detections alone."""
+    offsets, members = found.members_of(rows)
+    kept = np.unique(members)
+    starts = np.cumsum([0, *map(len, found.parts)])
+    cuts = np.searchsorted(kept, starts)
+    cut = zip(found.parts, starts, cuts, cuts[1:], strict=False)
+    return Candidates(
+        parts=tuple(part.take(kept[a:b] - start) for part, start, a, b in cut),
+        image=found.image[rows],
+        row=found.row[rows],
+        scale=found.scale[rows],
+        xyxy=found.xyxy[rows],
+        offsets=offsets,
+        members=np.searchsorted(kept, members),
+        first=found.first,
+        numbers=None if found.numbers is None else found.numbers[kept],
+    )
+
+
+def _join(shards: Sequence[Candidates]) -> Candidates:
+    """Tables of candidates one after another."""
     starts = np.cumsum([0, *(sum(map(len, shard.parts)) for shard in shards)])
     counts = np.concatenate([np.diff(shard.offsets) for shard in shards])
 

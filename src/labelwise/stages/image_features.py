@@ -59,13 +59,12 @@ def of_selectors(now: Round, images: np.ndarray) -> Float32[np.ndarray, "n D"]:
     """What selectors see of these images."""
     if now.run.frozen_selection:
         return now.context.features("pool").of(images)
-    said: np.ndarray = now.image_outputs.features[images]
-    return said
+    return now.image_features(images)
 
 
 def labelled_images(now: Round) -> Int64[np.ndarray, " m"]:
     """The wholly labelled images of which selectors see something."""
-    seen = readable(now.context) if now.run.frozen_selection else now.image_outputs.seen
+    seen = readable(now.context) if now.run.frozen_selection else now.looked_at
     return np.flatnonzero(now.covered & seen)
 
 

@@ -63,24 +63,24 @@ def spread(n: int, more: int, share: float) -> Bool[np.ndarray, " total"]:
 
 def is_new(now: Round, rank: int) -> bool:
     """Whether the question at a rank is one of the run's own score and selectors."""
-    picks = now.picks
-    return "annotation" not in picks or (picks["doubt"][rank] < 0 and picks["source"][rank] < 0)
+    row = now.picks.row(rank)
+    return "annotation" not in row or bool(row["doubt"] < 0 and row["source"] < 0)
 
 
 def query(now: Round, rank: int) -> Query:
     """The question at a rank that is no new one."""
-    picks = now.picks
-    image, label = now.pool.names[int(picks["image"][rank])], int(picks["label"][rank])
-    corners = [float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2")]
+    row = now.picks.row(rank)
+    image, label = now.pool.names[int(row["image"])], int(row["label"])
+    corners = [float(row[name]) for name in ("x1", "y1", "x2", "y2")]
     box = (corners[0], corners[1], corners[2], corners[3])
-    score, known = float(picks["score"][rank]), None if label < 0 else label
-    if (source := int(picks["source"][rank])) >= 0:
+    score, known = float(row["score"]), None if label < 0 else label
+    if (source := int(row["source"])) >= 0:
         where = box if now.units[0].RECTANGLE else None
         return Query(now.number, rank, image, now.unit_names[0], where, known, score, {AGAIN: source})
     unit = _unit_of_reviews(now)
-    kind, likely = doubts.NAMES[int(picks["doubt"][rank])], int(picks["likely"][rank])
+    kind, likely = doubts.NAMES[int(row["doubt"])], int(row["likely"])
     reason: dict[str, float | str] = {"kind": kind, "doubt": score, "model": now.pool.classes[likely]}
-    if (annotation := int(picks["annotation"][rank])) >= 0:
+    if (annotation := int(row["annotation"])) >= 0:
         reason[REVIEWS] = float(annotation)
     return Query(now.number, rank, image, unit, box if units.find(unit).RECTANGLE else None, known, score, reason)
 

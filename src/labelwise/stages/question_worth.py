@@ -14,8 +14,11 @@ from labelwise.stages import answered as answers
 from labelwise.stages.answered import Answered
 from labelwise.units import Candidates
 
+Chosen = Callable[[np.ndarray], tuple[Candidates, np.ndarray]]
+"""Some of the scored candidates, and at which place of these each row is."""
 
-def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, Callable[[np.ndarray], Any]]:
+
+def makers(now: Round, chosen: Chosen) -> dict[str, Callable[[np.ndarray], Any]]:
     """These inputs, made for some rows of the scored candidates."""
     scored = now.scores
 
@@ -52,16 +55,18 @@ def makers(now: Round, read_candidates: Callable[[], Candidates]) -> dict[str, C
         return found
 
     def numbers(rows: np.ndarray) -> np.ndarray:
-        found = read_candidates()
+        found, at = chosen(rows)
         assert found.numbers is not None
-        chosen: np.ndarray = found.numbers[found.members_of(rows)[1]]
-        return chosen
+        of_members: np.ndarray = found.numbers[found.members_of(at)[1]]
+        return of_members
+
+    def objects(rows: np.ndarray) -> np.ndarray:
+        found, at = chosen(rows)
+        return answered().curve.chance(found.column("scores")[found.members_of(at)[1]])
 
     return {
         "box_numbers": numbers,
-        "box_objects": lambda rows: answered().curve.chance(
-            read_candidates().column("scores")[read_candidates().members_of(rows)[1]]
-        ),
+        "box_objects": objects,
         "unseen": lambda rows: np.zeros(len(rows)) if now.run.reads_objects else beside(rows),
         "look_seconds": lambda rows: seconds()[unit_of(rows), 0] + seconds()[unit_of(rows), 1] * beside(rows),
         "object_seconds": each,

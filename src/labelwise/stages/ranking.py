@@ -31,7 +31,7 @@ def next_queries(now: Round, begin: int, most: int, covered: Covered, never: Col
     context = now.context
     while True:
         chosen = _next(now, begin, most, covered, never)
-        new = {int(now.picks["image"][query.rank]) for query in chosen} - context.readable
+        new = {now.pool.number_of[query.image] for query in chosen} - context.readable
         if not availability.unreadable(context, new):
             availability.remember(context, new)
             context.readable |= new
@@ -42,10 +42,10 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
     picks, chosen = now.picks, list[Query]()
     several = len(now.units) > 1
     own: Covered = {}
-    for rank in range(begin, len(picks["row"])):
+    for rank in range(begin, picks.n_rows):
         if len(chosen) >= most:
             break
-        image = int(picks["image"][rank])
+        image = int(picks.row(rank)["image"])
         if image in now.pool.unavailable:
             continue
         query = _query(now, rank)
@@ -64,7 +64,7 @@ def _next(now: Round, begin: int, most: int, covered: Covered, never: Collection
 
 def of_another_ranking(now: Round, before: Sequence[Query]) -> set[Place]:
     """What has been asked, if the ranking was made again since and is another one; else nothing."""
-    n = len(now.picks["row"])
+    n = now.picks.n_rows
     same = all(q.rank < n and _query(now, q.rank).place == q.place for q in before)
     return set() if same else {query.place for query in before}
 
@@ -88,27 +88,27 @@ def cover(now: Round, covered: Covered, query: Query) -> None:
 def _query(now: Round, rank: int) -> Query:
     if not mixed_questions.is_new(now, rank):
         return mixed_questions.query(now, rank)
-    picks = now.picks
-    number = int(picks["unit"][rank]) if "unit" in picks else 0
+    row = now.picks.row(rank)
+    number = int(row.get("unit", 0))
     unit = now.units[number]
-    label = int(picks["label"][rank])
-    parts = {name.removeprefix("why_"): float(picks[name][rank]) for name in picks if name.startswith("why_")}
+    label = int(row["label"])
+    parts = {name.removeprefix("why_"): float(value) for name, value in row.items() if name.startswith("why_")}
     if unit.SCALES:
-        parts["scale"] = float(picks["magnification"][rank])
+        parts["scale"] = float(row["magnification"])
     reason: dict[str, float | str] = {name: value for name, value in parts.items() if np.isfinite(value)}
-    if "because" in picks and picks["because"][rank]:
-        reason[BECAUSE] = picks["because"][rank]
+    if row.get(BECAUSE):
+        reason[BECAUSE] = row[BECAUSE]
     where = None
     if unit.RECTANGLE:
-        x1, y1, x2, y2 = (float(picks[name][rank]) for name in ("x1", "y1", "x2", "y2"))
+        x1, y1, x2, y2 = (float(row[name]) for name in ("x1", "y1", "x2", "y2"))
         where = (x1, y1, x2, y2)
     return Query(
         round=now.number,
         rank=rank,
-        image=now.pool.names[int(picks["image"][rank])],
+        image=now.pool.names[int(row["image"])],
         unit=now.unit_names[number],
         box=where,
         label=label if label >= 0 else None,
-        score=float(picks["score"][rank]),
+        score=float(row["score"]),
         reason=reason,
     )

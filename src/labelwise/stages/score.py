@@ -24,13 +24,13 @@ def score(now: Round) -> None:
     run = now.run
     menu = menu_of(now)
     learns = "labelled_classes" in catalog.find("score", run.query.score.name).inputs  # once, not per shard
-    tables = []
-    for number, unit in enumerate(now.units):
-        shards = [gather(now, run.columns)] if learns else in_shards(now, unit, run.columns)
-        tables += [_score_shard(now, number, found, menu) for found in shards]
-    table = {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}
-    files.write_table(now.folder.scores, table)
-    now.info["candidates"] = len(table["score"])
+    n = 0
+    with files.writing(now.folder.scores) as writer:
+        for number, unit in enumerate(now.units):
+            for found in [gather(now, run.columns)] if learns else in_shards(now, unit, run.columns):
+                writer.append(_score_shard(now, number, found, menu))
+                n += len(found)
+    now.info["candidates"] = n
 
 
 def menu_of(now: Round) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from labelwise import catalog, files, units
@@ -9,6 +11,7 @@ from labelwise.config.choice import Step
 from labelwise.project.round import Round
 from labelwise.stages import first_images, mixed_questions, selector_inputs, why
 from labelwise.stages.selector_inputs import Makers
+from labelwise.types import BECAUSE
 
 RANKED = 20_000
 """Most candidates that a selector ranks whose first picks are the same for every budget; the rest follow by score."""
@@ -34,7 +37,7 @@ def select(now: Round) -> None:
         files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image)), "because": said})
         return
     scored = now.scores
-    n = len(scored["score"])
+    n = scored.n_rows
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
     expected = now.budget if fixed else now.budget / _yield_per_query(now)
     if now.live is not None and run.ask.live_answers is not None:  # the next ranking comes so soon
@@ -47,15 +50,38 @@ def select(now: Round) -> None:
     for step in run.query.select:
         keep = None if step.keep is None else int(np.ceil(step.keep * expected))
         rows, scores, reasons = _rank(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
-    rest = np.setdiff1d(np.arange(n), rows)
+    del scores
+    left = np.ones(n, np.bool_)
+    left[rows] = False
+    rest = np.flatnonzero(left)
     ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
-    names = [name for name in scored if not name.startswith("mix_")]
-    parts = {f"why_{k}": np.concatenate([v, np.full(len(rest), np.nan)]) for k, v in reasons.items()}
-    told, said = min(len(rows), why.how_many(expected)), np.full(n, "", object)
-    said[:told] = why.sentences(now, rows[:told], {k: v[:told] for k, v in reasons.items()}, makers)
-    new = {name: scored[name][ranking] for name in names} | parts | {"because": said}
-    files.write_table(now.folder.picks, mixed_questions.mix(now, new))
+    told = min(len(rows), why.how_many(expected))
+    sentences = why.sentences(now, rows[:told], {k: v[:told] for k, v in reasons.items()}, makers)
+    del makers, rest, left
+    _write(now, ranking, {f"why_{k}": v for k, v in reasons.items()} | {BECAUSE: np.array(sentences, object)})
     now.info["ranked"] = len(rows)
+
+
+def _write(now: Round, ranking: np.ndarray, first: Mapping[str, np.ndarray]) -> None:
+    """The ranking: rows of the scores, and what is told of the first of them."""
+    names = [name for name in now.scores if not name.startswith("mix_")]
+    if now.run.ask.again or now.run.ask.review_share:
+        new = {name: now.scores[name][ranking] for name in names}
+        new |= {name: _places(column, slice(0, len(ranking))) for name, column in first.items()}
+        files.write_table(now.folder.picks, mixed_questions.mix(now, new))
+        return
+    with files.writing(now.folder.picks) as writer:
+        for part, columns in now.scores.in_order(names, ranking):
+            writer.append(columns | {name: _places(column, part) for name, column in first.items()})
+
+
+def _places(first: np.ndarray, part: slice) -> np.ndarray:
+    """Some places of a column of which only the first are told; the others are empty."""
+    text = first.dtype == object
+    found = np.full(part.stop - part.start, "" if text else np.nan, object if text else np.float64)
+    here = first[part]
+    found[: len(here)] = here
+    return found
 
 
 def _rank(
@@ -78,15 +104,15 @@ def _rank(
     chunk = most if stable else min(max(expected, 1), most)
     picked, reasons = [np.zeros(0, np.int64)], []
     left = np.arange(len(rows))
-    while sum(map(len, picked)) < most and len(left):
-        menu = {name: makers[name](rows[left]) for name in method.inputs if name in makers}
-        budget = min(chunk, most - sum(map(len, picked)))
-        rows_picked, parts = method.call(
-            menu | {"scores": scores[left], "budget": budget, "rng": rng}, step.settings, explain=True
-        )
+    while (more := most - sum(map(len, picked))) > 0 and len(left):
+        chosen, value = (rows, scores) if len(left) == len(rows) else (rows[left], scores[left])
+        menu = {name: makers[name](chosen) for name in method.inputs if name in makers}
+        given = menu | {"scores": value, "budget": min(chunk, more), "rng": rng}
+        rows_picked, parts = method.call(given, step.settings, explain=True)
         picked.append(left[rows_picked])
         reasons.append(parts)
-        left = np.delete(left, rows_picked)
+        if more > len(rows_picked):
+            left = np.delete(left, rows_picked)
     order = np.concatenate(picked)
     if not reasons:  # no candidate at all
         return rows[order], scores[order], {"score": scores[order]}

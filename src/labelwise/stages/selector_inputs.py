@@ -13,9 +13,9 @@ from labelwise.project.context import clips_of
 from labelwise.project.round import Round
 from labelwise.select._balance_target import target
 from labelwise.stages import image_features, question_worth
-from labelwise.stages.candidates import gather
-from labelwise.targets.frequency import frequency
-from labelwise.types import LabelwiseError, Rects, offsets_of
+from labelwise.stages.candidates import some_of
+from labelwise.targets.frequency import frequency_of
+from labelwise.types import Rects, offsets_of
 from labelwise.types.overlap import highest, iou_pairs
 from labelwise.units import Candidates
 
@@ -31,16 +31,7 @@ def makers(now: Round, expected: int) -> Makers:
     of_boxes = len(now.units) == 1 and now.units[0].CLASS
     kept = () if run.frozen_selection else ("features",)
 
-    @cache
-    def read_candidates(*columns: str) -> Candidates:
-        candidates = gather(now, columns)
-        same = len(candidates) == len(scored["image"]) and np.array_equal(candidates.image, scored["image"])
-        if not (same and np.array_equal(candidates.xyxy[:, 0], scored["x1"])):
-            raise LabelwiseError(
-                f"round {now.number}: the candidates are not those that were scored: a setting or a label has changed "
-                "since. Undo that change, then run the stage again"
-            )
-        return candidates
+    chosen = _Chosen(now)
 
     def labels(rows: np.ndarray) -> np.ndarray:
         names = ["label"] if of_boxes else [f"mix_{c}" for c in range(len(pool.classes))]
@@ -50,8 +41,8 @@ def makers(now: Round, expected: int) -> Makers:
     @cache
     def pseudo_frequency() -> np.ndarray:
         """p(l) of Eq. 1, from this round's predictions as pseudo labels."""
-        every = now.detections()
-        return frequency(every.labels, every.scores, len(pool.classes), tau=run.query.tau_frequency)
+        every = ((found.labels, found.scores) for _, found in now.shards(()))
+        return frequency_of(every, len(pool.classes), tau=run.query.tau_frequency)
 
     counts = np.bincount(known.annotations.labels, minlength=len(pool.classes))
 
@@ -59,7 +50,7 @@ def makers(now: Round, expected: int) -> Makers:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if run.query.one_per_image:
             return image_features.of_selectors(now, scored["image"][rows])
-        return _box_features(now, read_candidates, rows)
+        return _box_features(now, chosen, rows)
 
     labelled = cache(lambda: _labelled(now))
     return {
@@ -67,7 +58,7 @@ def makers(now: Round, expected: int) -> Makers:
         "frequency": lambda _: pseudo_frequency(),
         "counts": lambda _: counts,
         "target": lambda _: target(counts, expected),
-        "probs": lambda rows: _mean_probs(read_candidates(), rows, len(pool.classes)),
+        "probs": lambda rows: _mean_probs(*chosen(rows), len(pool.classes)),
         "scale": lambda rows: scored["scale"][rows],
         "image": lambda rows: scored["image"][rows],
         "videos": lambda _: clips_of(pool).video,
@@ -76,23 +67,50 @@ def makers(now: Round, expected: int) -> Makers:
         "labelled_features": lambda _: labelled()[0],
         "labelled_from": lambda _: labelled()[1],
         "labelled_box_features": lambda _: _labelled_boxes(now)[0],
-        **question_worth.makers(now, lambda: read_candidates(*kept)),
-        "box_offsets": lambda rows: read_candidates(*kept).members_of(rows)[0],
-        **_columns(now, read_candidates),
+        **question_worth.makers(now, lambda rows: chosen(rows, *kept)),
+        "box_offsets": lambda rows: _offsets(*chosen(rows, *kept)),
+        **_columns(now, chosen),
     }
 
 
-def _columns(now: Round, read_candidates: Callable[..., Candidates]) -> dict[str, Callable[[np.ndarray], Any]]:
+class _Chosen:
+    """Some of the scored candidates, with their detections, and at which place of these each row of a selector is.
+
+    Those that were read last are kept: a selector names several of their columns, and then some of the same again.
+    """
+
+    def __init__(self, now: Round) -> None:
+        self._now = now
+        self._kept: dict[tuple[str, ...], tuple[np.ndarray, Candidates]] = {}
+
+    def __call__(self, rows: np.ndarray, *columns: str) -> tuple[Candidates, np.ndarray]:
+        if columns in self._kept:
+            numbers, found = self._kept[columns]
+            at = np.searchsorted(numbers, rows)
+            if len(numbers) and np.array_equal(numbers[np.minimum(at, len(numbers) - 1)], rows):
+                return found, at
+            del self._kept[columns], found  # before the next are read: they may be large
+        numbers = np.unique(rows)
+        self._kept[columns] = numbers, some_of(self._now, numbers, columns)
+        return self._kept[columns][1], np.searchsorted(numbers, rows)
+
+
+def _offsets(found: Candidates, rows: np.ndarray) -> np.ndarray:
+    return found.members_of(rows)[0]
+
+
+def _columns(now: Round, chosen: _Chosen) -> dict[str, Callable[[np.ndarray], Any]]:
     """The inputs that are columns of the detections; a frozen detector's features are those of its proposals."""
-    found = {row.name: _column_of(read_candidates, row.at) for row in INPUTS["select"].values() if row.at}
+    found = {row.name: _column_of(chosen, row.at) for row in INPUTS["select"].values() if row.at}
     if now.run.reads_objects:
-        found["box_features"] = lambda rows: _frozen_features(now, read_candidates(), rows)[0]
+        found["box_features"] = lambda rows: _frozen_features(now, *chosen(rows))[0]
     return found
 
 
-def _column_of(read_candidates: Callable[..., Candidates], name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _column_of(chosen: _Chosen, name: str) -> Callable[[np.ndarray], np.ndarray]:
     def column(rows: np.ndarray) -> np.ndarray:
-        values: np.ndarray = read_candidates("features").column(name)[read_candidates("features").members_of(rows)[1]]
+        found, at = chosen(rows, "features")
+        values: np.ndarray = found.column(name)[found.members_of(at)[1]]
         return values
 
     return column
@@ -122,12 +140,12 @@ def _mean(features: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return features
 
 
-def _box_features(now: Round, read_candidates: Callable[..., Candidates], rows: np.ndarray) -> np.ndarray:
+def _box_features(now: Round, chosen: _Chosen, rows: np.ndarray) -> np.ndarray:
     """The mean feature of the detections of each candidate: the model's, or the frozen ones."""
     if not now.run.frozen_selection:
-        found = read_candidates("features")
-        return _means(found, rows, found.column("features"))
-    return _mean(*_frozen_features(now, read_candidates(), rows))
+        found, at = chosen(rows, "features")
+        return _means(found, at, found.column("features"))
+    return _mean(*_frozen_features(now, *chosen(rows)))
 
 
 def _frozen_features(now: Round, found: Candidates, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,6 +174,11 @@ def _labelled_boxes(now: Round) -> tuple[np.ndarray, np.ndarray]:
     if now.run.frozen_selection:
         features, overlap = image_features.of_boxes(now.context, annotated)
         return features[overlap >= 0.5], known.image[overlap >= 0.5]
-    found = now.detections(["features"])
-    on_objects = highest(found.offsets, found.boxes, annotated, iou_pairs) >= 0.5
-    return found.features[on_objects], found.image[on_objects]
+    parts = list[tuple[np.ndarray, np.ndarray]]()
+    objects = np.diff(known.offsets) > 0
+    objects[0] = True  # of one shard at least: it tells how wide a feature is
+    for first, found in now.shards(["features"], images=objects):
+        here = now.known.of_images(slice(first, first + found.n_images)).annotations
+        on_objects = highest(found.offsets, found.boxes, Rects(here.offsets, here.xyxy), iou_pairs) >= 0.5
+        parts.append((found.features[on_objects], first + found.image[on_objects]))
+    return np.concatenate([features for features, _ in parts]), np.concatenate([image for _, image in parts])

@@ -15,6 +15,8 @@ Worked by hand: class 0 counts 1 (0.9 >= 0.8), class 1 counts 0.25, sum 1.25.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
@@ -30,11 +32,22 @@ def frequency(
     tau: tuple[float, float] = (0.8, 0.1),
 ) -> Float64[np.ndarray, " C"]:
     """Share of each class among the softly counted boxes; all 0 where no box counts."""
-    check_values("frequency", "confidence", confidences, len(labels))
+    return frequency_of([(labels, confidences)], n_classes, tau=tau)
+
+
+def frequency_of(
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], n_classes: int, *, tau: tuple[float, float] = (0.8, 0.1)
+) -> Float64[np.ndarray, " C"]:
+    """`frequency` of boxes that come in parts (classes, confidences), bit for bit that of all at once."""
     check_threshold("frequency", "tau", *tau)
-    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
-    if len(bad):
-        raise LabelwiseError(f"frequency: row {bad[0]} is of class {labels[bad[0]]}; expected 0 to {n_classes - 1}")
-    counts = np.bincount(labels, weights=soft(confidences, tau), minlength=n_classes)
+    counts, before = np.zeros(n_classes), 0
+    for labels, confidences in parts:
+        check_values("frequency", "confidence", confidences, len(labels))
+        bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+        if len(bad):
+            row = before + bad[0]
+            raise LabelwiseError(f"frequency: row {row} is of class {labels[bad[0]]}; expected 0 to {n_classes - 1}")
+        np.add.at(counts, labels, soft(confidences, tau))  # one after the other, as `bincount` of all does
+        before += len(labels)
     total = counts.sum()
     return counts / total if total > 0 else counts

@@ -1,0 +1,220 @@
+"""Images of an object store (`s3://`, `gs://`, `https://`: whatever fsspec opens), read one at a time and kept on disk
+while there is room.
+
+A *mirror* is a folder that stands for a data set whose images lie elsewhere: `mirror.make` fills it with the annotation
+files, so that every reader reads as ever, and with a list of the images, `.store.sqlite`. The path of an image in it is
+the place of no file: `of` finds the mirror of a path, which fetches, and remembers a bounded part (`mirror_files`).
+
+An object that is missing or may not be read is the error of one image, as an unreadable file is. A store that cannot
+be reached at all is an `Unreachable`, after `WAITS_S`: nothing is said of an image, and the stage ends.
+
+Fails when: a store gives neither a time nor a tag of its objects (some servers of `https://`): one that changed there
+is noticed by its size alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property, lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from labelwise.data import mirror_files
+from labelwise.errors import LabelwiseError, Unreachable
+
+WAITS_S = [1.0, 4.0]
+"""How long is waited before what failed is tried again."""
+HEAD_BYTES = 1 << 16
+"""So much of a file is fetched to read the header of its image."""
+_T = TypeVar("_T")
+_EXTRAS = {"s3": "labelwise[s3]", "s3a": "labelwise[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created")
+"""Where the file systems of fsspec say which content an object has, or since when."""
+
+
+def is_url(text: str) -> bool:
+    """Whether this names a place of fsspec and not a folder here.
+
+    >>> is_url("s3://bucket/images"), is_url("C:/images"), is_url("images")
+    (True, False, False)
+    """
+    return "://" in text
+
+
+class Place:
+    """A folder, or one file, of a store, by its URL. Threads and processes may share it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def list(self) -> dict[str, mirror_files.Status]:
+        """The files below it, by their names relative to it, with size and stamp; of a file itself, that file.
+
+        Raises:
+            LabelwiseError: there is no such place, or it may not be listed.
+            Unreachable: the store cannot be reached.
+        """
+        fs, base = _opened(self.url)
+        if self.url.startswith("http"):
+            with suppress(LabelwiseError):
+                text = self.content("files.txt").decode("utf-8", "replace")
+                return {name: (0, 0) for name in sorted(filter(None, text.splitlines())) if not _hidden(name)}
+
+        def found() -> dict[str, Any]:
+            fs.invalidate_cache()
+            return dict(fs.find(base, detail=True))
+
+        every = tried(self.url, found)
+        names = {path: path.removeprefix(base).lstrip("/") or base.rpartition("/")[2] for path in every}
+        listed = {names[path]: _status(about) for path, about in every.items() if not _hidden(names[path])}
+        if not listed:
+            raise LabelwiseError(f"{self.url}: nothing is there. Give the URL of the folder that holds the images")
+        return dict(sorted(listed.items()))
+
+    def content(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of a file below it, or the first so many.
+
+        Raises:
+            LabelwiseError: it is not there, or may not be read.
+            Unreachable: the store cannot be reached.
+        """
+        fs, base = _opened(self.url)
+        path = f"{base}/{name}" if name else base
+        if most is None:
+            return tried(f"{self.url}/{name}", lambda: bytes(fs.cat_file(path)))
+        return tried(f"{self.url}/{name}", lambda: bytes(fs.cat_file(path, start=0, end=most)))
+
+
+class Mirror:
+    """A mirror that was made, by its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._about = mirror_files.about(folder)
+        self._place = Place(self._about.url)
+
+    @cached_property
+    def images(self) -> Mapping[str, mirror_files.Status]:
+        """Size and stamp of every image, by its name, as of when the store was listed."""
+        return mirror_files.images(self.folder)
+
+    def where(self, path: Path) -> str:
+        """The URL of a path, for messages."""
+        return f"{self._place.url}/{self._name(path)}"
+
+    def status(self, path: Path) -> mirror_files.Status | None:
+        """Size and stamp of an image; None: it was not there."""
+        return self.images.get(self._name(path))
+
+    def status_of(self, name: str) -> mirror_files.Status | None:
+        """`status`, by the name of the image."""
+        return self.images.get(name)
+
+    def content(self, path: Path) -> bytes:
+        """The bytes of an image; see `Place.content`."""
+        name = self._name(path)
+        kept = mirror_files.kept(self.folder, name)
+        if kept is None:
+            kept = self._place.content(name)
+            mirror_files.keep(self.folder, name, kept, self._about.most_bytes)
+        return kept
+
+    def head(self, path: Path) -> bytes:
+        """The first bytes of an image, from which its header can be read, or all of them."""
+        name = self._name(path)
+        kept = mirror_files.kept(self.folder, name)
+        return self._place.content(name, HEAD_BYTES) if kept is None else kept
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def of(path: Path) -> Mirror | None:
+    """The mirror that a path of an image lies in; None: it is a file as any other."""
+    return _mirror_of(str(path.parent))
+
+
+@lru_cache(maxsize=1 << 16)
+def _mirror_of(folder: str) -> Mirror | None:
+    place = Path(folder)
+    if mirror_files.is_one(place):
+        return Mirror(place)
+    return None if place.parent == place else _mirror_of(str(place.parent))
+
+
+def names_below(folder: Path) -> list[str]:
+    """The images of a store that a folder stands for, by their names relative to it; none of any other folder."""
+    mirror = of(folder / "image")
+    if mirror is None:
+        return []
+    start = "" if folder == mirror.folder else f"{folder.relative_to(mirror.folder).as_posix()}/"
+    return [name.removeprefix(start) for name in mirror.images if name.startswith(start)]
+
+
+def forget() -> None:
+    """Mirrors are looked at anew: one was made, or its store listed again."""
+    _mirror_of.cache_clear()
+
+
+def status(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of an image's file, wherever it lies; None: it is not there."""
+    if (mirror := of(path)) is not None:
+        return mirror.status(path)
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path there."""
+    protocol = url.partition("://")[0]
+    try:
+        fs, path = import_module("fsspec").url_to_fs(url)
+    except ImportError as error:
+        name = _EXTRAS.get(protocol, "fsspec, and aiohttp for https")
+        raise LabelwiseError(f"{url}: {error}. Install what opens it: pip install '{name}'") from error
+    except ValueError as error:
+        raise LabelwiseError(
+            f"{url}: {error}. Give s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://HOST/..."
+        ) from error
+    return fs, str(path).rstrip("/")
+
+
+def tried(what: str, work: Callable[[], _T]) -> _T:
+    """What `work` gives; it is tried again where the store may come back."""
+    for wait_s in (*WAITS_S, None):
+        try:
+            return work()
+        except (LabelwiseError, MemoryError):
+            raise
+        except Exception as error:  # the libraries of stores raise nearly anything
+            status = getattr(error, "status", None)
+            if isinstance(error, FileNotFoundError) or status == 404:
+                raise LabelwiseError(f"{what}: there is no such object. Put it there, or leave it out") from error
+            if isinstance(error, PermissionError) or status in (401, 403):
+                raise LabelwiseError(
+                    f"{what}: it may not be read ({error}). Check the credentials and the rights of the bucket"
+                ) from error
+            if wait_s is None:
+                raise Unreachable(
+                    f"{what}: the store cannot be reached ({type(error).__name__}: {error}). Check the network and the "
+                    "credentials; the same command goes on where this one stopped"
+                ) from error
+            time.sleep(wait_s)
+    raise AssertionError("unreachable")
+
+
+def _status(about: Mapping[str, Any]) -> mirror_files.Status:
+    said = next((str(about[key]) for key in _KEYS if about.get(key)), "")
+    stamp = int.from_bytes(hashlib.sha256(said.encode()).digest()[:7]) if said else 0  # below any time of today in ns
+    return int(about.get("size") or 0), stamp
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))

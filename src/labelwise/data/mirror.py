@@ -1,0 +1,103 @@
+"""Makes the mirror of a data set whose images lie in an object store, or renews it (see `image_store`).
+
+Annotation files (by their suffix) are fetched, those alone that changed since; the images are listed. A server of
+`https://` that shows no folders may list its files in `files.txt`, one a line. What else lies there is not seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from filelock import FileLock
+
+from labelwise.data import image_reader, image_store, mirror_files
+from labelwise.data.image_store import Place
+from labelwise.data.listing import Listing, suffix_of
+from labelwise.errors import LabelwiseError
+from labelwise.types.disk import full_disk, write_bytes
+
+NOTES = frozenset(
+    [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".names", ".data", ".lst", ".pbtxt"]
+)
+"""Suffixes of annotation files."""
+THREADS = 16
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+class _Folder:
+    """Annotation files on disk, as `Place` gives those of a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self) -> dict[str, mirror_files.Status]:
+        found = {name: image_store.status(self.root / name) for name in Listing(self.root).files}
+        return {name: status for name, status in found.items() if status is not None}
+
+    def content(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise LabelwiseError(f"{self.root / name}: cannot be read ({error.strerror or error})") from error
+
+
+def folder_of(home: Path, root: str, images: str | None) -> Path:
+    """The folder, below `home`, of the mirror of a data set: of its annotations, and of its images if not there."""
+    digest = hashlib.sha256(f"{root} {images}".encode()).hexdigest()[:16]
+    return home / "stores" / digest
+
+
+def stands_for(home: Path, root: str, images: str | None) -> Path:
+    """The folder or file in the mirror that a reader is given for `root`."""
+    folder, name = folder_of(home, root, images), root.rstrip("/").rpartition("/")[2]
+    return folder / name if suffix_of(name) in NOTES else folder
+
+
+def make(home: Path, root: str, images: str | None, *, most_bytes: int, bar: Bar) -> Path:
+    """Makes the mirror, and gives what stands in it for `root`: the folder, or the annotation file that `root` is.
+
+    Args:
+        home: the folder below which it is made.
+        root: folder, file or URL of the annotations.
+        images: URL of the folder of the images; None: that is `root`.
+        most_bytes: so much of the images is kept on disk.
+        bar: opens a progress bar.
+
+    Raises:
+        LabelwiseError: a place is not there, may not be read or cannot be reached.
+    """
+    folder, given = folder_of(home, root, images), stands_for(home, root, images)
+    parent = root.rstrip("/").rpartition("/")[0] if given != folder else root
+    source = Place(parent) if image_store.is_url(root) else _Folder(Path(parent))
+    listed = Place(images or parent).list()
+    there = listed if images is None else source.list()
+    notes = {name: status for name, status in there.items() if suffix_of(name) in NOTES}
+    notes = notes if given == folder else {name: status for name, status in notes.items() if name == given.name}
+    with full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            _fetch(folder, source, notes, bar)
+            shown = {name: said for name, said in listed.items() if suffix_of(name) in image_reader.SUFFIXES}
+            for place in {name.rpartition("/")[0] for name in shown}:
+                (folder / place).mkdir(parents=True, exist_ok=True)  # readers look for folders of classes and splits
+            mirror_files.write(folder, mirror_files.About(images or parent, most_bytes), shown, notes)
+    image_store.forget()
+    return given
+
+
+def _fetch(folder: Path, source: Place | _Folder, notes: Mapping[str, mirror_files.Status], bar: Bar) -> None:
+    """Brings the annotation files up to date."""
+    before = mirror_files.notes(folder) if mirror_files.is_one(folder) else {}
+    for name in before.keys() - notes.keys():
+        (folder / name).unlink(missing_ok=True)
+    old = {name for name, status in before.items() if notes.get(name) == status and (folder / name).is_file()}
+    new = [name for name in notes if name not in old]
+    if not new:
+        return
+    with bar(f"fetch {len(new)} annotation files", len(new)) as advance, ThreadPoolExecutor(THREADS) as threads:
+        for _ in threads.map(lambda name: write_bytes(folder / name, source.content(name)), new):
+            advance(1)

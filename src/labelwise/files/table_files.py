@@ -1,0 +1,157 @@
+"""Tables that need not fit into memory: written part after part, read by the column or by some rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelwise.files.round_files import again
+from labelwise.types import LabelwiseError
+from labelwise.types.disk import replacing
+
+ROWS = 1 << 16
+"""Rows that are written, or read, at a time."""
+
+
+class TableWriter:
+    """Writes columns of one length, part after part."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: pq.ParquetWriter | None = None
+        self._pending: list[pa.Table] = []
+
+    def append(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Adds rows; every part has the same columns."""
+        self._pending.append(pa.table({name: _array(column) for name, column in columns.items()}))
+        if sum(map(len, self._pending)) >= ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was added so far."""
+        if not self._pending:
+            return
+        table = pa.concat_tables(self._pending)
+        self._pending = []
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, table.schema, compression="zstd", write_page_checksum=True)
+        self._file.write_table(table, ROWS)
+
+    def close(self) -> None:
+        """Ends the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _array(column: np.ndarray) -> pa.Array:
+    return pa.array(column, pa.string() if column.dtype == object else None)  # no text is text, too
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TableWriter]:
+    """A writer whose file is in its place when the block ends well."""
+    with replacing(path) as partial:
+        writer = TableWriter(partial)
+        try:
+            yield writer
+            writer.flush()
+        finally:
+            writer.close()
+
+
+class TableFile(Mapping[str, np.ndarray]):
+    """The columns of a Parquet file; each is read when it is first asked for, and kept. Text is Python strings."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._file() as file:
+            about = file.metadata
+            self._names = tuple(file.schema_arrow.names)
+        sizes = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._kept: dict[str, np.ndarray] = {}
+        self._block: tuple[int, dict[str, np.ndarray]] = 0, {}
+        self._groups: tuple[Any, pa.Table] = None, None
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows it has."""
+        return int(self._starts[-1])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._kept:
+            self._kept[name] = self.column(name)
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column, which is not kept."""
+        if name not in self._names:
+            raise KeyError(name)
+        with self._file() as file:
+            table = file.read(columns=[name])
+        found: np.ndarray = table[name].to_numpy()
+        return found
+
+    def part(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Some rows, without reading the others, where they were written in parts; the parts read last are kept."""
+        first = max(0, int(np.searchsorted(self._starts, start, side="right")) - 1)
+        last = min(max(first, int(np.searchsorted(self._starts, stop))), len(self._starts) - 1)
+        if self._groups[0] != (first, last, names):
+            self._groups = None, None
+            with self._file() as file:
+                table = file.read_row_groups(range(first, last), columns=None if names is None else list(names))
+            self._groups = (first, last, names), table
+        table = self._groups[1].slice(start - int(self._starts[first]), stop - start)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One row; those beside it are kept, since they are asked for next."""
+        start, block = self._block
+        if not block or not start <= number < start + ROWS:
+            start = number - number % ROWS
+            block = self.part(start, min(start + ROWS, self.n_rows))
+            self._block = start, block
+        return {name: column[number - start] for name, column in block.items()}
+
+    def in_order(self, names: Sequence[str], order: np.ndarray) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+        """Rows of some columns of numbers in another order, part after part, each with its place in the order.
+
+        One column is in memory at a time; the others wait in temporary files beside this one.
+        """
+        with ExitStack() as stack:
+            files = []
+            for name in names:
+                column = self._kept.pop(name, None)
+                column = (self.column(name) if column is None else column)[order]
+                file = stack.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
+                file.write(memoryview(column).cast("B") if len(column) else b"")
+                file.seek(0)
+                files.append((name, column.dtype, file))
+                del column
+            for start in range(0, max(len(order), 1), ROWS):
+                part = slice(start, min(start + ROWS, len(order)))
+                n = part.stop - part.start
+                yield part, {name: np.frombuffer(file.read(n * t.itemsize), t) for name, t, file in files}
+
+    @contextmanager
+    def _file(self) -> Iterator[pq.ParquetFile]:
+        try:
+            with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
+                yield file
+        except FileNotFoundError:
+            raise LabelwiseError(f"{self._path} is missing: {again(self._path)}") from None
+        except (pa.ArrowException, OSError) as error:
+            raise LabelwiseError(f"{self._path} is damaged or cut short: {error}; {again(self._path)}") from error

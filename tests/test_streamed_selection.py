@@ -1,0 +1,192 @@
+"""Selection that never gathers what it does not need says, bit for bit, what gathering all of it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelwise import files, loop
+from labelwise.files import table_files
+from labelwise.project import opening
+from labelwise.project.round import Round
+from labelwise.stages import candidates, selector_inputs
+from labelwise.targets.frequency import frequency, frequency_of
+from labelwise.types import Detections, ImageOutputs, LabelwiseError
+from labelwise.units import Candidates
+from tests.test_recipes import COMMON, data_set, layer
+
+
+def detections(rng: np.random.Generator, n_images: int, *, width: int = 3) -> Detections:
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 4, n_images))]).astype(np.int64)
+    n = int(offsets[-1])
+    corner = rng.random((n, 2), dtype=np.float32) * 50
+    probs = rng.random((n, 5), dtype=np.float32) + np.float32(0.01)
+    said = ImageOutputs(
+        rng.random((n_images, 4), dtype=np.float32), rng.random(n_images, dtype=np.float32), rng.random(n_images) < 0.7
+    )
+    return Detections(
+        offsets,
+        np.concatenate([corner, corner + 1 + rng.random((n, 2), dtype=np.float32)], axis=1),
+        probs / probs.sum(axis=1, keepdims=True),
+        rng.random(n, dtype=np.float32),
+        rng.random((n, width), dtype=np.float32),
+        per_image=said,
+    )
+
+
+# ---- tables -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7, 40])
+@pytest.mark.parametrize("group", [1, 7, 1000])
+def test_a_table_that_is_written_and_read_in_parts_is_the_table(
+    n: int, group: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_files, "ROWS", group)
+    rng, path = np.random.default_rng(n), tmp_path / "t.parquet"
+    text = np.array([f"row {k}" if k % 3 else "" for k in range(n)], object)
+    table = {"a": rng.random(n), "b": rng.integers(0, 9, n), "c": rng.random(n).astype(np.float32), "t": text}
+    cuts = [0, *sorted(rng.integers(0, n + 1, 3).tolist()), n]
+    with files.writing(path) as writer:
+        for a, b in pairwise(cuts):
+            writer.append({name: column[a:b] for name, column in table.items()})
+    found = files.TableFile(path)
+    assert found.n_rows == n and list(found) == list(table) and "d" not in found
+    for name, column in table.items():
+        assert found[name].tolist() == files.read_table(path)[name].tolist() == column.tolist()
+    for a, b in rng.integers(0, n + 1, (20, 2)).tolist():
+        part = found.part(min(a, b), max(a, b), ("a", "t"))
+        assert {k: v.tolist() for k, v in part.items()} == {k: table[k][min(a, b) : max(a, b)].tolist() for k in "at"}
+    for k in rng.permutation(n).tolist():
+        assert found.row(k) == {name: column[k] for name, column in table.items()}
+    order = rng.permutation(n)
+    parts = list(found.in_order(["b", "c"], order))
+    for name in ("b", "c"):
+        joined = np.concatenate([part[name] for _, part in parts])
+        assert joined.dtype == table[name].dtype and np.array_equal(joined, table[name][order])
+    assert [part.start for part, _ in parts] == list(range(0, max(n, 1), group))
+    assert [one.name for one in tmp_path.iterdir()] == ["t.parquet"], "nothing else is left"
+
+
+def test_a_table_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rounds" / "003" / "scores.parquet"
+    with pytest.raises(ZeroDivisionError), files.writing(path) as writer:
+        writer.append({"a": np.arange(table_files.ROWS + 1)})
+        raise ZeroDivisionError
+    assert not list(tmp_path.rglob("*.parquet*"))
+    with pytest.raises(LabelwiseError, match=f"`labelwise redo 3 score -p {tmp_path}` writes it again"):
+        files.TableFile(path)
+    with files.writing(path) as writer:
+        writer.append({"a": np.arange(10.0)})
+    path.write_bytes(path.read_bytes()[:40] + b"x" + path.read_bytes()[41:])
+    with pytest.raises(LabelwiseError, match="damaged"):
+        _ = files.TableFile(path)["a"]
+
+
+# ---- what selectors see -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 30), max_size=6), st.integers(0, 2**32 - 1))
+def test_a_frequency_of_parts_is_that_of_all(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, sum(sizes))
+    confidences = rng.random(sum(sizes), dtype=np.float32)
+    cuts = np.cumsum([0, *sizes])
+    parts = [(labels[a:b], confidences[a:b]) for a, b in pairwise(cuts.tolist())]
+    found, every = frequency_of(parts, 4), frequency(labels, confidences, 4)
+    assert found.tobytes() == every.tobytes()
+    weight = np.where(confidences >= np.float32(0.8), 1, np.where(confidences <= np.float32(0.1), 0, confidences))
+    counts = np.bincount(labels, weight, 4)
+    assert found.tobytes() == (counts / counts.sum() if counts.sum() else counts).tobytes()
+
+
+def shards(rng: np.random.Generator) -> list[Candidates]:
+    """Shards of candidates with none to several members each, shared by some, in two parts."""
+    found, before = [], 0
+    for first in range(0, 24, 6):
+        parts = (detections(rng, 6), detections(rng, 6))
+        n = 0 if first == 12 else int(rng.integers(1, 8))
+        total = sum(map(len, parts))
+        count = rng.integers(0, 4, n) if total else np.zeros(n, np.int64)
+        members = rng.integers(0, max(total, 1), int(count.sum()))
+        columns = first + np.sort(rng.integers(0, 6, n)), rng.integers(0, 99, n), rng.integers(0, 2, n)
+        xyxy, offsets = rng.random((n, 4), dtype=np.float32), np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        found.append(Candidates(parts, *columns, xyxy, offsets, members, first, before + np.arange(total)))
+        before += total
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_some_candidates_are_those_of_all(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order that is asked for, with all columns of their detections; read once for what is asked again."""
+    rng, reads = np.random.default_rng(seed), list[Any]()
+    made = shards(rng)
+
+    def in_shards(_now: Any, _unit: Any, columns: Any) -> Iterator[Candidates]:
+        reads.append(columns)
+        yield from made
+
+    monkeypatch.setattr(candidates, "in_shards", in_shards)
+    every = candidates.gather(SimpleNamespace(units=["one"]), ())  # type: ignore[arg-type]
+    path = tmp_path / "scores.parquet"
+    files.write_table(path, {"image": every.image, "x1": every.xyxy[:, 0]})
+    now: Any = SimpleNamespace(units=["one"], scores=files.TableFile(path), number=1)
+    chosen, reads[:] = selector_inputs._Chosen(now), []
+    for rows in (rng.permutation(len(every)), rng.permutation(len(every))[:3], rng.integers(0, len(every), 0)):
+        found, at = chosen(rows, "features")
+        assert np.array_equal(found.image[at], every.image[rows])
+        offsets, members = found.members_of(at)
+        all_offsets, all_members = every.members_of(rows)
+        assert np.array_equal(offsets, all_offsets)
+        assert found.numbers is not None and every.numbers is not None
+        assert np.array_equal(found.numbers[members], every.numbers[all_members])
+        for name in ("boxes", "probs", "scores", "labels", "features"):
+            assert np.array_equal(found.column(name)[members], every.column(name)[all_members])
+    assert reads == [("features",)], "of these three the last two are among the first"
+    few, _ = selector_inputs._Chosen(now)(rng.permutation(len(every))[:2])
+    assert sum(map(len, few.parts)) <= 6, "detections of no other candidate are held"
+    files.write_table(path, {"image": every.image, "x1": every.xyxy[:, 0] + (np.arange(len(every)) == 1)})
+    now.scores = files.TableFile(path)
+    with pytest.raises(LabelwiseError, match="not those that were scored"):
+        candidates.some_of(now, np.arange(1), ())
+
+
+def test_what_was_said_of_images_is_read_part_after_part(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    found = detections(rng, 23)
+    now = Round(SimpleNamespace(pool=range(25)), 1, live=tmp_path)  # type: ignore[arg-type]  # two came since
+    files.write_detections(now.folder.predictions(), found, 5)
+    said = found.of_images(25).per_image
+    assert said is not None
+    for name in ("features", "predicted_loss", "seen"):
+        assert np.array_equal(getattr(now.image_outputs, name), getattr(said, name))
+    images = rng.permutation(25)[:9]
+    assert np.array_equal(now.image_features(images), said.features[images])
+    assert now.image_features(images[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("recipe", ["coreset_box", "entropy_cb", "mural"])
+def test_no_pick_hangs_on_how_much_is_read_at_once(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 3 rows, and all at once."""
+    data = layer(tmp_path, data_set(tmp_path / "data"))
+    told = []
+    for name, rows in (("parts", 3), ("whole", 1 << 16)):
+        monkeypatch.setattr(table_files, "ROWS", rows)
+        settings = [*COMMON, "predict.shard_images=2", "budget.per_round=[3, 3]"]
+        opened = opening.start(tmp_path / name, f"{data}+{recipe}", settings)
+        assert list(loop.run(opened)) == [0, 1, 2]
+        tables = [files.read_table(opened.project.folder / f"rounds/001/{one}.parquet") for one in ("scores", "picks")]
+        queries = [(q.rank, q.image, q.box, q.label, q.score, q.reason) for q in opened.project.ledger.queries()]
+        told.append(([{k: v.tolist() for k, v in table.items()} for table in tables], queries))
+    assert repr(told[0]) == repr(told[1]), "repr: NaN is no number"
+    assert len(told[0][1]) >= 5 and len(told[0][0][1]["row"]) > 3
