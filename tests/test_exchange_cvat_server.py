@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +15,9 @@ from test_web import about, ask, project
 from typer.testing import CliRunner
 
 from labelwise import cli
+from labelwise.data import mirror
 from labelwise.exchange import cvat_server
+from labelwise.project.context import silent
 from labelwise.types import LabelwiseError
 
 
@@ -87,6 +90,36 @@ def test_what_a_model_suggests_goes_with_it(tmp_path: Path, sent: dict[str, Any]
     }
     assert cvat_server.send("http://x", "a:b", "t", files, {"sub/a.png": image}) == 31
     assert sent["boxes"] == "<s/>" and sent["images"] == {"sub/a.png": b"pixels"}
+
+
+FILES = {"labels.json": b"[]", "annotations.xml": b"<a/>"}
+
+
+def test_images_of_an_object_store_are_sent(tmp_path: Path, sent: dict[str, Any]) -> None:
+    store = pytest.importorskip("fsspec", reason="the extra s3 is not installed").filesystem("memory")
+    store.pipe("/cvat/sub/a.png", b"far")
+    folder = mirror.make(tmp_path, "memory://cvat", None, most_bytes=0, bar=silent)
+    cvat_server.send("http://x", "a:b", "t", FILES, {"sub/a.png": folder / "sub" / "a.png"})
+    assert sent["images"] == {"sub/a.png": b"far"}
+    store.rm("/cvat", recursive=True)
+    with pytest.raises(LabelwiseError, match=r"memory://cvat/sub/a.png: there is no such object"):
+        cvat_server.send("http://x", "a:b", "t", FILES, {"sub/a.png": folder / "sub" / "a.png"})
+
+
+def test_files_of_any_time_are_sent_and_faults_name_the_image(tmp_path: Path, sent: dict[str, Any]) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"old")
+    os.utime(image, (0, 0))
+    cvat_server.send("http://x", "a:b", "t", FILES, {"a.png": image})
+    assert sent["images"] == {"a.png": b"old"}
+    for name, path, says in (
+        ("b.png", tmp_path / "b.png", "b.png: no such image file"),
+        ("b.png", tmp_path, f"{tmp_path.name}: cannot be read"),
+        ("../a.png", image, "../a.png: cannot be sent under this name"),
+        ("/a.png", image, "/a.png: cannot be sent under this name"),
+    ):
+        with pytest.raises(LabelwiseError, match=says):
+            cvat_server.send("http://x", "a:b", "t", FILES, {name: path})
 
 
 def test_what_is_wrong_is_told(tmp_path: Path, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise import loop
+from labelwise import files, loop
+from labelwise.api.target import per_image
 from labelwise.data import find, image_reader, image_store, mirror, mirror_files
 from labelwise.errors import Unreachable
 from labelwise.ledger import image_files
 from labelwise.project import glance, opening
 from labelwise.project.context import silent
+from labelwise.project.round import Round
+from labelwise.stages import training_export
 from labelwise.types import LabelwiseError
 from tests.test_recipes import COMMON, data_set
 
@@ -304,13 +308,10 @@ def _kinds() -> dict[str, Callable[[Image.Image, io.BytesIO], None]]:
     }
 
 
-def test_a_server_of_files_lists_them_in_a_text(tmp_path: Path) -> None:
-    """https:// (here http://) without pages of folders."""
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The URL of a server of the files of a folder, without pages of folders; a part of an empty file is refused."""
     import http.server
-
-    root = data_set(tmp_path / "data", images=3)
-    listed = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
-    (root / "files.txt").write_text("\n".join(listed))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *given: Any) -> None:
@@ -319,6 +320,13 @@ def test_a_server_of_files_lists_them_in_a_text(tmp_path: Path) -> None:
         def log_message(self, *_said: Any) -> None:
             pass
 
+        def do_GET(self) -> None:
+            path = Path(self.translate_path(self.path))
+            if self.headers.get("Range") and path.is_file() and not path.stat().st_size:
+                self.send_error(416)
+            else:
+                super().do_GET()
+
         def list_directory(self, path: Any) -> None:
             self.send_error(403)
 
@@ -326,7 +334,24 @@ def test_a_server_of_files_lists_them_in_a_text(tmp_path: Path) -> None:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        url = f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def listed(root: Path, start: str = "") -> None:
+    """Writes `files.txt`."""
+    names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_file()]
+    (root / "files.txt").write_text("\n".join(start + name for name in names))
+
+
+def test_a_server_of_files_lists_them_in_a_text(tmp_path: Path) -> None:
+    """https:// (here http://) without pages of folders."""
+    root = data_set(tmp_path / "data", images=3)
+    listed(root)
+    with served(root) as url:
         pool = find.read(made(tmp_path / "home", url))
         here = find.read(root)
         assert pool.names == here.names and pool.truth is not None and here.truth is not None
@@ -335,7 +360,117 @@ def test_a_server_of_files_lists_them_in_a_text(tmp_path: Path) -> None:
         (root / pool.names[0]).unlink()
         with pytest.raises(LabelwiseError, match=f"{url}/.*no such object"):
             image_reader.load(pool.path(0))
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+
+def test_a_list_of_files_may_change(tmp_path: Path) -> None:
+    """Names as `find .` gives them; nothing is said of a file, so annotations are fetched each time."""
+    root = data_set(tmp_path / "data", images=3)
+    listed(root, "./")
+    with served(root) as url:
+        assert len(find.read(made(tmp_path / "home", url))) == 3
+        (root / "annotations.json").write_text((root / "annotations.json").read_text().replace("02.png", "gone.png"))
+        folder = made(tmp_path / "home", url)
+        assert "gone.png" in (folder / "annotations.json").read_text()
+        (root / "files.txt").write_text("\n\n.hidden\n")
+        with pytest.raises(LabelwiseError, match="nothing is there"):
+            made(tmp_path / "home", url)
+
+
+@pytest.mark.parametrize(
+    "name", ["{out}", "./{out}", "../../../../out.txt", "a/../../out.txt", "a\\b.txt", "C:/x.txt", "c:x.txt"]
+)
+def test_a_server_cannot_write_outside_the_mirror(name: str, tmp_path: Path) -> None:
+    """Nor remove what lies there; a name with `..` is not seen."""
+    root, out = data_set(tmp_path / "data", images=1), tmp_path / "out.txt"
+    out.write_text("mine")
+    (root / "files.txt").write_text("annotations.json\n" + name.format(out=out))
+    with served(root) as url:
+        if ".." in name:
+            made(tmp_path / "home", url)
+        else:
+            with pytest.raises(LabelwiseError, match=r"files\.txt: .* may lie outside the data set. List every file"):
+                made(tmp_path / "home", url)
+    assert out.read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "home", "out.txt"}
+
+
+def test_names_of_a_bucket_stay_in_the_mirror(s3: Any, bucket: str, tmp_path: Path) -> None:
+    for key in ("a.txt", "C:/b.txt", "..\\c.txt", "x/../../d.txt"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"1")
+    assert list(image_store.Place(f"s3://{bucket}").list()) == ["a.txt"]
+
+
+class OutOfRange(Exception):
+    def __init__(self, **said: object) -> None:
+        self.__dict__.update(said)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(EINVAL, "InvalidRange"), *(OutOfRange(**{key: 416}) for key in ("status", "code", "status_code"))]
+)
+def test_a_store_refuses_a_part_of_an_empty_object(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Empty:
+        def cat_file(self, _path: str, start: int | None = None, end: int | None = None) -> bytes:
+            if end is not None:
+                raise error
+            return b""
+
+    monkeypatch.setattr(image_store, "_opened", lambda _url: (Empty(), "bucket"))
+    assert image_store.Place("s3://bucket").content("a.png", 9) == b""
+
+
+def test_an_empty_object_is_an_unreadable_image(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """Not the end of everything."""
+    root = data_set(tmp_path / "data", images=3)
+    (root / "images" / "01.png").write_bytes(b"")
+    upload(s3, bucket, root)
+    listed(root)
+    with served(root) as url:
+        for place in (f"s3://{bucket}", url):
+            folder = made(tmp_path / "home", place)
+            with pytest.raises(LabelwiseError, match=f"{place}/images/01.png: image can't be read") as told:
+                image_reader.probe(folder / "images" / "01.png")
+            assert not isinstance(told.value, Unreachable)
+            assert len(find.read(folder)) == 2
+
+
+def test_a_kept_file_that_was_cut_short_is_fetched_anew(s3: Any, bucket: str, tmp_path: Path) -> None:
+    s3.put_object(Bucket=bucket, Key="a.png", Body=b"0123456789")
+    folder = made(tmp_path, f"s3://{bucket}")
+    store = image_store.Mirror(folder)
+    assert store.content(folder / "a.png") == b"0123456789"
+    (file,) = folder.glob(f"{mirror_files.KEPT}/*/*")
+    for short in (b"", b"012"):
+        file.write_bytes(short)
+        assert store.head(folder / "a.png") == store.content(folder / "a.png") == b"0123456789"
+        assert file.read_bytes() == b"0123456789" and bytes_kept(tmp_path) == 10
+
+
+@pytest.mark.parametrize("tables", [False, True])
+def test_a_mirror_that_was_begun_is_made(tables: bool, s3: Any, bucket: str, tmp_path: Path) -> None:
+    """Killed before its tables were there, and before anything stood in them."""
+    upload(s3, bucket, data_set(tmp_path / "data", images=3))
+    folder = mirror.folder_of(tmp_path, f"s3://{bucket}", None)
+    folder.mkdir(parents=True)
+    (folder / mirror_files.DATABASE).touch()
+    if tables:
+        mirror_files.prepare(folder)
+    image_store.forget()
+    assert image_store.of(folder / "a.png") is None
+    assert len(find.read(made(tmp_path, f"s3://{bucket}"))) == 3
+
+
+def test_images_of_a_store_are_exported(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """They come along, linked or not; there is no file to point to."""
+    root = data_set(tmp_path / "data")
+    upload(s3, bucket, root)
+    opened = opening.start(tmp_path / "p", "entropy_image", [*SETTINGS, f"data.root=s3://{bucket}"])
+    assert list(loop.run(opened)) == [0, 1, 2]
+    own = {image_reader.pixels_of(opened.pool, i).tobytes() for i in range(len(opened.pool))}
+    for to, link in (("coco", False), ("yolo", True), ("voc", False), ("datasets", False)):
+        notes = training_export.write_set(opened, to, tmp_path / to, copy_images=not link)
+        pool = find.read(tmp_path / to)
+        assert len(pool) > 4 and not any("not copied" in note for note in notes)
+        assert {image_reader.pixels_of(pool, i).tobytes() for i in range(len(pool))} <= own
+    targets = list(per_image(files.read_targets(Round(opened, 1).folder.targets), opened.pool))
+    assert targets and all(target.path is None for target in targets)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from labelwise.data import image_store
 from labelwise.types import ORIGIN_LABEL, Pool, Targets
 
 
@@ -20,7 +21,8 @@ class Target:
     neither an object nor background. `answered`: somebody annotated the box, the others are pseudo labels. What
     matches no box is background where at least half of it lies in one of `negatives`, and is left out of the loss
     elsewhere, and where half of it lies in one of `ignore`. `window`: the part of the image to show, usually the whole.
-    `path`: None where the image is no file of its own (a frame of a film, a row of an array); see `Project.pixels`.
+    `path`: None where the image is no file of its own (a frame of a film, a row of an array) or lies in an object
+    store; see `Project.pixels`.
     """
 
     image: str
@@ -62,4 +64,6 @@ def per_image(targets: Targets, pool: Pool) -> Iterator[Target]:
 
 def _file(pool: Pool, number: int) -> Path | None:
     path = pool.path(number)
-    return path if pool.pixels is None and (pool.frames is None or path.is_file()) else None
+    if pool.pixels is not None or image_store.of(path) is not None:
+        return None
+    return path if pool.frames is None or path.is_file() else None

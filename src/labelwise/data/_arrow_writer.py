@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from labelwise.data import image_store
 from labelwise.types import LabelwiseError, Pool
 
 _BATCH = 64
@@ -52,6 +53,8 @@ def _picture(pool: Pool, i: int, copy_images: bool) -> dict[str, Any]:
         out = BytesIO()
         Image.fromarray(drawn).save(out, "PNG")
         return {"bytes": out.getvalue(), "path": Path(name.replace("#", "__")).name + ".png"}
+    if image_store.of(pool.path(i)) is not None:
+        return {"bytes": image_store.content(pool.path(i)), "path": pool.path(i).name}
     source = pool.path(i).resolve()
     if not source.is_file():
         raise LabelwiseError(f"{source}: no such image file. Read the data set anew before you write it.")

@@ -9,7 +9,7 @@ An object that is missing or may not be read is the error of one image, as an un
 be reached at all is an `Unreachable`, after `WAITS_S`: nothing is said of an image, and the stage ends.
 
 Fails when: a store gives neither a time nor a tag of its objects (some servers of `https://`): one that changed there
-is noticed by its size alone.
+is noticed by its size alone, and an image that `files.txt` lists, of which nothing is said, not at all.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import EINVAL
 from functools import cached_property, lru_cache
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 
 from labelwise.data import mirror_files
@@ -30,6 +31,8 @@ WAITS_S = [1.0, 4.0]
 """How long is waited before what failed is tried again."""
 HEAD_BYTES = 1 << 16
 """So much of a file is fetched to read the header of its image."""
+UNKNOWN = (0, 0)
+"""The status of a file of which nothing is said; it may have changed."""
 _T = TypeVar("_T")
 _EXTRAS = {"s3": "labelwise[s3]", "s3a": "labelwise[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 _KEYS = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "updated", "created")
@@ -59,10 +62,12 @@ class Place:
             Unreachable: the store cannot be reached.
         """
         fs, base = _opened(self.url)
+        text = None
         if self.url.startswith("http"):
             with suppress(LabelwiseError):
-                text = self.content("files.txt").decode("utf-8", "replace")
-                return {name: (0, 0) for name in sorted(filter(None, text.splitlines())) if not _hidden(name)}
+                text = self.content("files.txt").decode("utf-8-sig", "replace")
+        if text is not None:
+            return self._checked(dict.fromkeys(_names(text, f"{self.url}/files.txt"), UNKNOWN))
 
         def found() -> dict[str, Any]:
             fs.invalidate_cache()
@@ -70,7 +75,10 @@ class Place:
 
         every = tried(self.url, found)
         names = {path: path.removeprefix(base).lstrip("/") or base.rpartition("/")[2] for path in every}
-        listed = {names[path]: _status(about) for path, about in every.items() if not _hidden(names[path])}
+        return self._checked({names[path]: _status(about) for path, about in every.items()})
+
+    def _checked(self, every: Mapping[str, mirror_files.Status]) -> dict[str, mirror_files.Status]:
+        listed = {name: status for name, status in every.items() if not _hidden(name) and not _outside(name)}
         if not listed:
             raise LabelwiseError(f"{self.url}: nothing is there. Give the URL of the folder that holds the images")
         return dict(sorted(listed.items()))
@@ -86,7 +94,16 @@ class Place:
         path = f"{base}/{name}" if name else base
         if most is None:
             return tried(f"{self.url}/{name}", lambda: bytes(fs.cat_file(path)))
-        return tried(f"{self.url}/{name}", lambda: bytes(fs.cat_file(path, start=0, end=most)))
+
+        def part() -> bytes:
+            try:
+                return bytes(fs.cat_file(path, start=0, end=most))
+            except Exception as error:
+                if not _refuses_range(error):
+                    raise
+                return bytes(fs.cat_file(path))
+
+        return tried(f"{self.url}/{name}", part)
 
 
 class Mirror:
@@ -117,7 +134,7 @@ class Mirror:
     def content(self, path: Path) -> bytes:
         """The bytes of an image; see `Place.content`."""
         name = self._name(path)
-        kept = mirror_files.kept(self.folder, name)
+        kept = self._kept(name)
         if kept is None:
             kept = self._place.content(name)
             mirror_files.keep(self.folder, name, kept, self._about.most_bytes)
@@ -126,8 +143,16 @@ class Mirror:
     def head(self, path: Path) -> bytes:
         """The first bytes of an image, from which its header can be read, or all of them."""
         name = self._name(path)
-        kept = mirror_files.kept(self.folder, name)
+        kept = self._kept(name)
         return self._place.content(name, HEAD_BYTES) if kept is None else kept
+
+    def _kept(self, name: str) -> bytes | None:
+        """The bytes that are kept, as long as the store says: a loss of power may have cut a file short."""
+        kept = mirror_files.kept(self.folder, name)
+        if kept is None:
+            return None
+        size, _ = self.images.get(name, UNKNOWN)
+        return kept if size in (0, len(kept)) else None
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
@@ -169,6 +194,25 @@ def status(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def content(path: Path) -> bytes:
+    """The bytes of an image's file, wherever it lies.
+
+    Raises:
+        LabelwiseError: it is not there, or may not be read.
+        Unreachable: the store cannot be reached.
+    """
+    if (mirror := of(path)) is not None:
+        return mirror.content(path)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise LabelwiseError(f"{path}: no such image file. Read the data set anew before you write it.") from error
+    except OSError as error:
+        raise LabelwiseError(f"{path}: cannot be read ({error.strerror or error}). Check the rights of the file") from (
+            error
+        )
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -216,5 +260,29 @@ def _status(about: Mapping[str, Any]) -> mirror_files.Status:
     return int(about.get("size") or 0), stamp
 
 
+def _refuses_range(error: Exception) -> bool:
+    """Whether a store may refuse the part of an object that was asked for: an empty one has no first byte."""
+    names = ("status", "status_code", "code")  # of aiohttp, of Azure, of Google
+    status = next((getattr(error, name) for name in names if getattr(error, name, None) is not None), None)
+    return status in (416, "416") or (isinstance(error, OSError) and error.errno == EINVAL)
+
+
+def _names(text: str, where: str) -> list[str]:
+    """The names that a `files.txt` lists."""
+    names = [line.removeprefix("./") for line in text.splitlines() if line]
+    for name in names:
+        if _outside(name):
+            raise LabelwiseError(
+                f"{where}: {name!r} may lie outside the data set. List every file by its path relative to it, with "
+                "forward slashes: no absolute path, no drive, no backslash"
+            )
+    return names
+
+
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
+
+
+def _outside(name: str) -> bool:
+    """Whether, below a folder, it may name a place outside, here or on Windows (`..` is hidden anyway)."""
+    return "\\" in name or "\0" in name or bool(PureWindowsPath(name).anchor)

@@ -1,7 +1,8 @@
 """Makes the mirror of a data set whose images lie in an object store, or renews it (see `image_store`).
 
 Annotation files (by their suffix) are fetched, those alone that changed since; the images are listed. A server of
-`https://` that shows no folders may list its files in `files.txt`, one a line. What else lies there is not seen.
+`https://` that shows no folders may list its files in `files.txt`, one a line: those annotation files are fetched each
+time. What else lies there is not seen.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def make(home: Path, root: str, images: str | None, *, most_bytes: int, bar: Bar
     with full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
+            mirror_files.prepare(folder)
             _fetch(folder, source, notes, bar)
             shown = {name: said for name, said in listed.items() if suffix_of(name) in image_reader.SUFFIXES}
             for place in {name.rpartition("/")[0] for name in shown}:
@@ -94,7 +96,8 @@ def _fetch(folder: Path, source: Place | _Folder, notes: Mapping[str, mirror_fil
     before = mirror_files.notes(folder) if mirror_files.is_one(folder) else {}
     for name in before.keys() - notes.keys():
         (folder / name).unlink(missing_ok=True)
-    old = {name for name, status in before.items() if notes.get(name) == status and (folder / name).is_file()}
+    same = {name for name, status in before.items() if notes.get(name) == status != image_store.UNKNOWN}
+    old = {name for name in same if (folder / name).is_file()}
     new = [name for name in notes if name not in old]
     if not new:
         return

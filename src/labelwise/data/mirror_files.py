@@ -42,8 +42,19 @@ class About(NamedTuple):
 
 
 def is_one(folder: Path) -> bool:
-    """Whether a folder is a mirror."""
-    return (folder / DATABASE).is_file()
+    """Whether a folder is a mirror; one that was killed while it was made for the first time is none yet."""
+    if not (folder / DATABASE).is_file():
+        return False
+    with _connected(folder, writes=False) as database:
+        tables = database.execute("select 1 from sqlite_master where name = 'about'").fetchone()
+        return tables is not None and database.execute("select 1 from about").fetchone() is not None
+
+
+def prepare(folder: Path) -> None:
+    """Makes the tables, where there are none."""
+    with _connected(folder) as database:
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
 
 
 @contextmanager
@@ -87,9 +98,7 @@ def _table(folder: Path, name: str) -> dict[str, Status]:
 
 
 def write(folder: Path, said: About, images: Mapping[str, Status], notes: Mapping[str, Status]) -> None:
-    """Enters what a store was found to hold; of images that changed nothing stays kept."""
-    with closing(sqlite3.connect(folder / DATABASE, timeout=60)) as database:
-        database.executescript(_SCHEMA)
+    """Enters what a store was found to hold, once it is prepared; of images that changed nothing stays kept."""
     with _connected(folder) as database:
         before = dict.fromkeys(row[0] for row in database.execute("select name from kept"))
         listed = database.execute("select name, bytes, stamp from images")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from labelwise.data import image_store
 from labelwise.types import LabelwiseError, Pool
 from labelwise.types.disk import in_one_step
 
@@ -38,12 +39,17 @@ def file_names(pool: Pool) -> list[str]:
 
 
 def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
-    """Copy the images of a pool into a folder under new names, or link them; what is no file is written as PNG."""
+    """Copy the images of a pool into a folder under new names, or link them; what is no file is written as PNG, and
+    what lies in an object store is fetched.
+    """
     to.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
         drawn = pool.pixels[i] if pool.pixels is not None else pool.frames(i) if pool.frames is not None else None
         if drawn is not None:
             Image.fromarray(drawn).save(to / name)
+            continue
+        if image_store.of(pool.path(i)) is not None:  # there is no file to link to
+            (to / name).write_bytes(image_store.content(pool.path(i)))
             continue
         source = pool.path(i).resolve()
         if not source.is_file():

@@ -13,11 +13,13 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from labelwise.data import image_store
 from labelwise.exchange.cvat import FILE, SUGGESTED_FILE
 from labelwise.types import LabelwiseError
+from labelwise.types.disk import full_disk
 
 FORMAT = "cvat"
 """The format of what is sent."""
@@ -34,10 +36,10 @@ def send(url: str, auth: str, title: str, files: Mapping[str, bytes], images: Ma
         auth: "USER:PASSWORD".
         title: the task's name.
         files: what `exchange.cvat.write` made.
-        images: the files of the images, by their names in the pool.
+        images: the files of the images (`Pool.path`), by their names in the pool.
 
     Raises:
-        LabelwiseError: `cvat-sdk` is not installed, nobody logs in by `auth`, or CVAT refuses.
+        LabelwiseError: `cvat-sdk` is not installed, nobody logs in by `auth`, an image cannot be read, or CVAT refuses.
     """
     sdk = _client()
     user, colon, password = auth.partition(":")
@@ -47,9 +49,14 @@ def send(url: str, auth: str, title: str, files: Mapping[str, bytes], images: Ma
     local = importlib.import_module("cvat_sdk.core.proxies.tasks").ResourceType.LOCAL
     with tempfile.TemporaryDirectory(prefix="labelwise-cvat-") as folder:
         archive, boxes = Path(folder) / "images.zip", Path(folder) / FILE
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:  # images are compressed already
+        with (
+            full_disk(archive),
+            zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written,
+        ):  # images are compressed already
             for name, path in images.items():
-                written.write(path, name)
+                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                    raise LabelwiseError(f"{name}: cannot be sent under this name; rename the image")
+                written.writestr(name, image_store.content(path))  # the time of its file does not matter
         boxes.write_bytes(files.get(SUGGESTED_FILE, files[FILE]))
         what = {"spec": {"name": title, "labels": labels}, "resource_type": local, "resources": [str(archive)]}
         try:
