@@ -101,6 +101,20 @@ def test_an_assistant_sees_is_asked_and_answers_as_a_person_does(tmp_path: Path)
     opened.project.close()
 
 
+def test_the_class_of_a_proposal_that_has_none_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = opened_with(tmp_path, "box")
+    tools = agent.Agent(opened, "claude")
+    monkeypatch.setattr(tools._shown, "class_of", lambda query: None)  # who proposed the box knows no classes
+    asked = json.loads(tools.ask(1)[0])
+    assert asked["class"] is None
+    with pytest.raises(LabelwiseError, match="say its class: labels = "):
+        tools.answer(asked["query"], "object")
+    tools.answer(asked["query"], "object", labels=[opened.pool.classes[0]])
+    [(_, given)] = import_export.current_answers(opened.project.ledger)
+    assert list(given.labels) == [0]
+    opened.project.close()
+
+
 def test_what_it_holds_nobody_else_is_asked_and_goes_back_at_its_end(tmp_path: Path) -> None:
     opened = opened_with(tmp_path, "box", "box")
     tools, people = agent.Agent(opened, "claude"), Leases(opened.project.ledger)

@@ -24,7 +24,7 @@ from labelwise.config import Run, keys, run_file
 from labelwise.data import coco, hold_back, recognise, roles, voc, yolo
 from labelwise.data.long_tail import subset
 from labelwise.generated import scenes
-from labelwise.project import frozen_weights, opening, starter
+from labelwise.project import detector_size, frozen_weights, opening, starter
 from labelwise.types import Boxes, Clips, LabelwiseError, Pool
 
 SMALL = ["train.epochs=1", "train.min_steps=2", "train.max_steps=2", "model.weights=none", 'predict.views=["flip"]']
@@ -36,7 +36,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A console on which no line breaks, whatever the terminal of who runs the tests; weights are nowhere at hand."""
     monkeypatch.setattr(console.out, "_width", 300)
     monkeypatch.setattr(frozen_weights, "at_hand", lambda _name: None)
-    monkeypatch.setattr(starter, "has_gpu", lambda: False)
+    monkeypatch.setattr(detector_size, "has_gpu", lambda: False)
 
 
 def call(*arguments: str) -> str:
@@ -67,7 +67,7 @@ def test_the_size_of_the_detector_follows_the_machine(tmp_path: Path, monkeypatc
     classes(tmp_path / "c")
 
     def made(machine: str | None, data: str = "d") -> Run:
-        folder = tmp_path / f"{machine} {data} {starter.has_gpu()}"
+        folder = tmp_path / f"{machine} {data} {detector_size.has_gpu()}"
         return starter.make(folder, tmp_path / data, None, ["a"] if data == "d" else [], machine=machine).run
 
     small, large = made(None), made("gpu")
@@ -77,12 +77,39 @@ def test_the_size_of_the_detector_follows_the_machine(tmp_path: Path, monkeypatc
     assert large.query.score == small.query.score and large.labels == small.labels
     classifier = made("gpu", "c")
     assert classifier.classifies and classifier.model == made("cpu", "c").model
-    monkeypatch.setattr(starter, "has_gpu", lambda: True)
+    monkeypatch.setattr(detector_size, "has_gpu", lambda: True)
     assert made(None).model == large.model and made("cpu").model == small.model
     with pytest.raises(LabelwiseError, match="--for tpu: expected cpu or gpu"):
         made("tpu")
     with pytest.raises(LabelwiseError, match=r"RECIPE\+gpu"):
         starter.make(tmp_path / "r", tmp_path / "d", "bccd", machine="gpu")
+
+
+def test_the_size_of_the_detector_gives_way_to_the_users_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(tmp_path / "d")
+    classes(tmp_path / "c")
+    monkeypatch.setattr(detector_size, "has_gpu", lambda: True)
+
+    def made(*settings: str, machine: str | None = None, data: str = "d", **how: str) -> starter.NewProject:
+        names = ["a"] if data == "d" else []
+        return starter.make(tmp_path / "p", tmp_path / data, None, names, settings, machine=machine, **how)
+
+    assert made("model.name=faster_rcnn").run.model.name == "faster_rcnn"
+    assert made("model.backbone=resnet18").run.data.image_size_px == 320
+    for said in "model.name=faster_rcnn", "model.backbone=resnet18":
+        with pytest.raises(LabelwiseError, match=f"{said} does not go with: leave --for gpu out"):
+            made(said, machine="gpu")
+    other = made("model.backbone=resnet18", "model.weights=imagenet", "data.image_size_px=512", machine="gpu")
+    [size] = [line for line in other.messages if line.startswith("Size")]
+    assert "retinanet, backbone resnet18, weights imagenet, at 512 px" in size
+    whole = made('model={name="faster_rcnn", weights="coco", backbone="resnet50"}', machine="gpu")
+    assert whole.run.model.name == "faster_rcnn" and whole.run.train.precision == "bf16-mixed"
+    with pytest.raises(LabelwiseError, match=r"--for gpu .* --model frozen"):
+        made(machine="gpu", model="frozen")
+    assert any(
+        "the classifier is the same for a CPU and a GPU" in one for one in made(machine="gpu", data="c").messages
+    )
+    assert not any("Size" in one for one in made(data="c").messages)
 
 
 # ---------------------------------------------------------------------------------------------------- kinds of folder

@@ -19,11 +19,13 @@ from test_web import project
 from labelwise import loop
 from labelwise.config.log_rule import LogRule
 from labelwise.files.round_files import STAGES
+from labelwise.ledger import records
 from labelwise.log import mlflow as to_mlflow
+from labelwise.log import wandb as to_wandb
 from labelwise.log._entries import Entry
-from labelwise.project import opening, run_log
+from labelwise.project import opening, repair, run_log
 from labelwise.project.context import Context
-from labelwise.study import history
+from labelwise.study import compare, history
 from labelwise.types import LabelwiseError
 
 ROOT = Path(__file__).parents[1]
@@ -188,51 +190,66 @@ class FakeRun:
     """Keeps what W&B's run would: steps only grow, as there."""
 
     def __init__(self, how: dict[str, Any], step: int) -> None:
-        self.id, self.how, self.step = how["id"], how, step
+        self.id, self.how, self.step, self.finished = how["id"], how, step, False
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.axes: dict[str, str] = {}
 
     def define_metric(self, name: str, step_metric: str) -> None:
         self.axes[name] = step_metric
 
-    def log(self, row: dict[str, float], step: int) -> None:
+    def finish(self) -> None:
+        self.finished = True
+
+    def log(self, row: dict[str, float], step: int, commit: bool | None = None) -> None:
+        assert commit, "with a step W&B keeps the row back until the next one"
         assert step >= self.step, "W&B drops what goes back"
         self.rows.append((step, row))
         self.step = step + 1
 
 
 class FakeWandb(SimpleNamespace):
-    """A stand-in for the module; `server`: it knows how far the run is, as online."""
+    """A stand-in for the module; online the server knows how far a run is."""
 
-    def __init__(self, server: bool = False) -> None:
-        super().__init__(run=None, runs=[], server=server)
+    def __init__(self) -> None:
+        super().__init__(run=None, runs=[])
 
     def init(self, **how: Any) -> FakeRun:
-        step = self.runs[-1].step if self.runs and self.server else 0
-        self.run = FakeRun(how, step)
+        if self.run is not None and how.get("reinit") != "create_new":
+            return self.run  # W&B gives the run of the process
+        before = [run.step for run in self.runs if run.id == how["id"] and how["mode"] == "online"]
+        self.run = FakeRun(how, max(before, default=0))
         self.runs.append(self.run)
         return self.run
 
 
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+    made = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", made)  # type: ignore[arg-type]
+    monkeypatch.setattr(to_wandb, "_RUNS", {})
+    monkeypatch.setattr(to_wandb.atexit, "register", lambda work: None)
+    return made
+
+
 @pytest.mark.parametrize("server", [False, True])
-def test_wandb_is_told_every_stage_once_and_goes_on_with_its_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: bool
-) -> None:
-    fake = FakeWandb(server)
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
-    opened = begin(tmp_path, "wandb")
+def test_wandb_is_told_every_stage_once_and_goes_on_with_its_run(tmp_path: Path, fake: FakeWandb, server: bool) -> None:
+    mode = "online" if server else "offline"
+    opened = project(tmp_path, *SETTINGS, f'log.to=[{{name="wandb", mode="{mode}"}}]', images=12)
     with opened.project.lock():
         loop.resume(opened)
         for name in STAGES[:5]:
             loop.run_stage(opened, 0, name)
     fake.run = None  # the process ended
+    to_wandb._RUNS.clear()
     opened = finish(again(opened))
-    if server:  # the note is lost; W&B knows
-        (opened.project.folder / "log" / "wandb.json").unlink()
-        fake.run = None
-        opened = finish(again(opened))
+    assert (opened.project.folder / "log" / "wandb.json").exists() is not server, "online W&B knows"
     first, *others = fake.runs
-    assert first.how["mode"] == "offline" and first.how["name"] == "small, seed 0" and first.how["resume"] == "allow"
+    assert (
+        len(others) == 1
+        and first.how["mode"] == mode
+        and first.how["name"] == "small, seed 0"
+        and first.how["resume"] == "allow"
+    )
     assert first.how["config"]["budget.per_round"] == "[3.0, 3.0]" and "log.to" not in first.how["config"]
     assert {run.id for run in others} == {first.id} and first.axes["quality/*"] == "spent/boxes"
     rows = [row for run in fake.runs for row in run.rows]
@@ -241,6 +258,20 @@ def test_wandb_is_told_every_stage_once_and_goes_on_with_its_run(
     curve = [(row["spent/boxes"], row["quality/AP50"]) for _, row in rows if "quality/AP50" in row]
     wanted = [(one.cost_boxes, one.quality) for one in (history.round_result(opened, r) for r in range(3))]
     assert curve == wanted
+
+
+def test_wandb_has_a_run_for_each_project_of_a_process(
+    tmp_path: Path, fake: FakeWandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[Any] = []
+    monkeypatch.setattr(to_wandb.atexit, "register", ends.append)
+    for name in ("a", "b"):
+        finish(begin(tmp_path / name, "wandb"))
+    assert len({run.id for run in fake.runs}) == len(fake.runs) == 2
+    assert [len(run.rows) for run in fake.runs] == [3 * len(STAGES)] * 2
+    for end in ends:
+        end()
+    assert all(run.finished for run in fake.runs)
 
 
 def test_a_package_that_is_missing_is_told_before_anything_is_done(
@@ -255,7 +286,72 @@ def test_a_package_that_is_missing_is_told_before_anything_is_done(
     assert loop.next_stage(opened) == (0, "predict")
 
 
+def test_a_tracking_server_that_cannot_be_reached_stops_nothing(
+    tmp_path: Path, env: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")  # it is put back afterwards
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    store = 'log.to=["fakes.teller", {name="mlflow", uri="http://me:secret@127.0.0.1:9"}, "tensorboard"]'
+    opened, lines = project(tmp_path, *SETTINGS, store, images=12), list[str]()
+    opened.tell = lines.append
+    teller.TOLD.clear()
+    with opened.project.lock():
+        loop.resume(opened)
+        loop.run_stage(opened, 0, "predict")
+    assert len(teller.TOLD) == 2 and os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+    said = [line for line in lines if "the logger mlflow" in line]
+    assert len(said) == 2 and "http://***@127.0.0.1:9" in said[0]
+    kept = records.every(opened.project.ledger)
+    assert "secret" not in f"{lines}{kept}{teller.TOLD}"
+    assert (opened.project.folder / "log" / "tensorboard").exists(), "the loggers after it are told"
+    opened.run = opened.run.model_copy(
+        update={"log": LogRule.model_validate({"to": {"name": "mlflow", "uri": "nowhere://y"}})}
+    )
+    with pytest.raises(LabelwiseError, match="mlflow cannot use the store nowhere://y"):
+        loop.resume(opened)
+
+
+def test_what_a_ledger_kept_of_loggers_is_no_change(tmp_path: Path) -> None:
+    opened, lines = begin(tmp_path, "fakes.teller"), list[str]()
+    with opened.project.lock():
+        loop.resume(opened)
+        loop.run_stage(opened, 0, "predict")
+    ledger = opened.project.ledger
+    record = records.of_stage(ledger, 0, "predict")
+    before = repair.kept_settings(opened.run) | {"log": {"to": [{"name": "mlflow", "uri": "http://me:secret@x"}]}}
+    record["settings"] = records.keep_settings(ledger, before)  # as an earlier labelwise did
+    with ledger.write() as connection:
+        records.keep(connection, records.key_of(0, "predict"), record)
+    opened.tell = lines.append
+    loop.resume(opened)
+    assert not [line for line in lines if "log" in line or "changed" in line]
+
+
+def test_methods_that_are_compared_have_a_run_each(tmp_path: Path) -> None:
+    first = begin(tmp_path, "fakes.teller")
+    loop.begin(first)
+    run, keys = first.run, set()
+    for change in ({}, {"name": "other"}, {"seed": 1}, {"name": "other"}):
+        first.run = run.model_copy(update=change)
+        keys.add(run_log._about(first).key)
+    assert len(keys) == 3
+    assert "log" in compare.OWN
+
+
 # ---------------------------------------------------------------------------------------------------------- any logger
+
+
+def test_names_for_mlflow_are_no_paths_and_differ() -> None:
+    found = to_mlflow.metric_names(["class/a/b", "class/a_b", "class/a.b", "class/a_b 2", "by boxes/AP50", "class/.."])
+    assert list(found.values()) == [
+        "class/a_b",
+        "class/a_b 2",
+        "class/a_b 3",
+        "class/a_b 2 2",
+        "by boxes/AP50",
+        "class/__",
+    ]
 
 
 def test_a_logger_that_fails_is_told_and_stops_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -73,11 +74,30 @@ def test_a_file_under_timms_names_is_taken(tmp_path):
 
 
 @needs_timm
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "mobilenetv3_small_050"])
+def test_with_weights_all_but_the_first_stage_is_trained(name, tmp_path):
+    """Of timm's own files, too: the whole network's, whose layers are `stages.0` where the body's are `stages_0`."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    whole = timm.create_model(name, pretrained=False).state_dict()
+    torch.save(whole, tmp_path / "published.pth")
+    body = tiny("retinanet", f"timm:{name}", weights=str(tmp_path / "published.pth")).backbone.body
+    trained = sum(p.numel() for p in body.parameters() if p.requires_grad)
+    assert trained > 0.9 * sum(p.numel() for p in body.parameters())
+    own = {re.sub(r"^(stages|stem)\.", r"\1_", key): value for key, value in whole.items()}
+    assert all(torch.equal(value, own[key]) for key, value in body.state_dict().items() if "num_batches" not in key)
+    expected = {"test_convnext": 4, "test_efficientnet": 1, "mobilenetv3_small_050": 1}
+    assert len(_backbones.row_of(f"timm:{name}").stages) == expected[name]
+
+
+@needs_timm
 def test_what_gives_no_maps_is_refused():
     with pytest.raises(LabelwiseError, match=r'backbone = "timm:resnet0": timm .* has no such network'):
         tiny("retinanet", "timm:resnet0")
     with pytest.raises(LabelwiseError, match=r"timm:test_vit.*timm:resnet50 or timm:convnext_tiny"):
         tiny("retinanet", "timm:test_vit")
+    with pytest.raises(LabelwiseError, match=r"swin_tiny_patch4_window7_224.* laid out NHWC"):
+        tiny("retinanet", "timm:swin_tiny_patch4_window7_224")
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):

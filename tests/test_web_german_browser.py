@@ -61,7 +61,7 @@ def test_a_lost_server_is_said_until_it_is_back(path: str, site: Any, chromium: 
     ready = {"owner": "#rounds th", "tracks": "#class option", "gallery": "#label option"}[path]
     view.page.locator(ready).first.wait_for(state="attached")
     view.context.set_offline(True)
-    view.wait_for_text("#message", "^The server cannot be reached. This page goes on by itself.$")
+    view.wait_for_text("#message", "^The server cannot be reached. Try again when this message goes.$")
     view.page.wait_for_timeout(3500)  # it has asked again in vain
     assert view.page.locator("#message").is_visible()
     view.context.set_offline(False)

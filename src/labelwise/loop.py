@@ -74,7 +74,7 @@ def resume(context: Context) -> None:
     begin(context)
     changes.tell(context)
     repair.look(context)
-    run_log.catch_up(context)
+    run_log.follow(context, strict=True)
 
 
 def run_stage(context: Context, round_number: int, name: str) -> bool:

@@ -121,7 +121,7 @@ def finish(context: Context, metrics: Mapping[str, Any] | None) -> None:
     for name in loop.STAGES:
         if ledger.stage_done(round_number, name) is None:
             ledger.mark_done(round_number, name, {}, 0.0)
-    run_log.catch_up(context)
+    run_log.follow(context, strict=True)
 
 
 def _stages(context: Context, round_number: int, names: Sequence[str]) -> None:

@@ -3,20 +3,22 @@
 The store is that of `uri`, else of MLFLOW_TRACKING_URI, else files in the project (`mlflow ui --backend-store-uri
 FOLDER`). The run is found again by a tag with the project's key, and what it holds is read before anything is added. A
 stage that is done again adds its new values at the same step, and MLflow shows the newest. Parameters of MLflow cannot
-change: a setting that changed stands in a tag, `changed KEY`.
+change: a setting that changed stands in a tag, `changed KEY`. Signs of a name that
+MLflow does not take are `_`.
 
-Fails when: the store cannot be reached; the next stage or the next `labelwise run` adds what is missing.
+Fails when: the store cannot be reached, which is told; the next stage or `labelwise run` adds what is missing.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from labelwise.log._entries import About, Entry, load
+from labelwise.types import LabelwiseError
 
 Point = tuple[str, int, float, int]
 """Name, step, value, milliseconds since 1970: MLflow's own four."""
@@ -37,7 +39,11 @@ def log(entries: Sequence[Entry], about: About, *, uri: str | None = None, exper
         about: the run.
         uri: the tracking store; none: MLFLOW_TRACKING_URI, else files in the project.
         experiment: the experiment that the run belongs to; it is made where there is none.
+
+    Raises:
+        LabelwiseError: mlflow is not installed, or MLflow knows no store like `uri`.
     """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 hold the run up for minutes, after every stage
     load("mlflow", "mlflow", "labelwise[mlflow]")
     store = uri or os.environ.get("MLFLOW_TRACKING_URI") or (about.folder / "mlflow").resolve().as_uri()
     if "://" not in store or store.startswith("file:"):
@@ -45,7 +51,7 @@ def log(entries: Sequence[Entry], about: About, *, uri: str | None = None, exper
     client = _client(store)
     run = _run(store, experiment, about.key, about.name)
     held = _held(store, run)
-    lacking = [one for entry in entries for one in _points(entry) if one not in held]
+    lacking = [one for one in _points(entries) if one not in held]
     metrics = load("mlflow.entities", "mlflow", "labelwise[mlflow]")
     for start in range(0, len(lacking), MOST):
         some = lacking[start : start + MOST]
@@ -59,15 +65,42 @@ def log(entries: Sequence[Entry], about: About, *, uri: str | None = None, exper
     _settings(client, run, about, metrics.Param)
 
 
-def _points(entry: Entry) -> list[Point]:
-    """MLflow takes letters, digits and few signs in a name; a class may have any."""
-    named = ((re.sub(r"[^\w\- /]", "_", name), step, value) for name, step, value in entry.points())
-    return [(name, step, float(value), round(1000 * entry.ended_s)) for name, step, value in named]
+def _points(entries: Sequence[Entry]) -> list[Point]:
+    every = [(name, step, value, entry) for entry in entries for name, step, value in entry.points()]
+    names = metric_names(name for name, *_ in every)
+    return [(names[name], step, float(value), round(1000 * entry.ended_s)) for name, step, value, entry in every]
+
+
+def metric_names(names: Iterable[str]) -> dict[str, str]:
+    """The names in MLflow, which takes letters, digits and few signs; a class may have any, and `/` makes folders.
+
+    >>> metric_names(["class/a/b", "class/a_b", "class/a/b"])
+    {'class/a/b': 'class/a_b', 'class/a_b': 'class/a_b 2'}
+    """
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        prefix, slash, rest = name.partition("/")
+        made = again = re.sub(r"[^\w\- ]", "_", prefix) + slash + re.sub(r"[^\w\- ]", "_", rest)
+        number = 1
+        while again in found.values():
+            number += 1
+            again = f"{made} {number}"
+        found[name] = again
+    return found
 
 
 @cache
 def _client(store: str) -> Any:
-    return load("mlflow.tracking", "mlflow", "labelwise[mlflow]").MlflowClient(tracking_uri=store)
+    tracking = load("mlflow.tracking", "mlflow", "labelwise[mlflow]")
+    try:
+        return tracking.MlflowClient(tracking_uri=store)
+    except Exception as error:
+        if isinstance(error, ImportError) or type(error).__name__.endswith("URIException"):
+            raise LabelwiseError(
+                f"log.to: mlflow cannot use the store {store} ({error}). Set uri to a server (https://...) or a "
+                "folder (file:///...), or take mlflow out of log.to"
+            ) from None
+        raise
 
 
 @cache

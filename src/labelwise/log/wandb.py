@@ -3,13 +3,14 @@
 Offline (the default) nothing leaves the machine; `wandb sync PROJECT/log/wandb/offline-*` sends it later. The steps of
 W&B only grow: each stage of each round is one, and the curves are drawn against `round` or what was spent. What was
 handed over is noted in `log/wandb.json` before it is: a run that is killed between the two lacks that stage there, and
-has none twice. Online, W&B itself says how far its run is.
+has none twice. Online, W&B itself says how far its run is. A process may have several projects, each its own run.
 
 Fails when: a stage is done again: W&B keeps the values of the first time.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from labelwise.types.disk import write_json
 
 STAGES = 10
 """Steps of a round: more than it has stages."""
+_RUNS: dict[str, Any] = {}
+"""The runs of this process by their projects' keys."""
 
 
 def log(
@@ -37,8 +40,8 @@ def log(
         mode: "offline" keeps the run in the project's folder; "online" sends it.
     """
     wandb = load("wandb", "wandb", "wandb")
-    noted = about.folder / "wandb.json"
-    sent = int(json.loads(noted.read_text(encoding="utf-8"))["step"]) if noted.exists() else -1
+    noted, offline = about.folder / "wandb.json", mode == "offline"
+    sent = int(json.loads(noted.read_text(encoding="utf-8"))["step"]) if offline and noted.exists() else -1
     fresh = [(STAGES * entry.round + entry.place, entry) for entry in entries]
     if not any(step > sent for step, _ in fresh):
         return
@@ -46,19 +49,22 @@ def log(
     sent = max(sent, int(run.step) - 1)
     for step, entry in fresh:
         if step > sent:
-            write_json(noted, {"step": step})
+            if offline:
+                write_json(noted, {"step": step})
             spent = {f"spent/{unit}": amount for unit, amount in entry.spent.items()}
-            run.log({**entry.values, **spent, "round": entry.round}, step=step)
+            run.log({**entry.values, **spent, "round": entry.round}, step=step, commit=True)
 
 
 def _run(wandb: Any, about: About, project: str, mode: str) -> Any:
     """The run of this project: that of this process, or the one of before, gone on with."""
-    if wandb.run is not None and wandb.run.id == about.key:
-        return wandb.run
+    if about.key in _RUNS:
+        return _RUNS[about.key]
     folder = about.folder
     folder.mkdir(parents=True, exist_ok=True)
     how = {"id": about.key, "resume": "allow", "mode": mode, "dir": str(folder), "allow_val_change": True}
-    run = wandb.init(project=project, name=about.name, config=dict(about.settings), **how)
+    run = wandb.init(project=project, name=about.name, config=dict(about.settings), reinit="create_new", **how)
     run.define_metric("*", step_metric="round")
     run.define_metric(f"{QUALITY}*", step_metric="spent/boxes")
+    atexit.register(run.finish)
+    _RUNS[about.key] = run
     return run

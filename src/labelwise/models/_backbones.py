@@ -152,11 +152,12 @@ class Trunk(nn.Module):
     ) -> None:
         """Keeps all but the last `trainable_stages` stages, and optionally every batch norm, as they are.
 
-        None trains all stages; with pre-trained weights all but the first, which costs most and changes least.
+        None trains all stages; with pre-trained weights all but the first, which costs most and changes least; the only
+        one is trained.
         """
         stages = row_of(name).stages
         if trainable_stages is None:
-            trainable_stages = len(stages) - pretrained
+            trainable_stages = len(stages) - (pretrained and len(stages) > 1)
         if not 0 <= trainable_stages <= len(stages):
             raise LabelwiseError(
                 f"trainable_stages = {trainable_stages}: {name} has {len(stages)} stages; give 0 to {len(stages)}"

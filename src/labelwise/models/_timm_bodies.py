@@ -40,6 +40,12 @@ def _network(name: str) -> Any:
             f'backbone = "timm:{name}": timm gives no feature maps of it ({str(error) or type(error).__name__}); take '
             "a convolutional network, timm:resnet50 or timm:convnext_tiny for example"
         ) from error
+    layout = getattr(getattr(net, "output_fmt", None), "value", "NCHW")  # some have none
+    if layout != "NCHW":
+        raise LabelwiseError(
+            f'backbone = "timm:{name}" gives maps laid out {layout}, the pyramid takes channels before rows '
+            "(NCHW). Take timm:resnet50 or timm:convnext_tiny, for example"
+        )
     if tuple(net.feature_info.reduction())[-3:] != STRIDES[1:]:
         raise LabelwiseError(
             f'backbone = "timm:{name}" has maps of stride {net.feature_info.reduction()}; expected 8, 16 and 32. Take '
@@ -59,9 +65,13 @@ def body(name: str) -> nn.Module:
 
 @functools.cache
 def shape_of(name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Channels of the maps, and the layers of every stage that can be frozen: those up to a map, comma between."""
+    """Channels of the maps, and the layers of every stage that can be frozen: those up to a map, comma between.
+
+    Layers are the body's own children, which timm calls `stages_0` where the network says `stages.0`. What keeps all
+    its blocks in one child (EfficientNet, MobileNet) has maps within it: these end no stage.
+    """
     net = _network(name)
-    ends = [str(module).split(".")[0] for module in net.feature_info.module_name()]
+    ends = [str(module).replace(".", "_") for module in net.feature_info.module_name()]
     stages: list[list[str]] = [[]]
     for layer, _ in net.named_children():
         stages[-1].append(layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +76,8 @@ class Source:
             return
         own = model.state_dict()
         body = {k for k in own if k.startswith("backbone.body.") and not k.endswith("num_batches_tracked")}
-        fits = {k: v for k, v in self.tensors.items() if k in own and own[k].shape == v.shape}
+        tensors = {k if k in own else _joined(k, own): v for k, v in self.tensors.items()}
+        fits = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
         fits = {k: v for k, v in fits.items() if not k.startswith(_CLASS_HEADS)}
         missing = sorted(body - fits.keys())
         if missing:
@@ -142,6 +143,13 @@ def _source(name: str, found: Any) -> Source:
         tensors = {f"backbone.body.{k.removeprefix('features.')}": v for k, v in tensors.items()}
     fcos = any("bbox_ctrness" in key for key in tensors)
     return Source(name, {_renamed(k, heads=not fcos): v for k, v in tensors.items()}, whole=whole)
+
+
+def _joined(key: str, own: Collection[str]) -> str:
+    """The name in a body of timm's: `stages_0` is what the whole network, as published, calls `stages.0`."""
+    parts = key.split(".")
+    joined = ".".join([*parts[:2], "_".join(parts[2:4]), *parts[4:]])
+    return joined if joined in own else key
 
 
 def _renamed(key: str, *, heads: bool = True) -> str:

@@ -130,8 +130,8 @@ def view(context: Context, round_number: int, name: str, before: dict[str, Any],
 
 
 def kept_settings(run: Run) -> dict[str, Any]:
-    """The settings as they are kept: all but the ledger's address, which may hold a password."""
-    return dict(json.loads(run.model_dump_json(exclude_none=True, exclude={"ledger"})))
+    """The settings as they are kept: all but the addresses of the ledger and of loggers, which may hold a password."""
+    return dict(json.loads(run.model_dump_json(exclude_none=True, exclude={"ledger", "log"})))
 
 
 def _settings_of_then(context: Context, key: str) -> Run:

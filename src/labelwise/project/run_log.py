@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -22,34 +24,63 @@ _QUALITY = {"ap50": "AP50", "ap75": "AP75", "ap": "AP", "accuracy": "accuracy", 
 _PER_CLASS = ("per_class_ap50", "per_class_accuracy")
 
 
+class LoggerError(LabelwiseError):
+    """A logger failed for a reason that may pass: its store cannot be reached, for one."""
+
+
 def catch_up(context: Context) -> None:
     """Hands all loggers everything that is done so far; each keeps what it lacks.
 
     Raises:
-        LabelwiseError: a package is missing, or a logger failed.
+        LoggerError: loggers failed; the others were told.
+        LabelwiseError: a package is missing, or a setting cannot be used.
     """
-    rule = context.run.log
-    if not rule.to:
+    to, failed = context.run.log.to, list[str]()
+    if not to:
         return
-    every, about = entries(context), _about(context)
-    for logger in rule.to:
+    try:
+        every, about = entries(context), _about(context)
+    except Exception as error:
+        raise LoggerError(_failed("what the loggers (log.to) are told", error)) from error
+    for logger in to:
         try:
             catalog.find("log", logger.name).call({"entries": every, "about": about}, logger.settings)
-        except LabelwiseError:
-            raise
+        except LabelwiseError as error:
+            raise LabelwiseError(_masked(str(error))) from None
         except Exception as error:
-            raise LabelwiseError(
-                f"the logger {logger.name} (log.to) failed: {type(error).__name__}: {error}. Nothing of the run is "
-                "lost; mend it, or take it out of log.to, and `labelwise run` again hands over what is missing"
-            ) from error
+            failed.append(_failed(f"the logger {logger.name} (log.to)", error))
+    if failed:
+        raise LoggerError("\n".join(failed))
 
 
-def follow(context: Context) -> None:
-    """`catch_up` in the middle of a run, which a logger that fails does not stop: it is told."""
+def follow(context: Context, *, strict: bool = False) -> None:
+    """`catch_up` of a run, which a logger that fails does not stop: it is told.
+
+    Raises:
+        LabelwiseError: with `strict`: a package is missing, or a setting cannot be used.
+    """
     try:
         catch_up(context)
     except LabelwiseError as error:
+        if strict and not isinstance(error, LoggerError):
+            raise
         context.tell(str(error))
+
+
+def _failed(what: str, error: Exception) -> str:
+    return (
+        f"{what} failed: {type(error).__name__}: {_masked(str(error))}. Nothing of the run is lost; mend it, or "
+        "take it out of log.to, and `labelwise run` again hands over what is missing"
+    )
+
+
+def _masked(text: str) -> str:
+    """Without name and password of an address.
+
+    >>> _masked("no http://me:secret@here:5000/api today")
+    'no http://***@here:5000/api today'
+    """
+    return re.sub(r"//[^/\s]*@", "//***@", text)
 
 
 def entries(context: Context) -> list[Entry]:
@@ -91,6 +122,7 @@ def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
 
 def _about(context: Context) -> About:
     run, folder = context.run, Path(context.project.folder).resolve()
-    kept = repair.kept_settings(run) | {"log": {}}  # the address of a store may hold a password
-    settings = {key: str(value) for key, value in changes.flat(kept).items()}
-    return About(project_id(context.project.ledger), f"{run.name}, seed {run.seed}", folder / "log", settings)
+    settings = {key: str(value) for key, value in changes.flat(repair.kept_settings(run)).items()}
+    name = f"{run.name}, seed {run.seed}"
+    own = f"{project_id(context.project.ledger)} {name}"  # runs that are compared begin as copies of one ledger
+    return About(hashlib.sha256(own.encode()).hexdigest()[:12], name, folder / "log", settings)

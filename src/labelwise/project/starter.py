@@ -20,7 +20,7 @@ from labelwise.config.sections import Data
 from labelwise.data import hold_back, kept_headers, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
-from labelwise.project import fresh, frozen_weights, given, opening
+from labelwise.project import detector_size, fresh, frozen_weights, given, opening
 from labelwise.project.context import Bar, askable, cache_of, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -57,13 +57,13 @@ def make(
     """Makes the project, or makes it anew while no stage of it has begun.
 
     `model`: "frozen" starts with a frozen detector; None, "trained": with one that is trained. `machine`: of what size
-    that is, for a "cpu" or a "gpu"; None: for a GPU where there is one.
+    that is, for a "cpu" or a "gpu"; None: for a GPU where there is one and `settings` say nothing of the model.
 
     Raises:
         LabelwiseError: nothing is written then.
     """
-    frozen, large = _frozen(model, recipe), _large(machine, model, recipe)
     by_user = config.layers([], settings)
+    large, frozen = detector_size.large(machine, model, recipe, settings), _frozen(model, recipe)
     said: Mapping[str, Any] = by_user.get("data", {})
     root = _root(folder, Path(str(said.get("root", data))))
     before = config.load(folder / "run.toml") if (folder / "run.toml").exists() else None
@@ -87,7 +87,8 @@ def make(
             "`labelwise config` explains every setting there is.",
         )
         text = run_file.text(raw, head)
-        made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages])
+        size = detector_size.messages(run, machine) if large else []
+        made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages, *size])
         if before is None:
             _create(folder, text, run)
             return made
@@ -120,24 +121,6 @@ def _frozen(model: str | None, recipe: str | None) -> Features | None:
     if model is not None and recipe is not None:
         raise LabelwiseError("--model chooses the starter; a recipe names its own model: give one of the two")
     return frozen_weights.needed() if model == "frozen" else None
-
-
-def _large(machine: str | None, model: str | None, recipe: str | None) -> bool:
-    """Whether the trained detector is one for a GPU."""
-    if machine not in (None, "cpu", "gpu"):
-        raise LabelwiseError(f"--for {machine}: expected cpu or gpu")
-    if machine is not None and recipe is not None:
-        raise LabelwiseError("--for chooses the starter; a recipe names its own model: give RECIPE+gpu for a GPU")
-    return model != "frozen" and (machine == "gpu" or (machine is None and recipe is None and has_gpu()))
-
-
-def has_gpu() -> bool:
-    """Whether torch sees a GPU of CUDA's; torch is not loaded where there is no driver."""
-    if shutil.which("nvidia-smi") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
 
 
 @dataclass
@@ -184,9 +167,6 @@ def _start(
             data["test_stride_frames"] = stride
     if large and not found.classifies:
         recipe += "+gpu"
-        messages.append(
-            "Size: a detector for a GPU, RetinaNet on ResNet-50 from COCO's weights at 640 px (for a CPU: --for cpu)"
-        )
     longest = int(max(pool.width_px.max(), pool.height_px.max()))
     if found.classifies and longest <= SMALL_PX:
         data["image_size_px"] = longest

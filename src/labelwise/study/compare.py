@@ -39,7 +39,7 @@ NO_NEW_LABEL, EVERYTHING_LABELLED = "no new label", "everything labelled"
 FINISHED = "finished"
 """An empty file in the folder of a project all of whose rounds are done."""
 
-OWN = ("data", "cache", ".lock*", "report.html", FINISHED, "ledger.copy*")
+OWN = ("data", "cache", ".lock*", "report.html", FINISHED, "ledger.copy*", "log")
 """What a copy of the shared start does not take over."""
 
 

@@ -146,7 +146,7 @@ def run_result(context: Context, gallery: int = 12) -> RunResult:
         rounds=[
             replace(round_result(context, r), changed=changed.get(r, ()), calibration=right.get(r, ())) for r in done
         ],
-        settings=json.loads(run.model_dump_json(exclude_none=True)),
+        settings=json.loads(run.model_dump_json(exclude_none=True, exclude={"ledger", "log"})),  # may hold passwords
         gallery=_gallery(context, done[-1], gallery) if done[-1] else [],
         budget_unit=run.budget.unit,
         data="; ".join([f"{_data_name(context)}: {images}", *given_lines(context)]),

@@ -165,8 +165,14 @@ class Agent:
         wanted = means[verdict].boxes
         if wanted == "one" and not corners and query.box is not None:
             corners = [query.box]
-        if wanted == "one" and not numbers and query.label is not None:
-            numbers = [query.label]
+        if wanted == "one" and not numbers:
+            offered = self._shown.class_of(query)
+            if offered is None:
+                raise LabelwiseError(
+                    f"query {query.id}: who proposed the box knows no class; say its class: labels = [NAME], one of "
+                    f"{', '.join(classes)}"
+                )
+            numbers = [offered]
         if wanted == "any" and self._context.run.classifies and not corners:
             pool, number = self._context.pool, self._context.pool.number_of[query.image]
             corners = [(0.0, 0.0, float(pool.width_px[number]), float(pool.height_px[number]))] * len(numbers)

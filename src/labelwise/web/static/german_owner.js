@@ -122,7 +122,7 @@ export const ofOwner = {
   "The image; drag the box to mend it, wheel or two fingers to zoom": "Das Bild; Ziehen verbessert die Box, Mausrad oder zwei Finger vergrößern",
   "The next page": "Die nächste Seite",
   "The page before": "Die Seite davor",
-  "The server cannot be reached. This page goes on by itself.": "Der Server ist nicht erreichbar. Diese Seite macht von selbst weiter.",
+  "The server cannot be reached. Try again when this message goes.": "Der Server ist nicht erreichbar. Versuche es wieder, wenn diese Meldung verschwindet.",
   "the whole {unit}": "ganz: {unit}",
   "There is nothing here.": "Hier ist nichts.",
   "Tracks of the class": "Spuren der Klasse",

@@ -21,7 +21,7 @@ export function failed(problem) {
 connection((reachable) => {
   if (lost === !reachable) return;
   lost = !reachable;
-  message(lost ? t("The server cannot be reached. This page goes on by itself.") : "", 0);
+  message(lost ? t("The server cannot be reached. Try again when this message goes.") : "", 0);
   if (lost) setTimeout(again, AGAIN_MS);
 });
 
