@@ -56,6 +56,20 @@ def test_overrides_win_and_a_newly_named_method_drops_the_other_ones_settings(tm
     assert above.query.select[0].settings == {}
 
 
+def test_one_unit_takes_the_place_of_several_and_the_other_way_round(tmp_path: Path) -> None:
+    several = catalog.recipe_files("fod_a_frozen+mixed_units")
+    every = ("box", "image", "region")
+    assert config.load(several).query.asked == every, "the layer above names several, the one below a single one"
+    assert config.load(several, ["query.unit=image"]).query.asked == ("image",)
+    assert config.load(several, ["query.unit=image", 'query.units=["box", "image"]']).query.asked == ("box", "image")
+    (tmp_path / "run.toml").write_text(config.dump(config.load(several)))
+    assert config.load(tmp_path / "run.toml").query.asked == every, "a run that is stored holds both"
+    assert config.load(tmp_path / "run.toml", ["query.unit=image"]).query.asked == ("image",)
+    (tmp_path / "above.toml").write_text('[query]\nunit = "image"\n')
+    assert config.load([*several, tmp_path / "above.toml"]).query.asked == ("image",)
+    assert config.load([tmp_path / "above.toml", *several[1:]], ["data.root=x"]).query.asked == every
+
+
 def test_views_are_asked_for_only_where_something_reads_them() -> None:
     assert config.load(catalog.recipe_files("bccd+u")).needs_views
     assert not config.load(catalog.recipe_files("bccd+random")).needs_views

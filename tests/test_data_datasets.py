@@ -150,6 +150,11 @@ def test_images_alone_and_classes_of_whole_images(tmp_path: Path) -> None:
     save(tmp_path / "classes", {"image": {"_type": "Image"}, "label": LABEL}, rows)
     with pytest.raises(LabelwiseError, match="'label' is a class of the whole image"):
         find.read(tmp_path / "classes")
+    for name, boxes, column in (("boxes", listed(BOX), LABEL), ("box", BOX, LABEL), ("string", BOX, value("string"))):
+        said = [{**row, "bbox": [[1, 2, 3, 4]] if name == "boxes" else [1, 2, 3, 4]} for row in rows]
+        save(tmp_path / name, {"image": {"_type": "Image"}, "bbox": boxes, "label": column}, said)
+        with pytest.raises(LabelwiseError, match="'label' is a class of the whole image, and no box has a class"):
+            find.read(tmp_path / name)
     save(tmp_path / "text", {"image": value("string")}, rows)
     with pytest.raises(LabelwiseError, match=r"no column of images; its columns are image. .*cast_column"):
         find.read(tmp_path / "text")

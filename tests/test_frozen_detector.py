@@ -20,7 +20,7 @@ from labelwise.models.yolox_network import YoloxNetwork
 from labelwise.project import opening
 from labelwise.project.objects import FrozenObjects
 from labelwise.project.round import Round
-from labelwise.stages.frozen_detector import detect
+from labelwise.stages.frozen_detector import detect, teach
 from labelwise.stages.selector_inputs import makers
 from labelwise.targets.proposal_labels import match
 from labelwise.types import Rects, Targets
@@ -197,6 +197,27 @@ def test_detections_are_sorted_and_stay_in_the_image() -> None:
     assert len(detect(model, objects, np.full((3, 2), 10), 0.99)) == 0
 
 
+def test_an_image_that_counts_for_nothing_moves_no_box() -> None:
+    """Two images of one proposal each; only the first is in the sample."""
+    proposals = np.tile(np.array([[0, 0, 10, 10], [30, 30, 40, 40]], np.float32), (2, 1))
+    rng, one, at = np.random.default_rng(0), np.ones(2, np.float32), np.arange(3)
+    features = rng.normal(size=(4, 3)).astype(np.float32)
+    objects = FrozenObjects(np.array([0, 2, 4]), proposals, np.ones(4, np.float32), features, {})
+    whole = np.tile(np.array([0, 0, 40, 40], np.float32), (2, 1))
+
+    def shifts(side: int, times: list[int] | None) -> torch.Tensor:
+        boxes = np.array([[0, 0, 9, 9], [0, 0, side, side]], np.float32)
+        taught = Targets(at[:2], at, boxes, np.array([0, 1]), one, one, np.zeros(2, np.int8),
+                         Rects(at, whole), Rects.empty(2), whole)  # fmt: skip
+        model = frozen.build(2, 3, regress=True)
+        teach(model, objects, taught, None if times is None else np.array(times))  # type: ignore[arg-type]
+        return model.shifts.bias.detach()  # type: ignore[union-attr,operator]
+
+    assert torch.equal(shifts(8, [1, 0]), shifts(12, [1, 0]))
+    assert not torch.equal(shifts(8, [1, 1]), shifts(12, [1, 1]))
+    assert torch.equal(shifts(8, None), shifts(8, [1, 1]))
+
+
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of YOLOX-nano with random weights."""
@@ -245,6 +266,19 @@ def test_selectors_of_another_detector_see_the_objects(tmp_path: Path, detector:
     small = ('model={name="retinanet", backbone="shufflenet_v2_x0_5"}', "train.steps=2", "data.image_size_px=64")
     metrics = run(tmp_path / "p", settings_of(detector, *own, *small))
     assert len(metrics) == 2
+
+
+def test_candidates_and_labels_of_another_detector_have_the_same_features(tmp_path: Path, detector: Path) -> None:
+    """`query.features` is of whole images; of boxes both sides are the model's."""
+    own = ("query.unit=box", "budget.unit=queries", "budget.per_round=[4]", 'query.features="frozen"')
+    small = ('model={name="retinanet", backbone="shufflenet_v2_x0_5"}', "train.steps=2", "data.image_size_px=64")
+    now = asked(tmp_path / "p", settings_of(detector, *own, *small, "query.select=gain_per_second"))
+    assert now.run.needs_labelled and "features" in now.run.outputs
+    made = makers(now, 2)
+    rows = np.arange(len(now.scores["image"]))
+    widths = [made[name](rows).shape[1] for name in ("box_features", "labelled_box_features", "labelled_features")]
+    assert widths[0] == widths[1] != widths[2] == 8
+    loop.run_next(now.context, "select")
 
 
 @pytest.mark.parametrize(

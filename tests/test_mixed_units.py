@@ -27,7 +27,7 @@ from labelwise.queue.lease_queue import Lease
 from labelwise.report import unit_split
 from labelwise.report.results import RoundResult, UnitCost
 from labelwise.select import gain_per_second
-from labelwise.stages import answered, frozen_detector, ranking, selector_inputs
+from labelwise.stages import answered, candidates, frozen_detector, ranking, selector_inputs
 from labelwise.study import history
 from labelwise.targets import answered_confidence
 from labelwise.targets.answered_confidence import Curve
@@ -185,13 +185,28 @@ def test_an_object_with_two_detections_is_drawn_once(monkeypatch: pytest.MonkeyP
     now: Any = SimpleNamespace(
         number=1, known=known, covered=np.array([True, False]), askable=np.ones(2, bool), proposed=False, context=None,
         run=SimpleNamespace(reads_objects=False), pool=SimpleNamespace(available=np.ones(2, bool)),
-        detections=lambda: found,
+        detections=lambda: found, kept={},
     )  # fmt: skip
     monkeypatch.setattr(answered, "Round", lambda context, number: now)
     said = answered.learn(now)
     assert (said.unseen, said.distinct) == (1.0, 0.5)
     look, each, right = 7.8, 7.0, 2
     assert look + each * said.unseen + each * said.distinct * right == pytest.approx(21.8)
+
+
+def test_questions_about_labels_are_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A review, a doubt about an object that has no label, a question that is asked again; and a new one."""
+    box, reasons = (0.0, 0.0, 9.0, 9.0), ({"doubt": 0.9, "review": 3.0}, {"doubt": 0.9}, {"again": 1.0}, {"score": 1.0})
+    queries = [Query(1, k, "a", "box", (k, *box[1:]), 0, reason=reason) for k, reason in enumerate(reasons)]
+    known = Labels(Boxes.empty(1), Rects.empty(1), Rects.empty(1), np.array([True]))
+    now: Any = SimpleNamespace(
+        known=known, covered=np.array([True]), context=None, ledger=SimpleNamespace(queries=lambda number: queries),
+        pool=SizedPool(np.array([40]), np.array([40])),
+    )  # fmt: skip
+    now.pool.number_of = {"a": 0}
+    monkeypatch.setattr(answered, "Round", lambda context, number: SimpleNamespace(detections=lambda: None))
+    monkeypatch.setattr(answered, "compare_with_answers", lambda image, boxes, *other: (boxes[:, 0], image, image == 0))
+    assert answered._asked(now, 1)[1][0].tolist() == [3.0]
 
 
 def test_an_image_is_held_out_of_the_model_that_says_something_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +249,9 @@ class SizedPool:
 
 def test_a_rejected_box_teaches_where_nothing_else_of_its_image_is_known() -> None:
     assert config.load(catalog.recipe_files("mixed_units"), ["data.root=x"]).labels.images == "answered"
+    for recipe, policy in (("bccd+coreset_image+frozen", "background"), ("starter_frozen", "ignore")):
+        rule = config.load(catalog.recipe_files(recipe), ["data.root=x"]).labels
+        assert (rule.images, rule.policy.name) == ("answered", policy)
 
 
 # --------------------------------------------------------------------------------------------------------- whole runs
@@ -393,6 +411,23 @@ def test_confidences_are_held_against_answers(whole: tuple[Context, Path]) -> No
     number = makers["box_numbers"](rows)
     of_boxes = rows[now.scores["row"] >= 0]
     assert set(number.tolist()) >= set(now.scores["row"][of_boxes].tolist())
+
+
+def test_images_are_held_out_once_for_all_units(whole: tuple[Context, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    context, _ = whole
+    calls, held_out = list[int](), answered.held_out
+
+    def count(now: Round, images: np.ndarray) -> Any:
+        calls.append(now.number)
+        return held_out(now, images)
+
+    monkeypatch.setattr(answered, "held_out", count)
+    now = as_it_was(context, 2)
+    rows = np.arange(len(now.scores["image"]))
+    made = selector_inputs.makers(now, 3)
+    assert len(candidates.gather(now, ())) == len(rows) == len(made["object_seconds"](rows))
+    assert len(made["box_objects"](rows)) == made["box_offsets"](rows)[-1]
+    assert calls == [2]
 
 
 def test_the_seconds_of_an_image_count_an_object_once(whole: tuple[Context, Path]) -> None:

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelwise import files, loop
+from labelwise import files, loop, units
 from labelwise.files import table_files
 from labelwise.project import opening
 from labelwise.project.round import Round
 from labelwise.stages import candidates, selector_inputs
 from labelwise.targets.frequency import frequency, frequency_of
-from labelwise.types import Detections, ImageOutputs, LabelwiseError
+from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Rects
 from labelwise.units import Candidates
 from tests.test_recipes import COMMON, data_set, layer
 
@@ -157,6 +157,26 @@ def test_some_candidates_are_those_of_all(seed: int, tmp_path: Path, monkeypatch
     now.scores = files.TableFile(path)
     with pytest.raises(LabelwiseError, match="not those that were scored"):
         candidates.some_of(now, np.arange(1), ())
+
+
+def test_detections_at_every_scale_are_numbered_through_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trained detector finds others at another scale, more of them in one shard than at the first scale."""
+    rng, scales = np.random.default_rng(0), (1.0, 2.0)
+    at = {scale: [detections(rng, 4) for _ in range(3)] for scale in reversed(scales)}
+    monkeypatch.setattr(candidates, "_done", lambda now: np.zeros(12, bool))
+    query = SimpleNamespace(scales=scales, threshold=0.0, miss_rate=None)
+    run = SimpleNamespace(query=query, reads_objects=False, classifies=False, data=SimpleNamespace(image_size_px=64))
+    known = Labels(Boxes.empty(12), Rects.empty(12), Rects.empty(12), np.zeros(12, bool))
+    now: Any = SimpleNamespace(
+        run=run, known=known, askable=np.ones(12, bool), proposed=False,
+        pool=SimpleNamespace(width_px=np.full(12, 64), height_px=np.full(12, 64)),
+        shards=lambda columns, scale: ((4 * k, one) for k, one in enumerate(at[scale])),
+    )  # fmt: skip
+    numbers = [shard.numbers for shard in candidates.in_shards(now, units.find("region"), ())]
+    found = np.concatenate([one for one in numbers if one is not None])
+    first, second = (sum(map(len, at[scale])) for scale in scales)
+    assert len(at[2.0][0]) > len(at[1.0][0]), "what is numbered by scale 1 would meet itself in the next shard"
+    assert sorted(found.tolist()) == [*range(first), *range(1 << 40, (1 << 40) + second)]
 
 
 def test_what_was_said_of_images_is_read_part_after_part(tmp_path: Path) -> None:

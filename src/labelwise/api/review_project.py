@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelwise import units
 from labelwise.api import arguments, entry, rounds
-from labelwise.ledger.reviews import REVIEWS
+from labelwise.ledger.reviews import DOUBT, REVIEWS
 from labelwise.project import opening
 from labelwise.project.project_folder import CONFIG
 from labelwise.study.label_review import Doubtful
@@ -47,7 +47,7 @@ def ask(
         )  # fmt: skip
         for rank, one in enumerate(some):
             label = one.likely if one.label is None else one.label
-            reason: dict[str, float | str] = {"kind": one.kind, "doubt": one.doubt}
+            reason: dict[str, float | str] = {"kind": one.kind, DOUBT: one.doubt}
             if one.label is not None:
                 reason[REVIEWS] = float(annotation[one.image, *(one.box or ()), one.label])
             queries.append(Query(number, rank, one.image, unit, one.box, label, one.doubt, reason))

@@ -36,8 +36,8 @@ def layers(
     """What files and overrides set, as one table that nothing has checked yet; `between` lies under the overrides."""
     raw: dict[str, Any] = {}
     for path in paths:
-        raw = _merge(raw, _read(path))
-    raw = _merge(raw, between or {})
+        raw = _lay(raw, _read(path))
+    raw = _lay(raw, between or {})
     for override in overrides:
         _override(raw, override)
     return raw
@@ -57,6 +57,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise LabelwiseError(f"{path}: expected a table of settings, got {type(raw).__name__}")
     return raw
+
+
+def _lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`; `query.units` below, which would win, gives way to a `query.unit` above."""
+    merged, said = _merge(below, above), above.get("query")
+    if isinstance(said, dict) and "unit" in said and "units" not in said:
+        merged["query"].pop("units", None)
+    return merged
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +146,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
         table[last] = tomllib.loads(f"v = {value}")["v"]
     except (ValueError, RecursionError):
         table[last] = value
+    if (*path, last) == ("query", "unit"):
+        table.pop("units", None)
 
 
 def dump(run: Run) -> str:

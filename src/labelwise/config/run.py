@@ -279,7 +279,7 @@ class Run(Section):
     def _frozen(self, one: Input) -> bool:
         """Whether an input is made of frozen features: the model need not give it."""
         of_selectors = self.frozen_selection and one in _FEATURES_OF_SELECTORS
-        of_selectors |= self.reads_objects and one is INPUTS["select"]["box_features"]
+        of_selectors |= self.reads_objects and one in _FEATURES_OF_BOXES
         return of_selectors or (self.reads_features and one.column in _FEATURE_COLUMNS)
 
     @property
@@ -338,8 +338,8 @@ _WITH_VIEWS = ("view_probs", "view_iou")
 """Columns that come unasked where views are made."""
 
 _FEATURE_COLUMNS = ("features", "image_features")
-_FROZEN_TOO = ("features", "labelled_features", "labelled_box_features")
-_FEATURES_OF_SELECTORS = tuple(INPUTS["select"][name] for name in _FROZEN_TOO)
+_FEATURES_OF_SELECTORS = tuple(INPUTS["select"][name] for name in ("features", "labelled_features"))
+_FEATURES_OF_BOXES = tuple(INPUTS["select"][name] for name in ("box_features", "labelled_box_features"))
 
 
 def _of_views(one: Input) -> bool:

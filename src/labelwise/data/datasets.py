@@ -156,15 +156,20 @@ def _layout(folder: Path) -> _Layout:
         fields = _inside(features.get(name))
         if found := _fields(fields):
             return _Layout(images[0], ((name,), *found), _names(fields[found[1]]))
-    if found := _fields(features):
+    if found := _fields({name: one for name, one in features.items() if _is_list(one)}):
         return _Layout(images[0], ((), *found), _names(features[found[1]]))
     labelled = [name for name, one in features.items() if isinstance(one, dict) and one.get("_type") == "ClassLabel"]
+    labelled += [found[1]] if (found := _fields(features)) else []
     if labelled:
         raise LabelwiseError(
-            f"{folder}: {labelled[0]!r} is a class of the whole image, and there are no boxes. Write the images into a "
+            f"{folder}: {labelled[0]!r} is a class of the whole image, and no box has a class. Write the images into a "
             "folder per class, or, to have boxes drawn, remove that column: dataset.remove_columns(...)"
         )
     return _Layout(images[0], None, None)
+
+
+def _is_list(feature: Any) -> bool:
+    return isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature)
 
 
 def _inside(feature: Any) -> dict[str, Any]:

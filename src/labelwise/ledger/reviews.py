@@ -18,6 +18,8 @@ from labelwise.units import SKIPPED
 
 REVIEWS = "review"
 """Key of a query's reason: the id of the annotation that it asks about."""
+DOUBT = "doubt"
+"""Key of the reason of every query that a doubt asks, also about an object that has no annotation."""
 
 _n = t.annotation_table
 _CORNERS = ("x1", "y1", "x2", "y2")

@@ -27,15 +27,17 @@ Table = Mapping[str, np.ndarray]
 class Round:
     """What is known, covered, asked, scored, picked, predicted in one round: read when it is first asked for, and once.
 
-    `info` is what the stage says of itself. A stage that is done again is given the round as it was then: with the
-    labels, classes and settings of the instant when it was first begun (`repair.view`). `live`: a folder of its own in
-    place of the round's; it holds the model too, of which that of the round before is the place otherwise.
+    `info` is what the stage says of itself, `kept` what it works out once and reads again. A stage that is done again
+    is given the round as it was then: with the labels, classes and settings of the instant when it was first begun
+    (`repair.view`). `live`: a folder of its own in place of the round's; it holds the model too, of which that of the
+    round before is the place otherwise.
     """
 
     context: Context
     number: int
     info: dict[str, Any] = field(default_factory=dict)
     live: Path | None = None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     # ---- what holds for every round -------------------------------------------------------------------------------
 

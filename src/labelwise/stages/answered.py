@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from labelwise import units
+from labelwise.ledger.asked_again import AGAIN
+from labelwise.ledger.reviews import DOUBT
 from labelwise.project.round import Round
 from labelwise.stages.frozen_detector import held_out
 from labelwise.targets import answered_confidence
@@ -54,7 +56,14 @@ class _Looked:
 
 
 def learn(now: Round) -> Answered:
-    """What the answers before this round say of its predictions."""
+    """What the answers before this round say of its predictions; worked out once for a `Round`."""
+    if "answered" not in now.kept:
+        now.kept["answered"] = _learn(now)
+    found: Answered = now.kept["answered"]
+    return found
+
+
+def _learn(now: Round) -> Answered:
     numbers = list(range(1, now.number))
     asked = [_asked(now, number) for number in numbers]
     first = now.covered.copy()
@@ -88,22 +97,29 @@ def threshold(now: Round) -> float:
         return 0.0
     if run.query.miss_rate is None:
         return run.query.threshold
-    found = now.detections()
-    scores = found.scores[(~now.covered & now.askable)[found.image]]
-    least = answered_confidence.threshold(scores, learn(now).curve.chance(scores), run.query.miss_rate)
+    if "threshold" not in now.kept:
+        now.kept["threshold"] = _threshold(now, run.query.miss_rate)
+    least: float = now.kept["threshold"]
     now.info["threshold"] = round(least, 4)
     return least
 
 
+def _threshold(now: Round, miss_rate: float) -> float:
+    found = now.detections()
+    scores = found.scores[(~now.covered & now.askable)[found.image]]
+    return answered_confidence.threshold(scores, learn(now).curve.chance(scores), miss_rate)
+
+
 def _asked(now: Round, number: int) -> tuple[Bool[np.ndarray, " images"], tuple[np.ndarray, np.ndarray]]:
     """Which images are known by a question about the whole of them, of a round, and of its box questions the confidence
-    and whether there was an object.
+    and whether there was an object. Its new questions alone: of one about a label, or one that is asked again, the
+    model was trained on an answer.
     """
     pool, known = now.pool, now.known
     images, image, boxes = np.zeros(len(pool), bool), [], []
     for query in now.ledger.queries(number):
         at = pool.number_of.get(query.image)
-        if at is None or query.rank < 0:
+        if at is None or query.rank < 0 or query.reason.keys() & {DOUBT, AGAIN}:
             continue
         if units.find(query.unit).CLASS:
             image.append(at)

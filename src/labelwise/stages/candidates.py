@@ -28,7 +28,7 @@ def in_shards(now: Round, unit: Unit, columns: Collection[str]) -> Iterator[Cand
     run, known, pool = now.run, now.known, now.pool
     scales = run.query.scales if unit.SCALES else (1.0,)
     seen = [1.0 if run.reads_objects else scale for scale in scales]
-    done, rows_before, least = _done(now), 0, answered.threshold(now)
+    done, before, least = _done(now), [0] * len(seen), answered.threshold(now)
     for shards in zip(*(now.shards(columns, scale) for scale in seen), strict=True):
         first, found = shards[0]
         part = slice(first, first + found.n_images)
@@ -36,13 +36,13 @@ def in_shards(now: Round, unit: Unit, columns: Collection[str]) -> Iterator[Cand
         may_ask = now.askable[part]
         keep = [candidates(one, here, threshold=least) & may_ask[one.image] for _, one in shards]
         boxes = tuple(one.take(rows) for (_, one), rows in zip(shards, keep, strict=True))
-        rows, images = np.flatnonzero(keep[0]) + rows_before, np.flatnonzero(~done[part])
+        rows, images = np.flatnonzero(keep[0]) + before[0], np.flatnonzero(~done[part])
         size = np.stack([pool.width_px[part], pool.height_px[part]], axis=1).astype(np.float64)
         made = unit.candidates(Shard(boxes, first, rows, images, size, run.data.image_size_px, scales))
-        numbers = [np.flatnonzero(kept) + rows_before + _OF_SCALE * seen.index(scale)
-                   for kept, scale in zip(keep, seen, strict=True)]  # fmt: skip
+        numbers = [np.flatnonzero(kept) + start + _OF_SCALE * seen.index(scale)
+                   for kept, start, scale in zip(keep, before, seen, strict=True)]  # fmt: skip
         yield replace(made, numbers=np.concatenate(numbers))
-        rows_before += len(found)
+        before = [start + len(one) for start, (_, one) in zip(before, shards, strict=True)]
 
 
 def _done(now: Round) -> np.ndarray:

@@ -55,11 +55,14 @@ def teach(
     some = weights > 0
     info: dict[str, Any] = model.solve(objects.features[lesson.rows[some]], labels[some], weights[some])
     boxes = lesson.box[is_object]
+    shift_weights = targets.w_box[boxes]
+    if times is not None:
+        shift_weights = shift_weights * times[image_of(objects.offsets)[lesson.rows[is_object]]]
     model.solve_shifts(
         objects.features[lesson.rows[is_object]],
         objects.boxes[lesson.rows[is_object]],
         targets.boxes[boxes],
-        targets.w_box[boxes],
+        shift_weights,
     )
     missed = (targets.w_cls > 0).sum() - len(np.unique(boxes[targets.w_cls[boxes] > 0]))
     info |= {"objects": int(is_object.sum()), "background": int((~is_object).sum()), "boxes_without": int(missed)}

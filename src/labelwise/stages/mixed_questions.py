@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise import units
 from labelwise.ledger.asked_again import AGAIN
-from labelwise.ledger.reviews import REVIEWS
+from labelwise.ledger.reviews import DOUBT, REVIEWS
 from labelwise.project import another_opinion, doubts
 from labelwise.project.round import Round, Table
 from labelwise.types import BECAUSE, Query
@@ -79,7 +79,7 @@ def query(now: Round, rank: int) -> Query:
         return Query(now.number, rank, image, now.unit_names[0], where, known, score, {AGAIN: source})
     unit = _unit_of_reviews(now)
     kind, likely = doubts.NAMES[int(row["doubt"])], int(row["likely"])
-    reason: dict[str, float | str] = {"kind": kind, "doubt": score, "model": now.pool.classes[likely]}
+    reason: dict[str, float | str] = {"kind": kind, DOUBT: score, "model": now.pool.classes[likely]}
     if (annotation := int(row["annotation"])) >= 0:
         reason[REVIEWS] = float(annotation)
     return Query(now.number, rank, image, unit, box if units.find(unit).RECTANGLE else None, known, score, reason)

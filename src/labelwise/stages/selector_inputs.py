@@ -66,7 +66,7 @@ def makers(now: Round, expected: int) -> Makers:
         "features": features,
         "labelled_features": lambda _: labelled()[0],
         "labelled_from": lambda _: labelled()[1],
-        "labelled_box_features": lambda _: _labelled_boxes(now)[0],
+        "labelled_box_features": lambda _: _labelled_boxes(now, frozen=run.reads_objects)[0],
         **question_worth.makers(now, lambda rows: chosen(rows, *kept)),
         "box_offsets": lambda rows: _offsets(*chosen(rows, *kept)),
         **_columns(now, chosen),
@@ -164,14 +164,16 @@ def _labelled(now: Round) -> tuple[np.ndarray, np.ndarray]:
     if now.run.query.one_per_image:
         images = image_features.labelled_images(now)
         return image_features.of_selectors(now, images), images
-    return _labelled_boxes(now)
+    return _labelled_boxes(now, frozen=now.run.frozen_selection)
 
 
-def _labelled_boxes(now: Round) -> tuple[np.ndarray, np.ndarray]:
-    """Features of the detections on annotated objects (IoU >= 0.5), and the image of each."""
+def _labelled_boxes(now: Round, *, frozen: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the detections on annotated objects (IoU >= 0.5), the model's or `frozen` ones, and the image of
+    each.
+    """
     known = now.known.annotations
     annotated = Rects(known.offsets, known.xyxy)
-    if now.run.frozen_selection:
+    if frozen:
         features, overlap = image_features.of_boxes(now.context, annotated)
         return features[overlap >= 0.5], known.image[overlap >= 0.5]
     parts = list[tuple[np.ndarray, np.ndarray]]()
