@@ -281,8 +281,8 @@ def test_a_server_is_filled_and_read_with_what_the_files_hold(
     assert sent["title"].endswith(", round 1") and sent["config.xml"] == files["config.xml"]
     assert json.loads(sent["tasks.json"]) == json.loads(files["tasks.json"])
     assert "2 answers recorded" in call("import", 7, *there, "--project", folder)
-    with pytest.raises(LabelwiseError, match="not cvat: leave it out"):
-        call("export", "queries", "--to", "cvat", "--project", folder, *there)
+    with pytest.raises(LabelwiseError, match="not coco: leave it out"):
+        call("export", "queries", "--to", "coco", "--project", folder, *there)
 
 
 def test_frames_are_written_as_images_for_tools_that_show_files(opened: Context, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ PRIVATE = {
     ("torchvision.models._utils", "IntermediateLayerGetter"),
     ("torchvision.models.detection._utils", "BalancedPositiveNegativeSampler"),
     ("torchvision.models.detection._utils", "BoxCoder"),
+    ("torchvision.models.detection._utils", "BoxLinearCoder"),
     ("torchvision.models.detection._utils", "Matcher"),
 }
 """What is imported from others although they keep it to themselves: it may be gone in their next release."""

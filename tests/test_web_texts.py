@@ -24,6 +24,8 @@ CLASSES = ["WBC", "RBC", "Platelet", "Other", "None of these"]
 PLACE = r"\{\w+\}"
 SPEAK = ("web/*.py", "queue/*.py", "ledger/class_list.py", "study/stop.py")
 """Files whose errors and sentences a person may read on a page."""
+FOR_PROGRAMS = ("agent.py", "ml_backend.py")
+"""Of these files the ones that speak to an assistant or to another tool."""
 NEVER_READ = {"expected one of {}"}  # of a body that no page of ours sends
 
 
@@ -117,6 +119,8 @@ def said_by_the_server(*more: str) -> set[str]:
     """The texts of errors, of what is told of an answer, and of sentences about the run."""
     found = set[str]()
     for path in sorted(path for pattern in (*SPEAK, *more) for path in catalog.PACKAGE.glob(pattern)):
+        if path.name in FOR_PROGRAMS:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Raise(ast.Call(_, args)):
@@ -143,9 +147,21 @@ def test_what_the_server_says_has_its_german_text(said: str) -> None:
     assert any(fits(said, key) for key in OF_SERVER), "add it to german_server.js"
 
 
+UNITS = tuple(name for name in catalog.names("units") if "." not in name)
+
+
 def words() -> set[str]:
     doubts = {name.replace("_", " ", 1) for name in NAMES}
-    return {*units.names(), *units.verdicts(), *STAGES, *doubts, "owner", "annotator", "oracle", "accuracy"}
+    return {
+        *UNITS,
+        *(word for name in UNITS for word in units.find(name).VERDICTS),
+        *STAGES,
+        *doubts,
+        "owner",
+        "annotator",
+        "oracle",
+        "accuracy",
+    }
 
 
 def test_words_of_the_server_have_their_german_ones() -> None:

@@ -60,6 +60,9 @@ def menu(kind: str, n: int, seed: int) -> dict[str, object]:
         "box_offsets": offsets, "box_probs": box_probs, "box_features": box_features,
         "box_scores": box_probs.max(axis=1), "target": np.full(classes, n // 3 / classes),
         "image": np.arange(n), "videos": videos, "labelled_images": np.arange(labelled),
+        "box_numbers": np.arange(boxes), "box_objects": box_probs.max(axis=1), "unseen": sizes / 4,
+        "look_seconds": 2.0 + sizes, "object_seconds": np.full(n, 7.0), "budget_seconds": 20.0 * n,
+        "labelled_box_features": box_features[:labelled],
     }  # fmt: skip
 
 

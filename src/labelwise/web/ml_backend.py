@@ -101,7 +101,9 @@ class Backend:
         """Stores what was answered to a task; what came of it. A `new` one beside somebody's answer is an opinion."""
         self.context.see_classes()
         content = json.dumps([{**task, "annotations": [annotation]}]).encode()
-        taken = interchange.take_in(self.context, content, "label_studio", unfinished=True, second_opinions=new)
+        taken = interchange.take_in(
+            self.context, content, label_studio.__name__.rpartition(".")[2], unfinished=True, second_opinions=new
+        )
         problems = [f"{one.where}: {one.kind}: {one.what} ({one.handling})" for one in taken.problems]
         for line in problems:
             LOG.warning("%s", line)
