@@ -10,6 +10,8 @@ import pytest
 from labelwise.config.label_rule import LabelRule
 from labelwise.config.sections import Predict
 from labelwise.labels import dual, hard, noisy, task_soft
+from labelwise.ledger.asked_again import AGAIN
+from labelwise.ledger.reviews import DOUBT
 from labelwise.project.round import Round
 from labelwise.stages import thresholds
 from labelwise.targets.class_thresholds import class_thresholds, compare_with_answers
@@ -123,6 +125,8 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
         1: [Query(1, 0, "a", "box", tuple(boxes[0].tolist()), 0), Query(1, 1, "gone", "box", (0, 0, 1, 1), 0)],
         2: [Query(2, 0, "a", "box", tuple(boxes[1].tolist()), 0), Query(2, 1, "a", "image")],
     }
+    again = {"a review": (5, {DOUBT: 0.5}), "asked again": (6, {AGAIN: 1}), "a known question": (-1, {})}
+    asked[2] += [Query(2, rank, "a", "box", tuple(boxes[0].tolist()), 0, 0.0, why) for rank, why in again.values()]
     rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "answers"})
     pool = SimpleNamespace(classes=("cell",), number_of={"a": 0})
     ledger = SimpleNamespace(queries=lambda number: asked.get(number, []))

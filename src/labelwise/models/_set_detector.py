@@ -80,6 +80,7 @@ class SetDetector(nn.Module):
                 if isinstance(module, nn.BatchNorm2d):
                     module.requires_grad_(False)
         self.train(self.training)
+        self.train(self.training)
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
         batch, sizes = _batch_of(images, self.network.config)

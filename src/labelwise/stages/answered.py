@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from labelwise import units
-from labelwise.ledger.asked_again import AGAIN
-from labelwise.ledger.reviews import DOUBT
 from labelwise.project.round import Round
+from labelwise.stages import mixed_questions
 from labelwise.stages.frozen_detector import held_out
 from labelwise.targets import answered_confidence
 from labelwise.targets.answered_confidence import Curve
@@ -112,14 +111,13 @@ def _threshold(now: Round, miss_rate: float) -> float:
 
 def _asked(now: Round, number: int) -> tuple[Bool[np.ndarray, " images"], tuple[np.ndarray, np.ndarray]]:
     """Which images are known by a question about the whole of them, of a round, and of its box questions the confidence
-    and whether there was an object. Its new questions alone: of one about a label, or one that is asked again, the
-    model was trained on an answer.
+    and whether there was an object.
     """
     pool, known = now.pool, now.known
     images, image, boxes = np.zeros(len(pool), bool), [], []
     for query in now.ledger.queries(number):
         at = pool.number_of.get(query.image)
-        if at is None or query.rank < 0 or query.reason.keys() & {DOUBT, AGAIN}:
+        if at is None or not mixed_questions.says_of_the_model(query):
             continue
         if units.find(query.unit).CLASS:
             image.append(at)

@@ -67,6 +67,13 @@ def is_new(now: Round, rank: int) -> bool:
     return "annotation" not in row or bool(row["doubt"] < 0 and row["source"] < 0)
 
 
+def says_of_the_model(asked: Query) -> bool:
+    """Whether an answer tells how often the model is right. Not of a question about a label or one that is asked again:
+    the model was trained on an answer to it; nor of one whose answer is known, which the model did not choose.
+    """
+    return asked.rank >= 0 and not asked.reason.keys() & {DOUBT, AGAIN}
+
+
 def query(now: Round, rank: int) -> Query:
     """The question at a rank that is no new one."""
     row = now.picks.row(rank)

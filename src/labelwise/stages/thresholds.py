@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.project.round import Round
+from labelwise.stages import mixed_questions
 from labelwise.targets.class_thresholds import class_thresholds, compare_with_answers
 from labelwise.targets.count_thresholds import Recent, count_thresholds, objects_per_image
 
@@ -50,7 +51,7 @@ def _of_answers(now: Round) -> Float64[np.ndarray, " C"]:
         if Round(now.context, number).proposed:  # the confidence of another
             continue
         asked = [q for q in now.ledger.queries(number) if q.box is not None and q.label is not None]
-        asked = [q for q in asked if q.image in pool.number_of]
+        asked = [q for q in asked if q.image in pool.number_of and mixed_questions.says_of_the_model(q)]
         if asked:
             image = np.array([pool.number_of[q.image] for q in asked])
             boxes = np.array([q.box for q in asked], np.float32)
