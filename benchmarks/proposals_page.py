@@ -16,7 +16,8 @@ person and the page; with `--speed 4` a quarter of it is waited for and the rest
 typist 0.28 s, a hand from mouse to keys or back 0.40 s, a mental step 1.35 s; half a click 0.10 s: Kieras 2001) and,
 for the mouse, Fitts' law with the coefficients of MacKenzie, Sellen and Buxton (CHI 1991; from memory: only the paper's
 abstract could be looked up): pointing -107 + 223 ID ms, dragging 135 + 249 ID ms, ID = log2(distance / width + 1). The
-width of an object's corner is a tenth of the object's shorter side on the screen, 4 pixels or more, and the hand misses by it as the law has it (standard deviation width /
+width of an object's corner is a tenth of the object's shorter side on the screen, 4 pixels or more, and the hand
+misses by it as the law has it (standard deviation width /
 4.133). One mental step for every question or image, every further object, every class that has to be named, every box
 that is mended, and to see that an image is complete. Keys at the left of the keyboard are pressed by the hand that
 holds no mouse. People who draw with care take longer than such hands: 7 s a box by extreme clicking, 35 s the classic
