@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from test_recipes import COMMON, data_set
 
 from labelwise import files, loop
 from labelwise.api.target import per_image
@@ -27,7 +28,6 @@ from labelwise.project.context import silent
 from labelwise.project.round import Round
 from labelwise.stages import training_export
 from labelwise.types import LabelwiseError
-from tests.test_recipes import COMMON, data_set
 
 pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 moto = pytest.importorskip("moto.server", reason="moto is not installed")

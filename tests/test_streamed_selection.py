@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_recipes import COMMON, data_set, layer
 
 from labelwise import files, loop, units
 from labelwise.files import table_files
@@ -21,7 +22,6 @@ from labelwise.stages import candidates, selector_inputs
 from labelwise.targets.frequency import frequency, frequency_of
 from labelwise.types import Boxes, Detections, ImageOutputs, Labels, LabelwiseError, Rects
 from labelwise.units import Candidates
-from tests.test_recipes import COMMON, data_set, layer
 
 
 def detections(rng: np.random.Generator, n_images: int, *, width: int = 3) -> Detections:

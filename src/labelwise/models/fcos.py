@@ -34,6 +34,8 @@ RADIUS_CELLS = 1.5
 """A location belongs to a box only if it is nearer to its centre than so many strides."""
 RANGE_CELLS = (4, 8)
 """Its farthest side is between so many strides away; below on the finest level, above on the coarsest."""
+FIRST_SIDE_CELLS = 2.0
+"""So far away starts each side of a new head: from 0, as torchvision does, half of them are where no ReLU learns."""
 
 
 class FCOS(nn.Module):
@@ -242,6 +244,7 @@ def build(
         pre_nms=pre_nms,
         dropout=dropout,
     )
+    nn.init.constant_(cast(Tensor, cast(FCOSHead, model.head).regression_head.bbox_reg.bias), FIRST_SIDE_CELLS)
     source.load_into(model)
     trunk.freeze(
         backbone,
