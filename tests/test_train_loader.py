@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def made(source: Source, chosen: list[np.ndarray]) -> list[Batch]:
         return list(one.batches(chosen, np.random.default_rng(3)))
 
 
+get = Source.__getitem__
 CHOSEN = [np.array([0, 3, 5]), np.array([6]), np.array([1, 2, 4, 5]), *(np.array([k]) for k in range(N))]
 
 
@@ -102,6 +104,26 @@ def test_the_number_of_threads_of_the_caller_stays() -> None:
     with Loader(training_set(Source()), torch.device("cpu")):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+def test_every_thread_has_one_for_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second team of OpenMP threads makes the model's own wait: half the speed on two cores."""
+    source, seen, batch = Source(), [], TrainingSet.batch
+
+    def noted(self: TrainingSet, rows: np.ndarray, *rest: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return batch(self, rows, *rest)
+
+    monkeypatch.setattr(TrainingSet, "batch", noted)
+    monkeypatch.setattr(Source, "__getitem__", lambda self, i: (seen.append(torch.get_num_threads()), get(self, i))[1])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        made(source, CHOSEN)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) > len(CHOSEN) and set(seen) == {1}
 
 
 def test_weights_do_not_depend_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ nothing; others decode, zoom and recolour, for which Python's lock is free. On a
 from which they are copied while the GPU computes. With an online teacher nothing is made ahead, as it labels with the
 weights of the step; its images are still read and changed in several threads.
 
-Every thread has one for arithmetic: a sum in several parts could differ in its last bit.
+Every thread has one for arithmetic: a sum in several parts could differ in its last bit, and once a second team of
+OpenMP threads is there, the model's own sleep at every step of theirs (two cores, 256 px: half the images a second).
 """
 
 from __future__ import annotations
@@ -77,18 +78,18 @@ class Loader:
         if not isinstance(self.data, TrainingSet):  # the others take theirs from memory, or make them on the GPU
             return self
         count = min(MOST_THREADS, os.cpu_count() or 1) if self.device.type == "cuda" else ON_A_CPU
-        threads, ready = torch.get_num_threads(), Barrier(count + 1)
+        threads, ready = torch.get_num_threads(), Barrier(count + 2)
 
         def begin() -> None:
+            torch.get_num_threads()  # torch sets a thread's number at its first work, and would undo the next line
             torch.set_num_threads(1)
             ready.wait()
 
-        self._workers = ThreadPoolExecutor(count, "train-read")
-        for _ in range(count):
-            self._workers.submit(begin)
+        self._workers, self._maker = ThreadPoolExecutor(count, "train-read"), ThreadPoolExecutor(1, "train-batch")
+        for pool in (self._maker, *[self._workers] * count):
+            pool.submit(begin)
         ready.wait()
         torch.set_num_threads(threads)  # of this thread; what a thread set last is also what new ones begin with
-        self._maker = ThreadPoolExecutor(1, "train-batch")
         return self
 
     def __exit__(self, *_: object) -> None:
