@@ -2,7 +2,7 @@
 
     LABELWISE_DATA=data python benchmarks/loader_wait.py
 
-The recipe of bccd (RetinaNet, zoom and photometric changes, batches of 8, two threads) at 256, 640 and 1024 px, with
+The recipe of bccd (RetinaNet, zoom and photometric changes, batches of 8; one and two threads) at 256, 640 and 1024 px, with
 the images kept in memory as they are read, and with every image read anew, as of a pool larger than memory. Both ways
 in turn in every round, from equal weights; medians over the rounds, and whether the weights came out equal.
 Writes `results/loader_wait.csv`. On a GPU: `gpu_speed.py`.
@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def trained(data: TrainingSet | InTurn, n_classes: int, steps: int, threads: int
     return said, b"".join(value.numpy().tobytes() for value in model.state_dict().values())
 
 
-def line(pool: Pool, size_px: int, cached: bool, given: argparse.Namespace) -> dict[str, object]:
+def line(pool: Pool, size_px: int, cached: bool, threads: int, given: argparse.Namespace) -> dict[str, object]:
     """Both ways at one size."""
     ahead = training_set(pool, Images(pool, size_px))
     if not cached:
@@ -54,11 +55,11 @@ def line(pool: Pool, size_px: int, cached: bool, given: argparse.Namespace) -> d
     for _ in range(given.rounds):
         weights = []
         for name, data in (("in_turn", InTurn(ahead)), ("ahead", ahead)):
-            said, bytes_ = trained(data, len(pool.classes), given.steps, given.threads)
+            said, bytes_ = trained(data, len(pool.classes), given.steps, threads)
             found[name].append(said)
             weights.append(bytes_)
         equal &= weights[0] == weights[1]
-    out: dict[str, object] = {"size_px": size_px, "images": "in memory" if cached else "read anew"}
+    out: dict[str, object] = {"size_px": size_px, "threads": threads, "images": "in memory" if cached else "read anew"}
     for name, rows in found.items():
         out[f"{name}_images_per_s"] = round(float(np.median([row["images_per_s"] for row in rows])), 2)
         out[f"{name}_waiting_share"] = round(float(np.median([row["waiting_share"] for row in rows])), 3)
@@ -71,17 +72,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
     pool = voc.read(Path(os.environ["LABELWISE_DATA"]) / "bccd/BCCD", "test")
     lines = []
-    for size_px in SIZES_PX:
-        for cached in (True, False):
-            lines.append(line(pool, size_px, cached, given))
-            print(lines[-1], flush=True)
+    for size_px, threads, cached in product(SIZES_PX, given.threads, (True, False)):
+        lines.append(line(pool, size_px, cached, threads, given))
+        print(lines[-1], flush=True)
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     said = [
-        f"command: benchmarks/loader_wait.py --rounds {given.rounds} --steps {given.steps} --threads {given.threads}"
+        f"command: benchmarks/loader_wait.py --rounds {given.rounds} --steps {given.steps} "
+        f"--threads {' '.join(map(str, given.threads))}"
     ]
     said += [f"commit: {commit.stdout.strip()}", f"date: {time.strftime('%Y-%m-%d')}, seed 0"]
     said += [f"machine: {os.cpu_count()} x {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"]
