@@ -2,9 +2,10 @@
 
     LABELWISE_DATA=data python benchmarks/loader_wait.py
 
-The recipe of bccd (RetinaNet, zoom and photometric changes, batches of 8; one and two threads) at 256, 640 and 1024 px, with
-the images kept in memory as they are read, and with every image read anew, as of a pool larger than memory. Both ways
-in turn in every round, from equal weights; medians over the rounds, and whether the weights came out equal.
+The recipe of bccd (RetinaNet, zoom and photometric changes, batches of 8) at 256, 640 and 1024 px with one and two
+threads for the model, with the images kept in memory as they are read, and with every image read anew, as of a pool
+larger than memory. Both ways in turn in every round, from equal weights; medians over the rounds, and whether the
+weights came out equal.
 Writes `results/loader_wait.csv`. On a GPU: `gpu_speed.py`.
 """
 
