@@ -1,11 +1,11 @@
 """Throughput of `--engine ray` with 1 and 2 actors on 2 cores, beside this process: images a second.
 
-    OMP_NUM_THREADS=1 python benchmarks/ray_actors.py [--images 400] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/ray_actors.py [--images 3000] [--repeats 3]
 
 A RetinaNet of random weights predicts drawn scenes at 320 px with one view more (a flip), as the stage predict does:
 `here` in this process with one thread, then by Ray with clusters of 1 and of 2 cores, one thread an actor. `start_s` is
 what Ray takes until it is there, `s` the pass with its actors' start. The files are compared, byte for byte. Writes
-benchmarks/results/ray_actors.csv: a row for every pass. Takes about `repeats` x 3 x 1.5 minutes on quiet cores.
+benchmarks/results/ray_actors.csv: a row for every pass. Takes about 8 minutes on quiet cores.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def content(folder: Path) -> list[bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
