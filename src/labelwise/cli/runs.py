@@ -29,7 +29,8 @@ def run(
     settings: SetOption = None,
     oracle: Annotated[str | None, typer.Option(help="Who answers: oracle (simulated) or people.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where detectors predict the pool: here, or ray (many machines).")
+        str | None,
+        typer.Option(help="Where detectors predict the pool, and train.devices train: here, or ray (many machines)."),
     ] = None,
 ) -> None:
     """Runs all rounds of a recipe or of a project; continues where a killed run stopped. With `--oracle people`
@@ -38,7 +39,7 @@ def run(
     Example: `labelwise run bccd+u_cb_tspl --project runs/bccd --set seed=1`
     """
     given = [f"ask.who={oracle}"] if oracle else []
-    given += [f"predict.engine={engine}"] if engine else []
+    given += [f"{section}.engine={engine}" for section in ("predict", "train")] if engine else []
     _run(recipe, project, [*(settings or []), *given])
 
 

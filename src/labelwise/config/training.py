@@ -68,7 +68,10 @@ class Train(Section):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     """Where it runs."""
     devices: int = Field(1, ge=1)
-    """How many devices."""
+    """How many devices train one model: each takes its part of every batch."""
+    engine: Literal["here", "ray"] = "here"
+    """With several `devices`, where they are: "here" on this machine; "ray": workers of Ray on all machines of the
+    cluster at RAY_ADDRESS (extra `ray`), each with a GPU or, of cores, `threads`. The weights are the same."""
     members: int = Field(1, ge=1, le=16)
     """How many models are trained per round (an ensemble)."""
     record_every: int = Field(1, ge=1)

@@ -22,7 +22,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -237,6 +237,10 @@ class Images:
         self._broken: dict[int, str] = dict(pool.unavailable)
         self._bytes = 0
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Another process decodes anew what it needs."""
+        return Images, (self.pool, self.size_px, self.cache_bytes)
 
     def __len__(self) -> int:
         return len(self.pool)

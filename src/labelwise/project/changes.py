@@ -21,6 +21,7 @@ NO_MATTER = (
     "ask.poll_s",
     "predict.engine",
     "train.checkpoint_every_s",
+    "train.engine",
     "log.to",
 )
 """Settings that change no result."""

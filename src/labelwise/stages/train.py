@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from labelwise.config.sections import Train
 from labelwise.models.frozen import FrozenDetector
 from labelwise.models.head import Head
 from labelwise.project.round import Round
-from labelwise.stages import classification, frozen_detector
+from labelwise.stages import classification, frozen_detector, train_over_ray
 from labelwise.stages.checkpoints import (
     FIRST,
     TEACHER,
@@ -44,6 +44,9 @@ LATER = (
     "teacher_decay",
 )
 """Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
+
+PLACES = {"engine"}
+"""Settings of which the weights do not depend."""
 
 CLOCKS = ("images_per_s", "waiting_share", "record_s")
 """What a training says of its speed: the file of a model depends on none of it."""
@@ -84,7 +87,7 @@ def _training_set(now: Round) -> tuple[TrainingSet, dict[int, str]]:
 def _fingerprint(now: Round, failed: Collection[int]) -> str:
     """Tells what a model was trained on and how, so that a finished member is not trained again after a kill."""
     run = now.run
-    unset = {name for name in LATER if getattr(run.train, name) is None}
+    unset = PLACES | {name for name in LATER if getattr(run.train, name) is None}
     train = run.train.model_dump_json(exclude=unset)
     how = f"{run.seed} {now.number} {run.model.model_dump_json()} {train} {run.labels.teacher}"
     how += f" {run.labels.model_dump_json()}" if run.train.teacher is not None else ""
@@ -124,10 +127,9 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     which = f", member {number + 1} of {rule.members}" if rule.members > 1 else ""
     with now.context.bar(now.title(f"train on {len(data)} images{which}"), plan.steps) as advance:
         seeds = np.random.default_rng([run.seed, *member.stream])
-        quick = isinstance(model, Head) and fit_linear.possible(model, rule)
-        info: dict[str, Any] = (fit_linear.fit if quick else fit)(
+        info: dict[str, Any] = _trainer(model, data, rule)(
             model,
-            data,  # type: ignore[arg-type]
+            data,
             rule,
             seed=run.seed if member == FIRST else int(seeds.integers(2**31)),
             round_number=now.number,
@@ -150,6 +152,14 @@ def _train(now: Round, data: TrainingSet | ImageSet, member: Member, fingerprint
     if recorder is not None:
         recorder.remove()
     return info
+
+
+def _trainer(model: nn.Module, data: TrainingSet | ImageSet, rule: Train) -> Callable[..., dict[str, Any]]:
+    """What trains a model; features that are computed once train here."""
+    if isinstance(model, Head) and fit_linear.possible(model, rule):
+        return fit_linear.fit
+    spread = rule.engine == "ray" and rule.devices > 1 and not isinstance(data, FeatureSet)
+    return train_over_ray.fit if spread else fit
 
 
 def _solve(now: Round, data: FeatureSet, member: Member, model: Head, fingerprint: str) -> dict[str, Any]:

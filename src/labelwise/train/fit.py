@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
@@ -56,8 +57,7 @@ def fit(
     Raises:
         LabelwiseError: nothing to train on, or a loss that is not finite (names the images of its batch).
     """
-    if len(data) == 0:
-        raise LabelwiseError(f"round {round_number}: no image to train on; label some first (budget.start_images)")
+    require_images(data, round_number)
     if rule.devices == 1:
         fabric = Fabric(accelerator=rule.accelerator, devices=1, precision=rule.precision)
         return _train(fabric, model, data, rule, seed, round_number, checkpoint, progress, after_epoch)
@@ -72,6 +72,41 @@ def fit(
         *(model, data, rule, seed, round_number, checkpoint, after_epoch),
     )
     return result
+
+
+def fit_among(
+    model: nn.Module,
+    data: Data,
+    rule: Train,
+    *,
+    seed: int,
+    round_number: int,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int], None] | None = None,
+    after_epoch: AfterEpoch | None = None,
+) -> dict[str, float]:
+    """`fit` as one of several processes that something else has started, here or on other machines: RANK, WORLD_SIZE,
+    MASTER_ADDR, MASTER_PORT and LOCAL_RANK (0: each sees its own device alone) say which, as `torchrun` does.
+
+    All end with the weights that `fit` ends with on as many `devices`. All must be given the same checkpoint to go on
+    from; the first one alone saves any, and calls `after_epoch` and `progress`.
+    """
+    others = TorchElasticEnvironment()
+    strategy = DDPStrategy(cluster_environment=others, find_unused_parameters=True)
+    count, precision = others.world_size(), rule.precision
+    fabric = Fabric(accelerator=rule.accelerator, devices=1, num_nodes=count, precision=precision, strategy=strategy)
+    advance = progress if others.global_rank() == 0 else None
+    result: dict[str, float] = fabric.launch(
+        _train,  # type: ignore[arg-type]
+        *(model, data, rule, seed, round_number, checkpoint, advance, after_epoch),
+    )
+    return result
+
+
+def require_images(data: Data, round_number: int) -> None:
+    """Raises a LabelwiseError where there is nothing to train on."""
+    if len(data) == 0:
+        raise LabelwiseError(f"round {round_number}: no image to train on; label some first (budget.start_images)")
 
 
 def _train_copy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ class ImageSet:
         rule: Rule,
     ) -> None:
         self.squares, self.numbers, self.rule = squares, numbers, rule
+        self.at = torch.from_numpy(np.asarray(numbers, np.int64)).to(squares.device)  # where in `squares` they are
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(squares.device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(squares.device)
 
@@ -78,7 +80,7 @@ class ImageSet:
 
     def inputs(self, rows: np.ndarray) -> Tensor:
         """The images of the given entries as they are, float [n, 3, h, w] in 0..1."""
-        return self.squares[torch.from_numpy(self.numbers[rows]).to(self.squares.device)].float().div_(255)
+        return self.squares[self.at[torch.from_numpy(np.asarray(rows)).to(self.at.device)]].float().div_(255)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Images float [b, 3, h, w] in 0..1, and their labels and weights; one image comes twice (for batch norms)."""
@@ -88,6 +90,14 @@ class ImageSet:
         rows = torch.from_numpy(np.asarray(indices)).to(device)
         images = augment(images, rng, flip=self.rule.flip, pad_px=self.rule.pad_px, jitter=self.rule.jitter)
         return images, {"labels": self.labels[rows], "weights": self.weights[rows]}
+
+    def alone(self, device: str) -> ImageSet:
+        """The same on a device without the rest of the pool: what another machine is sent. It cannot be extended."""
+        other = copy.copy(self)
+        other.squares = self.squares[self.at].to(device)
+        other.at = torch.arange(len(self), device=device)
+        other.labels, other.weights = self.labels.to(device), self.weights.to(device)
+        return other
 
     def extended(self, numbers: np.ndarray, labels: np.ndarray) -> ImageSet:
         """The same with further images, of weight 1."""
