@@ -3,8 +3,8 @@
     LABELWISE_DATA=data python benchmarks/detectors_at_equal_time.py --minutes 2           # killed, it continues
     LABELWISE_DATA=data python benchmarks/detectors_at_equal_time.py --minutes 2 --sets bccd --seeds 3 --summary
 
-RetinaNet, YOLOX-nano and the frozen detector, each by its recipe, on bccd, aquarium and fod_a: the images of a seed
-are drawn at random, wholly labelled, and the same for all; round 0 of `labelwise run`. `--minutes` is of one core,
+RetinaNet, YOLOX-nano (with mosaic, too) and the frozen detector, each by its recipe, on bccd, aquarium and fod_a: the
+images of a seed are drawn at random, wholly labelled, and the same for all; round 0 of `labelwise run`. `--minutes` is of one core,
 processor time, of training alone: the number of steps follows from a dozen steps that are timed before. The frozen
 detector trains in a second; its features, which are computed once and kept, are told apart (`prepare_s`). `--images`:
 so many labelled images; as the recipes begin without it. Test parts as the recipes have them. A row for each run; none
@@ -56,6 +56,7 @@ DETECTORS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "frozen": ("+frozen", {}),
     "retinanet": ("", {"fod_a": (IMAGENET,), "aquarium": ('model.normalise="batch"',)}),
     "yolox": ("+yolox", {}),
+    "yolox_mosaic": ("+yolox", dict.fromkeys(SETS, ("train.mosaic=0.5",))),
 }
 """Layer over the recipe of the set, and settings by set."""
 

@@ -1,6 +1,7 @@
 """How well temporal coherence knows the errors of a detector at the very setting of `video_curves.py`.
 
     python benchmarks/error_curves.py RUNS... --seeds 10    # a folder of video_curves.py (--runs) per data seed
+    python benchmarks/error_curves.py RUNS --first 1        # of data seed 1; lines of others stay as they are stored
 
 Frozen detector, every fifth frame may be asked, k = 3, detections from the run's threshold on. Of every data set, model
 seed and cycle the detections of the run "coherence both" are judged as that run judges them; `error_estimation.measure`
@@ -11,6 +12,7 @@ seeds; the paired difference to as many errors by confidence, with Student's t a
 from __future__ import annotations
 
 import argparse
+import csv
 from itertools import product
 from pathlib import Path
 
@@ -47,20 +49,25 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of video_curves.py, each of other data")
     parser.add_argument("--seeds", type=int, default=10, help="model seeds")
     parser.add_argument("--rounds", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument("--first", type=int, default=0, help="data seed of the first folder")
     given = parser.parse_args()
-    rows, kept = list[dict[str, object]](), KeptPools()
-    for number, folder in enumerate(given.runs):
+    path, here = HERE / "results/error_curves.csv", [f"roads, seed {given.first + k}" for k in range(len(given.runs))]
+    with path.open(newline="", encoding="utf-8") as file:
+        stored = csv.DictReader(line for line in file if not line.startswith("#"))
+        rows: list[dict[str, object]] = [dict(line) for line in stored if line["data"] not in here]
+    kept = KeptPools()
+    for data, folder in zip(here, given.runs, strict=True):
         for seed, at in product(range(given.seeds), given.rounds):
             context = opening.start(folder / f"{RUN}_seed{seed}", None, kept=kept)
             lines = measure(context, at, "as set", context.run.query.threshold)
             context.project.close()
-            rows += [line | {"data": f"roads, seed {number}"} for line in lines]
+            rows += [line | {"data": data} for line in lines]
             print("  ".join(f"{k}={v}" for k, v in lines[0].items()), flush=True)
     note = note_of("error_curves", None, range(given.seeds)).replace(
         "claims.py error_curves", "error_curves.py RUNS..."
     )
-    note += "# data: roads of video_curves.py, a seed for each folder of runs\n"
-    write(HERE / "results/error_curves.csv", rows, note)
+    note += f"# data: roads of video_curves.py, a seed for each folder of runs; this run: {', '.join(here)}\n"
+    write(path, rows, note)
     write(HERE / "results/error_curves_summary.csv", table := summary(rows, given.rounds), note)
     for line in table:
         print(", ".join(f"{key} {value}" for key, value in line.items() if value != ""), flush=True)

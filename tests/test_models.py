@@ -366,6 +366,26 @@ def test_settings_that_cannot_be_are_refused(name):
 WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"
 
 
+@pytest.mark.parametrize("name", BUILDS)
+def test_half_precision_leaves_the_candidates_in_an_order(name):
+    """Confidences of a last layer in bf16 would be a few hundred numbers."""
+    model, rng = tiny(name, score_threshold=0.0, max_detections=300, nms_iou=0.9), torch.Generator().manual_seed(0)
+    for key, weight in model.named_parameters():  # fresh ones say nearly the same of every place
+        if any(layer in key for layer in ("cls_preds", "cls_logits", "cls_score", "class_embed", "obj_preds")):
+            torch.nn.init.normal_(weight, std=1 / (weight[0].numel() ** 0.5 if weight.ndim > 1 else 1), generator=rng)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    images = [torch.rand(3, 128, 128, generator=rng) for _ in range(2)]
+    box = {"boxes": torch.tensor([[10.0, 10, 60, 60]]), "labels": torch.tensor([0])}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(images, [box, box])
+        found = model.eval()(images)
+    for key in ("scores", "probs"):
+        values = torch.cat([one[key] for one in found]).flatten()
+        assert len(values) >= 100 and len(values.unique()) > 0.9 * len(values), key
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BUILDS if name not in SETS])  # theirs: test_models_set
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason="shared/data/weights is not here")

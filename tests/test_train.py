@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from labelwise.config.sections import Train
+from labelwise.models import retinanet
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import fit
+from labelwise.train.fit import compile_body, fit
+from labelwise.train.loader import Batch
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError, Rects, Targets
 
@@ -131,6 +134,7 @@ def test_a_share_of_every_batch_holds_an_object_where_most_images_are_empty(monk
         {"steps": 2},
         {"steps": 14, "whole_share": 0.5},
         {"whole_share": 0.3, "scale": (0.6, 1.4), "iou_crop": 0.5, "photometric": 1.0},
+        {"batch_size": 6, "accumulate": 3, "mosaic": 0.5},
     ],
 )
 def test_a_training_that_is_killed_at_any_step_ends_in_the_same_weights(settings: dict[str, object]) -> None:
@@ -281,6 +285,50 @@ def test_two_processes_learn_what_one_learns(more: dict[str, object]) -> None:
     torch.testing.assert_close(found[0], found[1])
     torch.manual_seed(1)
     assert not torch.equal(found[1]["linear.weight"], Mean(plain=True).state_dict()["linear.weight"])
+
+
+@pytest.mark.parametrize("devices, accumulate", [(1, 3), (1, 4), (1, 99), (2, 2)])
+def test_parts_of_a_batch_learn_what_it_learns_at_once(devices: int, accumulate: int) -> None:
+    found = []
+    for more in ({}, {"devices": devices, "accumulate": accumulate}):
+        torch.manual_seed(1)
+        model, data = Mean(plain=True), training_set(flip=0)
+        data.augment = Augment()
+        rule = RULE.model_copy(update={"batch_size": 6, "optimiser": "sgd", **more})
+        info = fit(model, data, rule, seed=0, round_number=2)
+        found.append(model.state_dict() | {"loss": torch.tensor([info["loss"], info["loss_first"]])})
+    if devices > 1:  # a process says its own loss
+        del found[0]["loss"], found[1]["loss"]
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
+
+
+def test_parts_hold_every_image_once_and_a_classifiers_two_or_more() -> None:
+    for n, count in product(range(1, 9), (1, 2, 3, 5, 20)):
+        images = torch.arange(n)
+        for targets, least in (([{"k": i} for i in range(n)], 1), ({"labels": images + 10}, 2)):
+            parts = list(Batch(images, targets, {}).parts(count))
+            assert torch.equal(torch.cat([part.images for part, _ in parts]), images)
+            assert [len(part.images) / n for part, _ in parts] == [share for _, share in parts]
+            assert len(parts) <= count and (n < least or min(len(part.images) for part, _ in parts) >= least)
+            if isinstance(targets, dict):
+                assert torch.equal(torch.cat([part.targets["labels"] for part, _ in parts]), images + 10)
+            else:
+                assert [one for part, _ in parts for one in part.targets] == targets
+
+
+def test_a_compiled_body_has_the_names_and_losses_of_before() -> None:
+    torch.manual_seed(0)
+    model, seen = retinanet.build(2, fpn_channels=16), []
+    images = [torch.rand(3, 64, 64)]
+    targets = [{"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([1])}]
+    for compiled in (False, True):
+        if compiled:
+            compile_body(model, backend="eager")
+            assert [n for n, m in model.named_modules() if m._compiled_call_impl is not None] == ["backbone.body"]
+        torch.manual_seed(0)
+        seen.append((list(model.state_dict()), {k: v.detach() for k, v in model(images, targets).items()}))
+    assert seen[0][0] == seen[1][0]
+    torch.testing.assert_close(seen[0][1], seen[1][1])
 
 
 @pytest.mark.parametrize("system, start", [("linux", "fork"), ("darwin", "spawn"), ("win32", "spawn")])

@@ -98,7 +98,7 @@ def regions(change: Change, rects: list[list[float]]) -> list[list[float]]:
             y2 if y2 < H - 0.5 else 9e3,
         ]
         moved = cut(rectangle(change, wide), W, H)
-        found += [moved] if area(moved) > 0 else []
+        found += [moved] if min(moved[2] - moved[0], moved[3] - moved[1]) > 1e-3 else []
     return found
 
 

@@ -24,6 +24,9 @@ class Predict(Section):
     """Images per step."""
     min_score: float = Field(0.05, ge=0, lt=1)
     """Least confidence of a predicted box that is kept."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of numbers within a detector that is trained, in the pool and in the test: bf16 is faster on a GPU; none: fp32.
+    Confidences, boxes and features come from fp32 in either case."""
     shard_images: int = Field(512, ge=1)
     """Images per file of predictions."""
     engine: Literal["here", "ray"] = "here"

@@ -188,6 +188,8 @@ class Run(Section):
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
         if self.train.teacher is not None:
             found.append("train.teacher labels boxes; a classifier takes labels.teacher")
+        unfit = {"predict.precision": self.predict.precision, "train.mosaic": self.train.mosaic}
+        found += [f"{name} is for detectors: remove it" for name, value in unfit.items() if value is not None]
         if self.labels.propagate is not None:
             found.append("labels.propagate moves boxes; a classifier has none")
         if self.labels.teacher is not None and (self.needs("history") or self.train.members > 1):

@@ -27,6 +27,9 @@ class Train(Section):
     object_share: float | None = Field(None, ge=0, le=1)
     """Detectors: so large a share of every batch is of images with a labelled object, where most have none; none: as
     they come."""
+    accumulate: int | None = Field(None, ge=1)
+    """The images of a step go through the model in so many parts, one after the other, so that a large batch fits a
+    small GPU; its losses and batch norms are those of the parts. None: all at once."""
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """The optimiser."""
     lr: float = Field(2e-3, gt=0)
@@ -55,6 +58,9 @@ class Train(Section):
     """Detectors: probability that a training image is cropped around some of its boxes (as SSD does)."""
     photometric: float | None = Field(None, ge=0, le=1)
     """Detectors: how far brightness, contrast, saturation and hue of a training image are changed; 1: as SSD does."""
+    mosaic: float | None = Field(None, ge=0, le=1)
+    """Detectors: probability that a training image shares its canvas with three others, each at about half its size (as
+    YOLOX does)."""
     pad_px: int = Field(0, ge=0)
     """Classifiers: crops at random from the image padded by so much."""
     warm_start: bool = False
@@ -78,6 +84,9 @@ class Train(Section):
     """Classifiers: every so many epochs the predictions of the pool are recorded (label dispersion)."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """Precision of numbers."""
+    compile: bool | None = None
+    """Whether the body of the model goes through torch.compile on a GPU: some minutes at first, then faster steps; on a
+    CPU it changes nothing. None: it does not."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; none: as many as there are cores."""
     checkpoint_every_s: float = Field(60.0, ge=0)

@@ -5,7 +5,8 @@ Suppression is class-agnostic: one object gives one candidate that keeps its cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -52,6 +53,12 @@ def flatten_levels(maps: Sequence[Float[Tensor, "b _ _ _"]], width: int) -> Floa
 def full(x: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
     """Half precision to float32; what is finer stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def last(layer: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """What a last layer says, in float32 under autocast too: bf16 has so few numbers that confidences would be ties."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(full(x))
 
 
 def dropout(kind: type[nn.Dropout] | type[nn.Dropout2d], share: float) -> nn.Module:

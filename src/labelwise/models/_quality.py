@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labelwise.models._anchors import flatten_levels, tightness
+from labelwise.models._anchors import flatten_levels, last, tightness
 from labelwise.types import LabelwiseError
 
 
@@ -34,7 +34,7 @@ class QualityHead(nn.Module):
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, towers: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b a"]:
-        return flatten_levels([self.conv(tower) for tower in towers], 1)[..., 0]
+        return flatten_levels([last(self.conv, tower) for tower in towers], 1)[..., 0]
 
     def confidence(self, scores: Float[Tensor, " n"], logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The confidence of candidates, score^(1 - p) · quality^p; for p = 0 the score itself."""

@@ -33,6 +33,14 @@ CLASS_LAYERS = ("class_embed", "enc_score_head", "denoising_class_embed")
 """Layers whose weights are not taken over where the classes are others."""
 
 
+class LastLinear(nn.Linear):
+    """A last layer, in float32 under autocast too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = _anchors.last(super().forward, x)
+        return found
+
+
 class SetDetector(nn.Module):
     """Losses in training (`model(images, targets)`), candidates in evaluation (`model(images)`)."""
 
@@ -48,6 +56,9 @@ class SetDetector(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Linear) and any(layer in name for layer in CLASS_LAYERS):
+                module.__class__ = LastLinear
         self.n_classes, self.negatives = n_classes, negatives
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
         self.still: list[nn.Module] = []

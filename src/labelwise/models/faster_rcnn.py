@@ -58,9 +58,8 @@ class Regions(nn.Module):
     def forward(
         self, levels: list[Tensor], boxes: list[Float[Tensor, "_ 4"]], padded: tuple[int, int]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c1"], Float[Tensor, "n c1 4"]]:
-        features = self.box_head(self.pool(levels, boxes, padded))
-        logits, shifts = self.box_predictor(features)
-        features, logits, shifts = (_anchors.full(x) for x in (features, logits, shifts))
+        features = _anchors.full(self.box_head(self.pool(levels, boxes, padded)))
+        logits, shifts = _anchors.last(self.box_predictor, features)
         return features, logits, shifts.view(len(logits), shifts.shape[1] // 4, 4)
 
     @torch.no_grad()
@@ -110,11 +109,13 @@ class FasterRCNN(nn.Module):
         batch, sizes = _backbones.batch_of(images, self.weights_input)
         maps, deepest = self.backbone.maps(batch)
         levels = list(maps.values())
-        logits, shifts = self.rpn.head(levels)
-        grids = [(int(m.shape[2]), int(m.shape[3])) for m in logits]
+        head = self.rpn.head
+        towers = [head.conv(level) for level in levels]
+        scores, moves = ([_anchors.last(layer, t) for t in towers] for layer in (head.cls_logits, head.bbox_pred))
+        grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
         per_level = [h * w * self.rpn.anchors.per_location for h, w in grids]
-        objectness = _anchors.flatten_levels(logits, 1)[:, :, 0]
-        shifts = _anchors.flatten_levels(shifts, 4)
+        objectness = _anchors.flatten_levels(scores, 1)[:, :, 0]
+        shifts = _anchors.flatten_levels(moves, 4)
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         anchors = self.rpn.anchors(padded, grids, batch)
         boxes = self.rpn.propose(objectness, shifts, anchors, per_level, sizes)

@@ -70,9 +70,11 @@ class FCOS(nn.Module):
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in maps.values()]
         places = [regressor.conv(level) for level in maps.values()]
-        logits = _anchors.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
-        sides = _anchors.flatten_levels([functional.relu(regressor.bbox_reg(place)) for place in places], 4)
-        centred = _anchors.flatten_levels([regressor.bbox_ctrness(place) for place in places], 1)[:, :, 0]
+        scores = [_anchors.last(classifier.cls_logits, self.dropout(t)) for t in towers]
+        away = [functional.relu(_anchors.last(regressor.bbox_reg, place)) for place in places]
+        middle = [_anchors.last(regressor.bbox_ctrness, place) for place in places]
+        logits, sides = _anchors.flatten_levels(scores, self.n_classes), _anchors.flatten_levels(away, 4)
+        centred = _anchors.flatten_levels(middle, 1)[:, :, 0]
         grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
         padded = (int(batch.shape[2]), int(batch.shape[3]))
         cells = self.anchors(padded, grids, batch)

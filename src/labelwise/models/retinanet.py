@@ -124,9 +124,11 @@ class RetinaNet(nn.Module):
         levels = list(maps.values())
         classifier, regressor = self.head.classification_head, self.head.regression_head
         towers = [classifier.conv(level) for level in levels]
-        logits = _anchors.flatten_levels([classifier.cls_logits(self.dropout(t)) for t in towers], self.n_classes)
+        logits = _anchors.flatten_levels(
+            [_anchors.last(classifier.cls_logits, self.dropout(t)) for t in towers], self.n_classes
+        )
         places = [regressor.conv(level) for level in levels]
-        shifts = _anchors.flatten_levels([regressor.bbox_reg(place) for place in places], 4)
+        shifts = _anchors.flatten_levels([_anchors.last(regressor.bbox_reg, place) for place in places], 4)
         quality = None if self.quality is None else self.quality(places)
         grids = [(int(t.shape[2]), int(t.shape[3])) for t in towers]
         padded = (int(batch.shape[2]), int(batch.shape[3]))

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from labelwise.models._anchors import last
+
 Pixels = Literal["imagenet", "bgr255"]
 """What the weights take: RGB with ImageNet's mean and deviation taken out, or BGR in 0..255 as it is."""
 
@@ -201,10 +203,10 @@ class Head(nn.Module):
         for k, level in enumerate(maps):
             x = self.stems[k](level)
             region = self.reg_convs[k](x)
-            parts = [self.reg_preds[k](region), self.obj_preds[k](region)]
+            parts = [last(self.reg_preds[k], region), last(self.obj_preds[k], region)]
             if classes:
                 towers.append(self.cls_convs[k](x))
-                parts.append(self.cls_preds[k](self.dropout(towers[-1])))
+                parts.append(last(self.cls_preds[k], self.dropout(towers[-1])))
             levels.append(torch.cat(parts, 1).permute(0, 2, 3, 1).flatten(1, 2))
         return torch.cat(levels, 1), towers
 

@@ -45,6 +45,7 @@ def _detector(now: Round) -> dict[str, Any]:
             n_images=len(test),
             batch_size=now.run.predict.batch_size,
             min_score=detection.MIN_SCORE,
+            precision=now.run.predict.precision or "fp32",
             progress=advance,
         )
     now.info["skipped"] = [(test.names[i], message) for i, message in summary.skipped]

@@ -105,6 +105,7 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
             "round_number": now.number,
             "batch_size": max(1, int(run.predict.batch_size / scale**2)),
             "min_score": run.predict.min_score,
+            "precision": run.predict.precision or "fp32",
             "keep": sorted(run.outputs),
         }
         further = members if run.needs_views else []

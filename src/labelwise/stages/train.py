@@ -41,7 +41,7 @@ from labelwise.train.teacher import find_drift
 
 LATER = (
     *("steps", "whole_share", "object_share", "warm_lr", "scale", "iou_crop", "photometric", "teacher"),
-    "teacher_decay",
+    *("teacher_decay", "accumulate", "mosaic", "compile"),
 )
 """Settings that an earlier labelwise lacks: where none is set, a model is of the training that it was there."""
 

@@ -20,6 +20,7 @@ Fails when: most objects are larger than the part that is shown: they are ignore
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,24 +46,27 @@ LUMA = np.array([0.2989, 0.587, 0.114])
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 FAR_PX, SLACK_PX = 1e5, 0.5
 """How far a rectangle goes on that comes so near to the image's border."""
+SLIVER_PX = 1e-3
+"""What shows no wider than this of a rectangle is rounding."""
 
 Span = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What may be drawn: probabilities of `flip` and `iou_crop`, bounds of `scale`, strengths of the others."""
+    """What may be drawn: probabilities of `flip`, `iou_crop`, `mosaic`, bounds of `scale`, strengths of the others."""
 
     flip: float = 0.0
     jitter: float = 0.0
     scale: tuple[float, float] | None = None
     iou_crop: float | None = None
     photometric: float | None = None
+    mosaic: float | None = None
 
     @classmethod
     def of(cls, rule: Any) -> Augment:
         """As the settings say (`config.Train`)."""
-        return cls(rule.flip, rule.jitter, rule.scale, rule.iou_crop, rule.photometric)
+        return cls(rule.flip, rule.jitter, rule.scale, rule.iou_crop, rule.photometric, rule.mosaic)
 
     def draw(self, boxes: Float32[np.ndarray, "k 4"], width: int, height: int, rng: np.random.Generator) -> Change:
         """The change of one image of this size, with these boxes in its pixels."""
@@ -127,34 +131,39 @@ class Change:
         return target
 
     def _place_target(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        before = _cut(target["boxes"], (0, 0, self.width, self.height))
-        moved = self._move(before)
-        boxes = _cut(moved, (0, 0, self.width, self.height))
-        sides = boxes[:, 2:] - boxes[:, :2]
-        shown = sides.prod(1)
-        keep = (shown >= VISIBLE * (moved[:, 2:] - moved[:, :2]).prod(1)) & (sides >= LEAST_PX).all(1)
-        remains = boxes[~keep & (shown > 0)]
-        beside = ("negatives", "ignore", "doubt", "doubt_scores")
-        changed = {key: value[keep] for key, value in target.items() if key not in beside}
-        if "doubt" in target:
-            doubt = _cut(self._move(target["doubt"]), (0, 0, self.width, self.height))
-            shows = (doubt[:, 2:] > doubt[:, :2]).all(1)
-            changed |= {"doubt": doubt[shows], "doubt_scores": target["doubt_scores"][shows]}
-        regions = {key: self._region(target[key]) for key in ("negatives", "ignore")}
-        return changed | regions | {"boxes": boxes[keep], "ignore": torch.cat((regions["ignore"], remains))}
-
-    def _region(self, rects: Float[Tensor, "r 4"]) -> Float[Tensor, "s 4"]:
-        """Rectangles on the canvas, those that reach the image's border up to the canvas's; without those outside."""
-        low = torch.where(rects[:, :2] <= SLACK_PX, rects.new_tensor(-FAR_PX), rects[:, :2])
-        size = rects.new_tensor([self.width, self.height])
-        high = torch.where(rects[:, 2:] >= size - SLACK_PX, rects.new_tensor(FAR_PX), rects[:, 2:])
-        moved = _cut(self._move(torch.cat((low, high), 1)), (0, 0, self.width, self.height))
-        return moved[(moved[:, 2:] > moved[:, :2]).all(1)]
+        """Coverage and ignore rectangles that reach the image's border do so up to the canvas's."""
+        size, far = (self.width, self.height), dict(target)
+        for key in ("negatives", "ignore"):
+            low, high = target[key][:, :2], target[key][:, 2:]
+            low = torch.where(low <= SLACK_PX, low.new_tensor(-FAR_PX), low)
+            far[key] = torch.cat((low, torch.where(high >= high.new_tensor(size) - SLACK_PX, FAR_PX, high)), 1)
+        return place_target(far | {"boxes": _cut(target["boxes"], (0, 0, *size))}, self._move, (0, 0, *size))
 
     def _move(self, rects: Float[Tensor, "r 4"]) -> Float[Tensor, "r 4"]:
         (x1, y1, x2, y2), (u1, v1, u2, v2) = self.source, self.place
         ratio = rects.new_tensor([(u2 - u1) / (x2 - x1), (v2 - v1) / (y2 - y1)] * 2)
         return (rects - rects.new_tensor([x1, y1, x1, y1])) * ratio + rects.new_tensor([u1, v1, u1, v1])
+
+
+def place_target(target: Mapping[str, Tensor], move: Callable[[Tensor], Tensor], window: Span) -> dict[str, Tensor]:
+    """A target whose rectangles `move` brings onto a canvas of which `window` is shown: boxes that show enough, the
+    rest of the others to ignore, and what shows of coverage, ignore and doubt.
+    """
+    moved = move(target["boxes"])
+    boxes = _cut(moved, window)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    shown = sides.prod(1)
+    keep = (shown >= VISIBLE * (moved[:, 2:] - moved[:, :2]).prod(1)) & (sides >= LEAST_PX).all(1)
+    beside = ("negatives", "ignore", "doubt", "doubt_scores")
+    changed = {key: value[keep] for key, value in target.items() if key not in beside}
+    for key in ("negatives", "ignore", *(("doubt",) if "doubt" in target else ())):
+        rects = _cut(move(target[key]), window)
+        shows = (rects[:, 2:] - rects[:, :2] > SLIVER_PX).all(1)
+        changed[key] = rects[shows]
+        if key == "doubt":
+            changed["doubt_scores"] = target["doubt_scores"][shows]
+    remains = boxes[~keep & (shown > 0)]
+    return changed | {"boxes": boxes[keep], "ignore": torch.cat((changed["ignore"], remains))}
 
 
 def _cut(rects: Float[Tensor, "r 4"], window: Span) -> Float[Tensor, "r 4"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from labelwise.train import mosaic
 from labelwise.train.augment import Augment, Change
 from labelwise.train.teacher import Plain, Teacher
 from labelwise.types import ORIGIN_PSEUDO, Targets
@@ -102,12 +103,18 @@ class TrainingSet:
 
         `each`: `map`, or one that works in threads; what is random is drawn in order beforehand.
         """
-        plain = list(each(self._plain, self.rows[indices].tolist()))
+        groups = [mosaic.draw(int(i), len(self), self.augment.mosaic, rng) for i in indices]
+        entries = np.concatenate([one.entries for one in groups])
+        plain = list(each(self._plain, self.rows[entries].tolist()))
         if self.teacher is not None:
-            self.teacher.label([one for one, whole in zip(plain, self.whole[indices], strict=True) if not whole])
+            self.teacher.label([one for one, whole in zip(plain, self.whole[entries], strict=True) if not whole])
         changes = [self._draw(one, rng, self.augment) for one in plain]
-        images = list(each(Change.image, changes, [one.pixels for one in plain]))
-        return images, [change.target(one.target) for change, one in zip(changes, plain, strict=True)]
+        images = each(Change.image, changes, [one.pixels for one in plain])
+        targets = (change.target(one.target) for change, one in zip(changes, plain, strict=True))
+        samples = zip(images, targets, strict=True)
+        tiles = [[next(samples) for _ in one.entries] for one in groups]
+        joined = list(each(mosaic.join, tiles, groups))
+        return [image for image, _ in joined], [target for _, target in joined]
 
     def names(self, indices: np.ndarray) -> str:
         """Pool numbers of the given entries, for a message."""

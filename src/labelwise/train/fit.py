@@ -142,6 +142,8 @@ def _train(
     after_epoch: AfterEpoch | None,
 ) -> dict[str, float]:
     with _reproducible(fabric.device, rule.threads):
+        if rule.compile and fabric.device.type == "cuda":
+            compile_body(model)
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
         plan = plan_of(len(data), rule)
         said = words(seed, round_number, plan, len(data))
@@ -235,7 +237,25 @@ class _Loop:
         factor = learning_rate_factor(step, self.plan, rule)
         for group in optimiser.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        parts = self.trained(fabric.to_device(batch.images), fabric.to_device(batch.targets))
+        optimiser.zero_grad()
+        parts, total = list(batch.parts(rule.accumulate or 1)), 0.0
+        for number, (part, share) in enumerate(parts, 1):
+            with fabric.no_backward_sync(self.trained, enabled=number < len(parts)):
+                loss = self._loss(step, own, part) * share
+                fabric.backward(loss)
+            total += float(loss.detach())
+        if rule.clip_norm is not None:
+            fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
+        optimiser.step()
+        if self.data.teacher is not None:
+            self.data.teacher.follow(self.model)
+        self.so_far.losses.append(total)
+        self.so_far.step = step + 1
+        if self.progress is not None:
+            self.progress(1)
+
+    def _loss(self, step: int, own: np.ndarray, batch: Batch) -> Tensor:
+        parts = self.trained(self.fabric.to_device(batch.images), self.fabric.to_device(batch.targets))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         if not torch.isfinite(loss):
             raise LabelwiseError(
@@ -244,17 +264,7 @@ class _Loop:
                 f"{self.data.names(own)}. Lower train.lr, set train.clip_norm, or look at their boxes with `labelwise "
                 "check`"
             )
-        optimiser.zero_grad()
-        fabric.backward(loss)
-        if rule.clip_norm is not None:
-            fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
-        optimiser.step()
-        if self.data.teacher is not None:
-            self.data.teacher.follow(self.model)
-        self.so_far.losses.append(float(loss.detach()))
-        self.so_far.step = step + 1
-        if self.progress is not None:
-            self.progress(1)
+        return loss
 
     def _keep(self, batch: Batch | None) -> None:
         """Keeps a checkpoint where one is due; inside of an epoch, `batch` is what was trained on last."""
@@ -275,6 +285,15 @@ def tenths(losses: Sequence[float]) -> tuple[float, float]:
     """
     few = max(1, len(losses) // 10)
     return (float(np.mean(losses[:few])), float(np.mean(losses[-few:]))) if losses else (0.0, 0.0)
+
+
+def compile_body(model: nn.Module, backend: str = "inductor") -> None:
+    """Puts the convolutional body through torch.compile, in place: the names of its weights stay. The heads, which work
+    on lists of images and boxes, stay as they are.
+    """
+    for name, module in model.named_modules():
+        if f"{name}." in BODIES:
+            module.compile(backend=backend)
 
 
 def _optimiser(model: nn.Module, rule: Train) -> torch.optim.Optimizer:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from threading import Barrier
 from time import perf_counter
 from typing import Any, Protocol
@@ -59,6 +60,18 @@ class Batch:
     images: Any
     targets: Any
     state: Mapping[str, Any]
+
+    def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
+        """The batch in up to `count` parts of about the same size, and their shares of it; a classifier's have two
+        images or more (for batch norms).
+        """
+        table = isinstance(self.targets, Mapping)
+        n = len(self.images)
+        cuts = np.linspace(0, n, max(1, min(count, n // 2 if table else n)) + 1).astype(int).tolist()
+        for low, high in pairwise(cuts):
+            here = slice(low, high)
+            targets = {key: one[here] for key, one in self.targets.items()} if table else self.targets[here]
+            yield Batch(self.images[here], targets, self.state), (high - low) / n
 
 
 @dataclass
