@@ -4,11 +4,11 @@
     LABELWISE_DATA=data python benchmarks/detectors_at_equal_time.py --minutes 2 --sets bccd --seeds 3 --summary
 
 RetinaNet, YOLOX-nano (with mosaic, too) and the frozen detector, each by its recipe, on bccd, aquarium and fod_a: the
-images of a seed are drawn at random, wholly labelled, and the same for all; round 0 of `labelwise run`. `--minutes` is of one core,
-processor time, of training alone: the number of steps follows from a dozen steps that are timed before. The frozen
-detector trains in a second; its features, which are computed once and kept, are told apart (`prepare_s`). `--images`:
-so many labelled images; as the recipes begin without it. Test parts as the recipes have them. A row for each run; none
-of it was chosen on a test part (YOLOX's learning rate and frozen norms: on a quarter of bccd's pool).
+images of a seed are drawn at random, wholly labelled, and the same for all; round 0 of `labelwise run`. `--minutes` is
+of one core, processor time, of training alone: the number of steps follows from a dozen steps that are timed before.
+The frozen detector trains in a second; its features, which are computed once and kept, are told apart (`prepare_s`).
+`--images`: so many labelled images; as the recipes begin without it. Test parts as the recipes have them. A row for
+each run; none of it was chosen on a test part (YOLOX's learning rate and frozen norms: on a quarter of bccd's pool).
 """
 
 from __future__ import annotations
