@@ -21,6 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from labelwise.config.sections import Train
 from labelwise.train.loader import Batch, Loader
@@ -67,10 +68,16 @@ def fit(
     strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
     fabric = Fabric(accelerator=rule.accelerator, devices=rule.devices, precision=rule.precision, strategy=strategy)
     model.share_memory()  # where the first process leaves the weights
-    result: dict[str, float] = fabric.launch(
-        _train_copy,  # type: ignore[arg-type]
-        *(model, data, rule, seed, round_number, checkpoint, after_epoch),
-    )
+    own = f"{LabelwiseError.__module__}.{LabelwiseError.__qualname__}: "
+    try:
+        result: dict[str, float] = fabric.launch(
+            _train_copy,  # type: ignore[arg-type]
+            *(model, data, rule, seed, round_number, checkpoint, after_epoch),
+        )
+    except ProcessRaisedException as error:  # all that comes through of another process is its traceback
+        if own not in str(error):
+            raise
+        raise LabelwiseError(str(error).rpartition(own)[2].strip()) from None
     return result
 
 
