@@ -279,3 +279,29 @@ def test_quality_is_kept_where_it_is_asked_for_in_the_order_of_the_boxes() -> No
     assert plain.quality is None
     with pytest.raises(LabelwiseError, match=r"no quality head; train it with --set model\.quality=true"):
         predict_detections(BrightSpots().eval(), Drawn(), range(7), n_images=7, keep=["quality"])
+
+
+class Small(PaddingNet):
+    """Has memory for so many images at once, and tells how many it was given."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.seen = room, list[int]()
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        self.seen.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("no memory")
+        return super().forward(images)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_those_after_it() -> None:
+    images, n = [(np.full((3, 64, 64), k, np.uint8), np.ones(2)) for k in range(23)], 23
+    small, settings = Small(3), {"n_images": n, "min_score": 0.0, "shard_images": 10, "views": [("flip", {})]}
+    found, summary = predict_detections(small.eval(), images, np.arange(n), batch_size=8, **settings)
+    expected, _ = predict_detections(Small(99).eval(), images, np.arange(n), batch_size=2, **settings)
+    assert small.seen[:4] == [8, 4, 2, 2] and max(small.seen[4:]) == 2 and summary.images == n
+    assert np.array_equal(found.offsets, expected.offsets) and np.array_equal(found.boxes, expected.boxes)
+    assert np.array_equal(found.scores, expected.scores) and np.array_equal(found.probs, expected.probs)
+    with pytest.raises(LabelwiseError, match=r"memory of cpu does not hold image number 0, 64 x 64 px: lower data"):
+        predict_detections(Small(0).eval(), images, np.arange(n), batch_size=8, **settings)

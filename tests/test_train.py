@@ -225,6 +225,19 @@ def test_a_loss_that_is_not_finite_names_the_images_of_the_batch(devices: int) -
         fit(Mean(poison=True, plain=True), training_set(), rule, seed=0, round_number=2)
 
 
+def test_a_batch_that_memory_does_not_hold_is_told_with_a_way_out() -> None:
+    class Large(Mean):
+        def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+            if len(images) > 1:
+                raise torch.OutOfMemoryError("no memory")
+            return super().forward(images, targets)
+
+    with pytest.raises(LabelwiseError, match=r"does not hold 2 images of a batch at once: set train.accumulate = 2 "):
+        fit(Large(plain=True), training_set(), RULE, seed=0, round_number=2)
+    rule = RULE.model_copy(update={"accumulate": 2})
+    assert fit(Large(plain=True), training_set(), rule, seed=0, round_number=2)["steps"] == 18
+
+
 def test_nothing_to_train_on_is_an_error() -> None:
     data = training_set()
     with pytest.raises(LabelwiseError, match="no image to train on"):

@@ -6,6 +6,7 @@ are written in pool order. So memory is bounded by two shards of images and one 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -86,8 +87,9 @@ def predict(
     A detection without counterpart under a view gets IoU 0, score 0 and uniform probs there. An image that cannot be
     read is skipped and reported. The same arguments give the same predictions; what is random in a view depends on
     `seed`, `round_number`, the image's number and the view alone (dropout: on the batch too). `keep` names optional
-    outputs and `members` further models (see `Passes`). `device` is where the model is, unless given. `names` (by pool
-    number) are for messages; `progress` is told how many images have been done since it was told last.
+    outputs and `members` further models (see `Passes`). A batch that a GPU has no room for is halved, and so are those
+    after it. `device` is where the model is, unless given. `names` (by pool number) are for messages; `progress` is
+    told how many images have been done since it was told last.
 
     Raises:
         LabelwiseError: unknown view or setting; a model output that is not finite or no distribution (names the image).
@@ -109,7 +111,7 @@ def predict(
         for first, size, readable, unreadable in shards:
             skipped += unreadable
             report(len(unreadable))
-            detections, dropped = _predict_shard(passes, readable, first, size, batch_size, report)
+            detections, dropped, batch_size = _predict_shard(passes, readable, first, size, batch_size, report)
             writer.append(first, detections)
             total, without_area = total + len(detections), without_area + dropped
     n_passes = 1 + len(passes.views) + len(passes.members)
@@ -151,18 +153,36 @@ def _device_of(model: Model) -> torch.device:
 
 def _predict_shard(
     passes: Passes, readable: list[Image], first: int, size: int, batch_size: int, report: Callable[[int], None]
-) -> tuple[Detections, int]:
-    """Detections on the `size` images of a shard, and how many boxes had no area."""
+) -> tuple[Detections, int, int]:
+    """Detections on the `size` images of a shard, how many boxes had no area, and the batch size that went through."""
     if not readable:
-        return in_order([_nothing(passes)], [np.zeros(1, np.int64)], size), 0
+        return in_order([_nothing(passes)], [np.zeros(1, np.int64)], size), 0, batch_size
     parts, places, without_area = [], [], 0
-    for batch in _batches(readable, batch_size):
-        part, dropped = passes.run(batch)
+    waiting = deque(_batches(readable, batch_size))
+    while waiting:
+        batch = waiting.popleft()
+        try:
+            found = passes.run(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise LabelwiseError(
+                    f"predict: the memory of {passes.device} does not hold image {batch[0].name}, "
+                    f"{' x '.join(map(str, batch[0].pixels.shape[:0:-1]))} px: lower data.image_size_px, or free it "
+                    "of other programs"
+                ) from error
+            found = None
+        if found is None:  # out of the handler, which holds what was computed
+            torch.cuda.empty_cache()
+            batch_size = (len(batch) + 1) // 2
+            left = [batch, *waiting]
+            waiting = deque(one[k : k + batch_size] for one in left for k in range(0, len(one), batch_size))
+            continue
+        part, dropped = found
         parts.append(part)
         places.append(np.array([image.number - first for image in batch]))
         without_area += dropped
         report(len(batch))
-    return in_order(parts, places, size), without_area
+    return in_order(parts, places, size), without_area, batch_size
 
 
 def _nothing(passes: Passes) -> Detections:

@@ -248,8 +248,15 @@ class _Loop:
         parts, total = list(batch.parts(rule.accumulate or 1)), 0.0
         for number, (part, share) in enumerate(parts, 1):
             with fabric.no_backward_sync(self.trained, enabled=number < len(parts)):
-                loss = self._loss(step, own, part) * share
-                fabric.backward(loss)
+                try:
+                    loss = self._loss(step, own, part) * share
+                    fabric.backward(loss)
+                except torch.OutOfMemoryError as error:
+                    raise LabelwiseError(
+                        f"train: the memory of {fabric.device} does not hold {len(part.images)} images of a batch at "
+                        f"once: set train.accumulate = {2 * len(parts)} (the same batch in that many parts), or lower "
+                        "train.batch_size or data.image_size_px"
+                    ) from error
             total += float(loss.detach())
         if rule.clip_norm is not None:
             fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
