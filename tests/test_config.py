@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from test_recipes import COMMON, data_set
 
-from labelwise import catalog, config
-from labelwise.config import sections
+from labelwise import catalog, config, loop
+from labelwise.config import run_file, sections
+from labelwise.project import changes, opening, starter
 from labelwise.types import LabelwiseError
 
 METHODS = ("random", "entropy", "u", "u_cb", "u_cb_hpl", "u_cb_thpl", "u_cb_tspl")
@@ -62,12 +65,52 @@ def test_one_unit_takes_the_place_of_several_and_the_other_way_round(tmp_path: P
     assert config.load(several).query.asked == every, "the layer above names several, the one below a single one"
     assert config.load(several, ["query.unit=image"]).query.asked == ("image",)
     assert config.load(several, ["query.unit=image", 'query.units=["box", "image"]']).query.asked == ("box", "image")
-    (tmp_path / "run.toml").write_text(config.dump(config.load(several)))
-    assert config.load(tmp_path / "run.toml").query.asked == every, "a run that is stored holds both"
+    run = config.load(several)
+    assert run.query.two_words is None
+    (tmp_path / "run.toml").write_text(config.dump(run))
+    assert config.load(tmp_path / "run.toml") == run and "unit" not in tomllib.loads(config.dump(run))["query"]
     assert config.load(tmp_path / "run.toml", ["query.unit=image"]).query.asked == ("image",)
     (tmp_path / "above.toml").write_text('[query]\nunit = "image"\n')
     assert config.load([*several, tmp_path / "above.toml"]).query.asked == ("image",)
     assert config.load([tmp_path / "above.toml", *several[1:]], ["data.root=x"]).query.asked == every
+
+
+def test_one_file_that_says_both_units(tmp_path: Path) -> None:
+    """A project that an earlier labelwise stored so opens, and is told; one that is made or changed is refused."""
+    both = tmp_path / "both.toml"
+    both.write_text('[query]\nunits = ["box", "region"]\nunit = "image"  # mine\n')
+    several, root = "fod_a_frozen+mixed_units", data_set(tmp_path / "d")
+    query = 'query={unit="box", units=["box", "image"], score="random", select="gain_per_second"}'
+    for make in (
+        lambda: opening.start(tmp_path / "p", f"{several}+{both}", ["data.root=."]),
+        lambda: starter.make(tmp_path / "p", root, settings=[query, "budget.unit=seconds", "labels.policy=ignore"]),
+    ):
+        with pytest.raises(LabelwiseError, match=r"both set, and query\.units = \[.*\] counts: remove query\.units"):
+            make()
+        assert not (tmp_path / "p").exists()
+    run = config.load(catalog.recipe_files(several), ["data.root=."])
+    file = tmp_path / "run.toml"
+    file.write_text(config.dump(run).replace("[query]\n", '[query]\nunit = "image"\n'))  # as it was written once
+    old = config.load(file)
+    said = run.model_dump(mode="json")
+    assert changes.between({**said, "query": {**said["query"], "unit": "image"}}, said) == []
+    assert old == run and old.query.two_words is not None and old.query.asked == run.query.asked
+    file.write_text(run_file.change(file, ['query.units=["box", "image"]']))
+    assert config.load(file).query.two_words is None and config.load(file).query.asked == ("box", "image")
+    file.write_text(run_file.change(file, ["query.unit=region"]))
+    assert config.load(file).query.asked == ("region",) and "\nunits" not in file.read_text()
+
+
+def test_a_project_that_says_both_units_goes_on_and_is_told(tmp_path: Path) -> None:
+    settings = ['query.units=["box", "image"]', "query.select=gain_per_second", "budget.unit=seconds", *COMMON]
+    opening.start(tmp_path / "p", "entropy", [f"data.root={data_set(tmp_path / 'd')}", *settings]).project.close()
+    file = tmp_path / "p" / "run.toml"
+    file.write_text(file.read_text().replace("[query]\n", '[query]\nunit = "box"\n'))
+    told: list[str] = []
+    opened = opening.start(tmp_path / "p", None)
+    opened.tell = told.append
+    loop.begin(opened)
+    assert [line for line in told if "query.unit and query.units are both set" in line]
 
 
 def test_views_are_asked_for_only_where_something_reads_them() -> None:

@@ -13,7 +13,7 @@ from test_leases import price, say, small_pool
 
 from labelwise import files
 from labelwise.config.choice import Choice
-from labelwise.ledger import import_export, several_answers
+from labelwise.ledger import import_export, records, several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.ledger.records import seen_now
@@ -237,6 +237,51 @@ def test_of_whole_images_where_nobody_missed_an_object_there_is_nothing_to_advis
     items = merge_items.items_of(several_answers.read(project.ledger, least=1), 2)
     said = consensus.of_model(project, small_pool(), items, one_class=False)
     np.testing.assert_allclose(said, [[0.5, 0.5]])  # the object is not where the model sees one
+
+
+def test_what_was_proposed_is_no_models_word(project: Project) -> None:
+    """Not in the first round, nor in one whose boxes were `predict.proposals`' when it was predicted: YOLOX knows no
+    classes, and an even distribution over them speaks against whoever named one.
+    """
+    ledger, n = project.ledger, 12
+    even = Detections(
+        np.array([0, 1, 2]), np.array([A, A], np.float32), np.full((2, 2), 0.5, np.float32),
+        np.array([0.9, 0.9], np.float32), np.zeros((2, 0), np.float32),
+    )  # fmt: skip
+    for number in (0, 1, 2):
+        ledger.add_queries(number, [Query(number, k, "ab"[k % 2] + ".jpg", "box", A, DOG, 0.5) for k in range(n)])
+        for query in ledger.queries(number):
+            says(ledger, query, "Ada", "object", (A, query.rank % 2))
+            says(ledger, query, "Bo", "object", (A, CAT))
+    crowdlab = Choice(name="crowdlab")
+    alone = consensus.consensus(project, small_pool(), crowdlab, one_class=False)
+    for number in (0, 1, 2):
+        files.write_detections(files.round_files.RoundFolder(project.round_folder(number)).predictions(), even)
+    checkpoint = files.round_files.RoundFolder(project.round_folder(1)).checkpoint()
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+
+    def predicted_with(number: int, **rule: Any) -> None:
+        key = records.keep_settings(ledger, {"predict": {"proposals": "yolox_nano", **rule}})
+        with ledger.write() as connection:
+            records.keep(connection, records.key_of(number, "predict"), {"settings": key})
+
+    def rounds_of_the_model() -> set[int]:
+        items = merge_items.items_of(several_answers.read(ledger, least=1), 2)
+        said = consensus.of_model(project, small_pool(), items, one_class=False)
+        rows = items.query[np.isfinite(said).all(axis=1)].tolist()
+        return {items.said.queries[k].round for k in rows}
+
+    assert rounds_of_the_model() == {1, 2}, "a project without proposals"
+    predicted_with(1)
+    predicted_with(2)
+    assert rounds_of_the_model() == set(), "of the second round, too: there is no model before it"
+    again = consensus.consensus(project, small_pool(), crowdlab, one_class=False)
+    assert alone is not None and again is not None
+    np.testing.assert_array_equal(again.posterior, alone.posterior)
+    checkpoint.write_bytes(b"")
+    assert rounds_of_the_model() == {2}
+    predicted_with(2, proposal_rounds=2)
+    assert rounds_of_the_model() == set()
 
 
 def test_people_are_judged_for_the_owner(project: Project) -> None:

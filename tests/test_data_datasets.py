@@ -177,6 +177,104 @@ def test_a_broken_folder_is_told(tmp_path: Path, file: str, content: str, messag
         find.read(folder)
 
 
+TWO = [[1.0, 2.0, 30.0, 20.0], [5.0, 5.0, 10.0, 10.0]]
+ODD = {
+    "one box": (
+        {"bbox": TWO[0], "category": 1},
+        "objects.bbox' holds list<.*double> for an image; expected a list of b",
+    ),
+    "boxes in a row": (
+        {"bbox": TWO[0] + TWO[1], "category": [1, 0]},
+        "objects.bbox' holds list<.*expected a list of b",
+    ),
+    "text": ({"bbox": ["1 2 3 4"], "category": [1]}, "objects.bbox' holds list<.*string>.*each a list of four numbers"),
+    "words": ({"bbox": [["a", "b", "c", "d"]], "category": [1]}, "objects.bbox' holds .*string>>.*each a list of four"),
+    "named corners": ({"bbox": [{"x": 1.0}], "category": [1]}, "objects.bbox' holds list<.*struct<x.*four numbers"),
+    "boxes of boxes": ({"bbox": [TWO, TWO], "category": [1, 0]}, "objects.bbox' holds .*double>>> .*four numbers"),
+    "classes of classes": ({"bbox": TWO, "category": [[1], [0]]}, "objects.category' holds .*each a number or a text"),
+    "a class as a struct": ({"bbox": TWO, "category": [{"id": 1}] * 2}, "objects.category' .*each a number or a text"),
+    "crowds in words": ({"bbox": TWO, "category": [1, 0], "iscrowd": ["0", "1"]}, "objects.iscrowd' .* each 0 or 1"),
+    "one crowd": ({"bbox": TWO, "category": [1, 0], "iscrowd": 0}, "objects.iscrowd' holds int64 .* each 0 or 1"),
+    "no struct": ("[]", "objects.bbox' is not there: 'objects' holds string for an image; expected a struct of lists"),
+    "other fields": ({"box": TWO, "label": [1, 0]}, "objects.bbox' is not there: 'objects' holds struct<box"),
+    "a list of structs with boxes": (
+        [{"bbox": TWO, "category": 1}],
+        "objects.bbox' holds .*each a list of four numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_objects_that_are_no_boxes_are_an_error_that_says_what_they_are(name: str, tmp_path: Path) -> None:
+    """Whatever `dataset_info.json` says of them; the other splits are read."""
+    objects, says = ODD[name]
+    crowds = {"iscrowd": listed(value("int64"))} if isinstance(objects, dict) and "iscrowd" in objects else {}
+    save(tmp_path / "train", *of_objects([objects] * 2, {**STRUCT, **crowds}))
+    save(tmp_path / "test", *of_objects(OBJECTS))
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    with pytest.raises(LabelwiseError, match=f"train/data-.*arrow: the column '{says}"):
+        find.read(tmp_path, "train")
+    found = recognise.look(tmp_path)
+    assert list(found.pools) == ["test"] and "the column" in found.broken["train"]
+
+
+def test_objects_without_boxes_by_their_description_are_an_error(tmp_path: Path) -> None:
+    """Not images without annotations."""
+    for name, kind in {"masks": {"mask": listed(value("int64"))}, "nested": listed(listed(STRUCT))}.items():
+        save(tmp_path / name, *of_objects([None, None], kind))
+        with pytest.raises(
+            LabelwiseError, match=r"'objects' tells no boxes .*expected a struct of lists.* bbox or bbox"
+        ):
+            find.read(tmp_path / name)
+    features, rows = of_objects(OBJECTS)
+    save(tmp_path / "less", {**features, "objects": value("string"), **STRUCT}, rows)
+    with pytest.raises(LabelwiseError, match="the column 'bbox' is not there; its columns are image, objects"):
+        find.read(tmp_path / "less")
+
+
+@pytest.mark.parametrize(
+    ("said", "classes"),
+    [
+        ([1.0, 0.0], ("0", "1")),
+        ([True, False], ("False", "True")),
+        (["dog", "cat"], ("cat", "dog")),
+        ([7, -3], ("-3", "7")),
+        ([2.5, 0.5], ("0.5", "2.5")),
+    ],
+)
+def test_classes_are_numbers_or_texts(said: list[Any], classes: tuple[str, ...], tmp_path: Path) -> None:
+    rows = [{"bbox": TWO, "category": said}, {"bbox": TWO[:1], "category": [None]}, {"bbox": [], "category": []}, None]
+    save(tmp_path / "a", *of_objects(rows, {"bbox": listed(BOX), "category": listed(value("x"))}))
+    pool = find.read(tmp_path / "a")
+    assert pool.classes == classes and pool.truth is not None and pool.truth.labels.tolist() == [1, 0]
+    assert [problem.kind for problem in pool.problems] == ["object without class", "image without labels"]
+
+
+def test_names_of_a_class_label_may_be_said_by_name(tmp_path: Path) -> None:
+    save(tmp_path / "a", *of_objects([{"bbox": TWO, "category": ["dog", "cat"]}]))
+    pool = find.read(tmp_path / "a")
+    assert pool.classes == ("cat", "dog") and pool.truth is not None and pool.truth.labels.tolist() == [1, 0]
+
+
+def test_rows_without_anything_tell_no_type(tmp_path: Path) -> None:
+    """All null: nobody has looked; all empty: nothing is there."""
+    for name, objects in {"null": None, "fields": {"bbox": None, "category": None}}.items():
+        save(tmp_path / name, *of_objects([objects] * 2))
+        pool = find.read(tmp_path / name)
+        assert pool.complete is not None and not pool.complete.any() and pool.classes == ("cat", "dog")
+    save(tmp_path / "empty", *of_objects([{"bbox": [], "category": []}] * 2))
+    empty = find.read(tmp_path / "empty")
+    assert empty.complete is None and empty.truth is not None and not len(empty.truth)
+
+
+def test_a_box_of_three_numbers_is_left_out_and_told(tmp_path: Path) -> None:
+    boxes = [TWO[0][:3], TWO[1], [1.0, None, 3.0, 4.0], None, [1.0, 2.0, float("inf"), 4.0]]
+    save(tmp_path / "a", *of_objects([{"bbox": boxes, "category": [0, 1, 0, 0, 0]}]))
+    pool = find.read(tmp_path / "a")
+    assert pool.truth is not None and pool.truth.xyxy.tolist() == [XYXY[1]] and pool.truth.labels.tolist() == [1]
+    assert [problem.kind for problem in pool.problems] == ["box without numbers"] * 4
+
+
 def test_pictures_go_to_other_processes_and_are_taken_in_part(tmp_path: Path) -> None:
     pool = find.read(save(tmp_path / "a", *of_objects(OBJECTS), n_files=2))
     assert pool.frames is not None

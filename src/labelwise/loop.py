@@ -63,7 +63,8 @@ def begin(context: Context) -> None:
     context.enter()
     availability.look(context)
     glance.remember(context)
-    for line in [*given.messages(context.pool), *availability.messages(context)]:
+    two_words = context.run.query.two_words
+    for line in [*given.messages(context.pool), *availability.messages(context), *([two_words] if two_words else [])]:
         context.tell(line)
 
 

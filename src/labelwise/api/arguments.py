@@ -20,7 +20,7 @@ Method = str | Mapping[str, Any]
 
 def fresh(
     name: str,
-    root: Path,
+    root: str | Path,
     format_name: str,
     classes: Sequence[str],
     split: str | None,

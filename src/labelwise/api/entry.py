@@ -9,9 +9,10 @@ from typing import Any
 from labelwise import config, files, loop
 from labelwise.api import arguments, heads
 from labelwise.api.project import Project
-from labelwise.data import frames, image_list, listing, video
-from labelwise.project import opening
-from labelwise.project.context import Context
+from labelwise.data import frames, image_list, kept_headers, listing, video
+from labelwise.data.image_store import is_url
+from labelwise.project import data_root, opening, project_folder
+from labelwise.project.context import Context, cache_of
 from labelwise.project.project_folder import Project as Folder
 from labelwise.types import LabelwiseError
 
@@ -34,8 +35,9 @@ def open(  # noqa: A001 (the public name)
 
     Args:
         folder: the project folder; `labelwise serve --project FOLDER` and the other commands open it, too.
-        images: a folder of images, of video files or of folders of frames, a video file, or a list of paths of images;
-            needed to make a project. A longer list adds images later.
+        images: a folder of images, of video files or of folders of frames, a video file, a list of paths of images, or
+            the URL of a folder of images in an object store ("s3://BUCKET/FOLDER"); needed to make a project. A longer
+            list adds images later.
         classes: the names of the classes, in the order of the detector's class numbers, without background.
         format: None takes video files, and folders whose names and images look like those of frames, as videos, and of
             any other folder every image below it; "folder", "video" and "frames" say which; another data format
@@ -61,17 +63,33 @@ def open(  # noqa: A001 (the public name)
             text = image_list.text(_no_videos(listed))
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             files.write_text(place / "images.txt", text)
-        root = place / "images.txt" if listed is not None else Path(str(images)).expanduser()
-        kind = "image_list" if listed is not None else format or _format(root)
-        run = arguments.fresh(place.resolve().name, root.resolve(), kind, classes, split, image_size_px, given)
-        opening.pools(run, run.data.folder(), split or "", "")  # a mistake is an error before anything is written
-        Folder.create(place, config.dump(run)).close()
+        root = str(place / "images.txt" if listed is not None else images)
+        kind = "image_list" if listed is not None else format
+        with project_folder.whole(place):
+            _make(place, root, kind, classes, split, image_size_px, given)
     elif listed is not None:
         _extend(place, listed)
     opened = opening.start(place, None)
     _same(opened, images if listed is None else None, classes)
     loop.begin(opened)
     return Project(opened, head)
+
+
+def _make(place: Path, root: str, kind: str | None, *asked: Any) -> None:
+    """Makes the project of the images in a folder or file, or below a URL; a mistake in `asked` (see
+    `arguments.fresh`) is an error before it is there.
+    """
+    far = is_url(root)
+    known = root if far else str(Path(root).expanduser().resolve())
+    run = arguments.fresh(place.resolve().name, known, kind or "folder", *asked)
+    with kept_headers.kept_in(cache_of(place) / "headers"):
+        if far:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is fetched lies in it
+        here = data_root.root_of(run, place) if far else Path(known)
+        with data_root.by_url(here, known):
+            run = run if kind else arguments.fresh(run.name, known, _format(here), *asked)
+            opening.pools(run, here, run.data.pool_split or "", "")
+        Folder.create(place, config.dump(run)).close()
 
 
 def _format(root: Path) -> str:
@@ -92,6 +110,11 @@ def _format(root: Path) -> str:
 
 def _no_videos(listed: list[str | Path]) -> list[str | Path]:
     for one in listed:
+        if is_url(str(one)):
+            raise LabelwiseError(
+                f"images: {one}: a list is of files on disk. Of an object store give the URL of the folder that the "
+                'images lie in, images="s3://BUCKET/FOLDER"'
+            )
         if Path(one).suffix.lower() in video.SUFFIXES:
             raise LabelwiseError(
                 f"images: {one} is a video, and a list is of images: give the folder of the videos, or one video file"
@@ -107,9 +130,13 @@ def _extend(folder: Path, images: list[str | Path]) -> None:
     files.write_text(path, image_list.text(_no_videos(images), image_list.below(path)))
 
 
+def _place(images: str) -> str:
+    return images.rstrip("/") if is_url(images) else str(Path(images).expanduser().resolve())
+
+
 def _same(opened: Context, images: Any, classes: Sequence[str]) -> None:
     folder, pool = opened.project.folder, opened.pool
-    if images is not None and Path(images).expanduser().resolve() != opened.run.data.folder():
+    if images is not None and _place(str(images)) != _place(opened.run.data.place()):
         raise LabelwiseError(f"{folder} is of the images in {opened.run.data.root}, not {images}; name another folder")
     if classes and list(classes) not in (list(pool.classes), list(opened.run.data.classes)):  # some may be added since
         raise LabelwiseError(

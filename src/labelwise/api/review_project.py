@@ -15,7 +15,7 @@ from labelwise.types import LabelwiseError, Query
 
 
 def ask(
-    folder: Path, data: Path, format_name: str, split: str, classes: Sequence[str], some: Sequence[Doubtful]
+    folder: Path, data: str | Path, format_name: str, split: str, classes: Sequence[str], some: Sequence[Doubtful]
 ) -> int:
     """Makes a project of a data set with its labels, and opens a question for each that is doubtful, in this order.
 

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from labelwise import catalog
-from labelwise.cli.console import app, bar, out, plain, tell
+from labelwise.cli.console import app, bar, err, out, plain, tell
 from labelwise.errors import LabelwiseError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WRITABLE = list(catalog.writable())
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A data set in any layout, or a project.")],
+    data: Annotated[str, typer.Argument(help="A data set in any layout (a folder, s3://...), or a project.")],
     format_name: FormatOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every single problem, not three examples of each kind.")
@@ -37,26 +37,46 @@ def check(
     restore: Annotated[
         bool, typer.Option("--restore", help="Of a project: go back to the copy of its ledger.")
     ] = False,
+    contents: Annotated[
+        bool | None,
+        typer.Option(
+            "--contents/--headers",
+            help="Every image decoded and compared, or headers alone [default: contents; of an object store headers]",
+        ),
+    ] = None,
 ) -> None:
     """Shows what a data set holds, which of its files were not used, what is wrong in it and how each thing is handled,
     how many of its images look the same, and of videos with what stride tracks hold; of a project, whether its ledger
     and its files are whole, and what to do where they are not.
 
+    Of images in an object store it says first what will be fetched.
+
     Example: `labelwise check data/aquarium`
     """
     from labelwise.cli import health
 
-    if restore or (data / "run.toml").is_file():
+    if restore or (Path(data) / "run.toml").is_file():
         if as_json:
             raise LabelwiseError("--json is of data sets, not of projects: leave it out")
-        health.restore(data) if restore else health.check(data)
+        health.restore(Path(data)) if restore else health.check(Path(data))
         return
     from labelwise.cli import look_alikes
+    from labelwise.data import bars
     from labelwise.data.check import look
+    from labelwise.project import data_root
 
-    with bar("check", 0) as advance:
-        report = look(data, format_name, progress=advance, first_pixel=first_pixel)
-    tracks = look_alikes.tracks(report.found)
+    with data_root.readable(data, bar) as root:
+        far = data_root.size_in_store(root)
+        full = far is None if contents is None else contents
+        if far is None:
+            with bar("check", 0) as advance:
+                report = look(root, format_name, full, advance, first_pixel)
+        else:
+            err.print(_fetches(data, *far, full), markup=False, highlight=False, soft_wrap=True)
+            with bars.shown(bar):
+                report = look(root, format_name, full, None, first_pixel)
+        report = report.named(str(root), data)
+        tracks = look_alikes.tracks(report.found) if full else look_alikes.Tracks()
     if as_json:
         said = {**report.as_json(None if every else 20), "tracks": tracks.as_json()}
         typer.echo(json.dumps(said, ensure_ascii=False, indent=1))
@@ -67,7 +87,15 @@ def check(
     look_alikes.show(report.alike, tracks)
 
 
-def show_found(data: Path, found: Found) -> None:
+def _fetches(data: str, images: int, size: int | None, full: bool) -> str:
+    """What `check` will fetch from a store."""
+    what = f"{data}: {images} images" + ("" if size is None else f", {size / 1e6:.1f} MB")
+    if full:
+        return f"{what}. All of them are fetched, to decode and compare them (--headers: at most 64 KB of each)"
+    return f"{what}. At most 64 KB of each are fetched, for its header (--contents fetches all, to decode and compare)"
+
+
+def show_found(data: str | Path, found: Found) -> None:
     """Format, splits with images and boxes, classes of a data set."""
     from labelwise.data import recognise
 
@@ -87,7 +115,7 @@ def show_unused(unused: Mapping[str, int]) -> None:
         tell(f"Files not used: {listed}")
 
 
-def show_problems(data: Path, problems: Sequence[Problem], every: bool) -> None:
+def show_problems(data: str | Path, problems: Sequence[Problem], every: bool) -> None:
     """A table of all problems by kind."""
     from labelwise.data.check import summarise
 
@@ -104,7 +132,7 @@ def show_problems(data: Path, problems: Sequence[Problem], every: bool) -> None:
 
 @app.command()
 def convert(
-    data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
+    data: Annotated[str, typer.Argument(help="A data set in any layout (a folder, s3://...).")],
     to: Annotated[str, typer.Option("--to", metavar=f"<{'|'.join(WRITABLE)}>", help="The layout to write.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
     format_name: FormatOption = None,
@@ -115,7 +143,7 @@ def convert(
     """Writes a data set in another layout, all of its splits, and tells what that cannot carry.
 
     Without --copy and --link COCO names the images where they are, by paths from the new folder; VOC and YOLO link
-    them, as they find labels by the place of the image.
+    them, as they find labels by the place of the image. From an object store images are fetched.
 
     Example: `labelwise convert data/aquarium --to yolo -o aquarium_yolo --copy`
     """
@@ -125,11 +153,13 @@ def convert(
         raise LabelwiseError(catalog.unknown("format to write", to, WRITABLE))
     from labelwise.data import recognise
     from labelwise.data.convert import convert as write
+    from labelwise.project import data_root
 
-    with bar("read", 0) as advance:
-        found = recognise.look(data, format_name, advance, most=None, first_pixel=first_pixel)
-    with bar("write", sum(map(len, found.pools.values()))) as advance:
-        lost = write(found, to, output, "copy" if copy else "link" if link else None, advance)
+    with data_root.readable(data, bar) as root:
+        with bar("read", 0) as advance:
+            found = recognise.look(root, format_name, advance, most=None, first_pixel=first_pixel)
+        with bar("write", sum(map(len, found.pools.values()))) as advance:
+            lost = write(found, to, output, "copy" if copy else "link" if link else None, advance)
     show_found(data, found)
     tell(f"Wrote {output} as {to}")
     for line in lost:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def init(
     folder: Annotated[Path, typer.Argument(help="The project folder to make.")],
     data: Annotated[
-        Path, typer.Option("--data", help="Images or videos, annotated or not: COCO, YOLO, VOC, folders, archives.")
+        str,
+        typer.Option(
+            "--data", help="Images or videos, annotated or not: COCO, YOLO, VOC, folders, archives; s3://BUCKET/FOLDER."
+        ),
     ],
     classes: Annotated[
         str | None, typer.Option(help="Names of the classes of images without annotations: cat,dog")
@@ -50,7 +53,7 @@ def init(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     made = starter.make(folder, data, recipe, names, settings or [], bar, model, machine)
     show_found(data, made.found)
-    left = unread.unused(listing.below(data), made.found.pools.values())
+    left = unread.unused(listing.below(made.found.root), made.found.pools.values())
     show_unused(unread.by_suffix(left))
     for line in [*made.messages, *(detector_lines(made) if recipe is None else [])]:
         out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -23,7 +23,7 @@ IMAGES = "sparsely_labelled"
 
 @app.command()
 def review(
-    data: Annotated[Path, typer.Option("--data", help="A data set with labels, in any layout.")],
+    data: Annotated[str, typer.Option("--data", help="A data set with labels, in any layout (a folder, s3://...).")],
     split: Annotated[str | None, typer.Option(help="The split to review; the largest, if not given.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A CSV file with all that is doubtful.")] = None,
     project: Annotated[
@@ -41,15 +41,17 @@ def review(
     Example: `labelwise review --data data/aquarium --project check-aquarium`
     """
     from labelwise.data import recognise
+    from labelwise.project import data_root
     from labelwise.study import label_review
 
-    with bar(f"read {data.name}", 0) as advance:
-        found = recognise.look(data, format_name, advance)
-    if split is not None and split not in found.pools:
-        raise LabelwiseError(f"{data} has no split {split!r}; it has {', '.join(found.pools)}")
-    name = split if split is not None else max(found.pools, key=lambda one: len(found.pools[one]))
-    pool = found.pools[name]
-    doubtful = label_review.of_pool(pool, group=group, bar=bar)
+    with data_root.readable(data, bar) as root:
+        with bar(f"read {root.name}", 0) as advance:
+            found = recognise.look(root, format_name, advance)
+        if split is not None and split not in found.pools:
+            raise LabelwiseError(f"{data} has no split {split!r}; it has {', '.join(found.pools)}")
+        name = split if split is not None else max(found.pools, key=lambda one: len(found.pools[one]))
+        pool = found.pools[name]
+        doubtful = label_review.of_pool(pool, group=group, bar=bar)
     images = [one for one in doubtful if one.kind == IMAGES]
     _show([one for one in doubtful if one.kind != IMAGES], pool.classes, f"{data} {name}".strip())
     if images:

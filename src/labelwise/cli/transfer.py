@@ -226,6 +226,7 @@ def _send(address: str, opened: Context, round_number: int | None, images: str |
 
 def _send_to_cvat(address: str, opened: Context, round_number: int | None) -> int:
     """Makes a CVAT task of the open queries; its number there."""
+    from labelwise.data import bars
     from labelwise.exchange import cvat_server
     from labelwise.stages import interchange
 
@@ -238,4 +239,5 @@ def _send_to_cvat(address: str, opened: Context, round_number: int | None) -> in
     files = interchange.query_files(opened, cvat_server.FORMAT, queries)
     images = {query.image: opened.pool.path(opened.pool.number_of[query.image]) for query in queries}
     title = f"{opened.run.name}, round {queries[0].round}"
-    return cvat_server.send(address, os.environ.get(cvat_server.AUTH, ""), title, files, images)
+    with bars.shown(opened.bar):
+        return cvat_server.send(address, os.environ.get(cvat_server.AUTH, ""), title, files, images)

@@ -18,6 +18,8 @@ from labelwise.errors import LabelwiseError
 
 _OF_TAGS = (AttributeError, LookupError, TypeError)
 """What PyYAML raises for values such as `!!timestamp x`."""
+OTHER_WORD = {"unit": "units", "units": "unit"}
+"""Settings of `query` that take each other's place."""
 
 
 def load(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> Run:
@@ -60,10 +62,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _lay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`; `query.units` below, which would win, gives way to a `query.unit` above."""
+    """`above` laid over `below`; of `query.unit` and `query.units` the one below gives way to the other above."""
     merged, said = _merge(below, above), above.get("query")
-    if isinstance(said, dict) and "unit" in said and "units" not in said:
-        merged["query"].pop("units", None)
+    for word, other in OTHER_WORD.items():
+        if isinstance(said, dict) and word in said and other not in said:
+            merged["query"].pop(other, None)
     return merged
 
 
@@ -146,8 +149,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
         table[last] = tomllib.loads(f"v = {value}")["v"]
     except (ValueError, RecursionError):
         table[last] = value
-    if (*path, last) == ("query", "unit"):
-        table.pop("units", None)
+    if path == ["query"] and last in OTHER_WORD:
+        table.pop(OTHER_WORD[last], None)
 
 
 def dump(run: Run) -> str:

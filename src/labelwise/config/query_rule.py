@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from labelwise import units
 from labelwise.config.choice import Choice, MethodOf, NameOf, Step, as_list
@@ -35,7 +43,7 @@ class QueryRule(Section):
         None, min_length=1
     )
     """Several units in one round: ["box", "image", "region"]. All their candidates are ranked together by what a second
-    brings (`select = "gain_per_second"`), and the budget counts seconds; none: `unit` alone."""
+    brings (`select = "gain_per_second"`), and the budget counts seconds; in place of `unit`; none: `unit` alone."""
     score: Annotated[Choice, MethodOf("score", "consistency")] = Choice(name="consistency")
     """How much a candidate is worth labelling (`labelwise list score`)."""
     select: Annotated[
@@ -61,6 +69,16 @@ class QueryRule(Section):
     """Thresholds of the boxes that the frequency of classes is estimated from (000)."""
 
     @property
+    def two_words(self) -> str | None:
+        """What is wrong where one file says both `unit` and `units`, which counts; None: it says one of the two."""
+        if self.units is None or not {"unit", "units"} <= self.model_fields_set:
+            return None
+        return (
+            f"query.unit and query.units are both set, and query.units = {json.dumps(self.units)} counts: remove "
+            "query.units to ask about one unit, query.unit to ask about several"
+        )
+
+    @property
     def asked(self) -> tuple[str, ...]:
         """The names of the units that are asked about: `units`, or `unit` alone."""
         return self.units or (self.unit,)
@@ -83,6 +101,20 @@ class QueryRule(Section):
         """Whether confidences are held against answers."""
         rows = [one for step in self.select for one in rows_of("select", step.name)]
         return self.miss_rate is not None or any("answers" in one.needs for one in rows)
+
+    @model_serializer(mode="wrap")
+    def _one_word(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `unit` where `units` counts: what is written says one of the two."""
+        said: dict[str, Any] = write(self)
+        if self.units is not None:
+            said.pop("unit", None)
+        return said
+
+    @model_validator(mode="after")
+    def _units_alone_count(self) -> QueryRule:
+        if self.units is not None:
+            self.__dict__["unit"] = self.units[0]  # runs that ask the same are equal
+        return self
 
     @model_validator(mode="after")
     def _fits_the_unit(self) -> QueryRule:

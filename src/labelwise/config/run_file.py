@@ -10,6 +10,7 @@ from typing import Any
 
 from labelwise import config
 from labelwise.config import keys
+from labelwise.config.layers import OTHER_WORD
 from labelwise.errors import LabelwiseError
 
 _WIDTH = 36
@@ -56,6 +57,8 @@ def change(path: Path, settings: Sequence[str]) -> str:
         section, key = (section, rest) if "." not in section else section.split(".")[:2]
         table = raw[section] if section else raw
         lines = _put(lines, section, key, keys.value(table[key]))
+        if section == "query" and key in OTHER_WORD:
+            lines = _without(lines, section, OTHER_WORD[key])
     changed = "\n".join(lines) + "\n"
     try:
         same = config.parse(tomllib.loads(changed), str(path)) == run
@@ -80,6 +83,17 @@ def _put(lines: Sequence[str], section: str, key: str, value: str) -> list[str]:
             return [*lines[:k], f"{said:{_WIDTH}}  {comment}" if comment else said, *lines[k + 1 :]]
     last = max((k for k in range(start, end) if k < 0 or lines[k].strip()), default=start)
     return [*lines[: last + 1], f"{key} = {value}", *lines[last + 1 :]]
+
+
+def _without(lines: Sequence[str], section: str, key: str) -> list[str]:
+    """The lines without those that set a key of a section."""
+    here, kept = "", list[str]()
+    for line in lines:
+        if head := re.match(r"\s*\[\s*([^\]]*?)\s*\]", line):
+            here = head[1]
+        if here != section or not re.match(rf"\s*{re.escape(key)}\s*=", line):
+            kept.append(line)
+    return kept
 
 
 def _comment(line: str) -> str:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -99,9 +99,20 @@ class Objects:
     """Rows with another number of classes than of boxes; their objects are left out."""
 
 
-def objects_of(table: pa.Table, place: tuple[str, ...], boxes: str, classes: str, crowds: str | None) -> Objects:
-    """The objects of all rows; `place`: the column that holds their fields, none where they are columns themselves."""
-    fields = {name: _lists(table, place, name) for name in (boxes, classes, crowds) if name is not None}
+def objects_of(
+    table: pa.Table, place: tuple[str, ...], boxes: str, classes: str, crowds: str | None, *, where: Path
+) -> Objects:
+    """The objects of all rows; `place`: the column that holds their fields, none where they are columns themselves;
+    `where`: the file of the table.
+
+    Raises:
+        LabelwiseError: a column holds something else than lists of boxes, of classes or of crowd flags.
+    """
+    expected = {boxes: _BOX, classes: _CLASS, **({} if crowds is None else {crowds: _CROWD})}
+    fields: dict[str, pa.Array] = {}
+    for name, kind in expected.items():
+        what = f"{where}: the column {'.'.join([*place, name])!r}"
+        fields[name] = _checked(_lists(table, place, name, what), kind, what)
     length = {name: pc.list_value_length(column).to_numpy(zero_copy_only=False) for name, column in fields.items()}
     there = {name: np.where(np.isnan(n.astype(float)), -1, n).astype(np.int64) for name, n in length.items()}
     uneven = np.any([n != there[boxes] for n in there.values()], axis=0)
@@ -111,14 +122,73 @@ def objects_of(table: pa.Table, place: tuple[str, ...], boxes: str, classes: str
     crowd = np.zeros(len(image), np.bool_)
     if crowds is not None:
         crowd = np.array([bool(value) for value in flat[crowds].to_pylist()], np.bool_)
-    return Objects(image, _four(flat[boxes]), flat[classes].to_pylist(), crowd, seen, np.flatnonzero(uneven))
+    return Objects(image, _four(flat[boxes]), _plain(flat[classes]), crowd, seen, np.flatnonzero(uneven))
 
 
-def _lists(table: pa.Table, place: tuple[str, ...], name: str) -> pa.Array:
+class _Kind(NamedTuple):
+    """What the list of an image holds: in words, by its type, and as which type where it holds nothing at all."""
+
+    words: str
+    fits: Callable[[pa.DataType], bool]
+    empty: pa.DataType
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+_BOX = _Kind(
+    "a list of boxes, each a list of four numbers: x, y, width and height in pixels",
+    lambda kind: _is_list(kind) and (_is_number(kind.value_type) or pa.types.is_null(kind.value_type)),
+    pa.list_(pa.float64()),
+)
+_CLASS = _Kind(
+    "a list of classes, each a number or a text",
+    lambda kind: _is_number(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    pa.int64(),
+)
+_CROWD = _Kind("a list of flags, each 0 or 1", _is_number, pa.int64())
+
+
+def _checked(column: pa.Array, kind: _Kind, what: str) -> pa.Array:
+    """The lists of a column, which must be of that kind; of lists that are all empty or missing nobody knows it."""
+    if pa.types.is_null(column.type) or (_is_list(column.type) and pa.types.is_null(column.type.value_type)):
+        return column.cast(pa.list_(kind.empty))
+    if not _is_list(column.type) or not kind.fits(column.type.value_type):
+        raise LabelwiseError(
+            f"{what} holds {column.type} for an image; expected {kind.words}. Bring it into that form "
+            "(dataset.map), or remove the column, to have boxes drawn: dataset.remove_columns(...)"
+        )
+    return column
+
+
+def _plain(classes: pa.Array) -> list[Any]:
+    """Classes as Python's values; whole numbers as such (a table with gaps has 1.0 for 1, NaN for none)."""
+    said: list[Any] = classes.to_pylist()
+    if not pa.types.is_floating(classes.type):
+        return said
+    return [None if one is None or one != one else int(one) if one.is_integer() else one for one in said]
+
+
+def _lists(table: pa.Table, place: tuple[str, ...], name: str, what: str) -> pa.Array:
     """A field of the objects as one list per row: of a struct of lists, a list of structs, or a column of lists."""
-    column = _whole(table[place[0] if place else name])
-    if not place:
+    outer = place[0] if place else name
+    if outer not in table.column_names:
+        raise LabelwiseError(f"{what} is not there; its columns are {', '.join(table.column_names)}. Save it again.")
+    column = _whole(table[outer])
+    if not place or pa.types.is_null(column.type):
         return column
+    struct = column.type.value_type if _is_list(column.type) else column.type
+    if not pa.types.is_struct(struct) or struct.get_field_index(name) < 0:
+        raise LabelwiseError(
+            f"{what} is not there: {outer!r} holds {column.type} for an image; expected a struct of lists, or a list "
+            "of structs. Save the data set again."
+        )
     if pa.types.is_struct(column.type):
         return pc.if_else(pc.is_valid(column), pc.struct_field(column, name), None)
     values = pc.struct_field(pc.list_flatten(column), name)

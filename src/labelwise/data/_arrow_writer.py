@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from io import BytesIO
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
-from labelwise.data import image_store
+from labelwise.data import image_store, staging
 from labelwise.types import LabelwiseError, Pool
 
 _BATCH = 64
@@ -30,16 +32,20 @@ def write_table(pool: Pool, path: Path, features: dict[str, Any], copy_images: b
     columns = [("image_id", pa.int64()), ("image", picture), ("width", pa.int64()), ("height", pa.int64())]
     about = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema([*columns, ("objects", objects)], about)
+    fetched: Iterator[bytes | None] = repeat(None)
+    if staging.in_store(pool):
+        fetched = image_store.contents([pool.path(i) for i in range(len(pool))])
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         for start in range(0, len(pool), _BATCH):
-            rows = [_row(pool, i, copy_images) for i in range(start, min(start + _BATCH, len(pool)))]
+            numbers = range(start, min(start + _BATCH, len(pool)))
+            rows = [_row(pool, i, copy_images, next(fetched)) for i in numbers]
             stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
 
-def _row(pool: Pool, i: int, copy_images: bool) -> dict[str, Any]:
+def _row(pool: Pool, i: int, copy_images: bool, fetched: bytes | None) -> dict[str, Any]:
     return {
         "image_id": i,
-        "image": _picture(pool, i, copy_images),
+        "image": _picture(pool, i, copy_images) if fetched is None else {"bytes": fetched, "path": pool.path(i).name},
         "width": int(pool.width_px[i]),
         "height": int(pool.height_px[i]),
         "objects": _objects(pool, i),
@@ -53,8 +59,6 @@ def _picture(pool: Pool, i: int, copy_images: bool) -> dict[str, Any]:
         out = BytesIO()
         Image.fromarray(drawn).save(out, "PNG")
         return {"bytes": out.getvalue(), "path": Path(name.replace("#", "__")).name + ".png"}
-    if image_store.of(pool.path(i)) is not None:
-        return {"bytes": image_store.content(pool.path(i)), "path": pool.path(i).name}
     source = pool.path(i).resolve()
     if not source.is_file():
         raise LabelwiseError(f"{source}: no such image file. Read the data set anew before you write it.")

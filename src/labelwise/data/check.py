@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from labelwise.data import image_reader, listing, recognise, redundancy, unread
+from labelwise.data import bars, image_reader, image_store, listing, recognise, redundancy, unread
 from labelwise.data.recognise import Found
+from labelwise.errors import of_image
 from labelwise.types import LabelwiseError, Pool, Problem
 
 TWO_LABELS = "one image, two labels"
@@ -44,6 +45,14 @@ class Report:
     problems: tuple[Problem, ...]
     unused: Mapping[str, int]
     alike: tuple[redundancy.Alike, ...] = ()
+
+    def named(self, root: str, given: str) -> Report:
+        """The same where texts call the folder that was read as the user called it: a mirror by its URL."""
+        if root == given:
+            return self
+        told = (replace(p, where=p.where.replace(root, given), what=p.what.replace(root, given)) for p in self.problems)
+        broken = {split: why.replace(root, given) for split, why in self.found.broken.items()}
+        return replace(self, problems=tuple(told), found=replace(self.found, broken=broken))
 
     def as_json(self, examples: int | None = 20) -> dict[str, object]:
         """For other programs; of a kind with more problems than `examples` the rest is one entry with its count."""
@@ -172,14 +181,15 @@ def _contents(
     thumbnails: dict[str, np.ndarray] = {}
     wanted = redundancy.sample(len(places)).tolist()
     jobs = [(*place, small) for place, small in zip(places.values(), wanted, strict=True)]
-    for name, (digest, message, small) in zip(places, image_reader.each(_content, jobs), strict=True):
-        if small is not None:
-            thumbnails[name] = small
-        if message is not None:
-            found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
-        same[digest].append(name)
-        if progress is not None:
-            progress(1)
+    far = any(image_store.of(pool.root / "image") is not None for pool in pools.values())
+    with bars.late("check", len(jobs)) as advance:
+        for name, (digest, message, small) in zip(places, image_reader.each(_content, jobs, fetch=far), strict=True):
+            if small is not None:
+                thumbnails[name] = small
+            if message is not None:
+                found.append(Problem("unreadable image", name, message, "skipped, and named, in every round"))
+            same[digest].append(name)
+            (progress or advance)(1)
     for first, *others in same.values():
         for name in others:
             held = places[name][0].pixels is not None or places[name][0].frames is not None
@@ -213,12 +223,12 @@ def _content(place: tuple[Pool, int, bool]) -> tuple[str, str | None, np.ndarray
             return pool.names[i], str(error), None
         return hashlib.sha256(f"{number} {pixels.shape}".encode() + pixels.tobytes()).hexdigest(), None, small(pixels)
     try:
-        content = pool.path(i).read_bytes()
-    except OSError as error:  # it was there a moment ago
-        return pool.names[i], f"{pool.path(i)}: cannot be read ({error.strerror or error})", None
+        content = image_store.content(pool.path(i))
+    except LabelwiseError as error:  # it was there a moment ago
+        return pool.names[i], of_image(error), None
     digest = hashlib.sha256(content).hexdigest()
     try:
-        pixels = image_reader.decode(content, pool.path(i))
+        pixels = image_reader.decode(content, image_store.where(pool.path(i)))
     except LabelwiseError as error:
         return digest, str(error), None
     return digest, None, small(pixels)

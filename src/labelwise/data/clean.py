@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from labelwise.data import bars, image_store, kept_headers
 from labelwise.data import image_reader as files
-from labelwise.data import image_store, kept_headers
 from labelwise.errors import of_image
 from labelwise.types import Boxes, LabelwiseError, Pool, Problem, Rects
 
@@ -151,14 +151,17 @@ def _headers(root: Path, names: Sequence[str], found: list[Problem]) -> list[fil
             return Problem(kind, name, of_image(error), "the image is left out, with its boxes")
 
     headers: list[files.Header | None] = []
-    for name, header in zip(names, files.each(probe, names), strict=True):
-        if isinstance(header, Problem):
-            found.append(header)
-            headers.append(None)
-            continue
-        headers.append(header)
-        for flag in header.flags:
-            found.append(Problem(f"{flag} image", name, f"the file is a {flag} image", _CONVERSION[flag]))
+    far = image_store.of(root / "image") is not None
+    with bars.late("read headers", len(names)) as advance:
+        for name, header in zip(names, files.each(probe, names, fetch=far), strict=True):
+            advance(1)
+            if isinstance(header, Problem):
+                found.append(header)
+                headers.append(None)
+                continue
+            headers.append(header)
+            for flag in header.flags:
+                found.append(Problem(f"{flag} image", name, f"the file is a {flag} image", _CONVERSION[flag]))
     return headers
 
 

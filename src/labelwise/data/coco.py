@@ -217,12 +217,12 @@ def _join(parts: Sequence[tuple[clean.Rows, images.Part, np.ndarray]]) -> clean.
 
 def write(pool: Pool, root: Path, split: str, *, copy_images: bool = True, write_images: bool = True) -> None:
     """Write a split. `copy_images=False` links the images; `write_images=False` writes none: file names are then the
-    paths from `root` to where the images lie (`../data/a.jpg`), as long as they are files.
+    paths from `root` to where the images lie (`../data/a.jpg`), as long as they are files on disk.
     """
     path = root / "annotations" / _FILE.format(split)
     if path.exists():
         raise LabelwiseError(f"{path}: exists already. Choose another folder or split, or remove it first.")
-    if not write_images and pool.frames is None and pool.pixels is None:
+    if not write_images and pool.frames is None and pool.pixels is None and not staging.in_store(pool):
         base = Path(os.path.abspath(root))  # noqa: PTH100 (keeps links)
         below = Path(os.path.abspath(pool.root))  # noqa: PTH100
         staging.text(path, to_json(pool, [clean.relative(below / name, base) for name in pool.names]))

@@ -5,14 +5,15 @@
 Read, without the library: the column of type Image, and the objects: a column of structs with `bbox` and `category`
 (also `boxes`, `label`, ...), a list of such structs, or two columns of lists. Boxes are x, y, width, height in pixels,
 the convention of the hub. Classes are the names of a `ClassLabel`, of all splits, else the texts or numbers
-themselves, sorted. `iscrowd` objects become `Pool.crowd`. A row without a list (null) was not looked at; an empty list
-says that nothing is there. Without any such column the images are a bare pool. Images stay in the tables and are
-decoded when they are asked for; an image is called by file and row, `train/data-00000-of-00001.arrow#000012`.
+themselves, sorted. Lists of anything else are an error that says what they are. `iscrowd` objects become `Pool.crowd`.
+A row without a list (null) was not looked at; an empty list says that nothing is there. Without any such column the
+images are a bare pool. Images stay in the tables and are decoded when they are asked for; an image is called by file
+and row, `train/data-00000-of-00001.arrow#000012`.
 
 | kind of problem | handling |
 |---|---|
 | unreadable image, missing image | left out, with its boxes |
-| box without numbers | left out |
+| box of other than four finite numbers (box without numbers) | left out |
 | number of classes differs (from that of boxes) | nobody has looked at the image |
 | object without class, unknown class id | the box is left out |
 | image without labels | `Pool.complete` is False there |
@@ -98,7 +99,7 @@ def read(root: Path, split: str | None = None) -> Pool:
     if not here.any():
         first = f" First problem: {problems[0].what}." if problems else ""
         raise LabelwiseError(f"{folder}: no image is there.{first}")
-    rows, seen, classes = _rows(root, named, layout, tables, names, problems)
+    rows, seen, classes = _rows(root, named, layout, list(zip(files, tables, strict=True)), names, problems)
     if rows is not None:
         new = np.cumsum(here) - 1
         kept = here[rows.image]
@@ -165,7 +166,20 @@ def _layout(folder: Path) -> _Layout:
             f"{folder}: {labelled[0]!r} is a class of the whole image, and no box has a class. Write the images into a "
             "folder per class, or, to have boxes drawn, remove that column: dataset.remove_columns(...)"
         )
+    if "objects" in features:
+        raise LabelwiseError(
+            f"{folder}: the column 'objects' tells no boxes with their classes: it holds {_said(features['objects'])}; "
+            f"expected a struct of lists, or a list of structs, with {' or '.join(arrow.BOXES)}, and with "
+            f"{' or '.join(arrow.CLASSES)}. Rename its fields, or remove it, to have boxes drawn: "
+            "dataset.remove_columns('objects')"
+        )
     return _Layout(images[0], None, None)
+
+
+def _said(feature: Any) -> str:
+    """A feature in words, as far as one line holds it."""
+    fields = _inside(feature)
+    return f"the fields {', '.join(map(str, fields))}" if fields else f"{json.dumps(feature):.100}"
 
 
 def _is_list(feature: Any) -> bool:
@@ -224,15 +238,15 @@ def _rows(
     root: Path,
     named: Sequence[str],
     layout: _Layout,
-    tables: Sequence[pa.Table],
+    tables: Sequence[tuple[Path, pa.Table]],
     names: Sequence[str],
     problems: list[Problem],
 ) -> tuple[clean.Rows | None, np.ndarray, list[str]]:
     """The boxes of all images, which of these were looked at, and the classes of all splits."""
     if layout.objects is None:
         return None, np.zeros(len(names), np.bool_), []
-    parts = [arrow.objects_of(table, *layout.objects) for table in tables]
-    starts = np.cumsum([0, *(len(table) for table in tables)])
+    parts = [arrow.objects_of(table, *layout.objects, where=file) for file, table in tables]
+    starts = np.cumsum([0, *(len(table) for _, table in tables)])
     image = np.concatenate([part.image + start for part, start in zip(parts, starts[:-1], strict=True)])
     for part, start in zip(parts, starts[:-1].tolist(), strict=True):
         for row in part.uneven.tolist():
@@ -240,12 +254,10 @@ def _rows(
             problems.append(Problem("number of classes differs", names[start + row], what, "not looked at"))
     said = [value for part in parts for value in part.category]
     classes = _classes(root, named, layout, said)
-    number: dict[Any, int] = {name: k for k, name in enumerate(classes)}
+    number = {name: k for k, name in enumerate(classes)}
     if layout.names is not None:
-        number = {k: classes.index(name) for k, name in enumerate(layout.names)}
-    else:
-        number |= {int(name): k for k, name in enumerate(classes) if name.lstrip("-").isdigit()}
-    labels = np.array([-1 if value is None else number.get(value, -1) for value in said], np.int64)
+        number |= {str(k): number[name] for k, name in enumerate(layout.names)}
+    labels = np.array([-1 if value is None else number.get(str(value), -1) for value in said], np.int64)
     for k in np.flatnonzero(labels < 0).tolist():
         kind = "object without class" if said[k] is None else "unknown class id"
         what = f"its class is {said[k]!r}, of {len(classes)}"
@@ -279,12 +291,13 @@ def _classes(root: Path, named: Sequence[str], layout: _Layout, said: Sequence[A
     for name in named:
         try:
             other = _layout(root / name)
-            tables = [arrow.table_of(file) for file in _files(root / name)]
+            if other.objects is None:
+                continue
+            for file in _files(root / name):
+                found = arrow.objects_of(arrow.table_of(file), *other.objects, where=file)
+                used |= {value for value in found.category if value is not None}
         except LabelwiseError:
             continue
-        if other.objects is not None:
-            for table in tables:
-                used |= {value for value in arrow.objects_of(table, *other.objects).category if value is not None}
     return list(map(str, sorted(used, key=lambda value: (isinstance(value, str), value))))
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from errno import EINVAL
 from functools import cached_property, lru_cache
@@ -24,11 +25,13 @@ from importlib import import_module
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 
-from labelwise.data import mirror_files
+from labelwise.data import bars, mirror_files
 from labelwise.errors import LabelwiseError, Unreachable
 
 WAITS_S = [1.0, 4.0]
 """How long is waited before what failed is tried again."""
+THREADS = 16
+"""So many files are fetched at a time."""
 HEAD_BYTES = 1 << 16
 """So much of a file is fetched to read the header of its image."""
 UNKNOWN = (0, 0)
@@ -213,6 +216,21 @@ def content(path: Path) -> bytes:
         raise LabelwiseError(f"{path}: cannot be read ({error.strerror or error}). Check the rights of the file") from (
             error
         )
+
+
+def contents(paths: Sequence[Path]) -> Iterator[bytes]:
+    """`content` of each, in order, several at a time; no more than a few are held."""
+    step = 4 * THREADS
+    with bars.late("fetch images", len(paths)) as advance, ThreadPoolExecutor(THREADS) as threads:
+        for start in range(0, len(paths), step):
+            for one in threads.map(content, paths[start : start + step]):
+                advance(1)
+                yield one
+
+
+def where(path: Path) -> str:
+    """How a message calls an image: by its URL, where it lies in a store."""
+    return str(path) if (mirror := of(path)) is None else mirror.where(path)
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -8,15 +8,15 @@ time. What else lies there is not seen.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import FileLock
 
 from labelwise.data import image_reader, image_store, mirror_files
-from labelwise.data.image_store import Place
+from labelwise.data.bars import Bar
+from labelwise.data.image_store import THREADS, Place
 from labelwise.data.listing import Listing, suffix_of
 from labelwise.errors import LabelwiseError
 from labelwise.types.disk import full_disk, write_bytes
@@ -25,8 +25,6 @@ NOTES = frozenset(
     [".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".names", ".data", ".lst", ".pbtxt"]
 )
 """Suffixes of annotation files."""
-THREADS = 16
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class _Folder:
@@ -74,7 +72,15 @@ def make(home: Path, root: str, images: str | None, *, most_bytes: int, bar: Bar
     folder, given = folder_of(home, root, images), stands_for(home, root, images)
     parent = root.rstrip("/").rpartition("/")[0] if given != folder else root
     source = Place(parent) if image_store.is_url(root) else _Folder(Path(parent))
-    listed = Place(images or parent).list()
+    with bar(f"list {images or parent}", 0) as advance:
+        listed = Place(images or parent).list()
+        advance(len(listed))
+    shown = {name: said for name, said in listed.items() if suffix_of(name) in image_reader.SUFFIXES}
+    if not shown and (other := [name for name in listed if suffix_of(name) not in NOTES]):
+        raise LabelwiseError(
+            f"{images or parent}: no image is there, but {other[0]} and the like. Videos and archives are not read "
+            "from a store: copy them to a disk, and give the folder there"
+        )
     there = listed if images is None else source.list()
     notes = {name: status for name, status in there.items() if suffix_of(name) in NOTES}
     notes = notes if given == folder else {name: status for name, status in notes.items() if name == given.name}
@@ -83,7 +89,6 @@ def make(home: Path, root: str, images: str | None, *, most_bytes: int, bar: Bar
         with FileLock(folder / ".lock"):
             mirror_files.prepare(folder)
             _fetch(folder, source, notes, bar)
-            shown = {name: said for name, said in listed.items() if suffix_of(name) in image_reader.SUFFIXES}
             for place in {name.rpartition("/")[0] for name in shown}:
                 (folder / place).mkdir(parents=True, exist_ok=True)  # readers look for folders of classes and splits
             mirror_files.write(folder, mirror_files.About(images or parent, most_bytes), shown, notes)

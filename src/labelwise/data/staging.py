@@ -38,18 +38,25 @@ def file_names(pool: Pool) -> list[str]:
     return flat_names([name.replace("#", "__") + ".png" for name in pool.names])
 
 
+def in_store(pool: Pool) -> bool:
+    """Whether the images of a pool lie in an object store: there are no files to link to, or to name by their paths."""
+    return pool.pixels is None and pool.frames is None and image_store.of(pool.root / "image") is not None
+
+
 def images(pool: Pool, names: Sequence[str], to: Path, copy: bool) -> None:
     """Copy the images of a pool into a folder under new names, or link them; what is no file is written as PNG, and
     what lies in an object store is fetched.
     """
     to.mkdir(parents=True, exist_ok=True)
+    if in_store(pool):
+        fetched = image_store.contents([pool.path(i) for i in range(len(names))])
+        for name, content in zip(names, fetched, strict=True):
+            (to / name).write_bytes(content)
+        return
     for i, name in enumerate(names):
         drawn = pool.pixels[i] if pool.pixels is not None else pool.frames(i) if pool.frames is not None else None
         if drawn is not None:
             Image.fromarray(drawn).save(to / name)
-            continue
-        if image_store.of(pool.path(i)) is not None:  # there is no file to link to
-            (to / name).write_bytes(image_store.content(pool.path(i)))
             continue
         source = pool.path(i).resolve()
         if not source.is_file():

@@ -53,10 +53,10 @@ def send(url: str, auth: str, title: str, files: Mapping[str, bytes], images: Ma
             full_disk(archive),
             zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written,
         ):  # images are compressed already
-            for name, path in images.items():
+            for name, content in zip(images, image_store.contents(list(images.values())), strict=True):
                 if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                     raise LabelwiseError(f"{name}: cannot be sent under this name; rename the image")
-                written.writestr(name, image_store.content(path))  # the time of its file does not matter
+                written.writestr(name, content)  # the time of its file does not matter
         boxes.write_bytes(files.get(SUGGESTED_FILE, files[FILE]))
         what = {"spec": {"name": title, "labels": labels}, "resource_type": local, "resources": [str(archive)]}
         try:

@@ -19,8 +19,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from labelwise.data import image_store
-from labelwise.data.image_reader import pixels_of, probe
+from labelwise.data import bars, image_store, staging
+from labelwise.data.image_reader import each, pixels_of, probe
 from labelwise.errors import of_image
 from labelwise.ledger import image_files, records
 from labelwise.ledger.image_files import CHANGED, GONE, UNREADABLE, File, Unavailable
@@ -105,7 +105,8 @@ def unreadable(context: Context, images: Iterable[int]) -> set[int]:
         said = context.unreadable("pool")
         failed = {i: said[i] for i in wanted.tolist() if i in said}
     else:
-        failed = dict(context.images("pool").warm(wanted))
+        with bars.shown(context.bar), bars.late("read images", len(wanted)) as advance:
+            failed = dict(context.images("pool").warm(wanted, advance))
     if new := {i: text for i, text in failed.items() if i not in pool.unavailable}:
         image_files.mark(ledger, {pool.names[i]: Unavailable(_why(pool, i), text) for i, text in new.items()})
         context.pool = replace(pool, unavailable={**pool.unavailable, **new})
@@ -130,7 +131,13 @@ def remember(context: Context, numbers: Collection[int]) -> None:
     stored = image_files.files(ledger, set(name_of.values())) if name_of else {}
     wanted = [i for i, name in name_of.items() if name not in stored or stored[name].sha256 is None]
     found = _files(pool, wanted)
-    fresh = {name_of[i]: file._replace(sha256=_hash(pool, i)) for i in wanted if (file := found[i]) is not None}
+    here = [(i, file) for i in wanted if (file := found[i]) is not None]
+    with bars.shown(context.bar), bars.late("look at images", len(here)) as advance:
+        fresh: dict[str, File] = {}
+        hashes = each(lambda one: _hash(pool, one[0]), here, fetch=staging.in_store(pool))
+        for (i, file), sha256 in zip(here, hashes, strict=True):
+            fresh[name_of[i]] = file._replace(sha256=sha256)
+            advance(1)
     image_files.write(ledger, fresh)
 
 

@@ -46,6 +46,9 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     ['seed: none -> 1', 'train.epochs: 3 -> none']
     """
     old, new = flat(before), flat(after)
+    for values in (old, new):
+        if values.get("query.units") is not None:
+            values.pop("query.unit", None)  # which does not count beside them; once both were written
     short = min(len(values.get("budget.per_round", [])) for values in (old, new))
     for values in (old, new):
         values["budget.per_round"] = values.get("budget.per_round", [])[:short]

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from labelwise import catalog, files
 from labelwise.config.choice import Choice
 from labelwise.files.round_files import RoundFolder
-from labelwise.ledger import several_answers
+from labelwise.ledger import records, several_answers
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger import Ledger
 from labelwise.merge._existence import calibrated
@@ -126,7 +126,8 @@ def _replaced(ledger: Ledger, pool: Pool, found: Consensus, seen: Instant | None
 def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Float64[np.ndarray, "items C"]:
     """What the model of the round in which an item was asked had said of it: it had not seen the answers.
 
-    A row of NaN: there was no model. Of an object that it did not see it says that there is none.
+    A row of NaN: there was no model, or the boxes were proposed (`predict.proposals`), which is no model's word. Of an
+    object that it did not see it says that there is none.
     """
     classes = items.opinions.classes
     probs = np.full((len(items.query), classes), np.nan)
@@ -135,11 +136,21 @@ def of_model(project: Project, pool: Pool, items: Items, one_class: bool) -> Flo
     image = np.array([pool.number_of[queries[k].image] for k in items.query.tolist()], np.int64)
     for number in np.unique(rounds).tolist():
         path = RoundFolder(project.round_folder(number)).predictions()
-        if path.exists():
+        if path.exists() and not _proposed(project, number):
             said = files.read_detections(path, ()).of_images(len(pool)).of_classes(len(pool.classes))
             rows = np.flatnonzero(rounds == number)
             probs[rows] = of_detections(items, image, rows, said, one_class)
     return probs
+
+
+def _proposed(project: Project, number: int) -> bool:
+    """Whether a round's boxes are those of `predict.proposals` (`Round.proposed`), by the settings of then."""
+    if not number:
+        return True  # before there is any model
+    ledger = project.ledger
+    used = records.kept(ledger, records.of_stage(ledger, number, "predict").get("settings", "")) or {}
+    rule, before = used.get("predict", {}), RoundFolder(project.round_folder(number - 1)).checkpoint()
+    return rule.get("proposals") is not None and (number <= rule.get("proposal_rounds", 1) or not before.exists())
 
 
 def of_detections(

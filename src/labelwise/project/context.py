@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from labelwise.config import Run
+from labelwise.data.bars import Bar as Bar
+from labelwise.data.bars import silent as silent
 from labelwise.data.image_reader import Images, pixels_of
 from labelwise.data.pixels import Pixels
 from labelwise.data.pixels import load as load_pixels
@@ -26,17 +27,9 @@ from labelwise.project.project_folder import Project
 from labelwise.project.whole_images import WholeImages
 from labelwise.types import Clips, Labels, LabelwiseError, Pool
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opens a progress bar (description, total) and gives the function that advances it."""
-
 
 def say_nothing(_line: str) -> None:
     """Nobody is told."""
-
-
-def silent(_description: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """No progress bar."""
-    return nullcontext(lambda _n: None)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from labelwise import catalog, config, files, weights
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
 from labelwise.config.sections import Predict
-from labelwise.data import find, hold_back, kept_headers, long_tail
+from labelwise.data import bars, find, hold_back, kept_headers, long_tail
 from labelwise.data._frames import Frames
 from labelwise.data.known_order import in_known_order
 from labelwise.data.video import every
@@ -53,10 +53,11 @@ def start(
             raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
-            refuse_thinned_tracks(run)
+            refuse(run)
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar, kept)
-    run = resolve_paths(config.load(catalog.recipe_files(recipe), settings), folder)
+    said = config.load(catalog.recipe_files(recipe), settings)
+    run = resolve_paths(said, folder)
     if there:
         before = config.load(folder / "run.toml")
         if before != run:
@@ -66,16 +67,17 @@ def start(
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
         return _open(Project.open(folder, run.ledger), run, bar, kept)
-    refuse_thinned_tracks(run)
+    refuse(said)
     if not (run.data.generated or run.data.remote):
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
 
 
-def refuse_thinned_tracks(run: Run) -> None:
-    """Of a project that is made or changed; one that has begun goes on, and is told."""
-    if run.thinned_tracks is not None:
-        raise LabelwiseError(run.thinned_tracks)
+def refuse(run: Run) -> None:
+    """Settings of a project that is made or changed; one that has begun with them goes on, and is told."""
+    for wrong in (run.thinned_tracks, run.query.two_words):
+        if wrong is not None:
+            raise LabelwiseError(wrong)
 
 
 def resolve_paths(run: Run, folder: Path, features: Path | None = None) -> Run:
@@ -157,7 +159,7 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    (whole, test, first), decoded = _pools_of(project, run, root, splits, kept)
+    (whole, test, first), decoded = _pools_of(project, run, root, splits, kept, bar)
     pool, labels = given.split(whole, run)
     context = Context(project, run, pool, test, first, bar, decoded=decoded, given=labels)
     context.absent = context.pool.unavailable
@@ -171,14 +173,14 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
 
 
 def _pools_of(
-    project: Project, run: Run, root: Path, splits: tuple[str, str], kept: KeptPools | None
+    project: Project, run: Run, root: Path, splits: tuple[str, str], kept: KeptPools | None, bar: Bar
 ) -> tuple[Pools, Decoded]:
     """`pools`, with the pool in the order of the ledger's images, and those of them that are gone."""
     known = image_files.known(project.ledger)
     names = [name for name, _, _ in known]
 
     def read() -> Pools:
-        with kept_headers.kept_in(cache_of(project.folder) / "headers"):
+        with bars.shown(bar), kept_headers.kept_in(cache_of(project.folder) / "headers"):
             pool, test, first = pools(run, root, *splits, names)
         return in_known_order(pool, names, np.array([size for _, *size in known], np.int64).reshape(-1, 2)), test, first
 

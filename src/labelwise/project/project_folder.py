@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,18 @@ CONFIG, LEDGER, LOCK, HOLDER = "run.toml", "ledger.sqlite", ".lock", ".lock.hold
 
 OPENED: set[Path] = set()
 """Project folders that this process has opened: where something odd happens, they are looked at."""
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """Of a folder that is made within and cannot be made as a whole nothing stays; one that was there stays."""
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @dataclass

@@ -5,7 +5,6 @@ Nothing is written before everything has been read and checked.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +16,14 @@ from labelwise import catalog, config, files
 from labelwise.config import Run, run_file
 from labelwise.config.features import Features
 from labelwise.config.sections import Data
-from labelwise.data import hold_back, kept_headers, recognise, roles
+from labelwise.data import bars, hold_back, image_store, kept_headers, recognise, roles
 from labelwise.data.recognise import Found
 from labelwise.errors import LabelwiseError
-from labelwise.project import detector_size, fresh, frozen_weights, given, opening
+from labelwise.project import data_root, detector_size, fresh, frozen_weights, given, opening, project_folder
 from labelwise.project.context import Bar, askable, cache_of, silent
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
+from labelwise.types.disk import readable_errors
 
 SHARE = 0.2
 """Part of a pool with annotations that is held back to test on, where there is no test split."""
@@ -46,7 +46,7 @@ class NewProject:
 
 def make(
     folder: Path,
-    data: Path,
+    data: str | Path,
     recipe: str | None = None,
     classes: Sequence[str] = (),
     settings: Sequence[str] = (),
@@ -56,8 +56,9 @@ def make(
 ) -> NewProject:
     """Makes the project, or makes it anew while no stage of it has begun.
 
-    `model`: "frozen" starts with a frozen detector; None, "trained": with one that is trained. `machine`: of what size
-    that is, for a "cpu" or a "gpu"; None: for a GPU where there is one and `settings` say nothing of the model.
+    `data`: a folder, or the URL of one in an object store. `model`: "frozen" starts with a frozen detector; None,
+    "trained": with one that is trained. `machine`: of what size that is, for a "cpu" or a "gpu"; None: for a GPU where
+    there is one and `settings` say nothing of the model.
 
     Raises:
         LabelwiseError: nothing is written then.
@@ -65,17 +66,24 @@ def make(
     by_user = config.layers([], settings)
     large, frozen = detector_size.large(machine, model, recipe, settings), _frozen(model, recipe)
     said: Mapping[str, Any] = by_user.get("data", {})
-    root = _root(folder, Path(str(said.get("root", data))))
+    place = _place(folder, str(said.get("root", data)))
     before = config.load(folder / "run.toml") if (folder / "run.toml").exists() else None
     if before is not None:
         fresh.refuse_begun(folder, before.ledger)
     views = {"views": ["flip"]}  # which the default score needs
     checked = {key: value for key, value in said.items() if key != "given"}  # which hangs on what is found
-    config.parse({"data": {**checked, "root": str(root)}, "predict": views}, "--set")  # before a long read
-    with kept_headers.kept_in(cache_of(folder) / "headers"):  # written when the project is there
-        with bar(f"read {root.name}", 0) as advance:
+    asked = config.parse({"data": {**checked, "root": place}, "predict": views}, "--set")  # before a long read
+    remote = asked.data.remote
+    headers = cache_of(folder) / "headers"  # written when the project is there
+    with project_folder.whole(folder), bars.shown(bar if remote else silent), kept_headers.kept_in(headers):
+        if remote:
+            with readable_errors(folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is fetched lies in it
+        root = data_root.root_of(asked, folder, bar)
+        reading = silent if remote else bar
+        with data_root.by_url(root, place), reading(f"read {root.name}", 0) as advance:
             found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
-        started = _start(found, by_user, tuple(classes), frozen, large)
+        started = _start(found, place, by_user, tuple(classes), frozen, large)
         raw, run = _resolve(folder, started, recipe, settings)
         pool, test, first = opening.pools(
             run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read
@@ -83,14 +91,14 @@ def make(
         if recipe is None:
             raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
         head = (
-            f"{run.name}: made by `labelwise init` of {root}",
+            f"{run.name}: made by `labelwise init` of {place}",
             "`labelwise config` explains every setting there is.",
         )
         text = run_file.text(raw, head)
         size = detector_size.messages(run, machine) if large else []
         made = NewProject(run, found, pool, test, [*_summary(found, run, pool, test), *started.messages, *size])
         if before is None:
-            _create(folder, text, run)
+            Project.create(folder, text, run.ledger).close()
             return made
         if before.ledger != run.ledger:
             raise LabelwiseError(
@@ -101,9 +109,11 @@ def make(
         return made
 
 
-def _root(folder: Path, data: Path) -> Path:
-    """The data folder; refused where the project would lie in it."""
-    root, place = data.expanduser().resolve(), folder.expanduser().resolve()
+def _place(folder: Path, data: str) -> str:
+    """The data folder, or its URL; refused where the project would lie in it."""
+    if image_store.is_url(data):
+        return data
+    root, place = Path(data).expanduser().resolve(), folder.expanduser().resolve()
     if not root.exists():
         raise LabelwiseError(f"--data {data}: there is no such folder. Give the folder with your images or videos")
     if root == place or root in place.parents:
@@ -111,7 +121,7 @@ def _root(folder: Path, data: Path) -> Path:
             f"the project {folder} would lie in its own data folder {data}, and its files would be read as images. "
             f"Name a project folder outside of it, such as {root.parent / (root.name + '-project')}"
         )
-    return root
+    return str(root)
 
 
 def _frozen(model: str | None, recipe: str | None) -> Features | None:
@@ -134,14 +144,14 @@ class _Start:
 
 
 def _start(
-    found: Found, by_user: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None, large: bool = False
+    found: Found, root: str, by_user: Mapping[str, Any], classes: tuple[str, ...], frozen: Features | None, large: bool
 ) -> _Start:
     """Chooses pool, test part, starter and who answers, but for what the user has set."""
     said, who = by_user.get("data", {}), by_user.get("ask", {}).get("who")
     messages = [found.note] if found.note else []
     name, test = _splits(found, said)
     pool = found.pools[name]
-    data: dict[str, Any] = {"root": str(found.root), "format": found.format}
+    data: dict[str, Any] = {"root": root, "format": found.format}
     data |= {"pool_split": name} if name else {}
     share = float(said.get("test_share", 0 if test or not roles.annotated(pool) else SHARE))
     if share:
@@ -214,8 +224,9 @@ def _resolve(
     raw["data"]["root"] = start.data["root"]
     keys = [key for key in (*Data.model_fields, *raw["data"]) if key in raw["data"] and key not in foreign]
     raw["data"] = {key: raw["data"][key] for key in keys}  # of a recipe's own data set nothing stays
-    run = opening.resolve_paths(config.parse(raw, " + ".join(map(str, paths))), folder)
-    opening.refuse_thinned_tracks(run)
+    said = config.parse(raw, " + ".join(map(str, paths)))
+    opening.refuse(said)
+    run = opening.resolve_paths(said, folder)
     if run.model.settings.get("weights") != config.parse(raw, "").model.settings.get("weights"):
         raw["model"]["weights"] = run.model.settings["weights"]
     return raw, run
@@ -235,17 +246,6 @@ def _budget(run: Run, pool: Pool, first: int) -> dict[str, Any]:
         found["unit"] = "queries"
         amount = min(_MOST, 5 * start)
     return found | {"per_round": [max(1, amount)] * 3}
-
-
-def _create(folder: Path, text: str, run: Run) -> None:
-    """Makes the folder; one that could not be made as a whole is gone again."""
-    there = folder.exists()
-    try:
-        Project.create(folder, text, run.ledger).close()
-    except BaseException:
-        if not there:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _budget_message(run: Run, images: str, pool: Pool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelwise import catalog, files
-from labelwise.data import clean, image_store
+from labelwise.data import bars, clean, image_store, staging
 from labelwise.ledger import given_labels, image_files, import_export
 from labelwise.project import consensus
 from labelwise.project.context import Context
@@ -44,10 +44,10 @@ def write_set(context: Context, to: str, folder: Path, *, copy_images: bool = Tr
     if to != LOOKED_AT:  # the images are written, too
         whole = whole[pool.available[whole]]
     remove_leftovers(folder.parent, below=False, name=folder.name)  # of an export that was killed
-    with readable_errors(folder), new_folder(folder) as made:
+    with bars.shown(context.bar), readable_errors(folder), new_folder(folder) as made:
         if to == LOOKED_AT:
             about = _write_coco(context, labels, rows, made, project, whole, part)
-            if not interchange.has_no_files(pool) and not _in_store(pool):
+            if not interchange.has_no_files(pool) and not staging.in_store(pool):
                 notes.append(f"images: not copied; file names are relative to the data set, {pool.root}")
         else:
             about = _write_plain(context, to, made, labels.annotations, whole, copy_images)
@@ -98,12 +98,12 @@ def _write_coco(
     written = {"annotations/instances_train.json": (whole, False), "partly_labelled.json": (part, True)}
     seen = [int(i) for i in (*whole, *part) if pool.available[i]]
     drawn = bool(interchange.draw(context, (pool.names[i] for i in seen), folder / "images"))
-    if _in_store(pool):
-        for path in map(pool.path, seen):
-            copy = folder / "images" / path.relative_to(pool.root)
+    if staging.in_store(pool):
+        for i, fetched in zip(seen, image_store.contents([pool.path(i) for i in seen]), strict=True):
+            copy = folder / "images" / pool.names[i]
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(image_store.content(path))
-    beside = drawn or _in_store(pool)
+            copy.write_bytes(fetched)
+    beside = drawn or staging.in_store(pool)
     home = "images" if beside else clean.relative(pool.root.resolve(), folder.resolve())
     about = {
         "annotations/instances_train.json": f"{len(whole)} images that were looked at as a whole",
@@ -115,10 +115,6 @@ def _write_coco(
         content = training_set.coco(pool, labels, rows, images, project=project, part=partly, home=home, drawn=drawn)
         files.write_text(folder / name, to_json(content) + "\n")
     return about
-
-
-def _in_store(pool: Pool) -> bool:
-    return image_store.of(pool.root / "image") is not None
 
 
 def _write_plain(

@@ -98,6 +98,8 @@ class Comparison:
         names = self.data if method is None else f"{self.data}+{way.recipe}"
         extra = ["budget.per_round=[]"] if method is None else []
         run = config.load(catalog.recipe_files(names), [f"seed={seed}", *way.settings, *self.settings, *extra])
+        if run.query.two_words is not None:
+            raise LabelwiseError(f"compare: {names}: {run.query.two_words}")
         return opening.resolve_paths(run, self.folder, self.folder / "_features")
 
     def check(self) -> int:
