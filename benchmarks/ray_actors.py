@@ -32,7 +32,7 @@ from labelwise.data.image_reader import Images
 from labelwise.generated import scenes
 from labelwise.models import retinanet
 from labelwise.predict import detect
-from labelwise.stages import over_ray
+from labelwise.stages import ray_predictions
 
 RESULTS, SHARD, SIZE_PX = Path(__file__).parent / "results" / "ray_actors.csv", 25, 320
 SETTINGS: dict[str, Any] = {
@@ -60,9 +60,8 @@ def measure(images: Images, folder: Path, actors: int) -> dict[str, float]:
     ray.init(num_cpus=actors, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     start_s = time.perf_counter() - started
     try:
-        over_ray.predict(
-            model, [], images, wanted, folder, shard_images=SHARD, settings=SETTINGS, progress=lambda _n: None
-        )
+        one = ray_predictions.DetectorPass((model,), images.pool, SIZE_PX, wanted, SETTINGS)
+        ray_predictions.predict(one, folder, shard_images=SHARD, progress=lambda _n: None)
     finally:
         ray.shutdown()
     return {"start_s": start_s, "s": time.perf_counter() - started - start_s}

@@ -23,7 +23,8 @@ from torch import nn
 from labelwise import files
 from labelwise.data.image_reader import Images
 from labelwise.predict import detect
-from labelwise.stages import over_ray
+from labelwise.stages import over_ray, ray_predictions
+from labelwise.stages.ray_predictions import DetectorPass
 from labelwise.types import Pool
 
 IMAGES, SHARD = 50, 4
@@ -95,10 +96,8 @@ def main() -> None:
             cluster.remove_node(other, allow_graceful=False)
 
     def over() -> detect.Summary:
-        return over_ray.predict(
-            Tiny(0.2).eval(), further, images, wanted, folder / "ray", shard_images=SHARD, settings=settings,
-            progress=progress,
-        )  # fmt: skip
+        one = DetectorPass((Tiny(0.2).eval(), *further), pool, 32, wanted, settings)
+        return ray_predictions.predict(one, folder / "ray", shard_images=SHARD, progress=progress)
 
     try:
         summary = over()

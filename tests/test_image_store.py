@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_recipes import COMMON, data_set
+from test_recipes import COMMON, SIZE, data_set
 
 from labelwise import files, loop
 from labelwise.api.target import per_image
@@ -166,6 +167,41 @@ def test_what_changed_in_the_store_is_read_anew(s3: Any, bucket: str, tmp_path: 
     pool = find.read(folder)
     assert [Path(name).name for name in pool.names] == ["00.png", "01.png", "03.png"]
     assert "missing image" in {problem.kind for problem in pool.problems}
+
+
+def test_another_machine_is_sent_the_list_and_keeps_a_part_of_its_own(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """It has no mirror; what it keeps is bounded and nobody else's, and an image that changed is fetched anew."""
+    root = data_set(tmp_path / "data", images=6)
+    upload(s3, bucket, root)
+    folder = made(tmp_path / "here", f"s3://{bucket}", most_bytes=15_000)
+    paths = [find.read(folder).path(k) for k in range(6)]
+    known = [path.read_bytes() for path in sorted((root / "images").iterdir())]
+
+    def arrive() -> None:
+        mirror_here = image_store.of(paths[0])
+        assert mirror_here is not None
+        sent = pickle.loads(pickle.dumps(mirror_here.sent()))
+        shutil.rmtree(tmp_path / "here")
+        image_store.receive(sent, tmp_path / "there")
+
+    try:
+        arrive()
+        for _ in range(2):
+            assert [image_store.content(path) for path in paths] == known
+        assert 5_000 < bytes_kept(tmp_path / "there") <= 15_000 < sum(map(len, known))
+        assert image_reader.probe(paths[2])[:2] == SIZE and not (tmp_path / "here").exists()
+        shutil.copy(root / "images" / "03.png", root / "images" / "01.png")
+        (root / "images" / "02.png").unlink()
+        s3.delete_object(Bucket=bucket, Key="images/02.png")
+        upload(s3, bucket, root)
+        image_store._received.clear()
+        made(tmp_path / "here", f"s3://{bucket}")
+        arrive()
+        assert image_store.content(paths[1]) == known[3]
+        with pytest.raises(LabelwiseError, match=f"s3://{bucket}/images/02.png: there is no such object"):
+            image_store.content(paths[2])
+    finally:
+        image_store._received.clear()
 
 
 def test_an_object_that_is_gone_is_an_image_that_is_gone(s3: Any, bucket: str, tmp_path: Path) -> None:

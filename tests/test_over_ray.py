@@ -10,21 +10,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from labelwise.stages import over_ray
-from labelwise.types import LabelwiseError
+from labelwise.types import Boxes, LabelwiseError, Pool
 
 PROGRAM = Path(__file__).with_name("ray_cluster.py")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 
 
-def run(folder: Path, machines: str) -> list[dict[str, Any]]:
+def run(folder: Path, *machines: str, program: Path = PROGRAM) -> list[dict[str, Any]]:
     source = str(PROGRAM.parents[1] / "src")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source, "RAY_NUM_CPUS": "2"}
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), machines],
+        [sys.executable, str(program), str(folder), *machines],
         env=environment, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,6 +51,31 @@ def test_of_two_machines_one_dies_and_nothing_is_lost(tmp_path: Path) -> None:
     (said,) = run(tmp_path, "two")
     check(said)
     assert said["told"] == 42, "no image was counted twice"
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("moto") is None or find_spec("s3fs") is None, reason="moto or s3fs is not installed")
+def test_every_machine_fetches_the_images_of_a_store_and_keeps_a_part(tmp_path: Path) -> None:
+    (said,) = run(tmp_path, program=PROGRAM.with_name("ray_store.py"))
+    assert said["same"], "the files are those of one process, byte for byte"
+    assert 0 < said["other"] <= said["most"] and 0 < said["driver"] <= said["most"]
+    assert said["skipped"] == said["here"] and [k for k, _ in said["skipped"]] == [7, 30]
+    assert said["weights"] and said["trained"] > 0, "a training on images of the store is one on the same files"
+    assert said["error"] == "Unreachable" and "s3://far/" in said["says"], "the error of one process"
+
+
+def test_a_machine_without_the_images_says_so(tmp_path: Path) -> None:
+    place = over_ray.Place(tmp_path / "nowhere", None, "driver")
+    with pytest.raises(LabelwiseError, match=r"nowhere, the folder of the images, is not on .*same path"):
+        place.open("other")
+
+
+def test_of_a_pool_that_is_sent_annotations_stay_here(tmp_path: Path) -> None:
+    size = np.ones(1, np.int64)
+    pool = Pool(Path("here"), ("a",), ("a.png",), size, size, truth=Boxes.of_images([0], size, size))
+    sent = over_ray.to_read(pool)
+    assert sent.truth is None and sent.names == pool.names and sent.path(0) == Path("here").absolute() / "a.png"
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def run(
     oracle: Annotated[str | None, typer.Option(help="Who answers: oracle (simulated) or people.")] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Where detectors predict the pool, and train.devices train: here, or ray (many machines)."),
+        typer.Option(help="Where models look at the pool, and train.devices train: here, or ray (many machines)."),
     ] = None,
 ) -> None:
     """Runs all rounds of a recipe or of a project; continues where a killed run stopped. With `--oracle people`

@@ -30,8 +30,8 @@ class Predict(Section):
     shard_images: int = Field(512, ge=1)
     """Images per file of predictions."""
     engine: Literal["here", "ray"] = "here"
-    """Where a detector that is trained predicts the pool: "here" in this process; "ray": by actors of Ray, on all cores
-    and GPUs of this machine or of the cluster at RAY_ADDRESS (extra `ray`). The predictions are the same."""
+    """Where models look at the images of the pool: "here" in this process; "ray": by actors of Ray, on all cores and
+    GPUs of this machine or of the cluster at RAY_ADDRESS (extra `ray`). What they say is the same."""
     proposals: str | None = None
     """Who finds boxes before there is a model: `yolox_nano` (`labelwise weights yolox_nano` fetches it) or a file of
     its weights; hf:NAME or hf:FOLDER, an open-vocabulary detector that is given the names of the classes (Grounding

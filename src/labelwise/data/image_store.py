@@ -5,6 +5,9 @@ A *mirror* is a folder that stands for a data set whose images lie elsewhere: `m
 files, so that every reader reads as ever, and with a list of the images, `.store.sqlite`. The path of an image in it is
 the place of no file: `of` finds the mirror of a path, which fetches, and remembers a bounded part (`mirror_files`).
 
+A process on another machine, which sees no mirror, is `sent` what the mirror knows of the store, and from then on
+(`receive`) its paths mean the same images, of which that machine keeps a bounded part of its own.
+
 An object that is missing or may not be read is the error of one image, as an unreadable file is. A store that cannot
 be reached at all is an `Unreachable`, after `WAITS_S`: nothing is said of an image, and the stage ends.
 
@@ -23,10 +26,11 @@ from errno import EINVAL
 from functools import cached_property, lru_cache
 from importlib import import_module
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from labelwise.data import bars, mirror_files
 from labelwise.errors import LabelwiseError, Unreachable
+from labelwise.types.disk import full_disk
 
 WAITS_S = [1.0, 4.0]
 """How long is waited before what failed is tried again."""
@@ -109,18 +113,33 @@ class Place:
         return tried(f"{self.url}/{name}", part)
 
 
-class Mirror:
-    """A mirror that was made, by its folder."""
+class Sent(NamedTuple):
+    """What a mirror knows of its store: all that another machine needs to read the images."""
 
-    def __init__(self, folder: Path) -> None:
+    folder: Path
+    about: mirror_files.About
+    images: Mapping[str, mirror_files.Status]
+
+
+class Mirror:
+    """A mirror that was made, by its folder; or one on another machine, as it was sent: what it keeps lies in
+    `kept_in`.
+    """
+
+    def __init__(self, folder: Path, sent: Sent | None = None, kept_in: Path | None = None) -> None:
         self.folder = folder
-        self._about = mirror_files.about(folder)
+        self._sent, self._kept_in = sent, kept_in or folder
+        self._about = mirror_files.about(folder) if sent is None else sent.about
         self._place = Place(self._about.url)
 
     @cached_property
     def images(self) -> Mapping[str, mirror_files.Status]:
         """Size and stamp of every image, by its name, as of when the store was listed."""
-        return mirror_files.images(self.folder)
+        return mirror_files.images(self.folder) if self._sent is None else self._sent.images
+
+    def sent(self) -> Sent:
+        """What `receive` takes on another machine."""
+        return Sent(self.folder, self._about, self.images)
 
     def where(self, path: Path) -> str:
         """The URL of a path, for messages."""
@@ -140,7 +159,7 @@ class Mirror:
         kept = self._kept(name)
         if kept is None:
             kept = self._place.content(name)
-            mirror_files.keep(self.folder, name, kept, self._about.most_bytes)
+            mirror_files.keep(self._kept_in, self._key(name), kept, self._about.most_bytes)
         return kept
 
     def head(self, path: Path) -> bytes:
@@ -151,14 +170,37 @@ class Mirror:
 
     def _kept(self, name: str) -> bytes | None:
         """The bytes that are kept, as long as the store says: a loss of power may have cut a file short."""
-        kept = mirror_files.kept(self.folder, name)
+        kept = mirror_files.kept(self._kept_in, self._key(name))
         if kept is None:
             return None
         size, _ = self.images.get(name, UNKNOWN)
         return kept if size in (0, len(kept)) else None
 
+    def _key(self, name: str) -> str:
+        """What an image is kept as. A machine that is sent a list knows of none before it: of an image that changed in
+        the store it keeps another.
+        """
+        return name if self._sent is None else " ".join(map(str, (name, *self.images.get(name, UNKNOWN))))
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+_received: dict[str, Mirror] = {}
+"""Mirrors of other machines, by their folders."""
+
+
+def receive(sent: Sent, home: Path) -> None:
+    """From now on the paths of a mirror on another machine mean its images here, too. What is kept of them lies below
+    `home`, which processes of one machine share.
+    """
+    kept_in = home / hashlib.sha256(sent.about.url.encode()).hexdigest()[:16]
+    with full_disk(kept_in):
+        kept_in.mkdir(parents=True, exist_ok=True)
+    mirror_files.prepare(kept_in)
+    mirror_files.tidy(kept_in, sent.about.most_bytes)
+    _received[str(sent.folder)] = Mirror(sent.folder, sent, kept_in)
+    forget()
 
 
 def of(path: Path) -> Mirror | None:
@@ -168,6 +210,8 @@ def of(path: Path) -> Mirror | None:
 
 @lru_cache(maxsize=1 << 16)
 def _mirror_of(folder: str) -> Mirror | None:
+    if folder in _received:
+        return _received[folder]
     place = Path(folder)
     if mirror_files.is_one(place):
         return Mirror(place)

@@ -106,10 +106,6 @@ def write(folder: Path, said: About, images: Mapping[str, Status], notes: Mappin
         for name in [name for name in before if images.get(name) != old.get(name)]:
             _drop(database, folder, name)
             del before[name]
-        here = {_path(folder, name) for name in before}
-        for path in (folder / KEPT).glob("*/*"):
-            if path not in here:  # of a process that was killed
-                path.unlink(missing_ok=True)
         for table, rows in (("images", images), ("notes", notes)):
             database.execute(f"delete from {table}")
             database.executemany(
@@ -117,7 +113,21 @@ def write(folder: Path, said: About, images: Mapping[str, Status], notes: Mappin
             )
         database.execute("delete from about")
         database.execute("insert into about values (?, ?)", said)
-        _make_room(database, folder, said.most_bytes)
+        _tidy(database, folder, said.most_bytes)
+
+
+def tidy(folder: Path, most_bytes: int) -> None:
+    """What is kept takes so much at most, and nothing lies there that a killed process left."""
+    with _connected(folder) as database:
+        _tidy(database, folder, most_bytes)
+
+
+def _tidy(database: sqlite3.Connection, folder: Path, most_bytes: int) -> None:
+    here = {_path(folder, row[0]) for row in database.execute("select name from kept")}
+    for path in (folder / KEPT).glob("*/*"):
+        if path not in here:
+            path.unlink(missing_ok=True)
+    _make_room(database, folder, most_bytes)
 
 
 def kept(folder: Path, name: str) -> bytes | None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from labelwise.data import image_reader
@@ -39,17 +39,25 @@ def load(pool: Pool, size_px: int, *, most_bytes: float, progress: Callable[[int
     if pool.pixels is not None and pool.pixels.shape[1:3] == (size_px, size_px):
         report(len(pool))
         return Pixels(np.ascontiguousarray(pool.pixels.transpose(0, 3, 1, 2)), dict(sorted(pool.unavailable.items())))
-    squares = np.zeros((len(pool), 3, size_px, size_px), np.uint8)
+    return read(pool, np.arange(len(pool)), size_px, report)
+
+
+def read(
+    pool: Pool, images: Int64[np.ndarray, " n"], size_px: int, report: Callable[[int], None] = lambda _: None
+) -> Pixels:
+    """The squares of some images of a pool; `failed` is by their numbers in the pool."""
+    squares = np.zeros((len(images), 3, size_px, size_px), np.uint8)
     failed: dict[int, str] = {}
 
-    def fill(i: int) -> None:
+    def fill(row: int) -> None:
+        image = int(images[row])
         try:
-            squares[i] = square(image_reader.pixels_of(pool, i), size_px)
+            squares[row] = square(image_reader.pixels_of(pool, image), size_px)
         except LabelwiseError as error:
-            failed[i] = of_image(error)
+            failed[image] = of_image(error)
 
     with ThreadPoolExecutor(image_reader.THREADS) as threads:
-        for _ in threads.map(fill, range(len(pool))):
+        for _ in threads.map(fill, range(len(images))):
             report(1)
     return Pixels(squares, dict(sorted(failed.items())))
 

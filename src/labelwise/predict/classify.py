@@ -50,6 +50,7 @@ def classify(
     round_number: int = 0,
     batch_size: int = 512,
     shard_images: int = 8192,
+    span: tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Summary:
@@ -68,6 +69,7 @@ def classify(
         round_number: see `seed`.
         batch_size: images through the model at once.
         shard_images: images per shard.
+        span: first image and stop: only these go to `writer`; the first must be that of a shard.
         names: names of the images, for messages.
         progress: is told how many images were done since it was told last.
 
@@ -81,8 +83,10 @@ def classify(
             'Set predict.views = ["dropout", "dropout"]'
         )
     began, passes, report = perf_counter(), 1 + len(found) + len(members), progress or (lambda _: None)
-    for first in range(0, len(size_px), shard_images):
-        size = size_px[first : first + shard_images]
+    begin, stop = span or (0, len(size_px))
+    wanted = wanted[(wanted >= begin) & (wanted < stop)]
+    for first in range(begin, stop, shard_images):
+        size = size_px[first : min(first + shard_images, stop)]
         low, high = np.searchsorted(wanted, (first, first + shard_images))
         here = wanted[low:high]
         said = [distributions(model, squares, here, batch_size, keep=keep, report=report)]

@@ -114,7 +114,13 @@ class Context:
         looker = looker if rule.objects is None else Objects(rule, self.device)
         folder = own if rule.folder is None else Path(rule.folder)
         pool = self.pool if which == "pool" or self.test is None else self.test
-        return Extraction(looker, folder, rule.pca, self.bar, own).features(which, pool, self.pool, renew=renew)
+        given: dict[str, Any] = {}
+        if self.run.predict.engine == "ray":
+            from labelwise.stages import ray_features  # with torch; what it needs of this room is beside us
+
+            given["look"] = ray_features.look
+        found = Extraction(looker, folder, rule.pca, self.bar, own, **given)
+        return found.features(which, pool, self.pool, renew=renew)
 
     def objects(self, which: str) -> FrozenObjects:
         """The objects that a frozen detector proposes in the "pool" or the "test" split, computed if need be."""

@@ -1,4 +1,6 @@
-"""Where the data of a project are read from: a folder, or the mirror of an object store."""
+"""Where the data of a project are read from: a folder, or the mirror of an object store; absolute, since processes of
+Ray begin elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,15 @@ def root_of(run: Run, folder: Path, bar: Bar = silent) -> Path:
     if not data.remote:
         return known_root(run, folder)
     most_bytes = int(data.store_gb * 1e9)
-    return mirror.make(cache_of(folder), data.place(), data.images, most_bytes=most_bytes, bar=bar)
+    return mirror.make(cache_of(folder).absolute(), data.place(), data.images, most_bytes=most_bytes, bar=bar)
 
 
 def known_root(run: Run, folder: Path) -> Path:
     """`root_of`, as it was made last: no store is asked."""
     data = run.data
     if data.remote:
-        return mirror.stands_for(cache_of(folder), data.place(), data.images)
-    return folder / "data" if data.generated else data.folder()
+        return mirror.stands_for(cache_of(folder).absolute(), data.place(), data.images)
+    return folder.absolute() / "data" if data.generated else data.folder()
 
 
 @contextmanager

@@ -5,8 +5,8 @@ images' part on names and content of all images. What other lists of images have
 from them, so that a pool that grew computes what is new. Several processes may share the folder: one computes, the
 others wait.
 
-A `Looker` is what looks: at whole images (`whole_images`) or at proposed objects (`objects`). Features are then
-centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
+A `Looker` is what looks (`lookers`): at whole images (`whole_images`) or at proposed objects (`objects`). Features are
+then centred by the pool's mean, reduced to `features.pca` principal components of the pool, and brought to unit length:
 `FrozenFeatures`. A pool that grew has another mean and other components, which a model that was trained before does not
 know: a project goes on with those of its last training until the next one. Where a pool is a part of a data set drawn
 by the run's seed (`Pool.whole`), all this is of the whole, so that runs of every seed share it.
@@ -16,21 +16,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
-from jaxtyping import Float32, Int64, UInt8, UInt64
+from jaxtyping import Float32, Int64, UInt64
 
 from labelwise import files
-from labelwise.data import image_reader, image_store
-from labelwise.errors import of_image
+from labelwise.data import image_store
 from labelwise.files.feature_files import BLOCK_ROWS, FeatureFolder, mapped
-from labelwise.types import LabelwiseError, Pool
+from labelwise.project.lookers import Look, Looker, look
+from labelwise.types import Pool
 from labelwise.types.disk import readable_errors, remove_leftovers, replacing
 
 if TYPE_CHECKING:
@@ -80,44 +79,13 @@ class FrozenFeatures:
         return found
 
 
-class Looker(Protocol):
-    """A network that is never trained, and how it looks at one image.
-
-    `name`: of the folder of what it saw, told by network, weights and input. `what`: it sees, for a message. `leading`:
-    so many columns of a row come before its feature. `shard`: so many images are computed before they are kept.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def what(self) -> str: ...
-
-    @property
-    def leading(self) -> int: ...
-
-    @property
-    def shard(self) -> int: ...
-
-    def begin(self) -> tuple[int, int]:
-        """Builds the network; how many rows an image has, and columns a row."""
-        ...
-
-    def read(self, shown: UInt8[np.ndarray, "h w 3"], key: int) -> np.ndarray:
-        """What the network is given of an image; `key` identifies the image."""
-        ...
-
-    def run(self, given: list[np.ndarray], advance: Callable[[int], None]) -> Float32[np.ndarray, "n rows columns"]:
-        """What the network says of some images."""
-        ...
-
-
 @dataclass(frozen=True)
 class Extraction:
     """How features are computed: by whom, in which folder they are kept, with which bar.
 
     `pca`: how many principal components of the pool are left; None: all columns. `own`: the folder in which a project
-    notes the images whose mean and components its last training had; None: those of the pool are taken.
+    notes the images whose mean and components its last training had; None: those of the pool are taken. `look`: where
+    the looker looks.
     """
 
     looker: Looker
@@ -125,6 +93,7 @@ class Extraction:
     pca: int | None
     bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
     own: Path | None = None
+    look: Look = look
 
     def features(self, which: str, pool: Pool, of_pool: Pool, *, renew: bool = False) -> FrozenFeatures:
         """The features of the images of a pool, computed if they are not kept yet; centred by those of `of_pool`.
@@ -205,7 +174,7 @@ class Extraction:
         missing = np.flatnonzero(~there)
         if len(missing) or shape is None:
             shape = self._run(which, pool, keys, missing, folder, failed)
-        folder.finish(keys, sources(), shape, failed)
+        folder.finish(keys, sources(), shape, dict(sorted(failed.items())))
 
     def _run(
         self,
@@ -216,32 +185,16 @@ class Extraction:
         folder: FeatureFolder,
         failed: dict[int, str],
     ) -> tuple[int, int]:
-        """Computes what is missing, shard by shard; while the network looks at one, the next is decoded."""
-        shape, size = self.looker.begin(), self.looker.shard
-
-        def read(image: int) -> np.ndarray | None:
-            try:
-                return self.looker.read(image_reader.pixels_of(pool, image), int(keys[image]))
-            except LabelwiseError as error:
-                failed[image] = of_image(error)
-                return None
-
+        """Computes what is missing, shard by shard."""
+        size = self.looker.shard
+        shards = [missing[start : start + size] for start in range(0, max(1, len(missing)), size)]
         title = f"{self.looker.what} of {len(missing)} images of the {which}"
-        with ThreadPoolExecutor(image_reader.THREADS) as threads, self.bar(title, len(missing)) as advance:
-            ahead = [threads.submit(read, i) for i in missing[:size].tolist()]
-            for start in range(0, len(missing), size):
-                here, shard = ahead, missing[start : start + size]
-                after = missing[start + size : start + 2 * size]
-                given = [one.result() for one in here]
-                ahead = [threads.submit(read, i) for i in after.tolist()]
-                seen = np.array([one is not None for one in given], bool)
-                found = self.looker.run([one for one in given if one is not None], advance)
-                if not np.isfinite(found).all():
-                    raise LabelwiseError(f"{self.looker.what} are not finite: the weights are broken or do not fit")
-                if seen.any():
-                    folder.keep(keys[shard[seen]], found.reshape(-1, *shape))
-                advance(int((~seen).sum()))
-        return shape
+        with self.bar(title, len(missing)) as advance:
+            for found in self.look(self.looker, pool, keys, shards, advance):
+                failed |= found.failed
+                if len(found.seen):
+                    folder.keep(keys[found.seen], found.features)
+        return found.shape
 
 
 def keys_of(pool: Pool) -> UInt64[np.ndarray, " images"]:

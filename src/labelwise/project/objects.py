@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,10 @@ class Objects:
     @cached_property
     def _shape(self) -> tuple[int, int]:
         return self.rule.objects_most, PLACE + width_of(self._networks[1], self.rule.objects_crop_px)
+
+    def on(self, device: str) -> Objects:
+        """The same on another device, not built yet."""
+        return replace(self, device=device)
 
     def begin(self) -> tuple[int, int]:
         """Builds both networks; how many objects an image has, and columns a row."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,10 @@ class WholeImages:
     @property
     def _size_px(self) -> int:
         return self.rule.size_px or self._body.size_px
+
+    def on(self, device: str) -> WholeImages:
+        """The same on another device, not built yet."""
+        return replace(self, device=device)
 
     def begin(self) -> tuple[int, int]:
         """Builds the body; 1 + views, and D."""

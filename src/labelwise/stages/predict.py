@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from labelwise import files
+from labelwise.config import Run
 from labelwise.models.frozen import FrozenDetector
 from labelwise.predict.classify import classify
 from labelwise.predict.detect import predict as predict_pool
 from labelwise.predict.discriminator import labelled_probability
 from labelwise.project.round import Round
-from labelwise.stages import classification, frozen_detector, image_features, over_ray, proposed_boxes, tracking
+from labelwise.stages import (
+    classification,
+    frozen_detector,
+    image_features,
+    over_ray,
+    proposed_boxes,
+    ray_predictions,
+    tracking,
+)
 from labelwise.stages.checkpoints import ensemble
 from labelwise.study import proposal_recall
 
@@ -33,10 +43,9 @@ def predict(now: Round) -> None:
         return
     chosen = np.where(now.covered, run.needs_labelled, now.askable)
     wanted = np.flatnonzero(pool.available & (chosen | tracking.followed(now)))
-    if run.predict.engine == "ray" and (run.classifies or run.reads_objects or now.proposed):
-        now.context.tell(
-            f"round {now.number}: the engine ray is for detectors that are trained; this one predicts here"
-        )
+    if run.predict.engine == "ray":
+        for line in _stays_here(run):
+            now.context.tell(f"round {now.number}: {line}")
     if run.classifies:
         _classify(now, wanted)
     elif now.proposed:
@@ -59,30 +68,46 @@ def predict(now: Round) -> None:
         files.write_table(now.folder.predicted, {"image": wanted[[pool.names[i] not in skipped for i in wanted]]})
 
 
+def _stays_here(run: Run) -> Iterator[str]:
+    """Which models look at the pool in this process although it is predicted over Ray, and why."""
+    if run.reads_features or run.reads_objects:
+        yield f"{run.model.name} predicts here, in seconds: its features are computed over Ray, once"
+    if run.labels.teacher is not None:
+        yield "the teacher predicts here: it names the surest images in the middle of the training"
+    if "history" in run.inputs:
+        yield "predictions of every epoch are recorded here, where the model is trained"
+
+
 def _classify(now: Round, wanted: np.ndarray) -> None:
-    run, pool, failed = now.run, now.pool, now.context.unreadable("pool")
+    run, pool = now.run, now.pool
     model, *members = ensemble(now.before)
-    wanted = np.setdiff1d(wanted, list(failed))
-    with (
-        files.DetectionWriter(now.folder.predictions(), len(pool), run.predict.shard_images) as writer,
-        now.context.bar(now.title("predict"), len(wanted)) as advance,
-    ):
-        summary = classify(
-            model,
-            classification.inputs(now.context, "pool"),
-            wanted,
-            writer,
-            size_px=np.stack([pool.width_px, pool.height_px], axis=1),
-            views=[(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else [],
-            members=members if run.needs_views else (),
-            keep=run.outputs,
-            seed=run.seed,
-            round_number=now.number,
-            batch_size=run.predict.batch_size,
-            shard_images=run.predict.shard_images,
-            names=pool.names,
-            progress=advance,
-        )
+    further = members if run.needs_views else []
+    settings: dict[str, Any] = {
+        "views": [(choice.name, choice.settings) for choice in run.predict.views] if run.needs_views else [],
+        "keep": sorted(run.outputs),
+        "seed": run.seed,
+        "round_number": now.number,
+        "batch_size": run.predict.batch_size,
+    }
+    shard_images, folder = run.predict.shard_images, now.folder.predictions()
+    if run.predict.engine == "ray" and not run.reads_features:
+        with now.context.bar(now.title("predict"), len(wanted)) as advance:
+            models, seen = ray_predictions.copies([model, *further]), over_ray.to_read(pool)
+            one = ray_predictions.ClassifierPass(models, seen, run.data.image_size_px, wanted, settings)
+            summary = ray_predictions.predict(one, folder, shard_images=shard_images, progress=advance)
+        failed = dict(summary.skipped)
+    else:
+        failed = dict(now.context.unreadable("pool"))
+        wanted = np.setdiff1d(wanted, list(failed))
+        with (
+            files.DetectionWriter(folder, len(pool), shard_images) as writer,
+            now.context.bar(now.title("predict"), len(wanted)) as advance,
+        ):
+            summary = classify(
+                model, classification.inputs(now.context, "pool"), wanted, writer,
+                size_px=np.stack([pool.width_px, pool.height_px], axis=1), members=further, shard_images=shard_images,
+                names=pool.names, progress=advance, **settings,
+            )  # fmt: skip
     now.info["skipped"] = [(pool.names[i], message) for i, message in failed.items()]
     now.info["images_per_s"] = summary.images_per_s
 
@@ -111,16 +136,9 @@ def _detect(now: Round, wanted: np.ndarray) -> None:
         further = members if run.needs_views else []
         with now.context.bar(title, len(wanted)) as advance:
             if run.predict.engine == "ray":
-                summary = over_ray.predict(
-                    model,
-                    further,
-                    images,
-                    wanted,
-                    folder,
-                    settings=settings,
-                    progress=advance,
-                    shard_images=shard_images,
-                )
+                models = ray_predictions.copies([model, *further])
+                one = ray_predictions.DetectorPass(models, over_ray.to_read(pool), images.size_px, wanted, settings)
+                summary = ray_predictions.predict(one, folder, shard_images=shard_images, progress=advance)
             else:
                 with files.DetectionWriter(folder, len(pool), shard_images) as writer:
                     summary = predict_pool(

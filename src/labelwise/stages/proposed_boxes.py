@@ -8,8 +8,10 @@ a label that nobody gave. One who knows no classes says the same of each.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +19,15 @@ from torch import Tensor
 
 from labelwise import files
 from labelwise.config.sections import Predict
+from labelwise.data.image_reader import Images
 from labelwise.errors import LabelwiseError
-from labelwise.predict.detect import predict
+from labelwise.predict.detect import Sink, Summary, predict
 from labelwise.predict.passes import Model
 from labelwise.project import opening
 from labelwise.project.round import Round
-from labelwise.stages import first_images, frozen_detector
+from labelwise.stages import first_images, frozen_detector, over_ray, ray_predictions
 from labelwise.stages.checkpoints import load_model
+from labelwise.types import Pool
 
 
 def of_first_images(now: Round) -> None:
@@ -43,30 +47,69 @@ def of_pool(now: Round, wanted: np.ndarray) -> None:
 def _write(now: Round, wanted: np.ndarray, scale: float = 1.0) -> None:
     """At a magnification, where regions ask for it."""
     run, pool, device = now.run, now.pool, now.context.device
-    rule, size_px = run.predict, round(scale * run.predict.proposals_px)
-    model = named(rule.proposals or "", pool.classes, size_px, rule.proposals_most, device)
-    with (
-        files.DetectionWriter(now.folder.predictions(scale), len(pool), rule.shard_images) as writer,
-        now.context.bar(now.title("propose"), len(wanted)) as advance,
-    ):
-        summary = predict(
-            model,
-            now.context.images("pool", max(scale, size_px / run.data.image_size_px)),
-            wanted,
-            writer,
-            n_images=len(pool),
-            views=[(choice.name, choice.settings) for choice in rule.views] if run.needs_views else [],
-            seed=run.seed,
-            round_number=now.number,
-            batch_size=rule.batch_size,
-            device=device,
-            min_score=0.0,
-            shard_images=rule.shard_images,
-            names=pool.names,
-            progress=advance,
-        )
+    rule, folder = run.predict, now.folder.predictions(scale)
+    asked = Asked(rule.proposals or "", pool.classes, round(scale * rule.proposals_px), rule.proposals_most)
+    images = now.context.images("pool", max(scale, asked.size_px / run.data.image_size_px))
+    settings: dict[str, Any] = {
+        "views": [(choice.name, choice.settings) for choice in rule.views] if run.needs_views else [],
+        "seed": run.seed,
+        "round_number": now.number,
+        "batch_size": rule.batch_size,
+        "min_score": 0.0,
+    }
+    with now.context.bar(now.title("propose"), len(wanted)) as advance:
+        if rule.engine == "ray":
+            one = ProposalPass(asked, over_ray.to_read(pool), images.size_px, wanted, settings)
+            summary = ray_predictions.predict(one, folder, shard_images=rule.shard_images, progress=advance)
+        else:
+            model = named(asked.name, asked.classes, asked.size_px, asked.most, device)
+            with files.DetectionWriter(folder, len(pool), rule.shard_images) as writer:
+                summary = predict(
+                    model, images, wanted, writer, n_images=len(pool), device=device, shard_images=rule.shard_images,
+                    names=pool.names, progress=advance, **settings,
+                )  # fmt: skip
     now.info["skipped"] = [(pool.names[i], message) for i, message in summary.skipped]
     now.info["images_per_s"], now.info["without_area"] = summary.images_per_s, summary.without_area
+
+
+class Asked(NamedTuple):
+    """Who is asked for boxes; see `named`."""
+
+    name: str
+    classes: tuple[str, ...]
+    size_px: int
+    most: int
+
+
+@dataclass(frozen=True)
+class ProposalPass:
+    """Who proposes, over Ray: built on every actor, since functions and files cannot be sent. `settings` are those of
+    `predict.detect.predict`.
+    """
+
+    asked: Asked
+    pool: Pool
+    size_px: int
+    wanted: np.ndarray
+    settings: Mapping[str, Any]
+
+    def key(self) -> Iterator[bytes]:
+        """Of name and settings; a function or file that changed under the same name is not noticed."""
+        yield self.wanted.tobytes()
+        yield ray_predictions.plain([self.asked, self.size_px, self.settings])
+
+    def begin(self, device: torch.device, shard_images: int, /) -> ray_predictions.Predict:
+        """Predicts with a model that is built here."""
+        model, n = named(*self.asked, device=str(device)), len(self.pool)
+        images = Images(self.pool, self.size_px, cache_bytes=0)
+
+        def of_span(sink: Sink, span: tuple[int, int]) -> Summary:
+            return predict(
+                model, images, self.wanted, sink, n_images=n, span=span, device=device, shard_images=shard_images,
+                names=self.pool.names, **self.settings,
+            )  # fmt: skip
+
+        return of_span
 
 
 def named(name: str, classes: Sequence[str], size_px: int, most: int, device: str = "cpu") -> Model:

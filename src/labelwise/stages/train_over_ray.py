@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import copy
 import os
-import platform
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from pickle import PicklingError
 from queue import Empty, Queue
 from typing import Any, Literal
@@ -32,7 +30,7 @@ from torch import Tensor, nn
 
 from labelwise.config.sections import Train
 from labelwise.data.image_reader import Images
-from labelwise.stages.over_ray import connect
+from labelwise.stages.over_ray import Place, connect, place_of
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import AfterEpoch, Checkpoint, Data, fit_among, require_images
 from labelwise.train.images import ImageSet
@@ -48,7 +46,7 @@ Found = tuple[Mapping[str, np.ndarray], Mapping[str, str]] | None
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is given. `folder`: the images, if they are files. `keeps`, `calls`: whether checkpoints are
+    """What every worker is given. `place`: of the images, if they are files. `keeps`, `calls`: whether checkpoints are
     kept, whether somebody is called after an epoch.
     """
 
@@ -58,7 +56,7 @@ class Job:
     seed: int
     round_number: int
     threads: int
-    folder: Path | None
+    place: Place | None
     keeps: bool
     calls: bool
 
@@ -109,11 +107,8 @@ class Worker:
 
     def train(self, job: Job, found: Found, rank: int, address: tuple[str, int]) -> Any:
         """Trains; what `fit` returns and, of the first worker, the weights."""
-        if job.folder is not None and not job.folder.exists():
-            raise LabelwiseError(
-                f"{job.folder} is not on {platform.node()}: with the engine ray every machine must see the images "
-                "under the same path; put them on storage that they share"
-            )
+        if job.place is not None:
+            job.place.open()
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(job.rule.devices), "LOCAL_RANK": "0"}
         os.environ |= {"MASTER_ADDR": address[0], "MASTER_PORT": str(address[1])}
         torch.set_num_threads(job.threads)
@@ -279,7 +274,7 @@ def fit(
         own = copy.deepcopy(model).cpu()
     job = Job(
         own, data.alone("cpu") if isinstance(data, ImageSet) else data, rule.model_copy(update={"accelerator": where}),
-        seed, round_number, threads, _folder(data), checkpoint is not None, after_epoch is not None,
+        seed, round_number, threads, _place(data), checkpoint is not None, after_epoch is not None,
     )  # fmt: skip
     bundle = {"CPU": 1, "GPU": 1} if on_gpu else {"CPU": threads}
     return _Driver(ray, model, job, bundle, checkpoint, progress, after_epoch).run()
@@ -323,12 +318,12 @@ def _machines(ray: Any) -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _folder(data: TrainingSet | ImageSet) -> Path | None:
+def _place(data: TrainingSet | ImageSet) -> Place | None:
     """Where the images are, if they are files."""
     if not isinstance(data, TrainingSet) or not isinstance(data.images, Images):
         return None
     pool = data.images.pool
-    return pool.root if pool.pixels is None and pool.root.exists() else None
+    return place_of(pool) if pool.root.exists() else None
 
 
 def _on_gpu(ray: Any, rule: Train) -> bool:
