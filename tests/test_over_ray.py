@@ -107,5 +107,7 @@ def test_the_runs_of_a_comparison_are_tasks_of_ray(tmp_path: Path) -> None:
     picks = [sorted((tmp_path / engine).rglob("picks.*")) for engine in ("here", "ray")]
     assert len(picks[0]) == len(picks[1]) > 2
     assert [path.read_bytes() for path in picks[0]] == [path.read_bytes() for path in picks[1]]
+    nested = compare("--folder", str(tmp_path / "nested"), "--engine", "ray", "--set", "predict.engine=ray")
+    assert nested.returncode and "asks Ray for more within: set predict.engine=here" in " ".join(nested.stderr.split())
     broken = compare("--folder", str(tmp_path / "broken"), "--engine", "ray", "--set", "model.weights=nowhere.pth")
     assert broken.returncode != 0 and "nowhere" in broken.stdout + broken.stderr

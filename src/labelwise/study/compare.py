@@ -191,6 +191,14 @@ class Comparison:
         later += [Task("all data", "", seed) for seed in self.seeds if self.all_data]
         later += [Task("bound", name, seed) for seed in self.seeds for name in self._bounds]
         if engine == "ray":
+            for method in self.methods:
+                own = self.config(method, self.seeds[0])
+                if "ray" in (own.predict.engine, own.train.engine):
+                    raise LabelwiseError(
+                        f"compare: with --engine ray every run is a task that holds its cores, and {label(method)!r} "
+                        "asks Ray for more within: set predict.engine=here and train.engine=here, or do without "
+                        "--engine ray"
+                    )
             ray_tasks.run(self.as_json(), (first, later), self.rounds_done, progress)
             return
         workers.run(self.as_json(), (first, later), jobs, progress, os.environ.get("OMP_NUM_THREADS", "1"))
