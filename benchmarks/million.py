@@ -78,7 +78,7 @@ def pool_of(n_images: int) -> Any:
     """A table of images with one object each, where the surest detection is."""
     from labelwise.types import Boxes, Pool
 
-    first = [boxes_of(k, min(SHARD, n_images - k))[::BOXES] for k in range(0, n_images, SHARD)]
+    first = [boxes_of(k, min(SHARD, n_images - k))[::BOXES].copy() for k in range(0, n_images, SHARD)]
     width, height = (np.full(n_images, side, np.int64) for side in SIZE_PX)
     truth = Boxes(np.arange(n_images + 1), np.concatenate(first), np.arange(n_images) % CLASSES)
     names = tuple(f"camera{k // 10_000:03}/{k:09}.jpg" for k in range(n_images))

@@ -99,7 +99,7 @@ def test_the_stage_counts_on_what_was_looked_over(
     rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "counts"})
     pool = SimpleNamespace(classes=("a", "b"), available=np.append(np.ones(len(covered) - 1, bool), False))
     context = SimpleNamespace(pool=pool, run=SimpleNamespace(labels=rule, predict=SimpleNamespace(proposals=None)))
-    monkeypatch.setattr(Round, "detections", lambda now: found)
+    monkeypatch.setattr(Round, "shards", lambda now, columns, images: [(0, found)])
     monkeypatch.setattr(Round, "known", known)
     monkeypatch.setattr(Round, "covered", covered)
     now = Round(context, number)

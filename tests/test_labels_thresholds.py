@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from labelwise.ledger.reviews import DOUBT
 from labelwise.project.round import Round
 from labelwise.stages import thresholds
 from labelwise.targets.class_thresholds import class_thresholds, compare_with_answers
-from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Query, Rects
+from labelwise.types import Boxes, Detections, Labels, LabelwiseError, Pool, Query, Rects
 
 
 def slow_threshold(confidence: list[float], right: list[bool], precision: float) -> float:
@@ -117,7 +118,8 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
     marks = Rects(np.array([0, 1]), boxes[1:])
     known = Labels(Boxes(np.array([0, 1]), boxes[:1], np.array([0])), Rects.empty(1), marks, np.array([True]))
 
-    def predicted(now: Round) -> Detections:
+    def predicted(now: Round, images: np.ndarray) -> Detections:
+        assert images.tolist() == [True]
         scores = np.array([0.5, 0.25], np.float32) * np.float32(now.number)
         return Detections(np.array([0, 2]), boxes, np.ones((2, 1), np.float32), scores, np.zeros((2, 0), np.float32))
 
@@ -128,7 +130,7 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
     again = {"a review": (5, {DOUBT: 0.5}), "asked again": (6, {AGAIN: 1}), "a known question": (-1, {})}
     asked[2] += [Query(2, rank, "a", "box", tuple(boxes[0].tolist()), 0, 0.0, why) for rank, why in again.values()]
     rule = LabelRule.model_validate({"policy": "dual", "class_thresholds": "answers"})
-    pool = SimpleNamespace(classes=("cell",), number_of={"a": 0})
+    pool = Pool(Path("data"), ("cell",), ("a",), np.array([20]), np.array([9]))
     ledger = SimpleNamespace(queries=lambda number: asked.get(number, []))
     context = SimpleNamespace(
         pool=pool,
@@ -136,7 +138,7 @@ def test_the_stage_takes_the_confidence_from_the_round_that_asked(monkeypatch: p
         project=SimpleNamespace(ledger=ledger),
         known=lambda: known,
     )
-    monkeypatch.setattr(Round, "detections", predicted)
+    monkeypatch.setattr(Round, "detections_in", predicted)
     seen: list[tuple[list[float], list[bool]]] = []
     real = thresholds.class_thresholds
 

@@ -185,7 +185,8 @@ def test_an_object_with_two_detections_is_drawn_once(monkeypatch: pytest.MonkeyP
     now: Any = SimpleNamespace(
         number=1, known=known, covered=np.array([True, False]), askable=np.ones(2, bool), proposed=False, context=None,
         run=SimpleNamespace(reads_objects=False), pool=SimpleNamespace(available=np.ones(2, bool)),
-        detections=lambda: found, kept={},
+        detections_in=lambda images: found.take(images[found.image]), kept={},
+        shards=lambda columns, images: [(0, found)],
     )  # fmt: skip
     monkeypatch.setattr(answered, "Round", lambda context, number: now)
     said = answered.learn(now)
@@ -204,7 +205,7 @@ def test_questions_about_labels_are_no_answers(monkeypatch: pytest.MonkeyPatch) 
         pool=SizedPool(np.array([40]), np.array([40])),
     )  # fmt: skip
     now.pool.number_of = {"a": 0}
-    monkeypatch.setattr(answered, "Round", lambda context, number: SimpleNamespace(detections=lambda: None))
+    monkeypatch.setattr(answered, "Round", lambda context, number: SimpleNamespace(detections_in=lambda images: None))
     monkeypatch.setattr(answered, "compare_with_answers", lambda image, boxes, *other: (boxes[:, 0], image, image == 0))
     assert answered._asked(now, 1)[1][0].tolist() == [3.0]
 

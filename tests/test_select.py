@@ -152,6 +152,22 @@ def test_a_stable_selector_picks_the_same_first_rows_for_every_budget(method):
             assert call(method, make_menu(60, budget)).tolist() == many[:budget].tolist()
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if getattr(m, "IN_PARTS", False)], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_picks_of_all_are_those_of_the_picks_of_parts(method, seed):
+    rng, menu = np.random.default_rng(seed), make_menu(90, 12)
+    menu["scale"] = rng.integers(0, 3, 90)
+    menu["scores"] = np.where(rng.random(90) < 0.5, menu["scores"].round(1), menu["scores"])  # with ties
+    of_rows = [name for name in inputs(method) if INPUTS["select"][name].axis == "candidates"]
+
+    def pick(rows: np.ndarray) -> np.ndarray:
+        return rows[call(method, menu | {name: menu[name][rows] for name in of_rows})]
+
+    parts = [pick(part) for part in np.array_split(np.arange(90), [3, 40, 41])]
+    assert [len(part) for part in parts] == [3, 12, 1, 12]
+    assert pick(np.sort(np.concatenate(parts))).tolist() == pick(np.arange(90)).tolist()
+
+
 def test_scores_that_only_the_order_of_a_sum_tells_apart_are_equal():
     one = np.array([0.1, 0.2, 0.3, 0.4, 0.7])
     sums = np.array([sum(one), sum(one[::-1]), one[[0, 2, 4, 1, 3]].sum(), one[[4, 0, 1, 2, 3]].sum()])

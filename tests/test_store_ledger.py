@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from labelwise.ledger import schema
+from labelwise.ledger import pool_images, schema
 from labelwise.ledger.ledger import Ledger
 from labelwise.types import Answer, Cost, LabelwiseError, Pool, Query
 
@@ -132,6 +132,27 @@ def test_add_images_is_idempotent_and_takes_new_images(ledger: Ledger) -> None:
     assert len(ledger.labels(pool(("0.jpg", *NAMES))).answered) == 4
     with pytest.raises(LabelwiseError, match=r"hold different images, 0\.jpg among 1"):
         ledger.labels(pool())
+
+
+@pytest.mark.parametrize("names", [(*NAMES, "e", "d", "f"), ("e", *NAMES[::-1], "d", "f"), ("e", "d"), NAMES[1:]])
+def test_an_image_keeps_its_number_wherever_it_stands(
+    ledger: Ledger, path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_images, "AT_ONCE", 2)
+    width = np.arange(1, len(names) + 1)
+    ledger.add_images(replace(pool(names), width_px=width))
+    new = [name for name in names if name not in NAMES]
+    stored = rows(path, "select name, number, width_px from images order by number")
+    of_name = dict(zip(names, width.tolist(), strict=True))
+    expected = [*((name, 64) for name in NAMES), *((name, of_name[name]) for name in new)]
+    assert stored == [(name, k, width) for k, (name, width) in enumerate(expected)]
+    every = tuple(name for name, _, _ in stored)
+    for rank, order in enumerate((every, every[::-1])):
+        (query,) = asked(ledger, Query(1, rank, order[0], "image"))
+        ledger.record(query, Answer(query.id, "all"), Cost(), "oracle")
+        assert ledger.labels(pool(order)).answered.nonzero()[0].tolist() == ([0] if not rank else [0, len(order) - 1])
+        ledger.add_images(pool(order))
+    assert len(rows(path, "select * from images")) == len(every)
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,43 @@ def test_a_table_that_is_written_and_read_in_parts_is_the_table(
         assert {k: v.tolist() for k, v in part.items()} == {k: table[k][min(a, b) : max(a, b)].tolist() for k in "at"}
     for k in rng.permutation(n).tolist():
         assert found.row(k) == {name: column[k] for name, column in table.items()}
-    order = rng.permutation(n)
-    parts = list(found.in_order(["b", "c"], order))
-    for name in ("b", "c"):
-        joined = np.concatenate([part[name] for _, part in parts])
+    parts = list(found.parts(["c", "t"]))
+    assert [start for start, _ in parts] == np.cumsum([0, *(len(part["t"]) for _, part in parts)])[:-1].tolist()
+    assert max((len(part["t"]) for _, part in parts), default=0) <= group
+    for rows in (rng.permutation(n), rng.permutation(n)[: n // 5], np.repeat(np.arange(n)[-1:], 2), np.arange(0)):
+        fresh = files.TableFile(path)  # of which nothing is kept yet
+        for name, column in zip("tcb", fresh.take(rows, "t", "c", "b"), strict=True):
+            assert column.dtype == table[name].dtype and column.tolist() == table[name][rows].tolist()
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 300])
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+@pytest.mark.parametrize(("share", "value"), [(0, 0), (0.3, np.inf), (0.9, 0), (1, 0.5), (0.2, np.nan)])
+def test_a_falling_order_in_parts_is_a_stable_sort(
+    n: int, rows: int, share: float, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_files, "ROWS", rows)
+    rng, path = np.random.default_rng(n), tmp_path / "t.parquet"
+    score = np.where(rng.random(n) < share, value, rng.normal(size=n)) * rng.choice([-1, 1], n)  # 0.0 is -0.0
+    table = {"number": np.arange(n), "score": score, "corner": rng.random(n).astype(np.float32)}
+    files.write_table(path, table)
+    first = rng.permutation(n)[: n // 9]
+    rest = np.delete(np.arange(n), first)
+    order = np.concatenate([first, rest[np.argsort(-score[rest], kind="stable")]])
+    parts = list(files.falling(files.TableFile(path), "score", ["corner", "number"], first))
+    assert list(parts[0]) == ["corner", "number"]
+    for name in ("number", "corner"):
+        joined = np.concatenate([part[name] for part in parts])
         assert joined.dtype == table[name].dtype and np.array_equal(joined, table[name][order])
-    assert [part.start for part, _ in parts] == list(range(0, max(n, 1), group))
+    if n == 300 and rows == 1:
+        assert max(len(part["number"]) for part in parts) < n / 4, "else this shows nothing"
     assert [one.name for one in tmp_path.iterdir()] == ["t.parquet"], "nothing else is left"
+
+
+def test_a_random_order_does_not_hang_on_the_type_of_its_numbers() -> None:
+    for n in (0, 1, 100, 70_000):
+        short = np.random.default_rng([n, 5]).permutation(np.arange(n, dtype=np.int32))
+        assert short.dtype == np.int32 and np.array_equal(short, np.random.default_rng([n, 5]).permutation(n))
 
 
 def test_a_table_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -177,6 +207,18 @@ def test_detections_at_every_scale_are_numbered_through_the_pool(monkeypatch: py
     first, second = (sum(map(len, at[scale])) for scale in scales)
     assert len(at[2.0][0]) > len(at[1.0][0]), "what is numbered by scale 1 would meet itself in the next shard"
     assert sorted(found.tolist()) == [*range(first), *range(1 << 40, (1 << 40) + second)]
+
+
+def test_detections_of_some_images_are_those_of_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    found = detections(rng, 23)
+    now = Round(SimpleNamespace(pool=range(25)), 1, live=tmp_path)  # type: ignore[arg-type]  # two came since
+    files.write_detections(now.folder.predictions(), found, 5)
+    for images in (rng.random(25) < 0.2, np.zeros(25, bool), np.arange(25) > 22, np.ones(25, bool)):
+        some, every = now.detections_in(images), now.detections()
+        every = every.take(images[every.image])
+        for name in ("offsets", "boxes", "probs", "scores", "features"):
+            assert np.array_equal(getattr(some, name), getattr(every, name))
 
 
 def test_what_was_said_of_images_is_read_part_after_part(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def in_known_order(pool: Pool, names: Sequence[str], size_px: Int64[np.ndarray, 
     """
     if pool.names[: len(names)] == tuple(names):
         return pool
-    row_of = pool.number_of
+    row_of = {name: k for k, name in enumerate(pool.names)}
     known = set(names)
     order = [*names, *(name for name in pool.names if name not in known)]
     rows = np.array([row_of.get(name, -1) for name in order], np.int64)

@@ -3,6 +3,7 @@
 Whatever is written appears in one step or not at all; whatever is read comes back exactly as it went in.
 """
 
+from labelwise.files.falling_order import falling as falling
 from labelwise.files.formats import read_json as read_json
 from labelwise.files.formats import read_record as read_record
 from labelwise.files.formats import read_table as read_table

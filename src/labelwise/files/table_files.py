@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +66,17 @@ def writing(path: Path) -> Iterator[TableWriter]:
 
 
 class TableFile(Mapping[str, np.ndarray]):
-    """The columns of a Parquet file; each is read when it is first asked for, and kept. Text is Python strings."""
+    """The columns of a Parquet file; each is read when it is first asked for, and kept. Text is Python strings.
+
+    `path`: the file. `types`: what the values of every column are.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         with self._file() as file:
             about = file.metadata
-            self._names = tuple(file.schema_arrow.names)
+            types: dict[str, Any] = {field.name: field.type.to_pandas_dtype() for field in file.schema_arrow}
+        self.types: Mapping[str, np.dtype[Any]] = {name: np.dtype(one) for name, one in types.items()}
         sizes = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._kept: dict[str, np.ndarray] = {}
@@ -91,18 +94,39 @@ class TableFile(Mapping[str, np.ndarray]):
         return self._kept[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.types)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.types)
 
     def column(self, name: str) -> np.ndarray:
         """A column, which is not kept."""
-        if name not in self._names:
-            raise KeyError(name)
+        found = np.empty(self.n_rows, self.types[name])
+        for start, part in self.parts([name]):
+            found[start : start + len(part[name])] = part[name]
+        return found
+
+    def parts(self, names: Sequence[str]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Some columns as they were written, part after part, each with the number of its first row."""
         with self._file() as file:
-            table = file.read(columns=[name])
-        found: np.ndarray = table[name].to_numpy()
+            for k, start in enumerate(self._starts[:-1].tolist()):
+                table = file.read_row_group(k, columns=list(names))
+                yield start, {name: table[name].to_numpy() for name in names}
+
+    def take(self, rows: np.ndarray, *names: str) -> tuple[np.ndarray, ...]:
+        """Some columns at some rows, in their order. A large table is read part after part, as far as it is needed."""
+        if self.n_rows <= ROWS:
+            return tuple(self[name][rows] for name in names)
+        if 4 * len(rows) > self.n_rows:
+            return tuple(self.column(name)[rows] for name in names)
+        found = tuple(np.empty(len(rows), self.types[name]) for name in names)
+        order = np.argsort(rows, kind="stable")
+        cuts = np.searchsorted(rows, self._starts, sorter=order)
+        with self._file() as file:
+            for k in np.flatnonzero(np.diff(cuts)).tolist():
+                here, part = order[cuts[k] : cuts[k + 1]], file.read_row_group(k, columns=list(names))
+                for column, name in zip(found, names, strict=True):
+                    column[here] = part[name].to_numpy()[rows[here] - self._starts[k]]
         return found
 
     def part(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -126,32 +150,12 @@ class TableFile(Mapping[str, np.ndarray]):
             self._block = start, block
         return {name: column[number - start] for name, column in block.items()}
 
-    def in_order(self, names: Sequence[str], order: np.ndarray) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """Rows of some columns of numbers in another order, part after part, each with its place in the order.
-
-        One column is in memory at a time; the others wait in temporary files beside this one.
-        """
-        with ExitStack() as stack:
-            files = []
-            for name in names:
-                column = self._kept.pop(name, None)
-                column = (self.column(name) if column is None else column)[order]
-                file = stack.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
-                file.write(memoryview(column).cast("B") if len(column) else b"")
-                file.seek(0)
-                files.append((name, column.dtype, file))
-                del column
-            for start in range(0, max(len(order), 1), ROWS):
-                part = slice(start, min(start + ROWS, len(order)))
-                n = part.stop - part.start
-                yield part, {name: np.frombuffer(file.read(n * t.itemsize), t) for name, t, file in files}
-
     @contextmanager
     def _file(self) -> Iterator[pq.ParquetFile]:
         try:
-            with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 yield file
         except FileNotFoundError:
-            raise LabelwiseError(f"{self._path} is missing: {again(self._path)}") from None
+            raise LabelwiseError(f"{self.path} is missing: {again(self.path)}") from None
         except (pa.ArrowException, OSError) as error:
-            raise LabelwiseError(f"{self._path} is damaged or cut short: {error}; {again(self._path)}") from error
+            raise LabelwiseError(f"{self.path} is damaged or cut short: {error}; {again(self.path)}") from error

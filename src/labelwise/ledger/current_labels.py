@@ -13,10 +13,10 @@ from labelwise import units
 from labelwise.ledger import schema as t
 from labelwise.ledger.current_answers import HELD_BACK, current_rows, unanswered
 from labelwise.ledger.instant import Instant
+from labelwise.ledger.pool_images import HOW_MANY, known_first
 from labelwise.types import Boxes, Labels, LabelwiseError, Pool, Rects
 
 _newer = t.annotation_table.alias()
-_HOW_MANY = sa.select(sa.func.count()).select_from(t.images)
 
 
 def is_current_label(seen: Instant | None = None) -> sa.ColumnElement[bool]:
@@ -69,7 +69,7 @@ class LastLabels:
 
     def _index_of(self, connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
         """`_pool_index`: an image keeps its name and number, so only how many they are can have changed."""
-        many, last = connection.execute(_HOW_MANY).scalar_one(), self.index
+        many, last = connection.execute(HOW_MANY).scalar_one(), self.index
         if last is None or pool.names is not last[0] or len(last[1]) != many:
             last = self.index = (pool.names, _pool_index(connection, pool, where))
         return last[1]
@@ -130,7 +130,9 @@ def read_annotations(connection: sa.Connection, until_round: int | None) -> dict
 
 def _pool_index(connection: sa.Connection, pool: Pool, where: str) -> Int64[np.ndarray, " numbers"]:
     """Position in the pool of every image number of the ledger."""
-    position = pool.number_of
+    if known_first(connection, pool.names) == len(pool):
+        return np.arange(len(pool))
+    position = {name: k for k, name in enumerate(pool.names)}
     stored = connection.execute(sa.select(t.images.c.name).order_by(t.images.c.number)).scalars()
     index = np.fromiter((position.get(name, -1) for name in stored), np.int64)
     if len(index) != len(position) or (index < 0).any():

@@ -26,6 +26,7 @@ from labelwise.ledger.engine import one_instant, open_engine
 from labelwise.ledger.instant import Instant
 from labelwise.ledger.ledger_errors import readable_errors, readable_rows
 from labelwise.ledger.pool_changes import refuse_other_classes
+from labelwise.ledger.pool_images import add_new_images
 from labelwise.types import Answer, Cost, Labels, LabelwiseError, Pool, Query
 
 BoxTuple = tuple[float, float, float, float]
@@ -95,14 +96,7 @@ class Ledger:
                 n_added = connection.execute(sa.select(sa.func.count()).select_from(t.added_classes)).scalar_one()
                 same = list(pool.classes) == before[: len(before) - n_added]  # opened before a class was added
                 refuse_other_classes(before, before if same else pool.classes, self.where)
-            known = set(connection.execute(sa.select(t.images.c.name)).scalars())
-            sizes = zip(pool.names, pool.width_px.tolist(), pool.height_px.tolist(), strict=True)
-            new = [(name, width, height) for name, width, height in sizes if name not in known]
-            columns = ("name", "number", "width_px", "height_px")
-            for k in range(0, len(new), 50_000):  # not all of their rows in memory at once
-                some = enumerate(new[k : k + 50_000], len(known) + k)
-                rows = [dict(zip(columns, (one[0], number, *one[1:]), strict=True)) for number, one in some]
-                connection.execute(sa.insert(t.images), rows)
+            add_new_images(connection, pool)
 
     def classes(self) -> tuple[str, ...]:
         """The class list; empty before the first `add_images`."""

@@ -149,7 +149,7 @@ def look_again(context: Context) -> None:
     if waiting:
         asked, labelled = image_files.asked_and_labelled(ledger)
         stored, plain = image_files.files(ledger, waiting), replace(pool, unavailable={})
-        number = {name: i for name, i in pool.number_of.items() if name in waiting}
+        number = {name: i for i, name in enumerate(pool.names) if name in waiting}
         if pool.pixels is not None or pool.frames is not None:  # what was not read with the others cannot be found
             number = {name: i for name, i in number.items() if i not in context.absent}
         found, now = _files(pool, number.values()), dict[str, Unavailable]()
@@ -217,7 +217,8 @@ def _present(context: Context, names: Collection[str]) -> tuple[dict[str, File],
         raise LabelwiseError(
             f"{other[0]} is no changed image; these are: {', '.join(some[:NAMED]) or 'none'} ({len(some)} in all)"
         )
-    number = {name: i for name, i in pool.number_of.items() if name in set(names)}
+    wanted = set(names)
+    number = {name: i for i, name in enumerate(pool.names) if name in wanted}
     found, plain = _files(pool, number.values()), replace(pool, unavailable={})
     files: dict[str, File] = {}
     sizes: dict[str, tuple[int, int]] = {}

@@ -112,7 +112,7 @@ class Extraction:
             with FileLock(folder.path / "lock"):
                 if not path.exists():
                     _prepare(path, raw, self.looker.leading, mean, components, failed)
-        number_of = whole.number_of
+        number_of = {name: k for k, name in enumerate(whole.names)}
         rows = np.array([number_of.get(one, -1) for one in pool.names], np.int64)
         why = {i: failed[int(rows[i])] for i in np.flatnonzero(np.isin(rows, list(failed))).tolist()}
         rows[list(why)] = -1

@@ -16,7 +16,7 @@ from labelwise.config import Run
 from labelwise.files.round_files import RoundFolder
 from labelwise.ledger.ledger import Ledger
 from labelwise.project.context import Context, askable
-from labelwise.types import Detections, ImageOutputs, Labels, Pool, Query, Targets
+from labelwise.types import Detections, ImageOutputs, Labels, Pool, Query, Targets, offsets_of
 from labelwise.units import Unit
 
 Table = Mapping[str, np.ndarray]
@@ -146,6 +146,18 @@ class Round:
     def detections(self, columns: Collection[str] = (), scale: float = 1.0) -> Detections:
         """What the model found in the pool, with the given optional columns."""
         return files.read_detections(self.folder.predictions(scale), columns).of_images(len(self.pool))
+
+    def detections_in(self, images: Bool[np.ndarray, " images"]) -> Detections:
+        """`detections` of these images; nothing is in the others. Memory: what is found there, and a shard."""
+        if not len(images):
+            return self.detections()
+        read = images.copy()
+        read[0] = True  # one shard at least: it tells how many classes there are
+        parts = [(first, found.take(images[first + found.image])) for first, found in self.shards((), images=read)]
+        offsets = offsets_of(np.concatenate([first + one.image for first, one in parts]), len(images))
+        names = "boxes", "probs", "scores", "features"
+        boxes, probs, scores, features = (np.concatenate([getattr(one, name) for _, one in parts]) for name in names)
+        return Detections(offsets, boxes, probs, scores, features)
 
     @cached_property
     def predicted(self) -> Bool[np.ndarray, " images"]:

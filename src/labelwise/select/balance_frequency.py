@@ -30,6 +30,9 @@ from labelwise.types import LabelwiseError, phrases
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
 
+IN_PARTS = True
+"""The picks among all rows are those among the picks of parts of them."""
+
 
 def select(
     scores: Float[np.ndarray, " n"],

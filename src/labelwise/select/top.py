@@ -24,6 +24,9 @@ from labelwise.select._order import best, check
 PREFIX_STABLE = True
 """The first picks are the same for every budget."""
 
+IN_PARTS = True
+"""The picks among all rows are those among the picks of parts of them."""
+
 
 def select(
     scores: Float[np.ndarray, " n"], budget: int, *, explain: bool = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 
 from labelwise import units
 from labelwise.project.round import Round
@@ -68,14 +68,15 @@ def _learn(now: Round) -> Answered:
     first = now.covered.copy()
     for images, _ in asked:
         first &= ~images
-    before_the_answer = (Round(now.context, number).detections() for number in numbers)
+    before_the_answer = (
+        Round(now.context, number).detections_in(images) for number, (images, _) in zip(numbers, asked, strict=True)
+    )
     later = [_looked(now, *one) for one in zip((images for images, _ in asked), before_the_answer, strict=True)]
     honest = now.run.reads_objects and not now.proposed and first.sum() > 1
     start = [_looked(now, *one) for one in held_out(now, first)] if honest else []
-    every = [*(start or [_looked(now, first, Round(now.context, 1).detections())]), *later]
+    every = [*(start or [_looked(now, first, Round(now.context, 1).detections_in(first))]), *later]
     n_images, n_right = sum(one.images for one in every), sum(int(one.right.sum()) for one in every)
-    found = now.detections()
-    still_open = found.scores[(~now.covered & now.askable)[found.image]]
+    still_open = _open_scores(now)
     n_open = int((~now.covered & now.askable & now.pool.available).sum())
     before = answered_confidence.matching(still_open, n_open * n_right / n_images) if n_images else Curve(1.0, 0.0)
     told = [(one.scores, one.right) for one in later] + [boxes for _, boxes in asked]
@@ -104,9 +105,15 @@ def threshold(now: Round) -> float:
 
 
 def _threshold(now: Round, miss_rate: float) -> float:
-    found = now.detections()
-    scores = found.scores[(~now.covered & now.askable)[found.image]]
+    scores = _open_scores(now)
     return answered_confidence.threshold(scores, learn(now).curve.chance(scores), miss_rate)
+
+
+def _open_scores(now: Round) -> Float32[np.ndarray, " n"]:
+    """The confidence of every detection in an image that may still be asked about."""
+    images = ~now.covered & now.askable
+    parts = [found.scores[images[first + found.image]] for first, found in now.shards((), images=images)]
+    return np.concatenate([*parts, np.zeros(0, np.float32)])
 
 
 def _asked(now: Round, number: int) -> tuple[Bool[np.ndarray, " images"], tuple[np.ndarray, np.ndarray]]:
@@ -130,7 +137,7 @@ def _asked(now: Round, number: int) -> tuple[Bool[np.ndarray, " images"], tuple[
     of_one_class = replace(
         known, annotations=replace(known.annotations, labels=np.zeros_like(known.annotations.labels))
     )
-    found = Round(now.context, number).detections()
+    found = Round(now.context, number).detections_in(np.isin(np.arange(len(pool)), image))
     asked = np.array(image), np.array(boxes, np.float32), np.zeros(len(image), np.int64)
     scores, _, right = compare_with_answers(*asked, of_one_class, found)
     return images & now.covered, (scores, right)

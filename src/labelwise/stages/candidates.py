@@ -53,9 +53,9 @@ def _done(now: Round) -> np.ndarray:
     images" (001, section 3.5). Where these are fewer than the budget, all may be asked.
     """
     done: np.ndarray = now.covered | ~now.askable
-    number_of = now.pool.number_of
     predict = now.ledger.stage_done(now.number, "predict") or {}
-    done[[number_of[name] for name, _ in predict.get("skipped", [])]] = True
+    if skipped := predict.get("skipped", []):
+        done[[now.pool.number_of[name] for name, _ in skipped]] = True
     if now.run.labels.teacher is None:
         return done
     lent = np.zeros(len(done), bool)

@@ -98,7 +98,8 @@ def _unit_of_reviews(now: Round) -> str:
 
 
 def _reviews(now: Round) -> Table:
-    run, found = now.run, now.detections()
+    run = now.run
+    found = now.detections_in(now.covered | (np.diff(now.known.annotations.offsets) > 0))  # nothing else is doubted
     merged = run.ask.merge.name != "first"
     rows = doubts.doubts(
         now.ledger, now.pool, now.known, found.of_classes(len(now.pool.classes)), one_class=run.classifies,

@@ -31,8 +31,7 @@ def makers(now: Round, chosen: Chosen) -> dict[str, Callable[[np.ndarray], Any]]
         return found
 
     def unit_of(rows: np.ndarray) -> np.ndarray:
-        found: np.ndarray = scored["unit"][rows] if "unit" in scored else np.zeros(len(rows), np.int64)
-        return found
+        return scored.take(rows, "unit")[0] if "unit" in scored else np.zeros(len(rows), np.int64)
 
     looks = np.array([any(one.covers for one in unit.VERDICTS.values()) for unit in now.units])
 
@@ -40,9 +39,9 @@ def makers(now: Round, chosen: Chosen) -> dict[str, Callable[[np.ndarray], Any]]
         """Objects of an image that its detections leave out, of a region its share of that, of a box none."""
         found: np.ndarray = answered().unseen * looks[unit_of(rows)]
         inside = np.array([unit.RECTANGLE for unit in now.units])[unit_of(rows)]
-        side_px = [scored["x2"][rows] - scored["x1"][rows], scored["y2"][rows] - scored["y1"][rows]]
-        whole = now.pool.width_px[scored["image"][rows]] * now.pool.height_px[scored["image"][rows]]
-        found *= np.where(inside, side_px[0] * side_px[1] / whole, 1.0)
+        x1, y1, x2, y2, image = scored.take(rows, "x1", "y1", "x2", "y2", "image")
+        whole = now.pool.width_px[image] * now.pool.height_px[image]
+        found *= np.where(inside, (x2 - x1) * (y2 - y1) / whole, 1.0)
         return found
 
     @cache

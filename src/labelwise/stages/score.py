@@ -53,7 +53,7 @@ def _difficulty(now: Round) -> np.ndarray:
     count = np.diff(known.offsets)
     offsets = np.concatenate([[0], np.cumsum(count * now.covered)])
     wholly = np.repeat(now.covered, count)
-    return difficulty(now.detections(), offsets, known.xyxy[wholly], known.labels[wholly])
+    return difficulty(now.detections_in(now.covered), offsets, known.xyxy[wholly], known.labels[wholly])
 
 
 def _score_shard(now: Round, number: int, found: Candidates, menu: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from labelwise import catalog, files, units
 from labelwise.config.choice import Step
+from labelwise.config.inputs import INPUTS
+from labelwise.files import table_files
 from labelwise.project.round import Round
 from labelwise.stages import first_images, mixed_questions, selector_inputs, why
 from labelwise.stages.selector_inputs import Makers
@@ -19,14 +21,17 @@ RANKED = 20_000
 SPARE = 4
 """How many expected budgets are ranked by a selector whose picks depend on its budget: the expectation may be low."""
 
+Ranked = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+"""Rows of the scores in the order of a selector, the scores that it gave them, and its reasons."""
+
 
 def select(now: Round) -> None:
     """Ranks the candidates; how far down the ranking is asked, the budget decides while answers come in.
 
     Every selector of the chain ranks what the one before it left, by the scores that it gave. One whose first picks are
     the same for every budget (its `PREFIX_STABLE`) ranks all; any other is given the number of queries that will
-    probably spend the budget, then what is left, and so on. What was not ranked follows by falling score. Equal scores
-    are taken in a random order.
+    probably spend the budget, then what is left, and so on. The first is given part after part where that is the same
+    (its `IN_PARTS`). What was not ranked follows by falling score. Equal scores are taken in a random order.
     """
     run, seed = now.run, now.run.seed
     rng = np.random.default_rng([seed, now.number, 1])
@@ -37,42 +42,57 @@ def select(now: Round) -> None:
         files.write_table(now.folder.picks, {**table, "score": np.zeros(len(image)), "because": said})
         return
     scored = now.scores
-    n = scored.n_rows
     fixed = run.budget.unit in ("queries", "images")  # then the number of queries is known beforehand
     expected = now.budget if fixed else now.budget / _yield_per_query(now)
     if now.live is not None and run.ask.live_answers is not None:  # the next ranking comes so soon
         expected = min(expected, run.ask.live_answers)
-    rows = np.random.default_rng([seed, now.number, 5]).permutation(n)  # equal scores: not in the order of the pool,
-    scores = scored["score"][rows]  # which often is class by class
-    reasons: dict[str, np.ndarray] = {}
+    rows, scores, reasons = _shuffled(now), np.zeros(0), dict[str, np.ndarray]()
     makers = selector_inputs.makers(now, int(np.ceil(expected)))
-    spare = 1 if fixed else SPARE
-    for step in run.query.select:
-        keep = None if step.keep is None else int(np.ceil(step.keep * expected))
-        rows, scores, reasons = _rank(step, rows, scores, makers, int(np.ceil(expected)), keep, spare, rng)
-    del scores
-    left = np.ones(n, np.bool_)
-    left[rows] = False
-    rest = np.flatnonzero(left)
-    ranking = np.concatenate([rows, rest[np.argsort(-scored["score"][rest], kind="stable")]])
+    for k, step in enumerate(run.query.select):
+        most = _most(step, len(rows), expected, spare=1 if fixed else SPARE)
+        if k == 0 and len(rows) and catalog.find("select", step.name).constant("IN_PARTS", default=False):
+            place = np.empty_like(rows)
+            place[rows] = np.arange(len(rows), dtype=rows.dtype)
+            del rows
+            rows, scores, reasons = _rank_in_parts(step, scored, place, makers, most)
+            del place
+            continue
+        if k == 0:
+            rows = rows.astype(np.int64)
+            scores = scored.take(rows, "score")[0]
+        rows, scores, reasons = _rank(step, rows, scores, makers, int(np.ceil(expected)), most, rng)
     told = min(len(rows), why.how_many(expected))
     sentences = why.sentences(now, rows[:told], {k: v[:told] for k, v in reasons.items()}, makers)
-    del makers, rest, left
-    _write(now, ranking, {f"why_{k}": v for k, v in reasons.items()} | {BECAUSE: np.array(sentences, object)})
+    del makers
+    _write(now, rows, {f"why_{k}": v for k, v in reasons.items()} | {BECAUSE: np.array(sentences, object)})
     now.info["ranked"] = len(rows)
 
 
-def _write(now: Round, ranking: np.ndarray, first: Mapping[str, np.ndarray]) -> None:
-    """The ranking: rows of the scores, and what is told of the first of them."""
+def _shuffled(now: Round) -> np.ndarray:
+    """The rows of the scores in a random order, in which equal ones are taken: the order of the pool often is class by
+    class. The same for either type of number.
+    """
+    n = now.scores.n_rows
+    rows = np.arange(n, dtype=np.int32 if n <= np.iinfo(np.int32).max else np.int64)
+    return np.random.default_rng([now.run.seed, now.number, 5]).permutation(rows)
+
+
+def _write(now: Round, first: np.ndarray, told: Mapping[str, np.ndarray]) -> None:
+    """The ranking: the first rows of the scores, all others by falling score, and what is told of the first of them."""
     names = [name for name in now.scores if not name.startswith("mix_")]
+    parts = files.falling(now.scores, "score", names, first)
     if now.run.ask.again or now.run.ask.review_share:
-        new = {name: now.scores[name][ranking] for name in names}
-        new |= {name: _places(column, slice(0, len(ranking))) for name, column in first.items()}
+        every = list(parts)
+        new = {name: np.concatenate([part[name] for part in every]) for name in names}
+        new |= {name: _places(column, slice(0, now.scores.n_rows)) for name, column in told.items()}
         files.write_table(now.folder.picks, mixed_questions.mix(now, new))
         return
     with files.writing(now.folder.picks) as writer:
-        for part, columns in now.scores.in_order(names, ranking):
-            writer.append(columns | {name: _places(column, part) for name, column in first.items()})
+        start = 0
+        for part in parts:
+            stop = start + len(part["score"])
+            writer.append(part | {name: _places(column, slice(start, stop)) for name, column in told.items()})
+            start = stop
 
 
 def _places(first: np.ndarray, part: slice) -> np.ndarray:
@@ -84,24 +104,47 @@ def _places(first: np.ndarray, part: slice) -> np.ndarray:
     return found
 
 
+def _most(step: Step, n: int, expected: float, spare: int) -> int:
+    """How many of `n` rows a selector ranks: those for the next one, or as many as may be asked and some to spare."""
+    if step.keep is not None:
+        return min(n, int(np.ceil(step.keep * expected)))
+    many = int(np.ceil(expected))
+    stable = catalog.find("select", step.name).constant("PREFIX_STABLE")
+    return min(n, max(RANKED, 10 * many) if stable and spare > 1 else max(spare * many, 1))
+
+
+def _rank_in_parts(step: Step, scored: files.TableFile, place: np.ndarray, makers: Makers, most: int) -> Ranked:
+    """`_rank` of all candidates by a selector whose picks among all are those among the picks of their parts. In memory
+    are a part, the best of those before it, and the `place` of every row in the random order.
+    """
+    method = catalog.find("select", step.name)
+    made: Makers = {**makers, "scores": lambda rows: scored.take(rows, "score")[0]}
+    rows, kept, reasons = np.zeros(0, np.int64), dict[str, np.ndarray](), dict[str, np.ndarray]()
+    size = max(table_files.ROWS, 2 * most)
+    for start in range(0, len(place), size):
+        new = np.arange(start, min(start + size, len(place)))
+        menu = {name: made[name](new) for name in method.inputs if name in made}
+        of_rows = [name for name in menu if INPUTS["select"][name].axis == "candidates"]
+        rows = np.concatenate([rows, new])
+        order = np.argsort(place[rows])
+        menu |= {name: np.concatenate([kept.get(name, menu[name][:0]), menu[name]])[order] for name in of_rows}
+        picked, reasons = method.call({**menu, "budget": most}, step.settings, explain=True)
+        rows, kept = rows[order[picked]], {name: menu[name][picked] for name in of_rows}
+    return rows, reasons["score"], reasons
+
+
 def _rank(
     step: Step,
     rows: np.ndarray,
     scores: np.ndarray,
     makers: Makers,
     expected: int,
-    keep: int | None,
-    spare: int,
+    most: int,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The first `keep` of the rows in the order of one selector (None: as many as may be asked, and some to spare), the
-    scores that it gave, and its reasons.
-    """
+) -> Ranked:
+    """The first `most` of the rows in the order of one selector."""
     method = catalog.find("select", step.name)
-    stable = method.constant("PREFIX_STABLE")
-    asked = max(RANKED, 10 * expected) if stable and spare > 1 else max(spare * expected, 1)
-    most = min(len(rows), asked if keep is None else keep)
-    chunk = most if stable else min(max(expected, 1), most)
+    chunk = most if method.constant("PREFIX_STABLE") else min(max(expected, 1), most)
     picked, reasons = [np.zeros(0, np.int64)], []
     left = np.arange(len(rows))
     while (more := most - sum(map(len, picked))) > 0 and len(left):

@@ -35,8 +35,8 @@ def makers(now: Round, expected: int) -> Makers:
 
     def labels(rows: np.ndarray) -> np.ndarray:
         names = ["label"] if of_boxes else [f"mix_{c}" for c in range(len(pool.classes))]
-        columns: np.ndarray = np.stack([scored[name][rows] for name in names], axis=1)
-        return columns[:, 0] if of_boxes else columns
+        columns = scored.take(rows, *names)
+        return columns[0] if of_boxes else np.stack(columns, axis=1)
 
     @cache
     def pseudo_frequency() -> np.ndarray:
@@ -49,7 +49,7 @@ def makers(now: Round, expected: int) -> Makers:
     def features(rows: np.ndarray) -> np.ndarray:
         """Of a box its RoI or anchor feature, of an image the pooled feature, of a region the mean of its boxes'."""
         if run.query.one_per_image:
-            return image_features.of_selectors(now, scored["image"][rows])
+            return image_features.of_selectors(now, scored.take(rows, "image")[0])
         return _box_features(now, chosen, rows)
 
     labelled = cache(lambda: _labelled(now))
@@ -59,8 +59,8 @@ def makers(now: Round, expected: int) -> Makers:
         "counts": lambda _: counts,
         "target": lambda _: target(counts, expected),
         "probs": lambda rows: _mean_probs(*chosen(rows), len(pool.classes)),
-        "scale": lambda rows: scored["scale"][rows],
-        "image": lambda rows: scored["image"][rows],
+        "scale": lambda rows: scored.take(rows, "scale")[0],
+        "image": lambda rows: scored.take(rows, "image")[0],
         "videos": lambda _: clips_of(pool).video,
         "labelled_images": lambda _: np.flatnonzero(now.covered),
         "features": features,

@@ -38,10 +38,13 @@ def _of_counts(now: Round) -> Float64[np.ndarray, " C"]:
     n_classes, other = len(now.pool.classes), ~now.covered & now.pool.available
     if not now.number or now.proposed or not now.covered.any() or not other.any():
         return np.full(n_classes, np.nan)
-    found = now.detections().of_classes(n_classes)
-    rows = other[found.image]
+    parts = [(np.zeros(0, np.float32), np.zeros(0, np.int64))]
+    for first, found in now.shards((), images=other):
+        rows = other[first + found.image]
+        parts.append((found.scores[rows], found.labels[rows]))
+    scores, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     per_image = objects_per_image(now.known, now.covered, n_classes)
-    return count_thresholds(found.scores[rows], found.labels[rows], int(other.sum()), per_image)
+    return count_thresholds(scores, labels, int(other.sum()), per_image)
 
 
 def _of_answers(now: Round) -> Float64[np.ndarray, " C"]:
@@ -56,7 +59,8 @@ def _of_answers(now: Round) -> Float64[np.ndarray, " C"]:
             image = np.array([pool.number_of[q.image] for q in asked])
             boxes = np.array([q.box for q in asked], np.float32)
             label = np.array([q.label for q in asked], np.int64)
-            parts.append(compare_with_answers(image, boxes, label, now.known, Round(now.context, number).detections()))
+            found = Round(now.context, number).detections_in(np.isin(np.arange(len(pool)), image))
+            parts.append(compare_with_answers(image, boxes, label, now.known, found))
     confidence, label, right = (
         (np.concatenate(columns) for columns in zip(*parts, strict=True))
         if parts

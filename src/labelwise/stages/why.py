@@ -84,7 +84,7 @@ def _nearest(now: Round, rows: np.ndarray, makers: Makers) -> list[str]:
 
 def _of_score(now: Round, rows: np.ndarray) -> list[str]:
     """What the score says of each candidate; shard by shard, so that memory is bounded by one."""
-    query, value = now.run.query, now.scores["score"][rows]
+    query, value = now.run.query, now.scores.take(rows, "score")[0]
     method = catalog.find("score", query.score.name)
     if method.explains_by is None:
         return [f"{query.score.name} gives it {one:.3g}." for one in value]

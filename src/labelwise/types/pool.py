@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,7 @@ class Pool:
     sources: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        check(len(set(self.names)) == len(self.names), f"Pool {self.root}: image names are not unique")
+        check(_no_two_alike(self.names), f"Pool {self.root}: image names are not unique")
         check(len(set(self.classes)) == len(self.classes), f"Pool {self.root}: class names are not unique")
         check_column("Pool", "width_px", self.width_px, np.int64, (len(self.names),))
         check_column("Pool", "height_px", self.height_px, np.int64, (len(self.names),))
@@ -93,7 +93,42 @@ class Pool:
     @cached_property
     def number_of(self) -> Mapping[str, int]:
         """The number of every image by its name."""
-        return {name: number for number, name in enumerate(self.names)}
+        return _Numbers(self.names)
 
     def path(self, image: int) -> Path:
         return self.root / self.names[image]
+
+
+class _Numbers(Mapping[str, int]):
+    """The number of every name: 16 bytes for each where a dictionary takes 90, and a microsecond to find one."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        hashes = _hashes(names)
+        self._names, self._order = names, np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def __getitem__(self, name: str) -> int:
+        own = hash(name)
+        at = int(self._hashes.searchsorted(own))
+        while at < len(self._hashes) and self._hashes[at] == own:
+            number = int(self._order[at])
+            if self._names[number] == name:
+                return number
+            at += 1
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _hashes(names: tuple[str, ...]) -> Int64[np.ndarray, " names"]:
+    return np.fromiter(map(hash, names), np.int64, len(names))
+
+
+def _no_two_alike(names: tuple[str, ...]) -> bool:
+    """By their hashes, which take a quarter of the memory of a set of a million names."""
+    hashes = np.sort(_hashes(names))
+    return bool((hashes[1:] != hashes[:-1]).all()) or len(set(names)) == len(names)
