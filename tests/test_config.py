@@ -111,6 +111,10 @@ def test_a_project_that_says_both_units_goes_on_and_is_told(tmp_path: Path) -> N
     opened.tell = told.append
     loop.begin(opened)
     assert [line for line in told if "query.unit and query.units are both set" in line]
+    opening.start(tmp_path / "p", None, ["train.epochs=3"]).project.close()  # what is set is another thing
+    assert config.load(file).train.epochs == 3
+    opening.start(tmp_path / "p", None, ["query.unit=image"]).project.close()
+    assert config.load(file).query.asked == ("image",)
 
 
 def test_views_are_asked_for_only_where_something_reads_them() -> None:

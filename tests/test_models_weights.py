@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from labelwise.models import _backbones, _weights, faster_rcnn, retinanet
+from labelwise.models import _backbones, _weights, faster_rcnn, fcos, retinanet
 from labelwise.types import LabelwiseError
 
 BUILDS = {"retinanet": retinanet.build, "faster_rcnn": faster_rcnn.build}
@@ -149,6 +149,16 @@ def test_unusable_file(tmp_path, content, message):
         torch.save(content, path)
     with pytest.raises(LabelwiseError, match=message):
         retinanet.build(2, weights=str(path))
+
+
+def test_a_layer_that_begins_anew_keeps_its_own_bias(tmp_path):
+    """The bias [4] of another width's box layer fits by shape; without its weights it says nothing."""
+    wide = fcos.build(2, fpn_channels=96)
+    nn.init.constant_(wide.head.regression_head.bbox_reg.bias, -0.7)
+    save_file({k: v.contiguous() for k, v in wide.state_dict().items()}, tmp_path / "wide.safetensors")
+    for channels, expected in ((64, fcos.FIRST_SIDE_CELLS), (96, -0.7)):
+        model = fcos.build(2, fpn_channels=channels, weights=str(tmp_path / "wide.safetensors"))
+        assert model.head.regression_head.bbox_reg.bias.tolist() == pytest.approx([expected] * 4)
 
 
 def test_no_coco_weights_for_a_small_backbone():

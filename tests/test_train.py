@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from labelwise.config.sections import Train
 from labelwise.models import retinanet
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
-from labelwise.train.fit import compile_body, fit
+from labelwise.train.bodies import compiled_body
+from labelwise.train.fit import fit
 from labelwise.train.loader import Batch
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError, Rects, Targets
@@ -227,13 +230,19 @@ def test_a_loss_that_is_not_finite_names_the_images_of_the_batch(devices: int) -
 
 def test_a_batch_that_memory_does_not_hold_is_told_with_a_way_out() -> None:
     class Large(Mean):
+        least = 1
+
         def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-            if len(images) > 1:
+            if len(images) > self.least:
                 raise torch.OutOfMemoryError("no memory")
             return super().forward(images, targets)
 
     with pytest.raises(LabelwiseError, match=r"does not hold 2 images of a batch at once: set train.accumulate = 2 "):
         fit(Large(plain=True), training_set(), RULE, seed=0, round_number=2)
+    with pytest.raises(LabelwiseError, match=r"does not hold 1 images of a batch at once: lower train.batch_size"):
+        Large.least = 0
+        fit(Large(plain=True), training_set(), RULE.model_copy(update={"batch_size": 1}), seed=0, round_number=2)
+    Large.least = 1
     rule = RULE.model_copy(update={"accumulate": 2})
     assert fit(Large(plain=True), training_set(), rule, seed=0, round_number=2)["steps"] == 18
 
@@ -302,6 +311,22 @@ def test_two_processes_learn_what_one_learns(more: dict[str, object]) -> None:
     assert not torch.equal(found[1]["linear.weight"], Mean(plain=True).state_dict()["linear.weight"])
 
 
+def test_processes_draw_companions_of_their_own(tmp_path: Path) -> None:
+    class Noted(Source):
+        def __getitem__(self, image: int, /) -> tuple[np.ndarray, np.ndarray]:
+            with (tmp_path / str(os.getpid())).open("a") as file:
+                file.write(f"{image} ")
+            return super().__getitem__(image)
+
+    data = training_set()
+    data.images, data.augment = Noted(), Augment(mosaic=1.0)
+    rule = RULE.model_copy(update={"devices": 2, "batch_size": 6, "epochs": 8})
+    fit(Mean(plain=True), data, rule, seed=0, round_number=2)
+    read = [np.array(path.read_text().split(), int).reshape(-1, 4) for path in tmp_path.iterdir()]
+    assert len(read) == 2 and read[0].shape == read[1].shape == (24, 4)
+    assert (read[0][:, 0] != read[1][:, 0]).all() and (read[0][:, 1:] != read[1][:, 1:]).mean() > 0.5
+
+
 @pytest.mark.parametrize("devices, accumulate", [(1, 3), (1, 4), (1, 99), (2, 2)])
 def test_parts_of_a_batch_learn_what_it_learns_at_once(devices: int, accumulate: int) -> None:
     found = []
@@ -337,11 +362,12 @@ def test_a_compiled_body_has_the_names_and_losses_of_before() -> None:
     images = [torch.rand(3, 64, 64)]
     targets = [{"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([1])}]
     for compiled in (False, True):
-        if compiled:
-            compile_body(model, backend="eager")
-            assert [n for n, m in model.named_modules() if m._compiled_call_impl is not None] == ["backbone.body"]
-        torch.manual_seed(0)
-        seen.append((list(model.state_dict()), {k: v.detach() for k, v in model(images, targets).items()}))
+        with compiled_body(model, compiled, backend="eager"):
+            names = [n for n, m in model.named_modules() if m._compiled_call_impl is not None]
+            assert names == ["backbone.body"] * compiled
+            torch.manual_seed(0)
+            seen.append((list(model.state_dict()), {k: v.detach() for k, v in model(images, targets).items()}))
+    assert not any(module._compiled_call_impl for module in model.modules())
     assert seen[0][0] == seen[1][0]
     torch.testing.assert_close(seen[0][1], seen[1][1])
 

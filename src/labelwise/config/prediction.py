@@ -26,7 +26,8 @@ class Predict(Section):
     """Least confidence of a predicted box that is kept."""
     precision: Literal["fp32", "bf16"] | None = None
     """Of numbers within a detector that is trained, in the pool and in the test: bf16 is faster on a GPU; none: fp32.
-    Confidences, boxes and features come from fp32 in either case."""
+    Last layers compute in fp32 in either case (of RT-DETR and D-FINE those of the classes); features are what the layer
+    before says, with the 8 bits of bf16."""
     shard_images: int = Field(512, ge=1)
     """Images per file of predictions."""
     engine: Literal["here", "ray"] = "here"

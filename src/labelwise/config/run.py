@@ -161,6 +161,9 @@ class Run(Section):
         if self.features is not None and self.features.objects is not None and self.classifies:
             found.append("features.objects are of detectors; a classifier looks at whole images: remove it")
         found += self._not_for_objects() if self.reads_objects else []
+        if self.reads_objects or self.classifies:
+            own = {"predict.precision": self.predict.precision, "train.mosaic": self.train.mosaic}
+            found += [f"{key} is for detectors that are trained: remove it" for key, value in own.items() if value]
         recorded = self.needs("history") or (self.labels.teacher is not None and self.labels.teacher.by == "dispersion")
         if self.reads_features and recorded and self.model.settings.get("kind", "logistic") != "linear":
             found.append('label dispersion follows a training over its epochs; set model.kind = "linear"')
@@ -188,8 +191,6 @@ class Run(Section):
         found += [f"{name} is of boxes; a classifier does not give it" for name in boxes]
         if self.train.teacher is not None:
             found.append("train.teacher labels boxes; a classifier takes labels.teacher")
-        unfit = {"predict.precision": self.predict.precision, "train.mosaic": self.train.mosaic}
-        found += [f"{name} is for detectors: remove it" for name, value in unfit.items() if value is not None]
         if self.labels.propagate is not None:
             found.append("labels.propagate moves boxes; a classifier has none")
         if self.labels.teacher is not None and (self.needs("history") or self.train.members > 1):

@@ -57,6 +57,8 @@ def full(x: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
 
 def last(layer: Callable[[Tensor], Any], x: Tensor) -> Any:
     """What a last layer says, in float32 under autocast too: bf16 has so few numbers that confidences would be ties."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return layer(x)
     with torch.autocast(x.device.type, enabled=False):
         return layer(full(x))
 

@@ -79,6 +79,8 @@ class Source:
         tensors = {k if k in own else _joined(k, own): v for k, v in self.tensors.items()}
         fits = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
         fits = {k: v for k, v in fits.items() if not k.startswith(_CLASS_HEADS)}
+        alone = [k for k in fits if k.endswith(".bias") and (w := f"{k[:-4]}weight") in own and w not in fits]
+        fits = {k: v for k, v in fits.items() if k not in alone}  # a bias of a layer that begins anew
         missing = sorted(body - fits.keys())
         if missing:
             raise LabelwiseError(

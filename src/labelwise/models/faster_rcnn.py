@@ -58,8 +58,8 @@ class Regions(nn.Module):
     def forward(
         self, levels: list[Tensor], boxes: list[Float[Tensor, "_ 4"]], padded: tuple[int, int]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c1"], Float[Tensor, "n c1 4"]]:
-        features = _anchors.full(self.box_head(self.pool(levels, boxes, padded)))
-        logits, shifts = _anchors.last(self.box_predictor, features)
+        features = self.box_head(self.pool(levels, boxes, padded))
+        features, logits, shifts = map(_anchors.full, (features, *_anchors.last(self.box_predictor, features)))
         return features, logits, shifts.view(len(logits), shifts.shape[1] // 4, 4)
 
     @torch.no_grad()

@@ -53,7 +53,7 @@ def start(
             raise no_project(folder)
         run = config.load(folder / "run.toml", settings)
         if settings:
-            refuse(run)
+            refuse(run, config.load(folder / "run.toml"))
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar, kept)
     said = config.load(catalog.recipe_files(recipe), settings)
@@ -73,10 +73,12 @@ def start(
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)
 
 
-def refuse(run: Run) -> None:
-    """Settings of a project that is made or changed; one that has begun with them goes on, and is told."""
+def refuse(run: Run, before: Run | None = None) -> None:
+    """Settings of a project that is made or changed; one that has begun with them goes on, and is told. `before`: as it
+    was; earlier versions wrote both words of `two_words` themselves.
+    """
     for wrong in (run.thinned_tracks, run.query.two_words):
-        if wrong is not None:
+        if wrong is not None and (before is None or before.query.two_words != wrong):
             raise LabelwiseError(wrong)
 
 

@@ -38,6 +38,8 @@ from labelwise.types import LabelwiseError
 
 LOOK_S = 0.5
 """How often the driver looks what the first worker has to say."""
+CUT_OFF = ("gloo", "nccl", "connection", "peer", "socket")
+"""One of these is in what torch says where another worker is gone."""
 RETRIES = 2
 """So often in a row a training begins anew that lost a worker before its next checkpoint."""
 Found = tuple[Mapping[str, np.ndarray], Mapping[str, str]] | None
@@ -237,7 +239,8 @@ class _Driver:
             if isinstance(cause, LabelwiseError):
                 raise cause from error
             why = str(cause or error).strip().splitlines()[-1]
-            if isinstance(cause, RuntimeError) or not isinstance(error, errors.RayTaskError):
+            cut_off = isinstance(cause, RuntimeError) and any(word in str(cause).lower() for word in CUT_OFF)
+            if cut_off or not isinstance(error, errors.RayTaskError):
                 raise _Lost(why) from error
             if isinstance(cause, ImportError | errors.RaySystemError):
                 raise LabelwiseError(f"ray: {why}; every machine needs labelwise, and your own code") from error

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from labelwise.config.sections import Train
+from labelwise.train.bodies import BODIES, compiled_body
 from labelwise.train.loader import Batch, Loader
 from labelwise.train.loader import Data as Data
 from labelwise.train.mixture import Mixture, mixture_of
@@ -32,8 +33,6 @@ from labelwise.train.resume import Progress, resume, state_of, words
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of
 from labelwise.types import LabelwiseError
 
-BODIES = ("backbone.body.", "network.backbone.backbone.", "network.model.backbone.")
-"""How the names of a backbone's parameters begin."""
 AfterEpoch = Callable[[nn.Module, int], None]
 """Is given the model and the number of the epoch that has ended."""
 
@@ -148,9 +147,8 @@ def _train(
     progress: Callable[[int], None] | None,
     after_epoch: AfterEpoch | None,
 ) -> dict[str, float]:
-    with _reproducible(fabric.device, rule.threads):
-        if rule.compile and fabric.device.type == "cuda":
-            compile_body(model)
+    compiles = bool(rule.compile) and fabric.device.type == "cuda"
+    with _reproducible(fabric.device, rule.threads), compiled_body(model, compiles):
         trained, optimiser = fabric.setup(model, _optimiser(model, rule))
         plan = plan_of(len(data), rule)
         said = words(seed, round_number, plan, len(data))
@@ -220,6 +218,8 @@ class _Loop:
         rng = np.random.default_rng((*self.state, epoch))
         torch.manual_seed(int(rng.integers(2**62)))
         order, size = rng.permutation(len(self.data)), self.rule.batch_size
+        if self.fabric.world_size > 1:  # else all processes would draw the same changes and companions
+            rng = np.random.default_rng((*self.state, epoch, self.fabric.global_rank))
         begin, count = epoch * self.plan.per_epoch, self.plan.batches(epoch)
         self.so_far.give_back(rng)
         numbers = range(self.so_far.step - begin, count)
@@ -252,11 +252,7 @@ class _Loop:
                     loss = self._loss(step, own, part) * share
                     fabric.backward(loss)
                 except torch.OutOfMemoryError as error:
-                    raise LabelwiseError(
-                        f"train: the memory of {fabric.device} does not hold {len(part.images)} images of a batch at "
-                        f"once: set train.accumulate = {2 * len(parts)} (the same batch in that many parts), or lower "
-                        "train.batch_size or data.image_size_px"
-                    ) from error
+                    raise LabelwiseError(_no_room(fabric.device, batch, parts)) from error
             total += float(loss.detach())
         if rule.clip_norm is not None:
             fabric.clip_gradients(self.trained, optimiser, max_norm=rule.clip_norm, error_if_nonfinite=False)
@@ -269,14 +265,14 @@ class _Loop:
             self.progress(1)
 
     def _loss(self, step: int, own: np.ndarray, batch: Batch) -> Tensor:
-        parts = self.trained(self.fabric.to_device(batch.images), self.fabric.to_device(batch.targets))
+        rule, parts = self.rule, self.trained(self.fabric.to_device(batch.images), self.fabric.to_device(batch.targets))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         if not torch.isfinite(loss):
             raise LabelwiseError(
                 f"round {self.state[1]}, epoch {step // self.plan.per_epoch}: the loss is not finite "
                 f"({', '.join(f'{k}={v.item():.3g}' for k, v in parts.items())}) for the images with pool numbers "
-                f"{self.data.names(own)}. Lower train.lr, set train.clip_norm, or look at their boxes with `labelwise "
-                "check`"
+                f"{self.data.names(own)}{' or those that mosaic put beside them' if rule.mosaic else ''}. Lower "
+                "train.lr, set train.clip_norm, or look at their boxes with `labelwise check`"
             )
         return loss
 
@@ -291,6 +287,16 @@ class _Loop:
         self.saved_at = time.monotonic()
 
 
+def _no_room(device: torch.device, batch: Batch, parts: Sequence[Any]) -> str:
+    """What to do where a part of a batch is more than a GPU holds."""
+    most = len(list(batch.parts(len(batch.images))))
+    said = (
+        f"train: the memory of {device} does not hold {-(-len(batch.images) // len(parts))} images of a batch at once"
+    )
+    more = f"set train.accumulate = {min(2 * len(parts), most)} (the same batch in that many parts), or "
+    return f"{said}: {more if len(parts) < most else ''}lower train.batch_size or data.image_size_px"
+
+
 def tenths(losses: Sequence[float]) -> tuple[float, float]:
     """Mean loss of the first and of the last tenth of the steps.
 
@@ -299,15 +305,6 @@ def tenths(losses: Sequence[float]) -> tuple[float, float]:
     """
     few = max(1, len(losses) // 10)
     return (float(np.mean(losses[:few])), float(np.mean(losses[-few:]))) if losses else (0.0, 0.0)
-
-
-def compile_body(model: nn.Module, backend: str = "inductor") -> None:
-    """Puts the convolutional body through torch.compile, in place: the names of its weights stay. The heads, which work
-    on lists of images and boxes, stay as they are.
-    """
-    for name, module in model.named_modules():
-        if f"{name}." in BODIES:
-            module.compile(backend=backend)
 
 
 def _optimiser(model: nn.Module, rule: Train) -> torch.optim.Optimizer:

@@ -6,6 +6,8 @@ drawn. Boxes, weights, coverage and ignore rectangles go along as in `train.augm
 image is, and a cut box that shows less than half of itself is ignored.
 
 Source: Bochkovskiy et al. 2020, arXiv 2004.10934 (YOLOv4), section 3.3; YOLOX, arXiv 2107.08430, section 2.1.
+The three others are drawn from the whole training set: `train.whole_share` and `train.object_share` hold for the first
+image of each canvas.
 Differs from the paper: no canvas of twice the size with a rotation, shear and crop afterwards, no MixUp, and it is not
 switched off for the last epochs; an image's own zoom and colours (`train.scale`, `train.photometric`) come before.
 Fails when: objects are small already: at half their size they are not seen.
@@ -62,12 +64,14 @@ def join(tiles: Sequence[Sample], group: Group) -> Sample:
         y1, y2 = ((0, y), (y, height))[number // 2]
         own = np.array([image.shape[2], image.shape[1]])
         quarter, half = np.array([x2 - x1, y2 - y1]), np.array([width, height]) / 2
-        size = np.maximum(np.ceil(own * max((quarter / own).max(), (half / own).min())), quarter).astype(int)
-        left, top = ((size - quarter) * group.parts[number]).round().astype(int).tolist()
-        shown = functional.resize(image, [int(size[1]), int(size[0])])
-        canvas[:, y1:y2, x1:x2] = shown[:, top : top + y2 - y1, left : left + x2 - x1]
-        ratio = torch.from_numpy(np.tile(size / own, 2).astype(np.float32))
-        move = partial(torch.addcmul, torch.tensor([x1 - left, y1 - top] * 2).float(), ratio)
+        factor = max((quarter / own).max(), (half / own).min())
+        part = np.clip((quarter / factor).round(), 1, own)
+        low = ((own - part) * group.parts[number]).round()
+        (left, top), (right, bottom) = low.astype(int).tolist(), (low + part).astype(int).tolist()
+        canvas[:, y1:y2, x1:x2] = functional.resize(image[:, top:bottom, left:right], [y2 - y1, x2 - x1])
+        ratio = torch.from_numpy(np.tile(quarter / part, 2).astype(np.float32))
+        shift = torch.from_numpy(np.tile([x1, y1] - low * quarter / part, 2).astype(np.float32))
+        move = partial(torch.addcmul, shift, ratio)
         targets.append(place_target(target, move, (x1, y1, x2, y2)))
     keys = dict.fromkeys(key for one in targets for key in one)  # not of every image is something in doubt
     return canvas, {key: torch.cat([one[key] for one in targets if key in one]) for key in keys}
