@@ -18,7 +18,7 @@ from labelwise.config.sections import Train
 from labelwise.models import retinanet
 from labelwise.train.augment import Augment
 from labelwise.train.batches import TrainingSet
-from labelwise.train.bodies import compiled_body
+from labelwise.train.body import compiled_body
 from labelwise.train.fit import fit
 from labelwise.train.loader import Batch
 from labelwise.train.schedule import Plan, learning_rate_factor, plan_of

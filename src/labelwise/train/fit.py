@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from labelwise.config.sections import Train
-from labelwise.train.bodies import BODIES, compiled_body
+from labelwise.train.body import BODIES, compiled_body
 from labelwise.train.loader import Batch, Loader
 from labelwise.train.loader import Data as Data
 from labelwise.train.mixture import Mixture, mixture_of

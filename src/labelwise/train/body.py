@@ -23,4 +23,4 @@ def compiled_body(model: nn.Module, wanted: bool, backend: str = "inductor") -> 
         yield len(found)
     finally:
         for module in found:
-            module._compiled_call_impl = None
+            vars(module).pop("_compiled_call_impl", None)
