@@ -358,3 +358,17 @@ def test_what_the_library_saves_is_read(library: Any, tmp_path: Path) -> None:
     assert image_reader.pixels_of(pool, 2)[0, 0].tolist() == [80, 0, 0]
     assert find.splits(tmp_path / "many") == ("train", "validation")
     assert len(find.read(tmp_path / "many", "val")) == 1
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_boxes_in_an_array_of_the_library_are_read(library: Any, columns: bool, tmp_path: Path) -> None:
+    """In a process that has imported it, to which they are of a type of their own."""
+    pictures = [Image.new("RGB", (64, 48), (40 * k, 0, 0)) for k in range(2)]
+    lists = {"bbox": library.Array2D((None, 4), "float32"), "category": library.Sequence(library.Value("int64"))}
+    said = [{"bbox": [[1, 2, 30, 20], [5, 5, 10, 10]], "category": [1, 0]}, {"bbox": [[0, 0, 4, 4]], "category": [1]}]
+    features = {"image": library.Image(), **(lists if columns else {"objects": lists})}
+    rows = [{"image": one, **(o if columns else {"objects": o})} for one, o in zip(pictures, said, strict=True)]
+    library.Dataset.from_list(rows, features=library.Features(features)).save_to_disk(tmp_path / "saved")
+    pool = find.read(tmp_path / "saved")
+    assert pool.truth is not None and pool.truth.xyxy.tolist() == [*XYXY, [0, 0, 4, 4]]
+    assert pool.truth.offsets.tolist() == [0, 2, 3]

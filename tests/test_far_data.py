@@ -24,7 +24,7 @@ import labelwise
 from labelwise import config, loop
 from labelwise.cli.console import app
 from labelwise.data import bars, find, image_reader, image_store, mirror, mirror_files
-from labelwise.project import opening, starter
+from labelwise.project import data_root, opening, starter
 from labelwise.project.context import silent
 from labelwise.stages import training_export
 from labelwise.study import label_review
@@ -212,6 +212,20 @@ def test_of_a_project_that_cannot_be_made_nothing_stays(
         assert not (tmp_path / "p").exists()
 
 
+def test_errors_after_the_data_are_read_name_the_url(store: Any, tmp_path: Path) -> None:
+    """When a project is made, and when it is opened."""
+    root = data_set(tmp_path / "data", images=4)
+    url = upload(store, root, "bucket/set")
+    with pytest.raises(LabelwiseError, match=r"^gs://bucket/set: no split 'zoo'") as told:
+        starter.make(tmp_path / "p", url, settings=["data.test_split=zoo"])
+    assert "stores" not in str(told.value) and not (tmp_path / "p").exists()
+    starter.make(tmp_path / "p", url)
+    store.rm(f"{url}/annotations.json")
+    with pytest.raises(LabelwiseError, match=url) as told:
+        opening.start(tmp_path / "p", None)
+    assert "stores" not in str(told.value)
+
+
 def test_check_says_what_it_fetches(store: Any, tmp_path: Path) -> None:
     """Headers alone, unless everything is wanted; then what it says is what it says of a folder."""
     root = data_set(tmp_path / "data", images=4)
@@ -231,6 +245,17 @@ def test_check_says_what_it_fetches(store: Any, tmp_path: Path) -> None:
     assert json.loads(here.stdout) == json.loads(there.stdout), "what will be fetched is told beside it"
     assert "All of them are fetched" in there.stderr
     assert invoke("check", root, "--headers", "--json").stdout != here.stdout
+
+
+@pytest.mark.parametrize("call", ["image/", "./image", "image"])
+def test_a_folder_on_disk_is_called_as_it_is(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name may be a word of what is told."""
+    file = data_set(tmp_path / "image", images=3) / "images" / "01.png"
+    file.write_bytes(file.read_bytes()[:60])
+    monkeypatch.chdir(tmp_path)
+    (broken,) = json.loads(invoke("check", call, "--json").stdout)["problems"]
+    assert (broken["kind"], broken["where"]) == ("unreadable image", "images/01.png")
+    assert broken["what"].startswith("image/images/01.png: image can't be read")
 
 
 def test_a_broken_image_is_called_by_its_url(store: Any, tmp_path: Path) -> None:
@@ -262,6 +287,14 @@ def test_nothing_stays_of_a_check_but_in_a_cache(store: Any, tmp_path: Path, mon
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert invoke("check", url, "--contents").exit_code == 0
     assert not list((tmp_path / "temporary").iterdir())
+    store.fetched.clear()
+    with data_root.readable(url) as root:
+        pool = find.read(root)
+        for _ in range(3):
+            assert [image_reader.load(pool.path(k)).ndim for k in range(3)] == [3] * 3
+    whole = [name for name, end in store.fetched if end is None]
+    assert len(whole) == len(set(whole)) == 4, "meanwhile what is fetched is kept"
+    assert not list((tmp_path / "temporary").iterdir())
     monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path / "cache"))
     assert invoke("check", url, "--contents").exit_code == 0
     assert len(list((tmp_path / "cache").glob(f"stores/*/{mirror_files.KEPT}/*/*"))) == 3
@@ -286,6 +319,21 @@ def test_open_takes_a_url(kind: str, store: Any, tmp_path: Path) -> None:
             labelwise.open(tmp_path / "q", [f"{url}/{names[0]}"], ["a"])
 
 
+@pytest.mark.parametrize("url", ["http://host/x", "s3://bucket/set"])
+def test_a_url_is_a_text_and_no_path(url: str, tmp_path: Path) -> None:
+    with pytest.raises(LabelwiseError, match=f'give it as text, "{url[:4].rstrip(":/")}.*://'):
+        labelwise.open(tmp_path / "p", Path(url), ["a"])
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("kind", ["gs", "http"])
+def test_a_url_of_one_image_is_told(kind: str, store: Any, tmp_path: Path) -> None:
+    root = data_set(tmp_path / "data", images=3)
+    said = "/images/01.png: is an image. Give the URL of the folder"
+    with far(kind, store, root) as url, pytest.raises(LabelwiseError, match=said):
+        made(tmp_path, f"{url}/images/01.png/")
+
+
 def test_open_sees_frames_of_videos_in_a_store(store: Any, tmp_path: Path) -> None:
     pixels = Image.new("RGB", (20, 16))
     for clip in ("video_a", "video_b"):
@@ -308,6 +356,30 @@ def test_a_store_is_converted(store: Any, tmp_path: Path) -> None:
         assert said.exit_code == 0, said.output
         assert len(find.read(tmp_path / to)) == 3
         assert len([path for path in (tmp_path / to).rglob("*.png") if not path.is_symlink()]) == 3
+
+
+def test_bars_of_a_store_move_and_name_it(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of what is fetched, in place of one that nothing moves; of a folder one of the whole."""
+    root = data_set(tmp_path / "data", images=3)
+    url = upload(store, root, "bucket/set")
+    monkeypatch.setattr(bars, "AFTER_S", 0.0)
+    monkeypatch.setattr(label_review, "of_pool", lambda _pool, **_how: [])
+    first = {f"list {url}": [0, 4], "fetch 1 annotation files": [1, 1], "read headers": [3, 3]}
+    told: dict[str, tuple[dict[str, list[int]], ...]] = {
+        "convert": (first | {"fetch images": [3, 3]}, {"read": [0, 1], "write": [3, 3]}),
+        "review": (first, {f"read {root}": [0, 1]}),
+    }
+    for kind, place in enumerate((url, root)):
+        for command, how in (
+            ("convert", [place, "--to", "yolo", "-o", tmp_path / f"{kind}"]),
+            ("review", ["--data", place]),
+        ):
+            seen = Seen()
+            monkeypatch.setattr("labelwise.cli.data.bar", seen)
+            monkeypatch.setattr("labelwise.cli.review.bar", seen)
+            said = invoke(command, *how)
+            assert said.exit_code == 0, said.output
+            assert seen.bars == told[command][kind]
 
 
 def test_labels_in_a_store_are_reviewed(store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

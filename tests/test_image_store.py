@@ -249,7 +249,7 @@ class Refused(Exception):
         (FileNotFoundError("x"), 1, LabelwiseError, "no such object"),
         (PermissionError("Access Denied"), 1, LabelwiseError, "may not be read .Access Denied.*credentials"),
         (Refused("Forbidden"), 1, LabelwiseError, "may not be read"),
-        (ConnectionError("refused"), 3, Unreachable, "cannot be reached .*refused.*the same command goes on"),
+        (ConnectionError("refused"), 3, Unreachable, "cannot be reached .*refused.*the same command again"),
         (ConnectionError("refused"), 2, None, ""),
     ],
 )
@@ -510,3 +510,129 @@ def test_images_of_a_store_are_exported(s3: Any, bucket: str, tmp_path: Path) ->
         assert {image_reader.pixels_of(pool, i).tobytes() for i in range(len(pool))} <= own
     targets = list(per_image(files.read_targets(Round(opened, 1).folder.targets), opened.pool))
     assert targets and all(target.path is None for target in targets)
+
+
+@contextmanager
+def shown(root: Path, answers: Callable[[str], int | None] = lambda _path: None) -> Iterator[str]:
+    """The URL of a server that shows folders; of a path it may give that status, or (0) close the connection."""
+    import http.server
+
+    class Pages(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(root))
+
+        def log_message(self, *_said: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            status = answers(self.path)
+            if status is None:
+                super().do_GET()
+            elif status == 200:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"<!doctype html><p>Welcome")
+            elif status:
+                self.send_error(status)
+            else:
+                self.close_connection = True
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+ODD = ["a.png", "a.png#2.png", "b?x=1.png", "c%20d.png", "c d.png", "ü&é.png", "deep down/e+f.png", "deep down/1:2.png"]
+
+
+@pytest.mark.parametrize("way", ["pages", "text"])
+def test_a_web_server_gives_each_image_under_its_name(way: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "deep down").mkdir(parents=True)
+    for k, name in enumerate(ODD):
+        Image.new("RGB", (20 + k, 16)).save(root / name, "PNG")
+    if way == "text":
+        listed(root, "./")
+    with shown(root) as url:
+        folder = made(tmp_path / "home", url)
+        assert image_store.names_below(folder) == sorted(ODD)
+        for k, name in enumerate(ODD):
+            assert image_reader.load(folder / name).shape[1] == 20 + k
+        assert image_store.where(folder / "c d.png") == f"{url}/c d.png"
+
+
+def test_pages_of_folders_are_walked_below_the_place_each_once(tmp_path: Path) -> None:
+    """Links that lead above, to another order of the page or to nothing are none; those in a circle are an error."""
+    root = tmp_path / "data"
+    for name in ("set/a.png", "set/sub/b.png", "other/c.png", ".git/d.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"1")
+    links = [
+        "../",
+        "/",
+        "/set/",
+        "?C=N;O=D",
+        "#top",
+        "./a.png",
+        "sub/",
+        "sub/",
+        "gone/",
+        "/other/",
+        "/set/sub/",
+        "a.png",
+    ]
+    (root / "set" / "index.html").write_text("".join(f'<a href="{link}">x</a>' for link in links))
+    with shown(root) as url:
+        assert image_store.Place(f"{url}/set").list().keys() == {"a.png", "sub/b.png"}
+        assert image_store.Place(url).list().keys() == {"set/a.png", "set/sub/b.png", "other/c.png"}
+        assert image_store.Place(f"{url}/set/a.png").list().keys() == {"a.png"}
+        (root / "set").rename(root / "my set")
+        (root / "my set" / "index.html").write_text('<a href="/my%20set/sub/">x</a><a href="/my%20set/a.png">x</a>')
+        for place in ("my set", "my%20set"):
+            assert image_store.Place(f"{url}/{place}").list().keys() == {"a.png", "sub/b.png"}
+        (root / "other" / "back").symlink_to(root / "other")
+        with pytest.raises(LabelwiseError, match="a folder there links to one above it"):
+            image_store.Place(f"{url}/other").list()
+
+
+@pytest.mark.parametrize("answer", [0, 503])
+@pytest.mark.parametrize("lost", ["/files.txt", "/b/"])
+def test_a_web_server_that_goes_away_is_not_an_empty_one(
+    lost: str, answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its pages are read, or at the first of them."""
+    monkeypatch.setattr(image_store, "WAITS_S", [])
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_bytes(b"1")
+    with (
+        shown(tmp_path / "data", lambda path: answer if path == lost else None) as url,
+        pytest.raises(Unreachable, match="the store cannot be reached"),
+    ):
+        image_store.Place(url).list()
+    with pytest.raises(Unreachable, match=f"{url}.*the store cannot be reached"):
+        image_store.Place(url).list()
+
+
+def test_a_page_for_whatever_is_not_there_is_no_list_of_files(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(b"1")
+    with shown(tmp_path / "data", lambda path: 200 if path == "/files.txt" else None) as url:
+        assert image_store.Place(url).list().keys() == {"a.png"}
+
+
+def test_a_list_of_files_is_none_of_the_files(tmp_path: Path) -> None:
+    """`find . -type f > files.txt` lists it; another of that name, deeper, is a file as any other."""
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    for name in ("a.png", "files.txt", "sub/files.txt"):
+        (tmp_path / "data" / name).write_bytes(b"1")
+    listed(tmp_path / "data", "./")
+    assert "./files.txt" in (tmp_path / "data" / "files.txt").read_text()
+    with served(tmp_path / "data") as url:
+        assert image_store.Place(url).list().keys() == {"a.png", "sub/files.txt"}

@@ -53,6 +53,8 @@ def open(  # noqa: A001 (the public name)
         LabelwiseError: there is no project and no images; other images or classes than those of the project.
     """
     place, head = Path(folder), heads.known(head)
+    if isinstance(images, Path) and not images.exists() and len(scheme := images.parts[0]) > 2 and scheme[-1] == ":":
+        raise LabelwiseError(f'images: {images} was a URL, and is none as a Path: give it as text, "{scheme}//..."')
     listed = None if images is None or isinstance(images, str | Path) else list(images)
     if not (place / "run.toml").exists():
         if images is None:

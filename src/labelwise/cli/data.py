@@ -151,14 +151,15 @@ def convert(
         raise LabelwiseError("--copy and --link: give one of the two")
     if to not in WRITABLE:
         raise LabelwiseError(catalog.unknown("format to write", to, WRITABLE))
-    from labelwise.data import recognise
+    from labelwise.data import bars, image_store, recognise
     from labelwise.data.convert import convert as write
     from labelwise.project import data_root
 
-    with data_root.readable(data, bar) as root:
-        with bar("read", 0) as advance:
+    whole, parts = (bars.silent, bar) if image_store.is_url(data) else (bar, bars.silent)  # what is fetched has its own
+    with data_root.readable(data, bar) as root, bars.shown(parts):
+        with whole("read", 0) as advance:
             found = recognise.look(root, format_name, advance, most=None, first_pixel=first_pixel)
-        with bar("write", sum(map(len, found.pools.values()))) as advance:
+        with whole("write", sum(map(len, found.pools.values()))) as advance:
             lost = write(found, to, output, "copy" if copy else "link" if link else None, advance)
     show_found(data, found)
     tell(f"Wrote {output} as {to}")

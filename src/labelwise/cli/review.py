@@ -40,12 +40,13 @@ def review(
 
     Example: `labelwise review --data data/aquarium --project check-aquarium`
     """
-    from labelwise.data import recognise
+    from labelwise.data import bars, image_store, recognise
     from labelwise.project import data_root
     from labelwise.study import label_review
 
     with data_root.readable(data, bar) as root:
-        with bar(f"read {root.name}", 0) as advance:
+        whole, parts = (bars.silent, bar) if image_store.is_url(data) else (bar, bars.silent)
+        with bars.shown(parts), whole(f"read {data}", 0) as advance:
             found = recognise.look(root, format_name, advance)
         if split is not None and split not in found.pools:
             raise LabelwiseError(f"{data} has no split {split!r}; it has {', '.join(found.pools)}")

@@ -182,7 +182,7 @@ def _lists(table: pa.Table, place: tuple[str, ...], name: str, what: str) -> pa.
         raise LabelwiseError(f"{what} is not there; its columns are {', '.join(table.column_names)}. Save it again.")
     column = _whole(table[outer])
     if not place or pa.types.is_null(column.type):
-        return column
+        return _plain_lists(column)
     struct = column.type.value_type if _is_list(column.type) else column.type
     if not pa.types.is_struct(struct) or struct.get_field_index(name) < 0:
         raise LabelwiseError(
@@ -190,11 +190,16 @@ def _lists(table: pa.Table, place: tuple[str, ...], name: str, what: str) -> pa.
             "of structs. Save the data set again."
         )
     if pa.types.is_struct(column.type):
-        return pc.if_else(pc.is_valid(column), pc.struct_field(column, name), None)
-    values = pc.struct_field(pc.list_flatten(column), name)
+        return pc.if_else(pc.is_valid(column), _plain_lists(pc.struct_field(column, name)), None)
+    values = _plain_lists(pc.struct_field(pc.list_flatten(column), name))
     length = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(length)]).astype(np.int64))
     return pc.if_else(pc.is_valid(column), pa.LargeListArray.from_arrays(offsets, values), None)
+
+
+def _plain_lists(column: pa.Array) -> pa.Array:
+    """Lists of a type of their own (`datasets.Array2D`, which pyarrow knows once `datasets` is imported) as lists."""
+    return column.storage if isinstance(column.type, pa.BaseExtensionType) else column
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

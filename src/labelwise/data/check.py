@@ -47,9 +47,10 @@ class Report:
     alike: tuple[redundancy.Alike, ...] = ()
 
     def named(self, root: str, given: str) -> Report:
-        """The same where texts call the folder that was read as the user called it: a mirror by its URL."""
-        if root == given:
+        """The same where texts call a mirror, `root`, by the URL that was given; of a folder on disk, as it is."""
+        if not image_store.is_url(given):
             return self
+        given = given.rstrip("/")
         told = (replace(p, where=p.where.replace(root, given), what=p.what.replace(root, given)) for p in self.problems)
         broken = {split: why.replace(root, given) for split, why in self.found.broken.items()}
         return replace(self, problems=tuple(told), found=replace(self.found, broken=broken))

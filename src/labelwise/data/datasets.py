@@ -183,7 +183,9 @@ def _said(feature: Any) -> str:
 
 
 def _is_list(feature: Any) -> bool:
-    return isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature)
+    if isinstance(feature, dict):
+        return "feature" in feature or feature.get("_type") == "Array2D"
+    return isinstance(feature, list)
 
 
 def _inside(feature: Any) -> dict[str, Any]:

@@ -21,14 +21,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from errno import EINVAL
 from functools import cached_property, lru_cache
 from importlib import import_module
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
-from labelwise.data import bars, mirror_files
+from labelwise.data import bars, mirror_files, store_listing
 from labelwise.errors import LabelwiseError, Unreachable
 from labelwise.types.disk import full_disk
 
@@ -60,6 +60,7 @@ class Place:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._web = url.startswith(("http://", "https://"))
 
     def list(self) -> dict[str, mirror_files.Status]:
         """The files below it, by their names relative to it, with size and stamp; of a file itself, that file.
@@ -69,23 +70,28 @@ class Place:
             Unreachable: the store cannot be reached.
         """
         fs, base = _opened(self.url)
-        text = None
-        if self.url.startswith("http"):
-            with suppress(LabelwiseError):
-                text = self.content("files.txt").decode("utf-8-sig", "replace")
-        if text is not None:
-            return self._checked(dict.fromkeys(_names(text, f"{self.url}/files.txt"), UNKNOWN))
+        if self._web and (names := self._named_by_text()) is not None:
+            return self._checked(dict.fromkeys(names, UNKNOWN))
 
-        def found() -> dict[str, Any]:
+        def found() -> dict[str, dict[str, Any]]:
             fs.invalidate_cache()
-            return dict(fs.find(base, detail=True))
+            return store_listing.of_pages(fs, base) if self._web else store_listing.of_store(fs, base)
 
-        every = tried(self.url, found)
-        names = {path: path.removeprefix(base).lstrip("/") or base.rpartition("/")[2] for path in every}
-        return self._checked({names[path]: _status(about) for path, about in every.items()})
+        return self._checked({name: _status(about) for name, about in tried(self.url, found).items()})
+
+    def _named_by_text(self) -> Sequence[str] | None:
+        """The files that a web server lists in a text; None: there is no such text."""
+        try:
+            text = self.content(store_listing.LIST).decode("utf-8-sig", "replace")
+        except Unreachable:
+            raise
+        except LabelwiseError:
+            return None
+        return store_listing.of_text(text, f"{self.url}/{store_listing.LIST}")
 
     def _checked(self, every: Mapping[str, mirror_files.Status]) -> dict[str, mirror_files.Status]:
-        listed = {name: status for name, status in every.items() if not _hidden(name) and not _outside(name)}
+        away = {name for name in every if store_listing.hidden(name) or store_listing.outside(name)}
+        listed = {name: status for name, status in every.items() if name not in away}
         if not listed:
             raise LabelwiseError(f"{self.url}: nothing is there. Give the URL of the folder that holds the images")
         return dict(sorted(listed.items()))
@@ -98,7 +104,7 @@ class Place:
             Unreachable: the store cannot be reached.
         """
         fs, base = _opened(self.url)
-        path = f"{base}/{name}" if name else base
+        path = f"{base}/{quote(name) if self._web else name}" if name else base
         if most is None:
             return tried(f"{self.url}/{name}", lambda: bytes(fs.cat_file(path)))
 
@@ -310,7 +316,7 @@ def tried(what: str, work: Callable[[], _T]) -> _T:
             if wait_s is None:
                 raise Unreachable(
                     f"{what}: the store cannot be reached ({type(error).__name__}: {error}). Check the network and the "
-                    "credentials; the same command goes on where this one stopped"
+                    "credentials, and give the same command again: a run goes on where it stopped"
                 ) from error
             time.sleep(wait_s)
     raise AssertionError("unreachable")
@@ -327,24 +333,3 @@ def _refuses_range(error: Exception) -> bool:
     names = ("status", "status_code", "code")  # of aiohttp, of Azure, of Google
     status = next((getattr(error, name) for name in names if getattr(error, name, None) is not None), None)
     return status in (416, "416") or (isinstance(error, OSError) and error.errno == EINVAL)
-
-
-def _names(text: str, where: str) -> list[str]:
-    """The names that a `files.txt` lists."""
-    names = [line.removeprefix("./") for line in text.splitlines() if line]
-    for name in names:
-        if _outside(name):
-            raise LabelwiseError(
-                f"{where}: {name!r} may lie outside the data set. List every file by its path relative to it, with "
-                "forward slashes: no absolute path, no drive, no backslash"
-            )
-    return names
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _outside(name: str) -> bool:
-    """Whether, below a folder, it may name a place outside, here or on Windows (`..` is hidden anyway)."""
-    return "\\" in name or "\0" in name or bool(PureWindowsPath(name).anchor)

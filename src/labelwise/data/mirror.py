@@ -78,8 +78,12 @@ def make(home: Path, root: str, images: str | None, *, most_bytes: int, bar: Bar
     shown = {name: said for name, said in listed.items() if suffix_of(name) in image_reader.SUFFIXES}
     if not shown and (other := [name for name in listed if suffix_of(name) not in NOTES]):
         raise LabelwiseError(
-            f"{images or parent}: no image is there, but {other[0]} and the like. Videos and archives are not read "
-            "from a store: copy them to a disk, and give the folder there"
+            f"{images or parent}: no image is there, but {other[0]} and the like. Videos, archives and tables are "
+            "not read from a store: copy them to a disk, and give the folder there"
+        )
+    if shown.keys() == {(images or parent).rstrip("/").rpartition("/")[2]}:
+        raise LabelwiseError(
+            f"{(images or parent).rstrip('/')}: is an image. Give the URL of the folder that it lies in"
         )
     there = listed if images is None else source.list()
     notes = {name: status for name, status in there.items() if suffix_of(name) in NOTES}

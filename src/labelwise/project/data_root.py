@@ -42,7 +42,7 @@ def known_root(run: Run, folder: Path) -> Path:
 @contextmanager
 def readable(data: str, bar: Bar = silent) -> Iterator[Path]:
     """The folder or file that a data set without a project is read from, as long as this lasts: the one that is given,
-    or of a URL a mirror. $LABELWISE_CACHE keeps what is fetched; else nothing is kept.
+    or of a URL a mirror. $LABELWISE_CACHE keeps what is fetched; else it goes when this ends.
 
     Raises:
         LabelwiseError: a store cannot be read; errors from within that name the mirror name the URL.
@@ -51,7 +51,7 @@ def readable(data: str, bar: Bar = silent) -> Iterator[Path]:
         yield Path(data)
         return
     home = os.environ.get("LABELWISE_CACHE")
-    most_bytes = int(Data.model_fields["store_gb"].default * 1e9) if home else 0
+    most_bytes = int(Data.model_fields["store_gb"].default * 1e9)
     with nullcontext(home) if home else TemporaryDirectory(prefix="labelwise-") as place:
         root = mirror.make(Path(place), data, None, most_bytes=most_bytes, bar=bar)
         with by_url(root, data):

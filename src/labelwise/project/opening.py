@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from labelwise.generated import patrol, roads, scenes
 from labelwise.ledger import image_files
 from labelwise.project import availability, given
 from labelwise.project.context import Bar, Context, Decoded, askable, cache_of, clips_of, silent
-from labelwise.project.data_root import root_of
+from labelwise.project.data_root import by_url, root_of
 from labelwise.project.kept_pools import KeptPools, Pools
 from labelwise.project.project_folder import Project
 from labelwise.types import Pool
@@ -161,7 +162,8 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
             remove_leftovers(project.folder, below=False, name=root.name)
             _generate(run, root, bar)
     splits = ("train", "test") if data.generated else (data.pool_split or "", data.test_split or "")
-    (whole, test, first), decoded = _pools_of(project, run, root, splits, kept, bar)
+    with by_url(root, data.place()) if data.remote else nullcontext():
+        (whole, test, first), decoded = _pools_of(project, run, root, splits, kept, bar)
     pool, labels = given.split(whole, run)
     context = Context(project, run, pool, test, first, bar, decoded=decoded, given=labels)
     context.absent = context.pool.unavailable

@@ -81,15 +81,16 @@ def make(
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is fetched lies in it
         root = data_root.root_of(asked, folder, bar)
         reading = silent if remote else bar
-        with data_root.by_url(root, place), reading(f"read {root.name}", 0) as advance:
-            found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
-        started = _start(found, place, by_user, tuple(classes), frozen, large)
-        raw, run = _resolve(folder, started, recipe, settings)
-        pool, test, first = opening.pools(
-            run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read
-        )
-        if recipe is None:
-            raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
+        with data_root.by_url(root, place):
+            with reading(f"read {root.name}", 0) as advance:
+                found = recognise.look(root, said.get("format"), advance, first_pixel=said.get("first_pixel"))
+            started = _start(found, place, by_user, tuple(classes), frozen, large)
+            raw, run = _resolve(folder, started, recipe, settings)
+            pool, test, first = opening.pools(
+                run, root, run.data.pool_split or "", run.data.test_split or "", read=found.read
+            )
+            if recipe is None:
+                raw, run = _resolve(folder, started, recipe, settings, _budget(run, pool, first))
         head = (
             f"{run.name}: made by `labelwise init` of {place}",
             "`labelwise config` explains every setting there is.",
