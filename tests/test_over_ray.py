@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from labelwise.stages import over_ray
 from labelwise.types import Boxes, LabelwiseError, Pool
@@ -69,6 +73,29 @@ def test_a_machine_without_the_images_says_so(tmp_path: Path) -> None:
     place = over_ray.Place(tmp_path / "nowhere", None, "driver")
     with pytest.raises(LabelwiseError, match=r"nowhere, the folder of the images, is not on .*same path"):
         place.open("other")
+    (tmp_path / "share").mkdir()  # where nothing is mounted
+    place = over_ray.Place(tmp_path / "share", None, "driver", "0.png")
+    with pytest.raises(LabelwiseError, match=r"share, the folder of the images, is not on"):
+        place.open("other")
+    (tmp_path / "share" / "0.png").write_bytes(b"")
+    place.open("other")
+
+
+def test_what_cannot_be_sent_is_told_in_a_line() -> None:
+    with (
+        pytest.raises(LabelwiseError, match=r"ray: the model cannot be sent.*--set predict\.engine=here$") as told,
+        over_ray.sendable("the model", "predict.engine"),
+    ):
+        pickle.dumps((threading.Lock(), "x" * 9999))
+    assert len(str(told.value)) < 400
+
+
+def test_an_actor_wants_its_cores_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 1.0}}] * 2 + [{"Alive": False, "Resources": {"CPU": 9.0}}]
+    monkeypatch.setattr(over_ray, "connect", lambda: SimpleNamespace(nodes=lambda: nodes))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(LabelwiseError, match="no machine of the cluster has more than 1 cores, and an actor takes 2"):
+        next(iter(over_ray.run(SimpleNamespace(pool=None), [0])))  # type: ignore[arg-type]
 
 
 def test_of_a_pool_that_is_sent_annotations_stay_here(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +36,12 @@ def test_a_name_finds_its_number_as_in_a_dictionary(names: list[str], others: li
             assert one.number_of.get(name) == expected.get(name) and (name in one.number_of) == (name in expected)
         assert one.number_of.keys() ^ set(others) == expected.keys() ^ set(others)
         assert None not in one.number_of  # type: ignore[comparison-overlap]
+
+
+def test_another_process_finds_names_by_its_own_hashes() -> None:
+    """Python salts them for each."""
+    one = pool(["a.png", "b.png"])
+    assert one.number_of["b.png"] == 1
+    program = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).number_of['b.png'])"
+    found = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(one), capture_output=True, check=True)
+    assert found.stdout.split() == [b"1"]

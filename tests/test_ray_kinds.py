@@ -203,6 +203,23 @@ def test_predictions_that_were_killed_go_on_with_the_shards_left(
     assert content(tmp_path / "ray") == content(tmp_path / "here")
 
 
+def test_what_a_pass_over_ray_left_is_gone_once_the_pool_is_predicted_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, given = settings("classifier", tmp_path / "data")
+    monkeypatch.setattr(over_ray, "run", dying)
+    with pytest.raises(Killed):
+        done(tmp_path / "ray", recipe, [*given, "predict.shard_images=4"], "ray")
+    assert list((tmp_path / "ray").rglob("predictions-shards"))
+    assert list(loop.run(opening.start(tmp_path / "ray", None, ["predict.engine=here"]))) == [1]
+    assert not list((tmp_path / "ray").rglob("predictions-shards"))
+
+
+def test_other_settings_of_a_model_are_another_pass() -> None:
+    keys = [b"".join(ray_predictions.weights([torch.nn.Dropout(share)])) for share in (0.1, 0.1, 0.5)]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_features_that_were_killed_go_on_with_the_shards_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, shards = find.read(class_folders(tmp_path / "data"), "train"), list[int]()
     looker = WholeImages(Features(body="shufflenet_v2_x0_5", weights="none", size_px=32), True, "cpu", shard=4)

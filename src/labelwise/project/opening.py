@@ -170,7 +170,7 @@ def _open(project: Project, run: Run, bar: Bar, kept: KeptPools | None) -> Conte
     for one in (context.pool, context.test):
         writable = os.access(project.folder, os.W_OK)  # else there is nowhere to keep frames
         if one is not None and isinstance(one.frames, Frames) and data.frames_gb and writable:
-            one.frames.keep_in(context.cache / "frames", int(data.frames_gb * 1e9))
+            one.frames.keep_in(context.cache.absolute() / "frames", int(data.frames_gb * 1e9))
     context.see_classes()
     availability.see(context)
     return context

@@ -19,6 +19,7 @@ import pickle
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,9 @@ import torch
 
 from labelwise.data import image_store
 from labelwise.types import LabelwiseError, Pool
+
+RETRIES = 3
+"""So often an actor is started anew and a shard done again: a machine can be lost, an image can end a process."""
 
 
 class Work(Protocol):
@@ -53,6 +57,8 @@ class Place:
     folder: Path
     mirror: image_store.Sent | None
     node: str
+    file: str | None = None
+    """The name of one that is there: a folder without it is not the same, such as a share that is not mounted."""
 
     def open(self, node: str | None = None) -> None:
         """On a machine of Ray (`node`; None: this one): the paths of the images can be read from now on.
@@ -62,7 +68,7 @@ class Place:
         """
         node = node or import_module("ray").get_runtime_context().get_node_id()
         if self.mirror is None:
-            if not self.folder.is_dir():
+            if not self.folder.is_dir() or not (self.file is None or (self.folder / self.file).exists()):
                 raise LabelwiseError(
                     f"{self.folder}, the folder of the images, is not on {platform.node()}: with the engine ray every "
                     "machine must see it under the same path; put it on storage that they share, or in an object store"
@@ -78,7 +84,11 @@ def place_of(pool: Pool) -> Place | None:
     folder = pool.root.absolute()
     mirror = image_store.of(folder / "image")
     node = import_module("ray").get_runtime_context().get_node_id()
-    return Place(folder, None if mirror is None else mirror.sent(), node)
+    if mirror is not None:
+        return Place(folder, mirror.sent(), node)
+    names = [pool.names[i] for i in np.flatnonzero(pool.available)[:99]]
+    some = [name.split("#")[0] for name in names] if pool.frames is not None else names
+    return Place(folder, None, node, next((name for name in some if (folder / name).exists()), None))
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,33 @@ class Actor:
             return error
 
 
+@contextmanager
+def sendable(what: str, setting: str) -> Iterator[None]:
+    """Errors of pickling as ours."""
+    try:
+        yield
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise LabelwiseError(
+            f"ray: {what} cannot be sent to another process ({reason[0][:200]}); do it here instead: --set "
+            f"{setting}=here"
+        ) from error
+
+
+def room(machines: Sequence[Mapping[str, float]], bundle: Mapping[str, int]) -> int:
+    """How many workers machines would hold if they were idle; of each, and of a worker: what it has, what it takes.
+
+    >>> room([{"CPU": 5.0}, {"CPU": 4.0, "GPU": 1.0}], {"CPU": 2})
+    4
+    """
+    return sum(int(min(one.get(name, 0) // count for name, count in bundle.items())) for one in machines)
+
+
+def machines_of(ray: Any) -> list[Mapping[str, float]]:
+    """What each machine of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def to_read(pool: Pool) -> Pool:
     """Of a pool what is needed to read its images; annotations may take more than the images' names."""
     nothing: dict[str, Any] = {"truth": None, "crowd": None, "complete": None, "clips": None, "whole": None}
@@ -131,21 +168,17 @@ def run(work: Work, shards: Sequence[int]) -> Iterator[Any]:
             failed, or raised this.
     """
     ray, threads = connect(), torch.get_num_threads()
-    cluster = ray.cluster_resources()
-    gpus = int(cluster.get("GPU", 0))
-    actors = gpus or int(cluster["CPU"] // threads)
+    machines = machines_of(ray)
+    gpus = int(sum(one.get("GPU", 0) for one in machines))
+    actors = gpus or room(machines, {"CPU": threads})
     if not actors:
+        most = max(one.get("CPU", 0) for one in machines)
         raise LabelwiseError(
-            f"ray: the cluster has {cluster['CPU']:g} cores, and an actor takes {threads} as this process does; "
-            f"set OMP_NUM_THREADS={cluster['CPU']:.0f} or less"
+            f"ray: no machine of the cluster has more than {most:g} cores, and an actor takes {threads} as this "
+            f"process does; set OMP_NUM_THREADS={max(most, 1):.0f} or less"
         )
-    try:
+    with sendable(f"the model or the images of {work.pool.root}", "predict.engine"):
         sent = ray.put(Sent(work, threads, place_of(work.pool)))
-    except (TypeError, AttributeError) as error:
-        raise LabelwiseError(
-            f"ray: the images of {work.pool.root} cannot be sent to another process ({error}); predict here instead: "
-            "--engine here"
-        ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -155,6 +188,8 @@ def run(work: Work, shards: Sequence[int]) -> Iterator[Any]:
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards))),
         fn_constructor_kwargs={"sent": (sent,)},
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
         **({"num_gpus": 1} if gpus else {"num_cpus": threads}),
     )
     try:

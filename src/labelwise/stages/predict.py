@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,9 @@ def predict(now: Round) -> None:
     """
     tracking.tell_cost(now)
     run, pool = now.run, now.pool
+    if run.predict.engine == "here":
+        for left in now.folder.path.glob("predictions*-shards"):  # of a pass over Ray that was stopped
+            shutil.rmtree(left)
     if now.number == 0:
         if run.predict.proposals is not None:
             proposed_boxes.of_first_images(now)

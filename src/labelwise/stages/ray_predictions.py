@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,12 +125,14 @@ class _Squares:
 
 def copies(models: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
     """Models that can be sent."""
-    return tuple(copy.deepcopy(one).cpu() for one in models)
+    with over_ray.sendable("the model", "predict.engine"):
+        return tuple(copy.deepcopy(one).cpu() for one in models)
 
 
 def weights(models: Sequence[nn.Module]) -> Iterator[bytes]:
-    """Names and content of all weights."""
+    """Names and content of all weights, and how the models are built."""
     for model in models:
+        yield re.sub(" at 0x[0-9a-f]+", "", repr(model)).encode()
         for name, tensor in model.state_dict().items():
             yield name.encode()
             yield tensor.detach().cpu().numpy().tobytes()

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pickle import PicklingError
 from queue import Empty, Queue
 from typing import Any, Literal
 
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from labelwise.config.sections import Train
 from labelwise.data.image_reader import Images
-from labelwise.stages.over_ray import Place, connect, place_of
+from labelwise.stages.over_ray import Place, connect, machines_of, place_of, room, sendable
 from labelwise.train.batches import TrainingSet
 from labelwise.train.fit import AfterEpoch, Checkpoint, Data, fit_among, require_images
 from labelwise.train.images import ImageSet
@@ -152,7 +151,7 @@ class _Driver:
     losses: int = 0
 
     def run(self) -> dict[str, float]:
-        with _sendable():
+        with sendable("what is trained", "train.engine"):
             given = self.ray.put(self.job)
         while True:
             try:
@@ -219,7 +218,7 @@ class _Driver:
 
     def _require_room(self) -> None:
         """Raises a LabelwiseError where the machines, were they idle, would not hold all workers."""
-        count = room(_machines(self.ray), self.bundle)
+        count = room(machines_of(self.ray), self.bundle)
         if count < self.job.rule.devices:
             what = " and ".join(f"{number} {name}" for name, number in self.bundle.items())
             raise LabelwiseError(
@@ -269,11 +268,11 @@ def fit(
     on_gpu = _on_gpu(ray, rule)
     most = torch.get_num_threads()
     threads = (
-        most if rule.threads is None and "OMP_NUM_THREADS" in os.environ else threads_of(_machines(ray), rule, most)
+        most if rule.threads is None and "OMP_NUM_THREADS" in os.environ else threads_of(machines_of(ray), rule, most)
     )
     where: Literal["cuda", "cpu"] = "cuda" if on_gpu else "cpu"
     model.to("cuda" if on_gpu and torch.cuda.is_available() else "cpu")  # for who is called after an epoch
-    with _sendable():
+    with sendable("what is trained", "train.engine"):
         own = copy.deepcopy(model).cpu()
     job = Job(
         own, data.alone("cpu") if isinstance(data, ImageSet) else data, rule.model_copy(update={"accelerator": where}),
@@ -281,26 +280,6 @@ def fit(
     )  # fmt: skip
     bundle = {"CPU": 1, "GPU": 1} if on_gpu else {"CPU": threads}
     return _Driver(ray, model, job, bundle, checkpoint, progress, after_epoch).run()
-
-
-@contextmanager
-def _sendable() -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, AttributeError, PicklingError) as error:
-        raise LabelwiseError(
-            f"ray: what is trained cannot be sent to another process ({str(error).strip().splitlines()[0]}); "
-            "train here instead: --set train.engine=here"
-        ) from error
-
-
-def room(machines: Sequence[Mapping[str, float]], bundle: Mapping[str, int]) -> int:
-    """How many workers machines would hold if they were idle; of each, and of a worker: what it has, what it takes.
-
-    >>> room([{"CPU": 5.0}, {"CPU": 4.0, "GPU": 1.0}], {"CPU": 2})
-    4
-    """
-    return sum(int(min(one.get(name, 0) // count for name, count in bundle.items())) for one in machines)
 
 
 def threads_of(machines: Sequence[Mapping[str, float]], rule: Train, most: int) -> int:
@@ -315,10 +294,6 @@ def threads_of(machines: Sequence[Mapping[str, float]], rule: Train, most: int) 
     if rule.threads is not None:
         return rule.threads
     return next((few for few in range(most, 1, -1) if room(machines, {"CPU": few}) >= rule.devices), 1)
-
-
-def _machines(ray: Any) -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _place(data: TrainingSet | ImageSet) -> Place | None:

@@ -117,6 +117,9 @@ class _Numbers(Mapping[str, int]):
             at += 1
         raise KeyError(name)
 
+    def __reduce__(self) -> tuple[type[_Numbers], tuple[tuple[str, ...]]]:
+        return _Numbers, (self._names,)  # another process has other hashes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
