@@ -26,7 +26,13 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray i
 
 def run(folder: Path, *machines: str, program: Path = PROGRAM) -> list[dict[str, Any]]:
     source = str(PROGRAM.parents[1] / "src")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source, "RAY_NUM_CPUS": "2"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "PYTHONPATH": source,
+        "RAY_NUM_CPUS": "2",
+    }
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, str(program), str(folder), *machines],
@@ -121,7 +127,12 @@ def test_the_runs_of_a_comparison_are_tasks_of_ray(tmp_path: Path) -> None:
         "model.fpn_channels=16", "train.steps=1", "budget.start_images=2", "budget.per_round=[4]",
     ):  # fmt: skip
         given += ["--set", setting]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1] / "src")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "PYTHONPATH": str(PROGRAM.parents[1] / "src"),
+    }
     environment.pop("RAY_ADDRESS", None)
 
     def compare(*more: str) -> subprocess.CompletedProcess[str]:

@@ -256,7 +256,7 @@ def test_an_unreadable_image_at_one_shard_of_none_wanted(tmp_path: Path) -> None
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 def test_every_kind_of_pass_over_ray_itself(tmp_path: Path) -> None:
     source = str(Path(__file__).parents[1] / "src")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_NUM_CPUS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_NUM_CPUS": "2"}
     environment["PYTHONPATH"] = os.pathsep.join([source, str(Path(__file__).parent)])
     environment.pop("RAY_ADDRESS", None)
     ran = subprocess.run(

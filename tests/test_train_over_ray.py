@@ -27,7 +27,13 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray i
 
 def run(folder: Path, machines: str) -> list[dict[str, Any]]:
     source = str(PROGRAM.parents[1] / "src")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source, "RAY_NUM_CPUS": "2"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "PYTHONPATH": source,
+        "RAY_NUM_CPUS": "2",
+    }
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), machines],
@@ -82,7 +88,12 @@ def test_a_run_over_ray_is_the_run_of_one_machine(tmp_path: Path) -> None:
         "train.threads=1", "train.accelerator=cpu", "budget.start_images=2", "budget.per_round=[2]",
     ):  # fmt: skip
         given += ["--set", setting]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1] / "src")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "PYTHONPATH": str(PROGRAM.parents[1] / "src"),
+    }
     environment.pop("RAY_ADDRESS", None)
     for engine in ("here", "ray"):
         command = [sys.executable, "-m", "labelwise", "run", *given, "--project", str(tmp_path / engine)]

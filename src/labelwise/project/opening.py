@@ -58,6 +58,8 @@ def start(
             files.write_text(folder / "run.toml", run_file.change(folder / "run.toml", settings))
         return _open(Project.open(folder, run.ledger), run, bar, kept)
     said = config.load(catalog.recipe_files(recipe), settings)
+    if not there:
+        refuse(said)
     run = resolve_paths(said, folder)
     if there:
         before = config.load(folder / "run.toml")
@@ -68,7 +70,6 @@ def start(
                 f"--project {folder}`, change it there with --set, or give another --project"
             )
         return _open(Project.open(folder, run.ledger), run, bar, kept)
-    refuse(said)
     if not (run.data.generated or run.data.remote):
         run.data.folder()  # a wrong path is an error before anything is written
     return _open(Project.create(folder, config.dump(run), run.ledger), run, bar, kept)

@@ -228,6 +228,7 @@ def connect() -> Any:
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # under `uv run` it would send the whole folder
         ray = import_module("ray")
         import_module("ray.data")
     except ModuleNotFoundError as error:
