@@ -31,8 +31,9 @@ import torch
 from labelwise.data import image_store
 from labelwise.types import LabelwiseError, Pool
 
-RETRIES = 3
-"""So often an actor is started anew and a shard done again: a machine can be lost, an image can end a process."""
+RESTARTS, RETRIES = 3, 100
+"""So often an actor is started anew (an image can end a process), and a shard given to one again: about once a second
+until a machine that is lost is known to be."""
 
 
 class Work(Protocol):
@@ -188,7 +189,7 @@ def run(work: Work, shards: Sequence[int]) -> Iterator[Any]:
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(shards))),
         fn_constructor_kwargs={"sent": (sent,)},
-        max_restarts=RETRIES,
+        max_restarts=RESTARTS,
         max_task_retries=RETRIES,
         **({"num_gpus": 1} if gpus else {"num_cpus": threads}),
     )
