@@ -12,15 +12,15 @@ BODIES = ("backbone.body.", "network.backbone.backbone.", "network.model.backbon
 
 
 @contextmanager
-def compiled_body(model: nn.Module, wanted: bool, backend: str = "inductor") -> Iterator[int]:
+def compiled_body(model: nn.Module, wanted: bool, backend: str = "inductor") -> Iterator[None]:
     """As long as it is open, the body goes through torch.compile, in place: the names of its weights stay. The heads,
-    which work on lists of images and boxes, stay as they are. Gives the number of bodies found: one, or none.
+    which work on lists of images and boxes, stay as they are.
     """
     found = [module for name, module in model.named_modules() if wanted and f"{name}." in BODIES]
     for module in found:
         module.compile(backend=backend)
     try:
-        yield len(found)
+        yield
     finally:
         for module in found:
             vars(module).pop("_compiled_call_impl", None)
