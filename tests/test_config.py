@@ -271,3 +271,19 @@ def test_a_number_has_no_settings_of_its_own(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_is_not_there(root: str) -> None:
     with pytest.raises(LabelwiseError, match="there is no such folder"):
         sections.Data(root=root).folder()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("fod_a_frozen", "train.mosaic=0.5"),
+        ("fod_a_frozen", "train.accumulate=2"),
+        ("fod_a_frozen", "predict.precision=bf16"),
+        ("cifar10_frozen", "train.compile=true"),
+        ("cifar10", "train.mosaic=0.5"),
+    ],
+)
+def test_a_setting_without_effect_on_the_model_is_refused(recipe: str, setting: str) -> None:
+    config.load(catalog.recipe_files(recipe))
+    with pytest.raises(LabelwiseError, match=rf"{setting.split('=')[0]} is not for \w+: remove it"):
+        config.load(catalog.recipe_files(recipe), [setting])

@@ -163,7 +163,8 @@ class Run(Section):
         found += self._not_for_objects() if self.reads_objects else []
         if self.reads_objects or self.classifies:
             own = {"predict.precision": self.predict.precision, "train.mosaic": self.train.mosaic}
-            found += [f"{key} is for detectors that are trained: remove it" for key, value in own.items() if value]
+            own |= self.train.of_bodies if self.reads_objects or self.reads_features else {}
+            found += [f"{key} is not for {self.model.name}: remove it" for key, value in own.items() if value]
         recorded = self.needs("history") or (self.labels.teacher is not None and self.labels.teacher.by == "dispersion")
         if self.reads_features and recorded and self.model.settings.get("kind", "logistic") != "linear":
             found.append('label dispersion follows a training over its epochs; set model.kind = "linear"')

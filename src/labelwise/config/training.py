@@ -92,6 +92,11 @@ class Train(Section):
     checkpoint_every_s: float = Field(60.0, ge=0)
     """How often a training that is stopped can be taken up again."""
 
+    @property
+    def of_bodies(self) -> dict[str, Any]:
+        """What is set of a training that a head on features that are computed once does without."""
+        return {"train.accumulate": self.accumulate, "train.compile": self.compile}
+
     @model_validator(mode="before")
     @classmethod
     def _takes_none(cls, raw: Any) -> Any:
